@@ -1,0 +1,121 @@
+//! Connectors: where rows come from and where changes go. Source and sink of one system stand side by side.
+//!
+//! A [`Source`] is opened once per job; it gives each worker a [`SourceReader`], which the worker polls from its own
+//! thread without ever blocking. Whatever blocks or waits (metadata, reconnecting) happens on the connector's own
+//! threads or tasks. A [`Sink`] is opened once per job as well and gives each worker a [`SinkWriter`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::time::{Clock, Epoch};
+
+/// How a connector tells the job's supervisor how it is doing. Calls are cheap and may come from any thread.
+pub trait Reporter: Send + Sync {
+    /// What the job waits for, in words that finish the sentence "waits for …" (`broker 127.0.0.1:9092: connection
+    /// refused`); `None` when it waits no longer. `who` names the source or sink.
+    fn waits_for(&self, who: &str, what: Option<String>);
+    /// The job cannot go on.
+    fn fail(&self, error: Error);
+    /// Rows that could not be read and were skipped by the stream's `on_error` policy.
+    fn skipped(&self, who: &str, rows: u64, last_reason: &str);
+}
+
+/// Wakes the worker that polls a reader or writer; cheap, coalesced, callable from any thread, also from C callbacks.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// Rows of one poll.
+#[derive(Debug, Clone)]
+pub struct SourceBatch {
+    /// The rows, in the schema that the source was opened with.
+    pub rows: RecordBatch,
+    /// Which rows came from which partition: runs in row order that cover the batch, `(partition, rows)`.
+    /// Partitions are numbered densely by the source (a Kafka source numbers its topic-partitions).
+    pub runs: Vec<(u32, usize)>,
+}
+
+/// What a poll found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollState {
+    /// The budget ended first: more is there.
+    More,
+    /// Nothing more just now: the reader will call its [`Waker`].
+    Idle,
+    /// The input is bounded and this reader has read all of its part.
+    Finished,
+}
+
+/// A partition as a worker's reader sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionState {
+    /// The source's number of the partition.
+    pub partition: u32,
+    /// At its end, by the broker's word, for the whole idle time-out: it takes no part in the watermark.
+    pub idle: bool,
+}
+
+/// One worker's part of a source.
+pub trait SourceReader: Send {
+    /// Reads without blocking, at most about `budget_rows` rows (several batches are allowed).
+    fn poll(&mut self, budget_rows: usize, out: &mut Vec<SourceBatch>) -> Result<PollState>;
+
+    /// The partitions that this worker reads now. Empty: it has none, and takes no part in the watermark.
+    fn partitions(&self) -> Vec<PartitionState>;
+
+    /// Sets what to call when there is something to poll after [`PollState::Idle`]. Called once, before the first poll.
+    fn set_waker(&mut self, waker: Waker);
+}
+
+/// A source, opened for one job.
+pub trait Source: Send {
+    /// The readers, one for each of `workers` workers. Must not block on the outside world: a broker that is down is
+    /// something to wait for, told to the reporter.
+    fn readers(
+        self: Box<Self>,
+        workers: usize,
+        clock: Arc<dyn Clock>,
+        reporter: Arc<dyn Reporter>,
+    ) -> Result<Vec<Box<dyn SourceReader>>>;
+}
+
+/// Whether a sink could take what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkState {
+    /// All of it is on its way or done.
+    Ready,
+    /// Its queue is full: call [`SinkWriter::resume`] a little later. Nothing of what was given is lost.
+    Full,
+}
+
+/// One worker's part of a sink. Calls never block.
+pub trait SinkWriter: Send {
+    /// Writes changes of an epoch that is complete everywhere.
+    fn write(&mut self, epoch: Epoch, delta: Delta) -> Result<SinkState>;
+
+    /// Goes on with what a [`SinkState::Full`] left.
+    fn resume(&mut self) -> Result<SinkState>;
+
+    /// Asks for delivery of what was written so far; [`SinkState::Full`] until the other system has acknowledged all.
+    /// Called at the end of a bounded input and at shutdown.
+    fn flush(&mut self) -> Result<SinkState>;
+}
+
+/// A sink, opened for one job.
+pub trait Sink: Send {
+    /// The writers, one for each of `workers` workers. Must not block on the outside world.
+    fn writers(self: Box<Self>, workers: usize, reporter: Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>>;
+}
+
+/// What a job reads of a stream.
+#[derive(Debug, Clone)]
+pub struct ScanRequest {
+    /// Columns to deliver, by index into the stream's schema, ascending.
+    pub projection: Vec<usize>,
+    /// The schema of the delivered rows: the stream's, projected.
+    pub schema: SchemaRef,
+    /// Stop at what is there now (a snapshot SELECT): the readers answer [`PollState::Finished`] there.
+    pub bounded: bool,
+}

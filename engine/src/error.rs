@@ -1,0 +1,221 @@
+//! The one error type that leaves the engine.
+//!
+//! An error is for its reader: [`Error::message`] is one sentence that says what is wrong and where, and [`Error::hint`]
+//! what to do about it. [`ErrorKind`] tells a program what the caller can do; the server maps it to a SQLSTATE.
+
+use std::fmt;
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The text is not SQL that Rondel reads: correct the text.
+    Syntax,
+    /// A table, stream, view, sink or job of that name does not exist.
+    UndefinedObject,
+    /// A column of that name does not exist, or the name is ambiguous.
+    UndefinedColumn,
+    /// A function of that name and those argument types does not exist.
+    UndefinedFunction,
+    /// The name is taken.
+    DuplicateObject,
+    /// Other objects read from this one: drop them first, or use CASCADE.
+    DependentObjects,
+    /// The types do not fit.
+    DatatypeMismatch,
+    /// A definition is wrong: an option, a schema, a descriptor.
+    InvalidDefinition,
+    /// Correct SQL that Rondel cannot run continuously (or at all): write what the hint says.
+    NotSupported,
+    /// The object is not in a state that allows this.
+    InvalidState,
+    /// A row or record cannot be used: bad bytes, overflow, division by zero.
+    Data,
+    /// Something outside answers with an error or not at all (broker, disk): look there, then retry.
+    External,
+    /// A limit was reached: memory, rows, queue.
+    ResourceExhausted,
+    /// The user asked for it to stop.
+    Canceled,
+    /// A fault of Rondel itself: report it.
+    Internal,
+}
+
+/// A place in a statement's text: 1-based line and column, counted in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+}
+
+/// An error of the engine; see the [module](self).
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    detail: Option<String>,
+    position: Option<Position>,
+}
+
+impl Error {
+    /// An error with its sentence.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, detail: None, position: None }
+    }
+
+    /// A fault of Rondel itself.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Correct SQL that Rondel does not run.
+    pub fn not_supported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotSupported, message)
+    }
+
+    /// A definition that is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidDefinition, message)
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds longer material: a backtrace, the other system's own words.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds the place in the statement.
+    #[must_use]
+    pub fn at(mut self, position: Position) -> Self {
+        self.position = Some(position);
+        self
+    }
+
+    /// Puts words before the message: `context: message`.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// One sentence: what is wrong, and where.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Longer material.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// The place in the statement.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        use arrow::error::ArrowError as A;
+        let kind = match &error {
+            A::DivideByZero
+            | A::ArithmeticOverflow(_)
+            | A::ComputeError(_)
+            | A::CastError(_)
+            | A::ParseError(_)
+            | A::OffsetOverflowError(_) => ErrorKind::Data,
+            _ => ErrorKind::Internal,
+        };
+        let message = match &error {
+            A::DivideByZero => "division by zero".to_owned(),
+            A::ArithmeticOverflow(text) | A::ComputeError(text) | A::CastError(text) | A::ParseError(text) => {
+                text.clone()
+            }
+            other => other.to_string(),
+        };
+        Error::new(kind, message)
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for Error {
+    /// Keeps DataFusion's own sentence, without its prefix, and finds the kind that a user can act on.
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        use datafusion::common::SchemaError as S;
+        use datafusion::error::DataFusionError as D;
+        match error {
+            D::ArrowError(error, _) => (*error).into(),
+            D::SQL(error, _) => Error::new(ErrorKind::Syntax, sql_message(&error)),
+            D::SchemaError(error, _) => {
+                let kind = match *error {
+                    S::FieldNotFound { .. } | S::AmbiguousReference { .. } => ErrorKind::UndefinedColumn,
+                    _ => ErrorKind::InvalidDefinition,
+                };
+                Error::new(kind, error.to_string())
+            }
+            D::NotImplemented(text) => Error::not_supported(text),
+            D::Plan(text) => {
+                let kind = if text.contains("Invalid function") || text.contains("No function matches") {
+                    ErrorKind::UndefinedFunction
+                } else {
+                    ErrorKind::InvalidDefinition
+                };
+                Error::new(kind, text)
+            }
+            D::Execution(text) => Error::new(ErrorKind::Data, text),
+            D::ResourcesExhausted(text) => Error::new(ErrorKind::ResourceExhausted, text),
+            D::Context(context, inner) => Error::from(*inner).context(context),
+            D::Diagnostic(_, inner) => Error::from(*inner),
+            D::Shared(inner) => Error::internal(inner.to_string()),
+            D::External(inner) => match inner.downcast::<Error>() {
+                Ok(own) => *own,
+                Err(other) => Error::new(ErrorKind::External, other.to_string()),
+            },
+            other => Error::internal(other.strip_backtrace()),
+        }
+    }
+}
+
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(error: Error) -> Self {
+        datafusion::error::DataFusionError::External(Box::new(error))
+    }
+}
+
+fn sql_message(error: &datafusion::sql::sqlparser::parser::ParserError) -> String {
+    use datafusion::sql::sqlparser::parser::ParserError as P;
+    match error {
+        P::TokenizerError(text) | P::ParserError(text) => text.clone(),
+        P::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+    }
+}

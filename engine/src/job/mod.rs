@@ -1,0 +1,1 @@
+//! Jobs: lifecycle and supervision.

@@ -1,0 +1,34 @@
+//! Rondel's engine: SQL, planned by DataFusion, executed incrementally over streams.
+//!
+//! # Layout
+//!
+//! * [`sql`]: text → statement
+//! * [`catalog`]: names → things, durable
+//! * [`schema`]: protobuf descriptors, type mapping
+//! * [`format`]: bytes ↔ Arrow
+//! * [`plan`]: logical plan → checked, changelog-aware [flow plan](plan::flow)
+//! * [`operator`]: one operator, one file: pure, synchronous, deltas in, deltas out
+//! * [`state`]: what operators remember
+//! * [`dataflow`]: operators on timely workers
+//! * [`connector`]: sources and sinks
+//! * [`job`]: lifecycle
+//! * [`batch`]: bounded queries
+
+pub mod batch;
+pub mod catalog;
+pub mod connector;
+pub mod dataflow;
+pub mod delta;
+pub mod engine;
+pub mod error;
+pub mod format;
+pub mod job;
+pub mod operator;
+pub mod plan;
+pub mod schema;
+pub mod sql;
+pub mod state;
+pub mod time;
+
+pub use delta::Delta;
+pub use error::{Error, ErrorKind, Result};

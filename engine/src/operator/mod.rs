@@ -1,0 +1,139 @@
+//! Operators: pure, synchronous state machines. Deltas in, deltas out.
+//!
+//! An operator knows no thread, no clock, no I/O and nothing of timely; it is tested by calling it. The adaptor in
+//! `dataflow/` hosts *chains* of operators between two exchanges and keeps this contract:
+//!
+//! * deltas of one epoch come before its [`Operator::on_epoch_end`], and epochs come one after the other;
+//! * after [`Step::Yield`] the operator gets nothing but [`Operator::resume`] until it answers [`Step::Done`]; what it
+//!   had put into the [`Output`] is handed downstream between the calls;
+//! * after an error or a panic it is never called again;
+//! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
+
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::time::{Epoch, Watermarks};
+use arrow::record_batch::RecordBatch;
+
+/// Whether an operator has said all that it has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// All said.
+    Done,
+    /// There is more: hand on what is in the output and call [`Operator::resume`].
+    Yield,
+}
+
+/// The end of an epoch, as an operator sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct EpochContext<'a> {
+    /// The epoch that ends.
+    pub epoch: Epoch,
+    /// The epoch's own time, in microseconds since 1970: what `now()` is in it.
+    pub now_micros: i64,
+    /// The job's watermarks at the end of this epoch, merged over all workers.
+    pub watermarks: &'a Watermarks,
+}
+
+/// Part of what an operator remembers: rows whose first column, `_group` (UInt8), is the key group of each row, so that
+/// a job can be restored on another number of workers.
+#[derive(Debug, Clone)]
+pub struct StatePart {
+    /// Which part of the operator's state; unique within the operator and stable across versions.
+    pub name: String,
+    /// The rows. Types are Arrow's own: no row-format bytes, which could change between versions.
+    pub rows: RecordBatch,
+}
+
+/// How much an operator remembers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// Rows or groups.
+    pub rows: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
+}
+
+/// What an operator emits in one call, and the fuel that the call has left.
+///
+/// Fuel is counted in rows (about a millisecond's worth a call, [`Output::FUEL`]). An operator whose output is not
+/// bounded by its input (a join, a closing pane, a snapshot) checks [`Output::exhausted`] and answers [`Step::Yield`].
+#[derive(Debug)]
+pub struct Output {
+    deltas: Vec<Delta>,
+    rows: usize,
+    fuel: usize,
+    late_rows: u64,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::with_fuel(Self::FUEL)
+    }
+}
+
+impl Output {
+    /// Rows that one call may emit before it should yield.
+    pub const FUEL: usize = 32 * 1024;
+
+    /// An empty output with fuel for `rows` rows.
+    pub fn with_fuel(rows: usize) -> Self {
+        Self { deltas: Vec::new(), rows: 0, fuel: rows, late_rows: 0 }
+    }
+
+    /// Emits a delta; an empty one is dropped.
+    pub fn push(&mut self, delta: Delta) {
+        if !delta.is_empty() {
+            self.rows += delta.num_rows();
+            self.deltas.push(delta);
+        }
+    }
+
+    /// Whether this call has emitted enough: say the rest after the next [`Operator::resume`].
+    pub fn exhausted(&self) -> bool {
+        self.rows >= self.fuel
+    }
+
+    /// Counts rows that came too late and were dropped.
+    pub fn drop_late(&mut self, rows: u64) {
+        self.late_rows += rows;
+    }
+
+    /// Takes what was emitted and refuels; the second value is the number of late rows since the last call.
+    pub fn take(&mut self) -> (Vec<Delta>, u64) {
+        self.rows = 0;
+        (std::mem::take(&mut self.deltas), std::mem::take(&mut self.late_rows))
+    }
+}
+
+/// An operator; see the [module](self) for the contract.
+pub trait Operator: Send {
+    /// A delta on input `input` (0 for all but joins and unions), of the current epoch.
+    fn on_delta(&mut self, input: usize, delta: Delta, out: &mut Output) -> Result<Step>;
+
+    /// The end of the current epoch: all its deltas were given.
+    fn on_epoch_end(&mut self, _epoch: &EpochContext<'_>, _out: &mut Output) -> Result<Step> {
+        Ok(Step::Done)
+    }
+
+    /// Goes on after [`Step::Yield`].
+    fn resume(&mut self, _out: &mut Output) -> Result<Step> {
+        Ok(Step::Done)
+    }
+
+    /// All that the operator remembers at the end of an epoch. The operator goes on afterwards as if nothing had been.
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes up what snapshots of this operator (of any number of workers) held for the key groups of this worker.
+    /// Parts of one name may come several times.
+    fn restore(&mut self, _parts: Vec<StatePart>) -> Result<()> {
+        Ok(())
+    }
+
+    /// How much the operator remembers; cheap enough to ask once an epoch.
+    fn state_size(&self) -> StateSize {
+        StateSize::default()
+    }
+}

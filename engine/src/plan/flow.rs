@@ -1,0 +1,235 @@
+//! The flow plan: the tree of operators that runs a continuous query, as the planner leaves it and EXPLAIN shows it.
+//!
+//! It says nothing about workers: exchanges and the local halves of aggregates are put in when it is built for a pool
+//! (`dataflow/`), from the keys that the nodes name.
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::Expr;
+
+use crate::time::WatermarkId;
+
+/// A node's place in [`FlowPlan::nodes`].
+pub type NodeIndex = usize;
+
+/// A plan: nodes in topological order (inputs before users); the last is the root.
+#[derive(Debug, Clone)]
+pub struct FlowPlan {
+    /// The nodes.
+    pub nodes: Vec<FlowNode>,
+    /// What each watermark is: the scan that promises it.
+    pub watermarks: Vec<WatermarkOrigin>,
+}
+
+/// Where a watermark comes from.
+#[derive(Debug, Clone)]
+pub struct WatermarkOrigin {
+    /// The scan's node.
+    pub scan: NodeIndex,
+    /// The relation's name, for EXPLAIN and metrics.
+    pub relation: String,
+    /// The event-time column's name.
+    pub column: String,
+}
+
+/// One operator.
+#[derive(Debug, Clone)]
+pub struct FlowNode {
+    /// Stable identity: from the kind, the keys and the inputs' identities, not from the position (state is found by it).
+    pub id: String,
+    /// What it does.
+    pub op: FlowOp,
+    /// Where its rows come from.
+    pub inputs: Vec<NodeIndex>,
+    /// Its output's columns, qualified as the expressions above refer to them.
+    pub schema: DFSchemaRef,
+    /// What is known of its output.
+    pub properties: FlowProperties,
+}
+
+/// What the planner has proved of a node's output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowProperties {
+    /// Rows may be retracted: deltas carry weights. Otherwise append-only, and deltas never carry them.
+    pub changelog: bool,
+    /// Unique keys: sets of columns (empty set: at most one row).
+    pub keys: Vec<Vec<usize>>,
+    /// Columns that grow with a watermark.
+    pub time_columns: Vec<TimeColumn>,
+}
+
+/// A column that grows with a watermark: after the end of an epoch no row follows (append-only output) or changes
+/// (changelog) whose value, in microseconds, lies below `watermark − delay_micros`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeColumn {
+    /// The column.
+    pub column: usize,
+    /// Which watermark.
+    pub watermark: WatermarkId,
+    /// How far behind it, in microseconds.
+    pub delay_micros: i64,
+}
+
+/// The kinds of operators.
+#[derive(Debug, Clone)]
+pub enum FlowOp {
+    /// Rows of a stream or view.
+    Scan {
+        /// Its name in the catalog.
+        relation: String,
+        /// Whether it is a stream or a view.
+        kind: ScanKind,
+        /// The columns read, by index into the relation's schema.
+        projection: Vec<usize>,
+        /// The promise of a stream: computed on these rows, per partition, before any filter.
+        watermark: Option<ScanWatermark>,
+    },
+    /// Constant rows, in the first epoch.
+    Values {
+        /// The rows.
+        rows: Vec<arrow::record_batch::RecordBatch>,
+    },
+    /// Rows for which the predicate is true.
+    Filter {
+        /// Boolean, over the input's schema.
+        predicate: Expr,
+    },
+    /// One expression per output column.
+    Project {
+        /// Over the input's schema.
+        expressions: Vec<Expr>,
+    },
+    /// All rows of all inputs (UNION ALL). The inputs have the types of the output.
+    Union,
+    /// Each row once for every window that covers it, with `window_start` and `window_end` (the last two columns) added.
+    /// Where a windowed aggregate reads a window directly the planner fuses the two into [`FlowOp::WindowAggregate`].
+    Window {
+        /// The windows.
+        window: WindowSpec,
+        /// The event-time column of the input.
+        time_column: usize,
+    },
+    /// Aggregates per window and key, over an input that has not been expanded: slices shared by windows.
+    /// Output columns: the group expressions in the order of the SQL aggregate node (`WindowKey` says which of them are
+    /// the window's bounds), then the aggregates.
+    WindowAggregate {
+        /// The windows.
+        window: WindowSpec,
+        /// The event-time column of the input.
+        time_column: usize,
+        /// The watermark that closes windows, and by how much the time column may lie behind it.
+        watermark: Option<(WatermarkId, i64)>,
+        /// The group expressions.
+        group: Vec<WindowKey>,
+        /// The aggregate calls (`Expr::AggregateFunction`), over the input's schema.
+        aggregates: Vec<Expr>,
+        /// When a window's row is shown.
+        emit: Emit,
+    },
+    /// Aggregates per key. Output columns: the group expressions, then the aggregates. An aggregate without group
+    /// expressions has exactly one row, from the first epoch on.
+    Aggregate {
+        /// The group expressions, over the input's schema.
+        group: Vec<Expr>,
+        /// The aggregate calls, over the input's schema; empty for DISTINCT.
+        aggregates: Vec<Expr>,
+        /// A group expression that grows with a watermark: (index into `group`, watermark, delay). Groups below it are
+        /// complete: they are released, and with [`Emit::AfterWatermark`] shown then.
+        closes: Option<(usize, WatermarkId, i64)>,
+        /// When a group's row is shown.
+        emit: Emit,
+    },
+    /// Inner equality join.
+    Join {
+        /// Pairs of expressions, over the left and the right input's schema, that must be equal.
+        on: Vec<(Expr, Expr)>,
+        /// Any further condition, over the joined schema (left columns, then right columns).
+        residual: Option<Expr>,
+        /// Whether NULL equals NULL.
+        null_equals_null: bool,
+    },
+}
+
+/// What a scan reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanKind {
+    /// A registered stream: the job has a reader of its own.
+    Stream,
+    /// A materialized view: an edge inside each worker.
+    View,
+}
+
+/// A stream's `WATERMARK FOR column AS expression`, over the scan's (projected) schema.
+#[derive(Debug, Clone)]
+pub struct ScanWatermark {
+    /// Its number.
+    pub id: WatermarkId,
+    /// The event-time column.
+    pub column: usize,
+    /// A timestamp of any unit: the source promises that no later row's event time lies below its maximum so far.
+    pub expression: Expr,
+}
+
+/// Windows over event time. All lengths in microseconds; windows start at multiples of the slide since 1970, plus the offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowSpec {
+    /// One window after the other.
+    Tumble {
+        /// Length.
+        size: i64,
+        /// Shift.
+        offset: i64,
+    },
+    /// Overlapping windows, a new one every `slide`. `size` need not be a multiple of `slide`.
+    Hop {
+        /// Distance of starts.
+        slide: i64,
+        /// Length.
+        size: i64,
+        /// Shift.
+        offset: i64,
+    },
+    /// Windows that share a start and grow by `step` up to `size` (a multiple of `step`).
+    Cumulate {
+        /// Distance of ends.
+        step: i64,
+        /// Length of the longest.
+        size: i64,
+        /// Shift.
+        offset: i64,
+    },
+}
+
+/// A group expression of a windowed aggregate.
+#[derive(Debug, Clone)]
+pub enum WindowKey {
+    /// `window_start`
+    Start,
+    /// `window_end`
+    End,
+    /// Any other, over the input's schema (before the window).
+    Key(Expr),
+}
+
+/// When a result is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Emit {
+    /// At the end of every epoch that changed it: the current value, corrected as rows come.
+    #[default]
+    OnChange,
+    /// Once, when the watermark says that it is complete.
+    AfterWatermark,
+}
+
+impl FlowPlan {
+    /// The root node.
+    pub fn root(&self) -> Option<&FlowNode> {
+        self.nodes.last()
+    }
+
+    /// The Arrow schema of a node's output.
+    pub fn arrow_schema(&self, node: NodeIndex) -> arrow::datatypes::SchemaRef {
+        Arc::clone(self.nodes[node].schema.inner())
+    }
+}

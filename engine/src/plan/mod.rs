@@ -1,0 +1,3 @@
+//! From SQL to the flow plan.
+
+pub mod flow;

@@ -1,0 +1,1 @@
+//! Schemas of streams: protobuf descriptors and their Arrow types.

@@ -1,0 +1,1 @@
+//! Empty: the package holds integration tests only.

@@ -1,0 +1,1 @@
+//! Rondel through its doors.
