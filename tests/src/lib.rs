@@ -1,1 +1,1 @@
-//! Empty: the package holds integration tests only.
+//! What the integration tests share: real components started and stopped, clients driven.

@@ -1,0 +1,1 @@
+//! Rondel through its doors: every test of the whole, in one binary.
