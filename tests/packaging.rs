@@ -39,8 +39,7 @@ fn the_dockerfile_is_sound() -> Result<()> {
     const KEYWORDS: &[&str] =
         &["FROM", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
     let instructions = instructions(&fs::read_to_string(root().join("docker/Dockerfile"))?);
-    let stages: Vec<usize> =
-        (0..instructions.len()).filter(|index| instructions[*index].0 == "FROM").collect();
+    let stages: Vec<usize> = (0..instructions.len()).filter(|index| instructions[*index].0 == "FROM").collect();
     assert_eq!(stages.len(), 2, "a stage that builds and one that runs");
     let (build, run) = instructions.split_at(stages[1]);
 
@@ -89,7 +88,8 @@ fn the_image_builds_with_a_toolchain_that_is_new_enough() -> Result<()> {
         rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     };
     let image = minor(&dockerfile, "FROM rust:1.").ok_or("no rust image")?;
-    let needed = minor(&fs::read_to_string(root().join("Cargo.toml"))?, "rust-version = \"1.").ok_or("no rust-version")?;
+    let needed =
+        minor(&fs::read_to_string(root().join("Cargo.toml"))?, "rust-version = \"1.").ok_or("no rust-version")?;
     assert!(image >= needed, "the image has Rust 1.{image}, the workspace needs 1.{needed}");
     Ok(())
 }

@@ -33,10 +33,30 @@ const PLACES: &[(&str, &str, &str, &[&str])] = &[
     ("input and output", r"\bstd::(fs|net|io|process|thread)\b", "engine/src/state", &[]),
     ("the clock", r"\b(Instant|SystemTime)\b", "engine/src/operator", &[]),
     ("the clock", r"\b(Instant|SystemTime)\b", "engine/src/state", &[]),
-    ("what stands above operators", r"\bcrate::(dataflow|connector|catalog|sql|job|batch)::", "engine/src/operator", &[]),
-    ("what stands above state", r"\bcrate::(operator|dataflow|connector|catalog|sql|plan|job|batch)::", "engine/src/state", &[]),
-    ("what stands above formats", r"\bcrate::(connector|operator|dataflow|plan|sql|job|batch)::", "engine/src/format", &[]),
-    ("what stands above schemas", r"\bcrate::(connector|operator|dataflow|plan|sql|job|batch)::", "engine/src/schema", &[]),
+    (
+        "what stands above operators",
+        r"\bcrate::(dataflow|connector|catalog|sql|job|batch)::",
+        "engine/src/operator",
+        &[],
+    ),
+    (
+        "what stands above state",
+        r"\bcrate::(operator|dataflow|connector|catalog|sql|plan|job|batch)::",
+        "engine/src/state",
+        &[],
+    ),
+    (
+        "what stands above formats",
+        r"\bcrate::(connector|operator|dataflow|plan|sql|job|batch)::",
+        "engine/src/format",
+        &[],
+    ),
+    (
+        "what stands above schemas",
+        r"\bcrate::(connector|operator|dataflow|plan|sql|job|batch)::",
+        "engine/src/schema",
+        &[],
+    ),
     ("what stands above connectors", r"\bcrate::(operator|dataflow|plan|sql|job|batch)::", "engine/src/connector", &[]),
     ("what stands above plans", r"\bcrate::(operator|dataflow|job|batch)::", "engine/src/plan", &[]),
 ];
@@ -174,7 +194,8 @@ fn build_files() -> Result<Vec<(String, String)>> {
     let root = root();
     let mut paths = vec![root.join("Makefile"), root.join(".ci/run"), root.join("Cargo.toml")];
     for folder in ["docker", "tests", "engine", "server", "udfs", "sql"] {
-        for extension in ["rs", "toml", "sh", "py", "java", "xml", "yaml", "properties", "txt", "sql", "proto", "conf"] {
+        for extension in ["rs", "toml", "sh", "py", "java", "xml", "yaml", "properties", "txt", "sql", "proto", "conf"]
+        {
             paths.extend(files_below(&root.join(folder), extension)?);
         }
     }

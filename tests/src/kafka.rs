@@ -38,7 +38,10 @@ impl KafkaBroker {
     /// The broker that all tests of this process share. Tests keep out of each other's way by their topics' names.
     pub fn shared() -> Result<&'static KafkaBroker> {
         static SHARED: OnceLock<std::result::Result<KafkaBroker, String>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start().map_err(|error| error.to_string())).as_ref().map_err(|text| text.clone().into())
+        SHARED
+            .get_or_init(|| Self::start().map_err(|error| error.to_string()))
+            .as_ref()
+            .map_err(|text| text.clone().into())
     }
 
     /// A broker of one's own, for tests that stop it. It ends when it is dropped.
