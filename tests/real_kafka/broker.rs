@@ -104,7 +104,7 @@ async fn the_judges_agree_with_each_other() -> Result<()> {
         expected["tumble"].as_array().into_iter().flatten().filter_map(|row| row[column].as_f64()).sum()
     };
     assert_eq!(bookings, RECORDS);
-    assert!(disordered > 1_000, "only {disordered} records are out of order");
+    assert!(disordered > 300, "only {disordered} records are out of order");
     assert_eq!((sum(4), sum(5), sum(6), sum(7)), (RECORDS as f64, with_driver as f64, fares, meters as f64));
     Ok(())
 }
