@@ -109,7 +109,7 @@ async fn the_judges_agree_with_each_other() -> Result<()> {
     Ok(())
 }
 
-/// A runner that is killed leaves no broker behind: the broker ends with its script's standard input.
+/// A runner that is killed leaves nothing behind: the broker and its data end with its script's standard input.
 #[test]
 fn a_broker_ends_with_its_parent() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -124,5 +124,6 @@ fn a_broker_ends_with_its_parent() -> Result<()> {
         .output()?;
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ready");
     assert!(std::net::TcpStream::connect(("127.0.0.1", ports[0].parse::<u16>()?)).is_err());
+    assert!(!folder.path().join("data").exists());
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! A real Apache Kafka on loopback, run by `tests/components/kafka/broker.sh`.
 //!
-//! The script stops the broker when its standard input ends. The only writing end of that pipe is here, so the broker
-//! ends with the test process, however that ends.
+//! The script stops the broker and removes its data when its standard input ends. The only writing end of that pipe is
+//! here, so the broker ends with the test process, however that ends.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -92,7 +92,8 @@ impl KafkaBroker {
     /// Stops the broker; its topics stay. Clients find nobody at its port.
     pub fn stop(&self) -> Result<()> {
         let taken = self.process.lock().map_err(|_| "another thread panicked while it started the broker")?.take();
-        if let Some(Process { mut script, alive }) = taken {
+        if let Some(Process { mut script, mut alive }) = taken {
+            alive.write_all(b"stop\n")?;
             drop(alive);
             script.wait()?;
         }

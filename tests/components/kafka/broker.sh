@@ -3,7 +3,8 @@
 #
 #   broker.sh install                      downloads the jars, if they are not in the cache yet
 #   broker.sh serve FOLDER PORT CONTROLLER runs a broker whose data lie in FOLDER (formatted if new). Prints "ready" when
-#                                          it answers; stops when standard input ends, so it never outlives its parent
+#                                          it answers. Stops at the line "stop", keeping the data, or when standard
+#                                          input ends, removing them: so nothing outlives its parent
 #   broker.sh java FILE.java ARGUMENTS…    runs a single-file Java program with the broker's jars
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -47,13 +48,15 @@ serve() {
         sleep 0.1
     done
     echo ready
-    cat >/dev/null
+    local word=
+    read -r word || true
     kill -TERM "$broker" 2>/dev/null || true
     # A parent that was killed waits for nothing: don't linger on an orderly shutdown.
     for _ in $(seq 50); do
         kill -0 "$broker" 2>/dev/null || break
         sleep 0.1
     done
+    [ "$word" = stop ] || rm -rf "$folder"
 }
 
 case "${1:-}" in
