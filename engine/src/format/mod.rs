@@ -1,1 +1,4 @@
 //! Bytes to Arrow and back.
+
+pub mod decoder;
+pub mod encoder;
