@@ -56,10 +56,10 @@ impl Source {
             _ => {}
         }
         for field in descriptor.fields() {
-            if field.is_required() || self.chance(if depth == 0 { 70 } else { 50 }) {
-                if let Some(value) = self.field(&field, depth) {
-                    message.set_field(&field, value);
-                }
+            if (field.is_required() || self.chance(if depth == 0 { 70 } else { 50 }))
+                && let Some(value) = self.field(&field, depth)
+            {
+                message.set_field(&field, value);
             }
         }
         message
