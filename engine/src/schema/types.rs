@@ -43,7 +43,7 @@ const MAX_FIELDS: usize = 10_000;
 const MAX_DEPTH: usize = 100;
 
 /// How one value of a field is held; the wire form of a number is the field's [`Kind`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum ValueClass {
     /// A number, bool, string or bytes.
     Scalar(Kind),

@@ -11,6 +11,7 @@ mod column;
 mod compile;
 mod decode;
 mod decoder;
+mod encode;
 mod error;
 mod finish;
 mod plan;
@@ -19,6 +20,7 @@ mod text;
 mod wire;
 
 pub use decoder::ProtobufDecoder;
+pub use encode::{EncodedRows, ProtobufEncoder};
 pub use error::{DecodeError, Reason};
 
 #[cfg(test)]

@@ -163,12 +163,6 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes a varint takes.
-#[inline(always)]
-pub(super) fn varint_length(value: u64) -> usize {
-    (70 - (value | 1).leading_zeros() as usize) / 7
-}
-
 /// Small magnitudes of either sign to small numbers.
 #[inline(always)]
 pub(super) fn zigzag(value: i64) -> u64 {
@@ -192,7 +186,7 @@ mod tests {
             for value in [u64::MAX.checked_shr(64 - bits).unwrap_or(0), 1u64.checked_shl(bits).unwrap_or(0)] {
                 let mut bytes = Vec::new();
                 put_varint(&mut bytes, value);
-                assert_eq!(bytes.len(), varint_length(value), "{value}");
+                assert_eq!(bytes.len(), (64 - value.leading_zeros() as usize).div_ceil(7).max(1), "{value}");
                 // Near the end and with bytes after it take different paths.
                 for padding in [0, 8] {
                     let mut padded = bytes.clone();

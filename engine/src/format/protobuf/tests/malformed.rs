@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use prost::Message;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, ReflectMessage};
 
 use super::oracle::{Source, check_row};
 use super::protos::{ALL, message};
@@ -124,7 +124,6 @@ fn message_of(name: &str) -> prost_reflect::MessageDescriptor {
 }
 
 fn message_name(message: &DynamicMessage) -> String {
-    use prost_reflect::ReflectMessage;
     message.descriptor().full_name().to_owned()
 }
 
