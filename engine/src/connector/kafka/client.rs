@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -86,7 +86,7 @@ impl Producer {
 /// All records that a topic holds now, by partition and offset. Waits at most `patience`.
 pub fn read_topic(brokers: &str, topic: &str, patience: Duration) -> Result<Vec<KafkaRecord>> {
     let until = Instant::now() + patience;
-    let consumer = consumer(brokers)?;
+    let consumer = consumer(brokers, "rondel-client")?;
     let metadata = consumer.fetch_metadata(Some(topic), patience).map_err(|error| failed(&error))?;
     let mut open = BTreeMap::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
@@ -123,11 +123,20 @@ pub fn read_topic(brokers: &str, topic: &str, patience: Duration) -> Result<Vec<
     Ok(records)
 }
 
-fn consumer(brokers: &str) -> Result<BaseConsumer> {
+/// Commits positions of a consumer group, as a consumer of that group would.
+pub fn commit_offsets(brokers: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|error| failed(&error))?;
+    }
+    consumer(brokers, group)?.commit(&list, CommitMode::Sync).map_err(|error| failed(&error))
+}
+
+fn consumer(brokers: &str, group: &str) -> Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     for (name, value) in [
         ("bootstrap.servers", brokers),
-        ("group.id", "rondel-client"),
+        ("group.id", group),
         ("enable.auto.commit", "false"),
         ("enable.partition.eof", "true"),
         ("isolation.level", "read_committed"),

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, WorkerQueue};
-use super::health::{Health, ReadingContext};
+use super::health::{Health, ReadingContext, words};
 use super::partitions::{Partition, Partitions};
 use super::settings::{KafkaSourceOptions, config_error};
 use super::topics::{Start, Topics};
@@ -49,9 +49,9 @@ impl From<KafkaError> for Trouble {
                 | C::GroupAuthorizationFailed
                 | C::ClusterAuthorizationFailed
                 | C::SaslAuthenticationFailed),
-            ) => Self::Failed(Error::new(ErrorKind::External, format!("the broker refuses access: {code}"))),
+            ) => Self::Failed(Error::new(ErrorKind::External, format!("the broker refuses access: {}", words(code)))),
             Some(code @ (C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition)) => {
-                Self::Missing(format!("a partition ({code})"))
+                Self::Missing(format!("a partition ({})", words(code)))
             }
             _ => Self::Unreachable,
         }

@@ -112,6 +112,7 @@ impl LetterBox {
 
     /// Gives the producer what it takes.
     pub(super) fn post(&mut self) -> Result<()> {
+        self.letters.delivery.check()?;
         while let Some(letter) = self.waiting.front() {
             let ticket = self.letters.tickets.next.fetch_add(1, Ordering::SeqCst) + 1;
             let open = Ticket { reason: letter.reason.clone(), underway: Arc::clone(&self.underway) };

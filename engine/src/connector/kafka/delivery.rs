@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
-use super::health::{self, Health, log_line};
+use super::health::{self, Health, log_line, words};
 use super::settings::config_error;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -76,7 +76,7 @@ impl ProducerContext for WritingContext {
 
 fn delivery_error(topic: &str, partition: i32, error: &KafkaError) -> Error {
     let place = if partition < 0 { String::new() } else { format!(", partition {partition}") };
-    let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+    let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), words);
     Error::new(ErrorKind::External, format!("a record could not be written to topic {topic}{place}: {reason}"))
 }
 
@@ -108,9 +108,7 @@ impl Delivery {
 
     /// Offers a record; never blocks.
     pub(super) fn send(&self, record: Outgoing<'_>) -> Result<Taken> {
-        if let Some(error) = self.health.failed() {
-            return Err(error);
-        }
+        self.check()?;
         let mut outgoing: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(record.topic, record.ticket);
         outgoing.partition = record.partition;
         outgoing.key = record.key;
@@ -132,13 +130,15 @@ impl Delivery {
         }
     }
 
+    /// An error if a record could not be written.
+    pub(super) fn check(&self) -> Result<()> {
+        self.health.failed().map_or(Ok(()), Err)
+    }
+
     /// Whether every record given so far is written. An error if one could not be.
     pub(super) fn delivered(&self) -> Result<bool> {
         let waiting = self.producer.in_flight_count();
-        match self.health.failed() {
-            Some(error) => Err(error),
-            None => Ok(waiting == 0),
-        }
+        self.check().map(|()| waiting == 0)
     }
 }
 
@@ -176,12 +176,5 @@ fn serve(delivery: Arc<Delivery>, topic: &str) {
         if !known {
             delivery.producer.poll(SERVE / 2);
         }
-    }
-}
-
-#[cfg(test)]
-impl Delivery {
-    pub(super) fn in_flight(&self) -> i32 {
-        self.producer.in_flight_count()
     }
 }

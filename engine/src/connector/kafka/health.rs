@@ -150,6 +150,13 @@ pub(super) fn plain(words: &str) -> String {
     words.to_owned()
 }
 
+/// What a code means, in librdkafka's words without the code's name: `MessageSizeTooLarge (Broker: Message size too large)`.
+pub(super) fn words(code: RDKafkaErrorCode) -> String {
+    let text = code.to_string();
+    let inner = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or_else(|| text.clone(), str::to_owned)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

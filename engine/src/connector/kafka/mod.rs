@@ -20,6 +20,8 @@ mod partitions;
 pub mod settings;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod testing;
 mod topics;
 mod upsert;
 
