@@ -4,3 +4,4 @@ mod packaging;
 mod real_kafka;
 mod sql_files;
 mod tidy;
+mod oracle;

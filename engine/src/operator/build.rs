@@ -7,6 +7,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
+use super::Operator;
 use super::aggregate;
 use super::expression::physical;
 use super::filter::Filter;
@@ -15,7 +16,6 @@ use super::project::Project;
 use super::union::Union;
 use super::values::Values;
 use super::window::Window;
-use super::Operator;
 use crate::error::{Error, Result};
 use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
 
@@ -42,9 +42,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         }
         FlowOp::Values { rows } => Box::new(Values::new(rows, &schema)?),
         FlowOp::Filter { predicate } => Box::new(Filter::new(predicate, &input(plan, node, 0)?.schema, schema)?),
-        FlowOp::Project { expressions } => {
-            Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?)
-        }
+        FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
         FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
@@ -112,4 +110,3 @@ fn input(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<&FlowNode> {
     let index = inputs.get(input).ok_or_else(|| Error::internal(format!("node {node} has no input {input}")))?;
     get(plan, *index)
 }
-

@@ -67,16 +67,16 @@ fn holds_views(data_type: &DataType) -> bool {
 /// Keys are compared in this form, so that equality agrees with hashing whatever bits a float has.
 pub(crate) fn canonical(column: &ArrayRef) -> Result<ArrayRef> {
     Ok(match column.data_type() {
-        DataType::Float64 => {
-            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(
-                |value| if value.is_nan() { f64::NAN } else { value + 0.0 },
-            ))
-        }
-        DataType::Float32 => {
-            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(
-                |value| if value.is_nan() { f32::NAN } else { value + 0.0 },
-            ))
-        }
+        DataType::Float64 => Arc::new(
+            column
+                .as_primitive::<Float64Type>()
+                .unary::<_, Float64Type>(|value| if value.is_nan() { f64::NAN } else { value + 0.0 }),
+        ),
+        DataType::Float32 => Arc::new(
+            column
+                .as_primitive::<Float32Type>()
+                .unary::<_, Float32Type>(|value| if value.is_nan() { f32::NAN } else { value + 0.0 }),
+        ),
         DataType::Float16 => {
             let wide = arrow::compute::cast(column, &DataType::Float32)?;
             let wide = canonical(&wide)?;

@@ -28,9 +28,8 @@ pub fn consolidate(delta: Delta) -> Result<Delta> {
     for row in 0..delta.num_rows() {
         let hash = rows.hash(row);
         let weight = weights.value(row);
-        let same = |(other_hash, place): &(u64, u32)| {
-            *other_hash == hash && rows.equal(row, firsts[*place as usize] as usize)
-        };
+        let same =
+            |(other_hash, place): &(u64, u32)| *other_hash == hash && rows.equal(row, firsts[*place as usize] as usize);
         match seen.find(hash, same) {
             Some((_, place)) => {
                 let sum = &mut sums[*place as usize];

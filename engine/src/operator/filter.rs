@@ -66,10 +66,7 @@ mod tests {
     use super::*;
 
     fn schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("a", DataType::Int64, true),
-            Field::new("s", DataType::Utf8View, true),
-        ]))
+        Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("s", DataType::Utf8View, true)]))
     }
 
     fn rows(count: i64) -> RecordBatch {
@@ -81,12 +78,7 @@ mod tests {
     #[test]
     fn null_and_false_are_dropped_and_weights_kept() {
         let schema = schema();
-        let mut filter = Filter::new(
-            &col("a").gt(lit(5_i64)),
-            &schema.clone().to_dfschema().unwrap(),
-            schema,
-        )
-        .unwrap();
+        let mut filter = Filter::new(&col("a").gt(lit(5_i64)), &schema.clone().to_dfschema().unwrap(), schema).unwrap();
         let weights = Int64Array::from_iter_values((0..10).map(|n| if n % 2 == 0 { 3 } else { -1 }));
         let mut out = Output::default();
         assert_eq!(filter.on_delta(0, Delta::weighted(rows(10), weights), &mut out).unwrap(), Step::Done);
@@ -99,8 +91,7 @@ mod tests {
     #[test]
     fn survivors_do_not_pin_the_batch() {
         let schema = schema();
-        let mut filter =
-            Filter::new(&col("a").lt(lit(5_i64)), &schema.clone().to_dfschema().unwrap(), schema).unwrap();
+        let mut filter = Filter::new(&col("a").lt(lit(5_i64)), &schema.clone().to_dfschema().unwrap(), schema).unwrap();
         let mut out = Output::default();
         let _ = filter.on_delta(0, Delta::append(rows(8192)), &mut out).unwrap();
         let (deltas, _) = out.take();

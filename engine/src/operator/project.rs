@@ -26,8 +26,7 @@ impl Project {
 
 impl Operator for Project {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        let columns =
-            self.expressions.iter().map(|expr| expr.evaluate(delta.rows())).collect::<Result<Vec<_>>>()?;
+        let columns = self.expressions.iter().map(|expr| expr.evaluate(delta.rows())).collect::<Result<Vec<_>>>()?;
         let rows = batch(&self.schema, columns, delta.num_rows())?;
         out.push(delta.with_rows(rows));
         Ok(Step::Done)
@@ -66,8 +65,7 @@ mod tests {
     #[test]
     fn no_columns_are_rows_all_the_same() {
         let input: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-        let mut project =
-            Project::new(&[], &input.clone().to_dfschema().unwrap(), Arc::new(Schema::empty())).unwrap();
+        let mut project = Project::new(&[], &input.clone().to_dfschema().unwrap(), Arc::new(Schema::empty())).unwrap();
         let rows = batch(&input, vec![Arc::new(Int64Array::from(vec![1, 2, 3]))], 3).unwrap();
         let mut out = Output::default();
         let _ = project.on_delta(0, Delta::append(rows), &mut out).unwrap();

@@ -80,7 +80,7 @@ mod tests {
         let rows = batch(&schema, vec![Arc::new(Int64Array::from(vec![1, 2]))], 2).unwrap();
         let watermarks = Watermarks::none(0);
         let epoch = EpochContext { epoch: 1, now_micros: 0, watermarks: &watermarks };
-        let mut values = Values::new(&[rows.clone()], &schema).unwrap();
+        let mut values = Values::new(std::slice::from_ref(&rows), &schema).unwrap();
         let mut out = Output::default();
         let _ = values.on_epoch_end(&epoch, &mut out).unwrap();
         assert_eq!(out.take().0[0].num_rows(), 2);

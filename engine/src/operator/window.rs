@@ -179,9 +179,8 @@ pub(crate) fn to_micros(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> 
     };
     let ticks = cast(column, &DataType::Int64)?;
     let ticks = ticks.as_primitive::<Int64Type>();
-    let scaled = |factor: i64| {
-        ticks.try_unary::<_, Int64Type, Error>(|tick| tick.checked_mul(factor).ok_or_else(out_of_range))
-    };
+    let scaled =
+        |factor: i64| ticks.try_unary::<_, Int64Type, Error>(|tick| tick.checked_mul(factor).ok_or_else(out_of_range));
     match unit {
         TimeUnit::Second => scaled(1_000_000),
         TimeUnit::Millisecond => scaled(1_000),
@@ -276,9 +275,7 @@ mod tests {
             &input,
             vec![
                 Arc::new(Int64Array::from_iter_values(0..500)),
-                Arc::new(TimestampMillisecondArray::from_iter(
-                    (0..500).map(|n| if n == 7 { None } else { Some(n) }),
-                )),
+                Arc::new(TimestampMillisecondArray::from_iter((0..500).map(|n| if n == 7 { None } else { Some(n) }))),
             ],
             500,
         )
@@ -309,10 +306,7 @@ mod tests {
         let (mut window, input) = operator(WindowSpec::Tumble { size: 60_000_000, offset: 0 });
         let rows = batch(
             &input,
-            vec![
-                Arc::new(Int64Array::from(vec![1])),
-                Arc::new(TimestampMillisecondArray::from(vec![i64::MAX])),
-            ],
+            vec![Arc::new(Int64Array::from(vec![1])), Arc::new(TimestampMillisecondArray::from(vec![i64::MAX]))],
             1,
         )
         .unwrap();

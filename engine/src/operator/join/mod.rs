@@ -4,6 +4,9 @@
 //! and then kept itself, so that over an epoch every pair of rows meets once, whichever came first:
 //! `(L + dL) ⋈ (R + dR) − L ⋈ R = dL ⋈ R + (L + dL) ⋈ dR`. Weights multiply.
 //!
+//! Where a pair of equal columns grows with a watermark, rows that nothing can match any more are let go, and rows of an
+//! append-only input below what that input has promised are late: they are dropped and counted.
+//!
 //! Matches come out in pieces: neither the candidates of a hot key nor their rows are ever held all at once.
 
 mod index;
@@ -17,7 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, UInt32Array};
-use arrow::compute::take;
+use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column as LogicalColumn, DFSchemaRef};
@@ -169,6 +172,18 @@ impl Join {
             .collect()
     }
 
+    /// Rows below what their own input has promised came too late: what they match may be gone. Of a changelog no row
+    /// is late.
+    fn without_late_rows(&self, input: usize, delta: Delta, out: &mut Output) -> Result<Delta> {
+        let Some(mask) = self.sides[1 - input].on_time(delta.rows().columns())? else { return Ok(delta) };
+        let late = delta.num_rows() - mask.true_count();
+        if late == 0 {
+            return Ok(delta);
+        }
+        out.drop_late(late as u64);
+        Ok(Delta::append(filter_record_batch(delta.rows(), &mask)?))
+    }
+
     /// Goes on letting rows go and compacting blocks.
     fn tidy(&mut self) -> Result<Step> {
         let mut touched = 0;
@@ -193,10 +208,15 @@ impl Join {
 
 impl Operator for Join {
     fn on_delta(&mut self, input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        let Some(side) = self.sides.get_mut(input) else {
+        if input > 1 {
             return Err(Error::internal(format!("a join has two inputs, a delta came on input {input}")));
+        }
+        let delta = if self.sides[input].changelog {
+            consolidate(delta)?
+        } else {
+            self.without_late_rows(input, without_weights(delta)?, out)?
         };
-        let delta = if side.changelog { consolidate(delta)? } else { without_weights(delta)? };
+        let side = &mut self.sides[input];
         let arrivals = side.arrivals(&delta)?;
         drop(delta);
         side.absorb(&arrivals)?;
@@ -224,15 +244,13 @@ impl Operator for Join {
         for (side, name) in self.sides.iter().zip(state::PARTS) {
             state::snapshot(side, name, &mut parts)?;
         }
+        state::snapshot_released(&self.sides, &mut parts)?;
         Ok(parts)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in parts {
-            let Some(side) = state::PARTS.iter().position(|name| *name == part.name) else {
-                return Err(state::does_not_fit(&format!("a join has no part {}", part.name)));
-            };
-            state::restore(&mut self.sides[side], &part.rows)?;
+        for part in &parts {
+            state::restore_part(&mut self.sides, part)?;
         }
         Ok(())
     }
@@ -246,19 +264,15 @@ impl Operator for Join {
 /// Append-only rows: weights, if there are any, must all be one.
 fn without_weights(delta: Delta) -> Result<Delta> {
     match delta.weights() {
-        Some(weights) if weights.values().iter().any(|weight| *weight != 1) => {
-            Err(Error::internal("a join was told that an input is append-only, and a row of it came with another weight"))
-        }
+        Some(weights) if weights.values().iter().any(|weight| *weight != 1) => Err(Error::internal(
+            "a join was told that an input is append-only, and a row of it came with another weight",
+        )),
         _ => Ok(Delta::append(delta.into_parts().0)),
     }
 }
 
 /// How rows of `this` side are let go: by a pair of equal columns of which the other side promises that it grows.
-fn release<'a>(
-    this: &FlowNode,
-    other: &FlowNode,
-    on: impl Iterator<Item = (&'a Expr, &'a Expr)>,
-) -> Option<Release> {
+fn release<'a>(this: &FlowNode, other: &FlowNode, on: impl Iterator<Item = (&'a Expr, &'a Expr)>) -> Option<Release> {
     on.filter_map(|(of_this, of_other)| {
         let column = this.schema.maybe_index_of_column(plain_column(of_this)?)?;
         let others = other.schema.maybe_index_of_column(plain_column(of_other)?)?;
@@ -270,7 +284,7 @@ fn release<'a>(
             .filter(|time| time.column == others)
             .map(|time| (time.watermark, time.delay_micros))
             .collect();
-        (!promises.is_empty()).then_some(Release { column, unit, promises })
+        (!promises.is_empty()).then_some(Release { column, other_column: others, unit, promises })
     })
     .max_by_key(|release| release.promises.len())
 }

@@ -30,6 +30,8 @@ const SMALLEST_COMPACTION: usize = 1024;
 pub(super) struct Release {
     /// This side's column.
     pub(super) column: usize,
+    /// The other side's, equal to it in every match.
+    pub(super) other_column: usize,
     /// The column's unit.
     pub(super) unit: TimeUnit,
     /// What the *other* side promises of its own column: watermarks and the delays behind them.
@@ -71,7 +73,7 @@ pub(super) struct Side {
     pub(super) keys: Vec<usize>,
     release: Option<Release>,
     /// Rows whose time, in ticks of its column, lies below can't match any more.
-    released_below: i64,
+    pub(super) released_below: i64,
     /// Something to tidy up at the end of the epoch.
     pub(super) untidy: bool,
     store: Store,
@@ -140,9 +142,7 @@ impl Side {
             NullBuffer::union(nulls.as_ref(), arrivals.columns[*key].logical_nulls().as_ref())
         });
         match nulls {
-            Some(nulls) if nulls.null_count() > 0 => {
-                arrivals.filter(&BooleanArray::new(nulls.inner().clone(), None))
-            }
+            Some(nulls) if nulls.null_count() > 0 => arrivals.filter(&BooleanArray::new(nulls.inner().clone(), None)),
             _ => Ok(arrivals),
         }
     }
@@ -180,11 +180,25 @@ impl Side {
 
     /// Which arrivals are worth storing; `None`: all.
     fn not_released(&self, arrivals: &Arrivals) -> Result<Option<BooleanArray>> {
-        let Some(release) = &self.release else { return Ok(None) };
+        match &self.release {
+            Some(release) => self.not_below(&arrivals.columns[release.column]),
+            None => Ok(None),
+        }
+    }
+
+    /// Which of the *other* side's rows are not late: rows of this side that they could match may be gone. `None`: all.
+    pub(super) fn on_time(&self, others: &[ArrayRef]) -> Result<Option<BooleanArray>> {
+        match &self.release {
+            Some(release) => self.not_below(&others[release.other_column]),
+            None => Ok(None),
+        }
+    }
+
+    fn not_below(&self, times: &ArrayRef) -> Result<Option<BooleanArray>> {
         if self.released_below == i64::MIN {
             return Ok(None);
         }
-        let times = ticks(&arrivals.columns[release.column])?;
+        let times = ticks(times)?;
         Ok(Some(times.iter().map(|time| Some(time.is_none_or(|time| time >= self.released_below))).collect()))
     }
 
@@ -228,7 +242,8 @@ impl Side {
             return self.insert(&arrivals.columns, &hashes, &weights, &identities);
         }
         let fresh = UInt32Array::from(fresh);
-        let columns = arrivals.columns.iter().map(|column| Ok(take(column, &fresh, None)?)).collect::<Result<Vec<_>>>()?;
+        let columns =
+            arrivals.columns.iter().map(|column| Ok(take(column, &fresh, None)?)).collect::<Result<Vec<_>>>()?;
         self.insert(&columns, &hashes, &weights, &identities)
     }
 

@@ -190,8 +190,7 @@ impl Store {
         };
         let count = (rows - from).min(BLOCK_ROWS - block.rows);
         let first = address(number, block.rows);
-        let copies =
-            columns.iter().map(|column| owned(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
+        let copies = columns.iter().map(|column| owned(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
         block.push(copies)?;
         Ok((first, count))
     }
@@ -300,7 +299,8 @@ mod tests {
         assert!(store.block(1).unwrap().chunks.len() <= 14);
         let wanted: Vec<Address> = addresses.iter().copied().step_by(37).rev().collect();
         let column = store.gather(&wanted).column(0).unwrap();
-        let expected: Vec<i64> = (0..20_000).step_by(37).rev().collect();
+        let mut expected: Vec<i64> = (0..20_000).step_by(37).collect();
+        expected.reverse();
         assert_eq!(column.as_primitive::<Int64Type>().values(), &expected);
     }
 
