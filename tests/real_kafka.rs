@@ -8,7 +8,7 @@ use rondel_tests::{Result, root};
 use tempfile::NamedTempFile;
 
 /// The tour's messages as a FileDescriptorSet in a file, for the judges.
-fn tour_descriptor() -> Result<NamedTempFile> {
+pub(crate) fn tour_descriptor() -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new()?;
     let mut compiler = protox::Compiler::new([root().join("sql/tour")])?;
     compiler.include_imports(true).open_file("booking.proto")?;
