@@ -1,0 +1,6 @@
+//! The decoder and the encoder against `prost_reflect::DynamicMessage`, an independent implementation.
+
+mod decode;
+mod malformed;
+mod oracle;
+mod protos;
