@@ -46,7 +46,7 @@ impl Scene {
             broker.create_topic(topic, 4).await?;
         }
         if topics.contains(&"bookings") {
-            let descriptor = super::real_kafka::tour_descriptor()?;
+            let descriptor = super::real_kafka::descriptor()?;
             let descriptor = descriptor.path().to_string_lossy().into_owned();
             let bootstrap = broker.bootstrap();
             python::run(
