@@ -161,8 +161,8 @@ fn nothing_names_a_host_or_a_path_of_one_machine() -> Result<()> {
             for found in host.captures_iter(line) {
                 let name = &found[1];
                 let own = ["127.0.0.1", "localhost", "[", "{", "$", "%"].iter().any(|start| name.starts_with(start));
-                // A name without a dot is a service of the compose file.
-                if !own && name.contains('.') {
+                // Names under .example are reserved for examples; one without a dot is a service of the compose file.
+                if !own && name.contains('.') && !name.ends_with(".example") {
                     wrong.push(format!("{place} names the host {name}"));
                 }
             }
