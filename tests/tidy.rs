@@ -16,8 +16,7 @@ const LONG: &[(&str, usize, &str)] = &[];
 /// Who may name what: (what it is, pattern, folder it is looked for in, where it may stand).
 const PLACES: &[(&str, &str, &str, &[&str])] = &[
     ("rdkafka", r"\brdkafka(_sys)?::", "engine/src", &["engine/src/connector/kafka"]),
-    // The demo runs librdkafka's mock broker and fills it; nothing else of the server knows Kafka.
-    ("rdkafka", r"\brdkafka(_sys)?::", "server/src", &["server/src/cli", "server/src/demo"]),
+    ("rdkafka", r"\brdkafka(_sys)?::", "server/src", &[]),
     ("pgwire", r"\b(pgwire|arrow_pg|datafusion_pg_catalog)::", "server/src", &["server/src/pg"]),
     ("pgwire", r"\b(pgwire|arrow_pg|datafusion_pg_catalog)::", "engine/src", &[]),
     ("timely", r"\btimely::", "engine/src", &["engine/src/dataflow"]),
