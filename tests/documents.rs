@@ -24,6 +24,13 @@ const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 const RUN: &[&str] =
     &["README.md", "docs/sql.md", "docs/kafka.md", "docs/protobuf.md", "docs/types.md", "docs/operations.md"];
 
+/// The tour, in its order.
+const TOUR: &[&str] = &["01-streams.sql", "02-windows.sql", "03-join.sql", "04-sink.sql"];
+
+fn tour_text() -> Result<String> {
+    TOUR.iter().map(|file| Ok(fs::read_to_string(root().join("sql/tour").join(file))?)).collect()
+}
+
 /// A server, a broker with the topics that a text names, and the text's statements for it.
 struct Scene {
     broker: KafkaBroker,
@@ -138,6 +145,13 @@ impl Scene {
         }
     }
 
+    async fn run_blocks(&self, page: &str, text: &str) -> Result<()> {
+        for block in sql_blocks(text) {
+            self.run_block(page, &block).await?;
+        }
+        Ok(())
+    }
+
     async fn run_block(&self, page: &str, block: &SqlBlock) -> Result<()> {
         let mut shown = None;
         for (index, statement) in block.statements.iter().enumerate() {
@@ -177,12 +191,7 @@ fn columns(message: &SimpleQueryMessage) -> Option<Vec<String>> {
 
 async fn run_page(page: &str) -> Result<()> {
     let text = fs::read_to_string(root().join(page))?;
-    let blocks = sql_blocks(&text);
-    let scene = Scene::new(&text).await?;
-    for block in &blocks {
-        scene.run_block(page, block).await?;
-    }
-    Ok(())
+    Scene::new(&text).await?.run_blocks(page, &text).await
 }
 
 #[test]
@@ -200,7 +209,10 @@ fn every_page_with_sql_is_run() -> Result<()> {
 
 #[tokio::test]
 async fn the_readme_runs() -> Result<()> {
-    run_page("README.md").await
+    let text = fs::read_to_string(root().join("README.md"))?;
+    let scene = Scene::new(&(tour_text()? + &text)).await?;
+    run_tour(&scene).await?;
+    scene.run_blocks("README.md", &text).await
 }
 
 #[tokio::test]
@@ -228,19 +240,21 @@ async fn the_operations_page_runs() -> Result<()> {
     run_page("docs/operations.md").await
 }
 
+/// What the demo has done before its guests come.
+async fn run_tour(scene: &Scene) -> Result<()> {
+    for file in TOUR {
+        let text = fs::read_to_string(root().join("sql/tour").join(file))?;
+        let block = SqlBlock { line: 1, fails: false, shown: None, statements: statements(&text) };
+        scene.run_block(file, &block).await?;
+    }
+    Ok(())
+}
+
 /// The tour's files, in their order, and what they leave behind.
 #[tokio::test]
 async fn the_tour_runs() -> Result<()> {
-    let files = ["01-streams.sql", "02-windows.sql", "03-join.sql", "04-sink.sql"];
-    let texts = files
-        .iter()
-        .map(|file| Ok(fs::read_to_string(root().join("sql/tour").join(file))?))
-        .collect::<Result<Vec<_>>>()?;
-    let scene = Scene::new(&texts.concat()).await?;
-    for (file, text) in files.iter().zip(&texts) {
-        let block = SqlBlock { line: 1, fails: false, shown: None, statements: statements(text) };
-        scene.run_block(file, &block).await?;
-    }
+    let scene = Scene::new(&tour_text()?).await?;
+    run_tour(&scene).await?;
     let counted = "SELECT sum(bookings) FROM demand";
     let all = |rows: &[Vec<Option<String>>]| rows.first().is_some_and(|row| row[0].as_deref() == Some("2000"));
     rondel_tests::rondel::rows_until(&scene.client, counted, Duration::from_secs(30), all).await?;
