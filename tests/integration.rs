@@ -1,5 +1,6 @@
 //! Rondel through its doors: every test of the whole, in one binary.
 
+mod documents;
 mod packaging;
 mod real_kafka;
 mod sql_files;

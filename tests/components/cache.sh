@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Where what the tests download is kept: outside the checkout, one folder per pinned version, complete or absent.
 # Sourced by the scripts beside it.
 

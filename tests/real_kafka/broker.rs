@@ -41,7 +41,7 @@ async fn the_judges_agree_with_each_other() -> Result<()> {
     const RECORDS: usize = 3_000;
     let broker = KafkaBroker::shared()?;
     broker.create_topic("judges", 4).await?;
-    let descriptor = super::tour_descriptor()?;
+    let descriptor = super::descriptor()?;
     let bootstrap = broker.bootstrap();
     let expected = python::run(
         "produce.py",

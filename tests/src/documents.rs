@@ -1,7 +1,8 @@
 //! The SQL that Rondel ships: files under `sql/`, and the fenced blocks of the Markdown pages.
 //!
-//! In a page, a block marked `sql` is run statement by statement; one marked `sql error` must fail. A page's blocks are
-//! one session, from top to bottom.
+//! In a page, a block marked `sql` is run statement by statement; one marked `sql error` must fail. A block marked `text`
+//! whose first line has columns (`a | b`) shows what the block before it prints. A page's blocks are one session, from
+//! top to bottom.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ pub struct SqlBlock {
     pub line: usize,
     /// Whether its last statement must fail.
     pub fails: bool,
+    /// The first line of the `text` block that follows: the columns of the table that psql prints.
+    pub shown: Option<String>,
     /// Its statements, without their semicolons.
     pub statements: Vec<String>,
 }
@@ -65,9 +68,18 @@ pub fn sql_blocks(page: &str) -> Vec<SqlBlock> {
             }
             (Some((start, info)), Some(_)) => {
                 let mut words = info.split_whitespace();
-                if words.next() == Some("sql") {
-                    let fails = words.next() == Some("error");
-                    blocks.push(SqlBlock { line: *start, fails, statements: statements(&text) });
+                match words.next() {
+                    Some("sql") => {
+                        let fails = words.next() == Some("error");
+                        blocks.push(SqlBlock { line: *start, fails, shown: None, statements: statements(&text) });
+                    }
+                    Some("text") => {
+                        let header = text.lines().next().filter(|line| line.contains('|'));
+                        if let (Some(block), Some(header)) = (blocks.last_mut(), header) {
+                            block.shown = Some(header.trim().to_owned());
+                        }
+                    }
+                    _ => {}
                 }
                 open = None;
             }
@@ -140,11 +152,13 @@ mod tests {
 
     #[test]
     fn only_blocks_of_sql_are_found() {
-        let page = "# A page\n```sql\nSELECT 1;\nSELECT 2;\n```\n```text\nSELECT 3\n```\n```sql error\nSELEC\n```\n";
+        let page =
+            "# A page\n```sql\nSELECT 1;\nSELECT 2;\n```\n```text\n a | b\n---+--\n```\n```sql error\nSELEC\n```\n";
         let found = sql_blocks(page);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].line, found[0].fails, found[0].statements.len()), (2, false, 2));
-        assert_eq!((found[1].line, found[1].fails), (9, true));
+        assert_eq!(found[0].shown.as_deref(), Some("a | b"));
+        assert_eq!((found[1].line, found[1].fails, found[1].shown.as_deref()), (10, true, None));
     }
 
     #[test]

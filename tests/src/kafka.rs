@@ -11,6 +11,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tempfile::TempDir;
 
 use crate::{Result, free_port, root};
@@ -122,6 +123,17 @@ impl KafkaBroker {
         for outcome in self.admin()?.create_partitions([&change], &options).await? {
             outcome.map_err(|(topic, code)| format!("topic {topic} was not changed: {code}"))?;
         }
+        Ok(())
+    }
+
+    /// Writes records to a topic's partition, and waits until the broker has them.
+    pub fn produce(&self, topic: &str, partition: i32, values: &[Vec<u8>]) -> Result<()> {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", self.bootstrap()).create()?;
+        for value in values {
+            let record: BaseRecord<'_, (), Vec<u8>> = BaseRecord::to(topic).partition(partition).payload(value);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        producer.flush(Duration::from_secs(20))?;
         Ok(())
     }
 

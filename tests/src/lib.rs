@@ -3,11 +3,13 @@
 //! # Layout
 //! - [`kafka`]: a real Apache Kafka on loopback, as long as the tests run
 //! - [`python`]: programs in Python, whose protobuf and Kafka libraries judge ours
+//! - [`rondel`]: the `rondel` program itself as a process, and its clients
 //! - [`documents`]: the SQL in Markdown pages and in `sql/`
 
 pub mod documents;
 pub mod kafka;
 pub mod python;
+pub mod rondel;
 
 use std::path::PathBuf;
 

@@ -18,15 +18,15 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--bootstrap", required=True)
     arguments.add_argument("--topic", required=True)
-    arguments.add_argument("--descriptor", required=True)
-    arguments.add_argument("--message", required=True)
+    arguments.add_argument("--descriptor")
+    arguments.add_argument("--message", help="without it, values are shown in hex")
     arguments.add_argument("--key-message")
     arguments.add_argument("--records", type=int, required=True)
     arguments.add_argument("--timeout", type=float, default=60)
     arguments.add_argument("--settle", type=float, default=2)
     options = arguments.parse_args()
 
-    value_class = messages.message_class(options.descriptor, options.message)
+    value_class = options.message and messages.message_class(options.descriptor, options.message)
     key_class = options.key_message and messages.message_class(options.descriptor, options.key_message)
     consumer = confluent_kafka.Consumer(
         {
@@ -51,8 +51,6 @@ def main():
                 sys.exit(str(record.error()))
             count += 1
             last = time.monotonic()
-            key = record.key()
-            value = record.value()
             print(
                 json.dumps(
                     {
@@ -60,18 +58,18 @@ def main():
                         "offset": record.offset(),
                         "timestamp": record.timestamp()[1],
                         "headers": {name: (text or b"").decode("utf-8", "replace") for name, text in record.headers() or []},
-                        "key": key_json(key_class, key),
-                        "value": None if value is None else messages.plain(value_class.FromString(value)),
+                        "key": decoded(key_class, record.key()),
+                        "value": decoded(value_class, record.value()),
                     }
                 )
             )
     consumer.close()
 
 
-def key_json(key_class, key):
-    if key is None or key_class is None:
-        return None if key is None else key.hex()
-    return messages.plain(key_class.FromString(key))
+def decoded(message_class, data):
+    if data is None or message_class is None:
+        return None if data is None else data.hex()
+    return messages.plain(message_class.FromString(data))
 
 
 main()
