@@ -8,6 +8,7 @@ pub mod blackhole;
 pub mod kafka;
 pub mod nexmark;
 pub mod options;
+pub mod registry;
 
 use std::sync::Arc;
 
