@@ -132,7 +132,7 @@ impl Hash for WindowNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.input.hash(state);
         self.time.hash(state);
-        format!("{:?}", self.window).hash(state);
+        self.window.hash(state);
     }
 }
 
