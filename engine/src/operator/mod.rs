@@ -9,6 +9,9 @@
 //! * after an error or a panic it is never called again;
 //! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
 
+pub mod aggregate;
+pub mod build;
+
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::time::{Epoch, Watermarks};
