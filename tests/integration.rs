@@ -1,1 +1,3 @@
 //! Rondel through its doors: every test of the whole, in one binary.
+
+mod server;

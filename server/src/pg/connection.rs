@@ -90,7 +90,6 @@ pub(super) struct Running {
     pub(super) form: Form,
     /// The word before the number of rows in the command tag; EXPLAIN and SHOW have no number.
     pub(super) verb: &'static str,
-    pub(super) delivered: u64,
 }
 
 impl<S: Session> Connection<S> {
@@ -173,8 +172,8 @@ impl<S: Session> Connection<S> {
                 }
                 Begun::Running(mut running) => {
                     self.announce(&running);
-                    self.outbound_progress(&mut running, Portion::default()).await?;
-                    self.finish(&running);
+                    let delivered = self.outbound_progress(&mut running, Portion::default()).await?;
+                    self.finish(&running, delivered.rows);
                 }
                 Begun::Fetch { name, count, silent } => {
                     let schema = Arc::clone(&self.cursor(&name)?.rows.schema);
@@ -242,7 +241,7 @@ impl<S: Session> Connection<S> {
                 self.has_changed |= self.transaction == TransactionStatus::Transaction;
                 Begun::Done { tag, notices }
             }
-            Answer::Rows(rows) => Begun::Running(Running { rows, form, verb, delivered: 0 }),
+            Answer::Rows(rows) => Begun::Running(Running { rows, form, verb }),
         }
     }
 
@@ -275,20 +274,18 @@ impl<S: Session> Connection<S> {
         running: &mut Running,
         portion: Portion,
     ) -> Result<Delivered, Stop> {
-        let Running { rows, form, delivered, .. } = running;
-        let portion = deliver(rows, form, portion, &mut self.interrupts, &mut self.outbound).await?;
-        *delivered += portion.rows;
-        Ok(portion)
+        let Running { rows, form, .. } = running;
+        deliver(rows, form, portion, &mut self.interrupts, &mut self.outbound).await
     }
 
     /// Says that all rows were delivered.
-    pub(super) fn finish(&mut self, running: &Running) {
+    pub(super) fn finish(&mut self, running: &Running, rows: u64) {
         if matches!(running.form, Form::Copy(_)) {
             self.outbound.queue(PgWireBackendMessage::CopyDone(CopyDone::new()));
         }
         let tag = match running.verb {
             "EXPLAIN" | "SHOW" => running.verb.to_owned(),
-            verb => format!("{verb} {}", running.delivered),
+            verb => format!("{verb} {rows}"),
         };
         self.complete(tag);
     }
