@@ -67,9 +67,12 @@ pub trait Session: Send + Sync + 'static {
     /// Runs a statement. Dropping the future, or the stream that it answers with, stops the work.
     fn execute(&self, parsed: &Self::Parsed, parameters: &Parameters) -> impl Future<Output = Result<Outcome>> + Send;
 
-    /// Sets a session variable; `None` is its default. A name that the session doesn't know is an error.
-    fn set(&self, name: &str, value: Option<&str>) -> Result<()>;
+    /// Sets a session variable, as SET does; a client may send some with its start.
+    fn set(&self, name: &str, value: &str) -> Result<()>;
 
-    /// A session variable's value.
+    /// A session variable's value; names in lower case.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// All session variables back to their defaults, as RESET ALL does.
+    fn reset(&self);
 }

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::Server;
+use super::{Server, wait_for};
 use rondel_server::pg::Limits;
 
 async fn connect(server: &Server) -> Client {
@@ -83,8 +83,7 @@ async fn portals_give_portions() {
     assert_eq!(server.engine.running_subscriptions(), 1);
     transaction.commit().await.unwrap();
     drop(portal);
-    client.simple_query("").await.unwrap();
-    assert_eq!(server.engine.running_subscriptions(), 0);
+    wait_for("the subscription ends", || server.engine.running_subscriptions() == 0).await;
     server.stop().await;
 }
 
@@ -116,14 +115,17 @@ async fn session_variables_are_set_shown_and_reset() {
         Ok::<String, tokio_postgres::Error>(rows[0].get(0))
     };
     assert!(show("server_version").await.unwrap().starts_with("15.0 (Rondel "));
-    client.batch_execute("SET application_name TO 'x'; SET TIME ZONE 'Asia/Tokyo'; SET dialect = flink").await.unwrap();
+    client
+        .batch_execute("SET application_name TO 'x'; SET timezone = 'Asia/Tokyo'; SET dialect = flink")
+        .await
+        .unwrap();
     assert_eq!(show("application_name").await.unwrap(), "x");
     assert_eq!(show("TimeZone").await.unwrap(), "Asia/Tokyo");
     assert_eq!(show("dialect").await.unwrap(), "flink");
     client.batch_execute("DISCARD ALL").await.unwrap();
     assert_eq!(show("timezone").await.unwrap(), "UTC");
     assert_eq!(show("dialect").await.unwrap(), "postgres");
-    assert_eq!(code(&client.batch_execute("SET no_such = 1").await.unwrap_err()), "42704");
+    assert_eq!(code(&client.batch_execute("SET no_such = 1").await.unwrap_err()), "42P01");
     server.stop().await;
 }
 
@@ -181,9 +183,7 @@ async fn a_shutdown_tells_clients_and_ends_subscriptions() {
     let none: [&i64; 0] = [];
     let rows = busy.query_raw("SUBSCRIBE TO silence", none).await.unwrap();
     let waiting = tokio::spawn(async move { std::pin::pin!(rows).next().await });
-    while server.engine.running_subscriptions() == 0 {
-        tokio::task::yield_now().await;
-    }
+    wait_for("the subscription begins", || server.engine.running_subscriptions() == 1).await;
     server.stop().await;
     let error = waiting.await.unwrap().unwrap().unwrap_err();
     assert_eq!(code(&error), "57P01");

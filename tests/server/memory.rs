@@ -34,6 +34,8 @@ pub(super) struct MemorySession {
 pub(super) enum Parsed {
     Subscribe(String),
     Create(String),
+    Set(String, String),
+    Show(String),
     Query(Box<Statement>),
 }
 
@@ -150,6 +152,10 @@ impl MemorySession {
     }
 }
 
+fn show_schema(name: &str) -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]))
+}
+
 fn subscription_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)]))
 }
@@ -163,6 +169,10 @@ impl Session for MemorySession {
             [first, _, view] if first.eq_ignore_ascii_case("subscribe") => {
                 return Ok(vec![Parsed::Subscribe((*view).to_owned())]);
             }
+            [first, name, _, value] if first.eq_ignore_ascii_case("set") => {
+                return Ok(vec![Parsed::Set(name.to_lowercase(), value.trim_matches('\'').to_owned())]);
+            }
+            [first, name] if first.eq_ignore_ascii_case("show") => return Ok(vec![Parsed::Show(name.to_lowercase())]),
             [first, what, ..] if first.eq_ignore_ascii_case("create") => {
                 return Ok(vec![Parsed::Create(format!("CREATE {}", what.to_uppercase()))]);
             }
@@ -191,7 +201,8 @@ impl Session for MemorySession {
     fn describe(&self, parsed: &Parsed) -> Result<Shape> {
         match parsed {
             Parsed::Subscribe(_) => Ok(Shape { parameters: Vec::new(), columns: Some(subscription_schema()) }),
-            Parsed::Create(_) => Ok(Shape { parameters: Vec::new(), columns: None }),
+            Parsed::Create(_) | Parsed::Set(..) => Ok(Shape { parameters: Vec::new(), columns: None }),
+            Parsed::Show(name) => Ok(Shape { parameters: Vec::new(), columns: Some(show_schema(name)) }),
             Parsed::Query(statement) => {
                 let plan = futures::executor::block_on(self.plan(statement))?;
                 let mut types: Vec<_> = plan.get_parameter_types()?.into_iter().collect();
@@ -208,6 +219,17 @@ impl Session for MemorySession {
             Parsed::Create(tag) => {
                 Ok(Outcome::Done { tag: tag.clone(), notices: vec!["the test's engine keeps nothing".to_owned()] })
             }
+            Parsed::Set(name, value) => {
+                self.set(name, value)?;
+                Ok(Outcome::Done { tag: "SET".to_owned(), notices: Vec::new() })
+            }
+            Parsed::Show(name) => {
+                let missing = || Error::new(ErrorKind::UndefinedObject, format!("there is no setting '{name}'"));
+                let value = self.get(name).ok_or_else(missing)?;
+                let values = Arc::new(StringArray::from(vec![value]));
+                let batch = RecordBatch::try_new(show_schema(name), vec![values])?;
+                Ok(Outcome::Rows(self.context.read_batch(batch)?.execute_stream().await?))
+            }
             Parsed::Query(statement) => {
                 let plan = self.plan(statement).await?;
                 let frame = self.context.execute_logical_plan(plan).await?;
@@ -217,20 +239,26 @@ impl Session for MemorySession {
         }
     }
 
-    fn set(&self, name: &str, value: Option<&str>) -> Result<()> {
-        if !matches!(name, "dialect" | "timezone" | "search_path") {
-            return Err(Error::new(ErrorKind::UndefinedObject, format!("no variable {name}")));
+    fn set(&self, name: &str, value: &str) -> Result<()> {
+        if !matches!(name, "application_name" | "dialect" | "timezone") {
+            return Err(Error::new(ErrorKind::UndefinedObject, format!("there is no setting '{name}'")));
         }
-        let mut variables = self.variables.lock().unwrap();
-        match value {
-            Some(value) => variables.insert(name.to_owned(), value.to_owned()),
-            None => variables.remove(name),
-        };
+        self.variables.lock().unwrap().insert(name.to_owned(), value.to_owned());
         Ok(())
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        let variables = self.variables.lock().unwrap();
-        (name == "dialect").then(|| variables.get(name).cloned().unwrap_or_else(|| "postgres".to_owned()))
+        let default = match name {
+            "application_name" => "",
+            "dialect" => "postgres",
+            "timezone" => "UTC",
+            "server_version" => "15.0 (Rondel test)",
+            _ => return None,
+        };
+        Some(self.variables.lock().unwrap().get(name).cloned().unwrap_or_else(|| default.to_owned()))
+    }
+
+    fn reset(&self) {
+        self.variables.lock().unwrap().clear();
     }
 }

@@ -9,6 +9,7 @@ mod psql;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rondel_server::pg::{Limits, PgServer};
 use rondel_server::shutdown::{self, ShutdownTrigger};
@@ -40,7 +41,16 @@ impl Server {
     /// Stops, and waits until every connection is closed.
     async fn stop(self) {
         self.trigger.shut_down();
-        tokio::time::timeout(std::time::Duration::from_secs(5), self.task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), self.task).await.unwrap().unwrap();
         assert_eq!(self.engine.running_subscriptions(), 0);
+    }
+}
+
+/// Waits until something is so, a few seconds at most.
+async fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Server;
+use super::{Server, wait_for};
 
 /// A psql that talks to the server and reads no settings of the user's.
 fn psql(server: &Server) -> Command {
@@ -95,14 +95,6 @@ impl Live {
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (elapsed, errors)
-    }
-}
-
-async fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(5), "{what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

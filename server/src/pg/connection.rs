@@ -1,6 +1,6 @@
 //! One client's connection, from its start to its end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::sqlstate::{Fault, notice};
 use super::startup;
 use super::statement::{Query, Statement};
 use super::value::{pg_type, type_modifier, type_size};
-use super::variables::Variables;
+use super::variables::Reported;
 use super::wire::Outbound;
 use crate::frontend::Session;
 use crate::script::{Piece, split};
@@ -42,9 +42,7 @@ pub(super) struct Connection<S: Session> {
     pub(super) system: Arc<SystemTables>,
     pub(super) interrupts: Interrupts,
     pub(super) outbound: Outbound,
-    pub(super) variables: Variables,
-    /// Names of variables that were set in the engine's session: DISCARD ALL takes them back.
-    pub(super) session_variables: BTreeSet<String>,
+    pub(super) reported: Reported,
     pub(super) transaction: TransactionStatus,
     /// Whether something was changed since BEGIN: ROLLBACK warns that it stays.
     pub(super) has_changed: bool,
@@ -214,7 +212,7 @@ impl<S: Session> Connection<S> {
                 Ok(Begun::Fetch { name: name.clone(), count: *count, silent: *silent })
             }
             Statement::Command(command) => {
-                let answer = self.command(command, piece).await?;
+                let answer = self.command(command).await?;
                 Ok(self.begun(answer, Form::Rows(formats.to_vec()), verb(piece)))
             }
         }
@@ -238,6 +236,9 @@ impl<S: Session> Connection<S> {
     fn begun(&mut self, answer: Answer, form: Form, verb: &'static str) -> Begun {
         match answer {
             Answer::Done { tag, notices } => {
+                if matches!(tag.as_str(), "SET" | "RESET") {
+                    self.report_variables();
+                }
                 self.has_changed |= self.transaction == TransactionStatus::Transaction;
                 Begun::Done { tag, notices }
             }

@@ -129,13 +129,6 @@ impl<S: Session> Connection<S> {
                 let read = Query::read(query, &self.session)?;
                 (self.shape(&read, query).await?.0, None)
             }
-            // SHOW of what is no variable is the engine's.
-            Statement::Command(Command::Show { name })
-                if self.variables.get(name).is_none() && self.session.get(name).is_none() =>
-            {
-                let query = Query::read(&piece, &self.session)?;
-                self.shape(&query, &piece).await?
-            }
             Statement::Command(command) => (Vec::new(), self.command_columns(command)?),
         };
         let count = parameter_types.len().max(type_oids.len());
