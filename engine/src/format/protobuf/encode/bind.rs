@@ -10,6 +10,7 @@ use arrow::datatypes::{
 use prost_reflect::Kind;
 
 use super::super::wire;
+use super::buffer::Tag;
 use super::plan::{Content, Ending, FieldShape, MessageShape, ValueShape};
 use super::range::{enum_numbers, integers, is_live};
 use super::write::{Column, Fields, Values};
@@ -74,14 +75,14 @@ fn bind_field(field: &FieldShape, array: &ArrayRef, outer: Option<&NullBuffer>) 
             let map = array.as_map();
             let used = elements(map.offsets(), map.keys().len(), live);
             no_null(map.values(), &used, &field.path)?;
-            let part = |tag: u32, values: Values| Column { tag, values, nulls: None, explicit: false };
+            let part = |tag: u32, values: Values| Column { tag: Tag::new(tag), values, nulls: None, explicit: false };
             let key = bind_value(key, map.keys(), Some(&used), &field.path)?;
             let value = bind_value(value, map.values(), Some(&used), &field.path)?;
             let pair = [part(*key_tag, key), part(*value_tag, value)];
             Values::Map { offsets: map.offsets().clone(), pair: Box::new(pair) }
         }
     };
-    Ok(Column { tag: field.tag, values, nulls, explicit: field.explicit })
+    Ok(Column { tag: Tag::new(field.tag), values, nulls, explicit: field.explicit })
 }
 
 /// Which elements belong to live rows: a slice of a longer array leaves some out, and so does a NULL list.
@@ -132,20 +133,24 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
                     return Err(Error::new(ErrorKind::Data, text));
                 }
             }
-            Values::Timestamp { ticks, per_second }
+            Values::Timestamp(ticks, *unit)
         }
         ValueShape::Duration => match array.data_type() {
-            DataType::Duration(unit) => Values::Duration { ticks: as_longs(array)?, per_second: per_second(unit) },
+            DataType::Duration(unit) => Values::Duration(as_longs(array)?, *unit),
             _ => interval(array, live, path)?,
         },
         ValueShape::Wrapper(kind) => {
             let values = bind_scalar(kind, array, live, path)?;
             let tag = wire::tag(1, scalar_wire_type(kind));
-            Values::Wrapper(Box::new(Column { tag, values, nulls: None, explicit: false }))
+            Values::Wrapper(Box::new(Column { tag: Tag::new(tag), values, nulls: None, explicit: false }))
         }
         ValueShape::Message(message, ending) => {
             let array: &StructArray = array.as_struct();
-            Values::Message(bind_message(message, array.columns(), array.len(), live)?, *ending)
+            let fields = bind_message(message, array.columns(), array.len(), live)?;
+            match ending {
+                Ending::Length => Values::Message(fields),
+                Ending::Group(end) => Values::Group(fields, Tag::new(*end)),
+            }
         }
         ValueShape::Raw(ending) => {
             let bytes = cast(array, &DataType::Binary)?;
@@ -158,7 +163,7 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
             }
             match ending {
                 Ending::Length => Values::Bytes(bytes),
-                Ending::Group(end) => Values::RawGroup(bytes, *end),
+                Ending::Group(end) => Values::RawGroup(bytes, Tag::new(*end)),
             }
         }
     })
@@ -266,5 +271,5 @@ fn interval(array: &ArrayRef, live: Option<&NullBuffer>, path: &str) -> Result<V
             }
         }
     }
-    Ok(Values::Duration { ticks: ticks.into(), per_second: 1_000_000_000 })
+    Ok(Values::Duration(ticks.into(), TimeUnit::Nanosecond))
 }

@@ -5,6 +5,7 @@
 //! writing cannot fail then.
 
 mod bind;
+mod buffer;
 mod plan;
 mod range;
 mod write;
@@ -14,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 use prost_reflect::MessageDescriptor;
 
 use self::bind::bind_message;
+use self::buffer::Buffer;
 use self::plan::MessageShape;
 use self::write::write_fields;
 use crate::error::Result;
@@ -21,7 +23,7 @@ use crate::error::Result;
 /// Records, one after the other in one buffer.
 #[derive(Debug, Default, Clone)]
 pub struct EncodedRows {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     /// Where each record ends.
     ends: Vec<usize>,
 }
@@ -48,7 +50,7 @@ impl EncodedRows {
             Some(before) => *self.ends.get(before)?,
             None => 0,
         };
-        self.bytes.get(start..*self.ends.get(row)?)
+        self.bytes.written().get(start..*self.ends.get(row)?)
     }
 
     /// The records in row order.
