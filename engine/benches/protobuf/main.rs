@@ -75,7 +75,7 @@ fn variants<'a, M: Message + Default>(
     let mut part = ProtobufDecoder::new(descriptor, &three).unwrap();
     let mut none = ProtobufDecoder::new(descriptor, &[]).unwrap();
     let batch = decode(&mut whole, records);
-    let mut encoder = ProtobufEncoder::new(descriptor, &batch.schema()).unwrap();
+    let encoder = ProtobufEncoder::new(descriptor, &batch.schema()).unwrap();
     let mut out = EncodedRows::new();
     let mut buffer = Vec::new();
     vec![

@@ -78,23 +78,18 @@ impl<'p> Decoding<'p, '_> {
     ) -> Result<&'a [u8], Fault> {
         while let Some((&first, tail)) = rest.split_first() {
             let mut values = tail;
-            let slot = if first < 0x80 {
-                message.short_slot(first)
-            } else {
+            let mut tag = u32::from(first);
+            if first >= 0x80 {
                 values = rest;
-                match wire::read_tag(&mut values) {
-                    Ok(tag) => message.slot(tag),
-                    Err(reason) => return Err(fault(reason, rest, 0)),
-                }
-            };
+                tag = wire::read_tag(&mut values).map_err(|reason| fault(reason, rest, 0))?;
+            }
+            let slot = message.slot(tag);
             if slot.op == Op::Unknown {
-                rest = match unknown(rest, group)? {
-                    Some(rest) => rest,
-                    None => {
-                        self.check_required(message, row, rest)?;
-                        return Ok(values);
-                    }
-                };
+                if tag == wire::tag(group, wire::END_GROUP) {
+                    self.check_required(message, row, rest)?;
+                    return Ok(values);
+                }
+                rest = unknown(tag, values, rest)?;
                 continue;
             }
             if !slot.prepared {
@@ -233,16 +228,13 @@ impl<'p> Decoding<'p, '_> {
     }
 }
 
-/// Skips a field that the plan does not know; `None` if it is the end of the group `group`.
+/// Skips the value of a field that the plan does not know; `start` is where its tag begins.
 #[inline(always)]
-fn unknown(start: &[u8], group: u32) -> Result<Option<&[u8]>, Fault> {
-    let mut rest = start;
-    let tag = wire::read_tag(&mut rest).map_err(|reason| fault(reason, start, 0))?;
-    if tag == wire::tag(group, wire::END_GROUP) {
-        return Ok(None);
-    }
-    match wire::skip(tag, &mut rest, 0) {
-        Ok(()) => Ok(Some(rest)),
+fn unknown<'a>(tag: u32, mut rest: &'a [u8], start: &[u8]) -> Result<&'a [u8], Fault> {
+    // A tag of one byte was not looked at before it was looked up.
+    let skipped = if tag < 8 { Err(Reason::FieldNumber) } else { wire::skip(tag, &mut rest, 0) };
+    match skipped {
+        Ok(()) => Ok(rest),
         Err(reason) => Err(fault(reason, start, tag >> 3)),
     }
 }

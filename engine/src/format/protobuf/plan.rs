@@ -146,14 +146,8 @@ impl MessagePlan {
         }
     }
 
-    /// The slot of a tag of one byte.
+    /// The slot of a tag.
     #[inline(always)]
-    pub(super) fn short_slot(&self, tag: u8) -> &Slot {
-        &self.short[usize::from(tag & 0x7f)]
-    }
-
-    /// The slot of any tag.
-    #[inline]
     pub(super) fn slot(&self, tag: u32) -> &Slot {
         if let Some(slot) = self.short.get(tag as usize) {
             return slot;

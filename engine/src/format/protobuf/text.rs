@@ -10,7 +10,8 @@ use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 
 use super::column::Fixed;
 
-const INLINE: usize = 12;
+/// The longest text that lies in its view.
+pub(super) const INLINE: usize = 12;
 
 /// A column of strings.
 #[derive(Debug)]

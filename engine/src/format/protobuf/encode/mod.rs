@@ -91,7 +91,7 @@ impl ProtobufEncoder {
 
     /// Encodes the rows of `batch`, in order, in place of what `out` held. An error names the column and the value;
     /// `out` holds nothing of use then.
-    pub fn encode(&mut self, batch: &RecordBatch, out: &mut EncodedRows) -> Result<()> {
+    pub fn encode(&self, batch: &RecordBatch, out: &mut EncodedRows) -> Result<()> {
         debug_assert_eq!(batch.num_columns(), self.schema.fields().len());
         out.clear();
         let rows = batch.num_rows();

@@ -20,7 +20,7 @@ use crate::schema::arrow_schema;
 fn encode(name: &str, columns: Vec<(&str, ArrayRef)>) -> Result<Vec<DynamicMessage>> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
     let batch = batch.unwrap();
-    let mut encoder = ProtobufEncoder::new(&message(name), &batch.schema())?;
+    let encoder = ProtobufEncoder::new(&message(name), &batch.schema())?;
     let mut out = EncodedRows::new();
     encoder.encode(&batch, &mut out)?;
     assert_eq!(out.len(), batch.num_rows());
@@ -53,7 +53,7 @@ fn what_was_decoded_is_encoded_again() {
                 decoder.push(&source.message(&descriptor, 0).encode_to_vec()).unwrap();
             }
             let batch = decoder.finish().unwrap();
-            let mut encoder = ProtobufEncoder::new(&descriptor, &batch.schema()).unwrap();
+            let encoder = ProtobufEncoder::new(&descriptor, &batch.schema()).unwrap();
             // A slice, so that offsets do not begin at 0.
             for batch in [batch.clone(), batch.slice(7, 9)] {
                 let mut out = EncodedRows::new();
