@@ -128,7 +128,7 @@ fn message_name(message: &DynamicMessage) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes(seed: u64, bad in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 4)) {
