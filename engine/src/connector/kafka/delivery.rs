@@ -171,7 +171,10 @@ fn serve(delivery: Arc<Delivery>, topic: &str) {
                     missing.then(|| format!("topic {topic}, which does not exist on {}", delivery.health.brokers())),
                 );
             }
-            Err(_) => delivery.health.waits_for_brokers(),
+            Err(error) => {
+                let code = error.rdkafka_error_code();
+                delivery.health.waits_for_brokers(&code.map_or_else(|| error.to_string(), words));
+            }
         }
         if !known {
             delivery.producer.poll(SERVE / 2);

@@ -151,9 +151,10 @@ impl Partitions {
         self.readers.load(Ordering::SeqCst) > 0 && !self.failed.load(Ordering::SeqCst)
     }
 
-    /// The source cannot go on.
+    /// The source cannot go on: everyone looks why.
     pub(super) fn set_failed(&self) {
         self.failed.store(true, Ordering::SeqCst);
+        self.wakes.iter().for_each(|wake| wake.wake());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Partition>>> {

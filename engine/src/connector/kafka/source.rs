@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
@@ -132,6 +133,7 @@ impl Source for KafkaSource {
             topics: HashMap::new(),
             dealt: HashSet::new(),
             started: Vec::new(),
+            ask: Duration::ZERO,
         };
         thread::Builder::new()
             .name("kafka-source".to_owned())

@@ -1,5 +1,4 @@
 use super::*;
-use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
@@ -198,6 +197,10 @@ fn a_bounded_scan_ends_at_what_was_there() {
     let mut job = Job::open(&broker, &[("topic", "t"), ("start", "offsets:0=998,1=1000,2=1000")], 1, true);
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers(), [2_994, 2_997]);
+    // A snapshot reads what there is, also of a stream that a job reads from now on.
+    let mut job = Job::open(&broker, &[("topic", "t"), ("start", "latest")], 1, true);
+    job.until("the end", |job| job.finished == 1);
+    assert_eq!(job.numbers().len(), 3_000);
     // Nothing in it, and more workers than partitions.
     let mut job = Job::open(&broker, &[("topic", "empty")], 5, true);
     job.until("all finish", |job| job.finished == 5);
@@ -325,4 +328,36 @@ fn an_unknown_property_is_refused_before_anything_runs() {
     let given = values(&[("topic", "t"), ("brokers", "127.0.0.1:1"), ("kafka.fech.wait.max.ms", "1")]);
     let error = KafkaSourceOptions::parse(&given, &[]).unwrap_err();
     assert!(error.message().contains("kafka.fech.wait.max.ms"), "{error}");
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn idle_cost() {
+    let broker = broker(&[("t", 4)]);
+    write(&broker, "t", (0..4).map(|n| (n as i32, n)));
+    let mut jobs: Vec<Job> = (0..50).map(|_| Job::open(&broker, &[("topic", "t")], 2, false)).collect();
+    for job in &mut jobs {
+        job.until("read", |job| job.numbers().len() == 4);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let names = || {
+        let mut all: std::collections::BTreeMap<String, (u64, u64)> = std::collections::BTreeMap::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+            let name = stat[stat.find('(').unwrap() + 1..stat.rfind(')').unwrap()].to_owned();
+            let rest: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+            let entry = all.entry(name).or_default();
+            entry.0 += 1;
+            entry.1 += rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap();
+        }
+        all
+    };
+    let before = names();
+    std::thread::sleep(Duration::from_secs(20));
+    for (name, (threads, ticks)) in names() {
+        println!(
+            "{name}: {threads} threads, {} ms of CPU in 20 s",
+            (ticks - before.get(&name).map_or(0, |b| b.1)) * 10
+        );
+    }
 }
