@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, WorkerQueue};
+use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, Watched, WorkerQueue};
 use super::health::{Health, ReadingContext, words};
 use super::partitions::{Partition, Partitions};
 use super::settings::{KafkaSourceOptions, config_error};
@@ -24,8 +25,8 @@ const ASK_MOST: Duration = Duration::from_secs(10);
 /// How long to wait after a question that failed, at first and at most.
 const BACK_OFF: Duration = Duration::from_millis(100);
 const BACK_OFF_MOST: Duration = Duration::from_secs(3);
-/// How often the thread looks whether it is still wanted and whether partitions became idle.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the thread looks whether partitions became idle.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a bounded scan waits for a broker that does not answer.
 const BOUNDED_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -62,7 +63,7 @@ impl From<KafkaError> for Trouble {
 }
 
 pub(super) struct Coordinator {
-    pub(super) client: Arc<BaseConsumer<ReadingContext>>,
+    pub(super) client: Watched<Arc<BaseConsumer<ReadingContext>>>,
     pub(super) options: Arc<KafkaSourceOptions>,
     pub(super) bounded: bool,
     pub(super) partitions: Arc<Partitions>,
@@ -79,6 +80,8 @@ pub(super) struct Coordinator {
 impl Coordinator {
     /// Runs until the last reader is gone.
     pub(super) fn run(mut self) {
+        let this = thread::current();
+        self.partitions.coordinator.set(Arc::new(move || this.unpark()));
         self.ask = ASK;
         let mut back_off = BACK_OFF;
         let mut next_discovery = Instant::now();
@@ -109,7 +112,7 @@ impl Coordinator {
             let rest = next_discovery.saturating_duration_since(Instant::now());
             let idle = (self.options.idle_timeout / 4).max(Duration::from_millis(10));
             let pause = if self.bounded && self.partitions.version() > 0 { LOOK } else { rest.min(LOOK).min(idle) };
-            self.serve(pause);
+            self.serve(Instant::now() + pause);
         }
         for (topic, partition) in &self.started {
             if let Some(handle) = self.topics.get(topic) {
@@ -118,22 +121,26 @@ impl Coordinator {
         }
     }
 
-    /// Serves the client's callbacks for that long; they are what tells of brokers that are down.
-    fn serve(&self, pause: Duration) {
-        let until = Instant::now() + pause;
+    /// Serves the client's callbacks, which tell of brokers that are down, and sleeps until `until` or until there is
+    /// something to do.
+    fn serve(&self, until: Instant) {
         loop {
+            self.partitions.coordinator.arm();
+            while !self.client.quiet() {
+                // Nothing is subscribed through this queue, so all that comes are callbacks and errors told by them.
+                drop(self.client.poll(Duration::ZERO));
+            }
             let rest = until.saturating_duration_since(Instant::now());
-            // Nothing is subscribed through this queue, so all that comes are callbacks and errors told by them.
-            let event = self.client.poll(rest);
-            if rest.is_zero() && event.is_none() {
+            if rest.is_zero() || !self.partitions.wanted() {
                 return;
             }
+            thread::park_timeout(rest);
         }
     }
 
     fn tell(&self, trouble: Trouble, lasts: Duration) {
         // The callbacks first: they hold the reason why no broker answers.
-        self.serve(Duration::ZERO);
+        self.serve(Instant::now());
         let patient = !self.bounded || lasts < BOUNDED_PATIENCE;
         match trouble {
             Trouble::Unreachable(words) if patient => self.health.waits_for_brokers(&words),

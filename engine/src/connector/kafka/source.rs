@@ -16,7 +16,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::batch_queue::{BATCH_ROWS, Batch, BatchReader, Record, Wake, WorkerQueue};
+use super::batch_queue::{BATCH_ROWS, Batch, BatchReader, Record, Wake, Watched, WorkerQueue};
 use super::coordinator::Coordinator;
 use super::dead_letters::{DeadLetters, LetterBox};
 use super::health::{Health, ReadingContext};
@@ -123,7 +123,7 @@ impl Source for KafkaSource {
             }));
         }
         let coordinator = Coordinator {
-            client,
+            client: Watched::consumer(client, Arc::clone(&partitions.coordinator))?,
             options: Arc::clone(&self.options),
             bounded: self.request.bounded,
             partitions,

@@ -1,11 +1,12 @@
 //! Yardsticks for the benchmarks: how fast librdkafka gives records to anyone, with nothing done to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::batch_queue::{BATCH_ROWS, BatchReader, OFFSET_BEGINNING, TopicHandle, Wake, WorkerQueue};
@@ -29,7 +30,7 @@ pub fn drain_by_poll(brokers: &str, topic: &str, patience: Duration) -> Result<D
     let until = Instant::now() + patience;
     let mut open = partitions(&consumer, topic, patience)?;
     let mut list = TopicPartitionList::new();
-    for partition in &open {
+    for partition in open.keys() {
         list.add_partition_offset(topic, *partition, Offset::Beginning).map_err(failed)?;
     }
     consumer.assign(&list).map_err(failed)?;
@@ -37,8 +38,7 @@ pub fn drain_by_poll(brokers: &str, topic: &str, patience: Duration) -> Result<D
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
-                drained.records += 1;
-                drained.bytes += message.payload_len() as u64;
+                count(&mut drained, &mut open, message.partition(), message.offset(), message.payload_len());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
             Some(Err(error)) => return Err(failed(error)),
@@ -59,10 +59,10 @@ pub fn drain_by_batches(brokers: &str, topic: &str, patience: Duration) -> Resul
     wake.set(Arc::new(move || reading.unpark()));
     let queue = Arc::new(WorkerQueue::<DefaultConsumerContext>::new(Arc::clone(&consumer), Arc::clone(&wake))?);
     let handle = TopicHandle::new(Arc::clone(&consumer), topic)?;
-    for partition in &open {
+    for partition in open.keys() {
         handle.start(*partition, OFFSET_BEGINNING, &queue)?;
     }
-    let all: Vec<i32> = open.iter().copied().collect();
+    let all: Vec<i32> = open.keys().copied().collect();
     let mut reader = BatchReader::new(queue);
     let mut drained = Drained::default();
     while !open.is_empty() {
@@ -71,8 +71,8 @@ pub fn drain_by_batches(brokers: &str, topic: &str, patience: Duration) -> Resul
         for record in batch.iter() {
             match record.event() {
                 None => {
-                    drained.records += 1;
-                    drained.bytes += record.payload().map_or(0, <[u8]>::len) as u64;
+                    let bytes = record.payload().map_or(0, <[u8]>::len);
+                    count(&mut drained, &mut open, record.partition(), record.offset(), bytes);
                 }
                 Some(RDKafkaErrorCode::PartitionEOF) => _ = open.remove(&record.partition()),
                 Some(_) => return Err(Error::new(ErrorKind::External, record.event_text())),
@@ -94,10 +94,26 @@ fn options(brokers: &str, topic: &str) -> Result<KafkaSourceOptions> {
     KafkaSourceOptions::parse(&BTreeMap::from(values), &[])
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str, patience: Duration) -> Result<BTreeSet<i32>> {
+/// The partitions that hold something, with the offsets at which they end now.
+fn partitions(consumer: &BaseConsumer, topic: &str, patience: Duration) -> Result<BTreeMap<i32, i64>> {
     let metadata = consumer.fetch_metadata(Some(topic), patience).map_err(failed)?;
-    let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
-    Ok(found.map(|partition| partition.id()).collect())
+    let mut ends = BTreeMap::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), patience).map_err(failed)?;
+        if high > low {
+            ends.insert(partition.id(), high);
+        }
+    }
+    Ok(ends)
+}
+
+/// Counts a record and strikes out its partition if it is the last.
+fn count(drained: &mut Drained, open: &mut BTreeMap<i32, i64>, partition: i32, offset: i64, bytes: usize) {
+    drained.records += 1;
+    drained.bytes += bytes as u64;
+    if open.get(&partition).is_some_and(|end| offset + 1 >= *end) {
+        open.remove(&partition);
+    }
 }
 
 fn in_time(until: Instant, topic: &str) -> Result<()> {

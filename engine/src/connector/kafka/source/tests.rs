@@ -331,33 +331,17 @@ fn an_unknown_property_is_refused_before_anything_runs() {
 }
 
 #[test]
-#[ignore = "a measurement"]
-fn idle_cost() {
-    let broker = broker(&[("t", 4)]);
-    write(&broker, "t", (0..4).map(|n| (n as i32, n)));
-    let mut jobs: Vec<Job> = (0..50).map(|_| Job::open(&broker, &[("topic", "t")], 2, false)).collect();
-    for job in &mut jobs {
-        job.until("read", |job| job.numbers().len() == 4);
-    }
-    std::thread::sleep(Duration::from_secs(2));
-    let names = || {
-        let mut all: std::collections::BTreeMap<String, (u64, u64)> = std::collections::BTreeMap::new();
-        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
-            let name = stat[stat.find('(').unwrap() + 1..stat.rfind(')').unwrap()].to_owned();
-            let rest: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-            let entry = all.entry(name).or_default();
-            entry.0 += 1;
-            entry.1 += rest[11].parse::<u64>().unwrap() + rest[12].parse::<u64>().unwrap();
-        }
-        all
-    };
-    let before = names();
-    std::thread::sleep(Duration::from_secs(20));
-    for (name, (threads, ticks)) in names() {
-        println!(
-            "{name}: {threads} threads, {} ms of CPU in 20 s",
-            (ticks - before.get(&name).map_or(0, |b| b.1)) * 10
-        );
+fn nothing_is_left_when_a_job_goes() {
+    let broker = with_a_bad_record();
+    let options = [("topic", "t"), ("on_error", "dead_letter"), ("dead_letter_topic", "bad")];
+    let mut job = Job::open(&broker, &options, 2, false);
+    job.until("read", |job| job.numbers() == [1, 2] && job.reporter.skipped() == 2);
+    let reporter = Arc::clone(&job.reporter);
+    drop(job);
+    // The coordinator and the dead letters' producer hold the reporter through their clients.
+    let until = std::time::Instant::now() + PATIENCE;
+    while Arc::strong_count(&reporter) > 1 {
+        assert!(std::time::Instant::now() < until, "a thread or a client is left");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
