@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::connector::options::{OptionTable, check_known};
+use crate::connector::registry::{Definition, SinkDefinition, SinkInput};
 use crate::connector::{Reporter, Sink, SinkState, SinkWriter};
 use crate::delta::Delta;
 use crate::error::Result;
@@ -73,6 +74,25 @@ impl BlackholeSink {
     /// Its counts, to keep before the sink is opened.
     pub fn swallowed(&self) -> Swallowed {
         self.swallowed.clone()
+    }
+}
+
+/// What `CREATE SINK … WITH (connector = 'blackhole')` defines.
+struct Blackhole;
+
+/// Checks a sink's options.
+pub(super) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition>> {
+    BlackholeSink::new(definition.options, &[])?;
+    Ok(Arc::new(Blackhole))
+}
+
+impl SinkDefinition for Blackhole {
+    fn descriptor(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn open(&self, _input: &SinkInput) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(BlackholeSink::default()))
     }
 }
 

@@ -6,7 +6,10 @@
 
 pub mod blackhole;
 pub mod kafka;
+pub mod memory;
+pub mod nexmark;
 pub mod options;
+pub mod registry;
 
 use std::sync::Arc;
 

@@ -32,6 +32,8 @@ pub struct DecodeError {
     pub offset: usize,
     /// What is wrong, in a few words.
     pub reason: String,
+    /// The record may be fine and found no room: finish the batch, begin another and push the record again.
+    pub batch_full: bool,
 }
 
 impl fmt::Display for DecodeError {

@@ -42,6 +42,11 @@ impl EncodedRows {
         &self.bytes[start..self.ends[index]]
     }
 
+    /// The bytes of record `index`, if there is one.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        (index < self.len()).then(|| self.row(index))
+    }
+
     /// All records, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.row(index))

@@ -12,6 +12,7 @@ mod batch_queue;
 pub mod client;
 mod coordinator;
 mod dead_letters;
+pub(super) mod definition;
 mod delivery;
 mod health;
 mod key;

@@ -111,6 +111,7 @@ impl RowDecoder for NumberDecoder {
             field: "n".to_owned(),
             offset: 0,
             reason: "not a number".to_owned(),
+            batch_full: false,
         })?;
         self.numbers.append_value(number);
         Ok(())
