@@ -15,7 +15,8 @@ use arrow::record_batch::RecordBatch;
 use criterion::{Criterion, Throughput};
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
-use rondel_engine::format::protobuf::{EncodedRows, ProtobufDecoder, ProtobufEncoder};
+use rondel_engine::format::encoder::{EncodedRows, RowEncoder};
+use rondel_engine::format::protobuf::{ProtobufDecoder, ProtobufEncoder};
 use rondel_engine::schema::arrow_schema;
 
 use crate::builders::{BidBuilders, BookingBuilders};
@@ -75,8 +76,8 @@ fn variants<'a, M: Message + Default>(
     let mut part = ProtobufDecoder::new(descriptor, &three).unwrap();
     let mut none = ProtobufDecoder::new(descriptor, &[]).unwrap();
     let batch = decode(&mut whole, records);
-    let encoder = ProtobufEncoder::new(descriptor, &batch.schema()).unwrap();
-    let mut out = EncodedRows::new();
+    let mut encoder = ProtobufEncoder::new(descriptor, &batch.schema()).unwrap();
+    let mut out = EncodedRows::default();
     let mut buffer = Vec::new();
     vec![
         ("decode all columns", Box::new(move || drop(black_box(decode(&mut whole, records))))),
@@ -102,8 +103,9 @@ fn variants<'a, M: Message + Default>(
         (
             "encode columns",
             Box::new(move || {
+                out.clear();
                 encoder.encode(&batch, &mut out).unwrap();
-                black_box(out.size());
+                black_box(out.byte_len());
             }),
         ),
         (

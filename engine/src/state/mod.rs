@@ -1,1 +1,3 @@
-//! What operators remember.
+//! What operators remember, and how it is split over workers.
+
+pub mod key_group;

@@ -10,6 +10,7 @@ use super::compile::{Compiled, compile};
 use super::decode::Decoding;
 use super::error::{DecodeError, Reason};
 use crate::error::Result;
+use crate::format::decoder::{self, RowDecoder};
 use crate::schema::arrow_schema;
 
 /// Bytes of records in one batch: offsets are 32 bits wide, and a column's text is at most as long as the records.
@@ -94,5 +95,28 @@ impl ProtobufDecoder {
         self.bytes = 0;
         self.compiled.store.clear();
         Ok(batch)
+    }
+}
+
+impl RowDecoder for ProtobufDecoder {
+    fn schema(&self) -> SchemaRef {
+        ProtobufDecoder::schema(self)
+    }
+
+    fn begin(&mut self, rows: usize, bytes: usize) {
+        ProtobufDecoder::begin(self, rows, bytes);
+    }
+
+    fn push(&mut self, record: &[u8]) -> Result<(), decoder::DecodeError> {
+        ProtobufDecoder::push(self, record).map_err(|error| decoder::DecodeError {
+            batch_full: error.is_batch_full(),
+            field: error.path,
+            offset: error.offset,
+            reason: error.reason.to_string(),
+        })
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        ProtobufDecoder::finish(self)
     }
 }

@@ -20,7 +20,7 @@ mod text;
 mod wire;
 
 pub use decoder::ProtobufDecoder;
-pub use encode::{EncodedRows, ProtobufEncoder};
+pub use encode::ProtobufEncoder;
 pub use error::{DecodeError, Reason};
 
 #[cfg(test)]

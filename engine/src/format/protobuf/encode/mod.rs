@@ -19,56 +19,7 @@ use self::buffer::Buffer;
 use self::plan::MessageShape;
 use self::write::write_fields;
 use crate::error::Result;
-
-/// Records, one after the other in one buffer.
-#[derive(Debug, Default, Clone)]
-pub struct EncodedRows {
-    bytes: Buffer,
-    /// Where each record ends.
-    ends: Vec<usize>,
-}
-
-impl EncodedRows {
-    /// No records.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How many records.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The record of row `row`.
-    pub fn get(&self, row: usize) -> Option<&[u8]> {
-        let start = match row.checked_sub(1) {
-            Some(before) => *self.ends.get(before)?,
-            None => 0,
-        };
-        self.bytes.written().get(start..*self.ends.get(row)?)
-    }
-
-    /// The records in row order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.len()).filter_map(|row| self.get(row))
-    }
-
-    /// Bytes of all records.
-    pub fn size(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Forgets the records and keeps the memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-}
+use crate::format::encoder::{EncodedRows, RowEncoder};
 
 /// Encodes batches of one schema as records of one message.
 ///
@@ -88,18 +39,17 @@ impl ProtobufEncoder {
         let shape = MessageShape::of_message(message, schema.fields(), "")?;
         Ok(Self { shape, schema: schema.clone() })
     }
+}
 
-    /// Encodes the rows of `batch`, in order, in place of what `out` held. An error names the column and the value;
-    /// `out` holds nothing of use then.
-    pub fn encode(&self, batch: &RecordBatch, out: &mut EncodedRows) -> Result<()> {
+impl RowEncoder for ProtobufEncoder {
+    /// An error names the column and the value; nothing is appended then.
+    fn encode(&mut self, batch: &RecordBatch, out: &mut EncodedRows) -> Result<()> {
         debug_assert_eq!(batch.num_columns(), self.schema.fields().len());
-        out.clear();
         let rows = batch.num_rows();
         let columns = bind_message(&self.shape, batch.columns(), rows, None)?;
-        out.ends.reserve(rows);
         for row in 0..rows {
-            write_fields(&columns, row, &mut out.bytes);
-            out.ends.push(out.bytes.len());
+            write_fields(&columns, row, &mut Buffer::new(out.buffer()));
+            out.end_row();
         }
         Ok(())
     }

@@ -13,15 +13,16 @@ use prost_reflect::{DynamicMessage, Value};
 use super::oracle::{Source, check_row};
 use super::protos::{ALL, message};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::protobuf::{EncodedRows, ProtobufDecoder, ProtobufEncoder};
+use crate::format::encoder::{EncodedRows, RowEncoder};
+use crate::format::protobuf::{ProtobufDecoder, ProtobufEncoder};
 use crate::schema::arrow_schema;
 
 /// Encodes columns; the message of each row as the oracle reads it.
 fn encode(name: &str, columns: Vec<(&str, ArrayRef)>) -> Result<Vec<DynamicMessage>> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
     let batch = batch.unwrap();
-    let encoder = ProtobufEncoder::new(&message(name), &batch.schema())?;
-    let mut out = EncodedRows::new();
+    let mut encoder = ProtobufEncoder::new(&message(name), &batch.schema())?;
+    let mut out = EncodedRows::default();
     encoder.encode(&batch, &mut out)?;
     assert_eq!(out.len(), batch.num_rows());
     Ok(out.iter().map(|record| DynamicMessage::decode(message(name), record).unwrap()).collect())
@@ -53,10 +54,10 @@ fn what_was_decoded_is_encoded_again() {
                 decoder.push(&source.message(&descriptor, 0).encode_to_vec()).unwrap();
             }
             let batch = decoder.finish().unwrap();
-            let encoder = ProtobufEncoder::new(&descriptor, &batch.schema()).unwrap();
+            let mut encoder = ProtobufEncoder::new(&descriptor, &batch.schema()).unwrap();
             // A slice, so that offsets do not begin at 0.
             for batch in [batch.clone(), batch.slice(7, 9)] {
-                let mut out = EncodedRows::new();
+                let mut out = EncodedRows::default();
                 encoder.encode(&batch, &mut out).unwrap();
                 assert_eq!(out.len(), batch.num_rows());
                 for (row, record) in out.iter().enumerate() {
@@ -86,7 +87,7 @@ fn bytes_are_those_of_the_oracle() {
             let bytes = expected.encode_to_vec();
             decoder.push(&bytes).unwrap();
             let batch = decoder.finish().unwrap();
-            let mut out = EncodedRows::new();
+            let mut out = EncodedRows::default();
             ProtobufEncoder::new(&descriptor, &batch.schema()).unwrap().encode(&batch, &mut out).unwrap();
             assert_eq!(out.get(0), Some(bytes.as_slice()), "{name}, seed {seed}");
         }
