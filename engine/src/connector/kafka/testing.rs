@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, Int64Builder, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayBuilder, AsArray, Int64Builder, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::mock::MockBroker;
@@ -83,7 +83,10 @@ impl Reporter for TestReporter {
     }
 }
 
-/// Reads a number written as text into the column `n`.
+/// Rows that a batch of [`NumberDecoder`] has room for.
+pub(super) const ROOM: usize = 300;
+
+/// Reads a number written as text into the column `n`. A batch has room for [`ROOM`].
 pub(super) struct NumberDecoder {
     schema: SchemaRef,
     numbers: Int64Builder,
@@ -106,14 +109,17 @@ impl RowDecoder for NumberDecoder {
     }
 
     fn push(&mut self, record: &[u8]) -> Result<(), DecodeError> {
-        let number = std::str::from_utf8(record).ok().and_then(|text| text.parse().ok());
-        let number = number.ok_or_else(|| DecodeError {
+        let error = |reason: &str, batch_full| DecodeError {
             field: "n".to_owned(),
             offset: 0,
-            reason: "not a number".to_owned(),
-            batch_full: false,
-        })?;
-        self.numbers.append_value(number);
+            reason: reason.to_owned(),
+            batch_full,
+        };
+        if self.numbers.len() == ROOM {
+            return Err(error("no room", true));
+        }
+        let number = std::str::from_utf8(record).ok().and_then(|text| text.parse().ok());
+        self.numbers.append_value(number.ok_or_else(|| error("not a number", false))?);
         Ok(())
     }
 

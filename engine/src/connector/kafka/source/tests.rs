@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampM
 
 use crate::connector::kafka::client::{KafkaRecord, Producer, commit_offsets, read_topic};
 use crate::connector::kafka::mock::MockBroker;
-use crate::connector::kafka::testing::{Job, NumberDecoder, PATIENCE, values};
+use crate::connector::kafka::testing::{Job, NumberDecoder, PATIENCE, ROOM, values};
 
 fn broker(topics: &[(&str, i32)]) -> MockBroker {
     let broker = MockBroker::start(1).unwrap();
@@ -35,6 +35,8 @@ fn every_record_of_every_partition_comes_once() {
     assert_eq!(job.by_reader, [2_000, 2_000, 1_000]);
     let dealt: Vec<u32> = job.readers[0].partitions().iter().map(|state| state.partition).collect();
     assert_eq!(dealt, [0, 3]);
+    // The decoder ran out of room in between: nothing is lost, no batch is larger than it can make.
+    assert!(job.batches.iter().all(|batch| (1..=ROOM).contains(&batch.rows.num_rows())));
     for batch in &job.batches {
         let expanded = batch.runs.iter().flat_map(|(partition, rows)| std::iter::repeat_n(*partition as i32, *rows));
         let column = batch.rows.column(1).as_primitive::<Int32Type>();
@@ -197,7 +199,7 @@ fn a_bounded_scan_ends_at_what_was_there() {
     let mut job = Job::open(&broker, &[("topic", "t"), ("start", "offsets:0=998,1=1000,2=1000")], 1, true);
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers(), [2_994, 2_997]);
-    // A snapshot reads what there is, also of a stream that a job reads from now on.
+    // A snapshot is of what there is, also of a stream that jobs read from now on.
     let mut job = Job::open(&broker, &[("topic", "t"), ("start", "latest")], 1, true);
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers().len(), 3_000);
@@ -247,7 +249,7 @@ fn a_bad_record_stops_the_job() {
     let broker = with_a_bad_record();
     let error = Job::open(&broker, &[("topic", "t")], 1, false).until_error();
     assert_eq!(error.message(), "topic t, partition 0, offset 1: field n, byte 0: not a number");
-    assert_eq!(error.kind(), ErrorKind::Data);
+    assert_eq!(error.kind(), crate::ErrorKind::Data);
 }
 
 #[test]
