@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampM
 use crate::connector::kafka::client::{KafkaRecord, Producer, commit_offsets, read_topic};
 use crate::connector::kafka::mock::MockBroker;
 use crate::connector::kafka::testing::{Job, NumberDecoder, PATIENCE, ROOM, values};
+use crate::time::ManualClock;
 
 fn broker(topics: &[(&str, i32)]) -> MockBroker {
     let broker = MockBroker::start(1).unwrap();
@@ -131,7 +132,7 @@ fn only_the_projected_columns_are_made() {
     let request = ScanRequest { projection: vec![2], schema, bounded: true };
     assert!(KafkaSource::value_projection(&request.projection, 1).is_empty());
     let source = KafkaSource::new("t", options, request, 1, Arc::new(|| Ok(Box::new(NumberDecoder::new(false)))));
-    let mut job = Job::start(source, 1);
+    let mut job = Job::start(source, 1, Arc::new(crate::time::SystemClock));
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers(), [0, 1]);
 }
@@ -308,21 +309,28 @@ fn a_dead_letter_that_cannot_be_written_stops_the_job() {
 fn a_partition_is_idle_by_the_brokers_word_only() {
     let broker = broker(&[("t", 2)]);
     write(&broker, "t", [(0, 1)]);
-    let mut job = Job::open(&broker, &[("topic", "t"), ("idle_timeout", "100ms")], 1, false);
-    job.until("both idle", |job| job.partitions().len() == 2 && job.partitions().iter().all(|state| state.idle));
-    write(&broker, "t", [(1, 2)]);
-    job.until("the new record", |job| job.numbers() == [1, 2]);
-    job.until("idle again", |job| job.partitions()[1].idle);
-    // A reader that stands at its end and cannot ask is not idle.
-    write(&broker, "t", [(0, 3)]);
-    job.until("another", |job| job.numbers() == [1, 2, 3]);
+    let clock = ManualClock::at(1_000_000);
+    // The end of a partition is told with an empty answer, which a broker otherwise holds back for half a second.
+    let options = [("topic", "t"), ("idle_timeout", "100ms"), ("kafka.fetch.wait.max.ms", "10")];
+    let source = Job::source(&broker, &options, false);
+    let mut job = Job::start(source, 1, Arc::new(clock.clone()));
+    let idle = |job: &Job| job.partitions().iter().map(|state| state.idle).collect::<Vec<_>>();
+    job.until("the record", |job| job.numbers() == [1] && job.partitions().len() == 2);
+    // Silent, but not for as long as the time-out: the clock stands.
+    job.rest(Duration::from_millis(300));
+    assert_eq!(idle(&job), [false, false]);
+    // Long enough, but the broker cannot be asked: a slow partition is not an idle one.
     broker.go_down().unwrap();
     job.until("down", |job| !job.reporter.waits().is_empty());
-    if !job.partitions()[0].idle {
-        std::thread::sleep(Duration::from_millis(400));
-        job.poll();
-        assert!(!job.partitions()[0].idle, "silence of a broker that is down is no idleness");
-    }
+    clock.advance_micros(100_000);
+    job.rest(Duration::from_millis(300));
+    assert_eq!(idle(&job), [false, false]);
+    broker.come_up().unwrap();
+    job.until("both idle", |job| idle(job) == [true, true]);
+    write(&broker, "t", [(1, 2)]);
+    job.until("a record ends it", |job| job.numbers() == [1, 2] && idle(job) == [true, false]);
+    clock.advance_micros(100_000);
+    job.until("idle again", |job| idle(job) == [true, true]);
 }
 
 #[test]
