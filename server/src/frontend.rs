@@ -5,7 +5,7 @@
 
 use arrow::datatypes::SchemaRef;
 use rondel_engine::Result;
-use rondel_engine::engine::{Outcome, Parameters, Shape};
+use rondel_engine::engine::{EngineSettings, Outcome, Parameters, Shape};
 
 /// What a relation is, as the system tables show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,15 +42,24 @@ pub trait CatalogView: Send + Sync + 'static {
 }
 
 /// An engine, seen from its doors.
-pub trait Frontend: CatalogView {
+pub trait Frontend: CatalogView + Sized {
     /// What one connection talks to.
     type Session: Session;
+
+    /// Starts an engine.
+    fn open(settings: EngineSettings) -> impl Future<Output = Result<Self>> + Send;
 
     /// Opens a session for a user who connected to `database`.
     fn connect(&self, user: &str, database: &str) -> Result<Self::Session>;
 
     /// Whether statements can be answered now.
     fn is_ready(&self) -> bool;
+
+    /// Waits until every job has finished; one whose input has no end never does. A job that failed is an error.
+    fn finished(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Stops all jobs in order and keeps what is to be kept. Statements fail from now on.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// One connection's view of the engine: its variables, and its statements.

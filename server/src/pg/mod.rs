@@ -46,10 +46,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use cancel::CancelRegistry;
-use catalog::SystemTables;
 use connection::Connection;
 use delivery::Interrupts;
-use sqlstate::Fault;
 use startup::Greeting;
 use variables::Reported;
 use wire::{Inbound, Outbound};
@@ -57,7 +55,11 @@ use wire::{Inbound, Outbound};
 use crate::frontend::{Frontend, Session};
 use crate::shutdown::Shutdown;
 
+pub(crate) use answer::{Answer, Ready, Rows};
+pub(crate) use catalog::SystemTables;
+pub(crate) use sqlstate::Fault;
 pub use sqlstate::sqlstate;
+pub(crate) use statement::Query;
 
 /// A client has so long to say who it is.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ use crate::frontend::Session;
 use crate::script::Piece;
 
 /// A statement that was read.
-pub(super) enum Statement<S: Session> {
+pub(crate) enum Statement<S: Session> {
     /// The server answers.
     Command(Command),
     /// Another answers; which one is known when the catalog is looked at.
@@ -22,7 +22,7 @@ pub(super) enum Statement<S: Session> {
 }
 
 /// A statement for the system tables or the engine.
-pub(super) enum Query<S: Session> {
+pub(crate) enum Query<S: Session> {
     /// It names system tables.
     System,
     /// It names no relation: the system tables' functions are tried first, then the engine's.
@@ -32,7 +32,7 @@ pub(super) enum Query<S: Session> {
 }
 
 /// A statement whose answerer is settled.
-pub(super) enum Resolved<S: Session> {
+pub(crate) enum Resolved<S: Session> {
     /// The system tables, with their plan.
     System(Arc<LogicalPlan>),
     /// The engine.
@@ -50,7 +50,7 @@ impl<S: Session> Clone for Resolved<S> {
 
 impl<S: Session> Statement<S> {
     /// Reads a piece. Nothing is looked up yet, so a script is read as a whole before its first statement runs.
-    pub(super) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
+    pub(crate) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
         match Command::recognise(piece).map_err(|error| Fault::of(error, piece))? {
             Some(command) => Ok(Self::Command(command)),
             None => Query::read(piece, session).map(Self::Query),
@@ -60,7 +60,7 @@ impl<S: Session> Statement<S> {
 
 impl<S: Session> Query<S> {
     /// Reads a piece that is no command.
-    pub(super) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
+    pub(crate) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
         match SystemTables::interest(piece) {
             Interest::Theirs => Ok(Self::System),
             Interest::NoRelation => Ok(Self::Either),
@@ -69,7 +69,7 @@ impl<S: Session> Query<S> {
     }
 
     /// Settles who answers, and plans what the system tables answer.
-    pub(super) async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         piece: &Piece,
         session: &Arc<S>,
@@ -90,7 +90,7 @@ impl<S: Session> Query<S> {
 
 impl<S: Session> Resolved<S> {
     /// Parameters and columns.
-    pub(super) fn describe(&self, piece: &Piece, session: &S) -> Result<Shape, Fault> {
+    pub(crate) fn describe(&self, piece: &Piece, session: &S) -> Result<Shape, Fault> {
         match self {
             Self::System(plan) => Ok(SystemTables::shape(plan)),
             Self::Engine(parsed) => session.describe(parsed).map_err(|error| Fault::of(error, piece)),
@@ -98,7 +98,7 @@ impl<S: Session> Resolved<S> {
     }
 
     /// Runs it; the answer's rows come as long as the answer lives.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         self,
         piece: &Piece,
         parameters: &Parameters,

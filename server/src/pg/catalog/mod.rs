@@ -18,7 +18,7 @@ use crate::script::Piece;
 
 /// Whether a statement is for the system tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interest {
+pub(crate) enum Interest {
     /// It names them.
     Theirs,
     /// It names no relation at all.
@@ -28,17 +28,17 @@ pub(super) enum Interest {
 }
 
 /// The name of the one database.
-pub(super) const DATABASE: &str = "rondel";
+pub(crate) const DATABASE: &str = "rondel";
 
 /// A DataFusion context over the system tables.
-pub(super) struct SystemTables {
+pub(crate) struct SystemTables {
     context: SessionContext,
     parser: PostgresCompatibilityParser,
 }
 
 impl SystemTables {
     /// The system tables of the relations in `view`.
-    pub(super) fn new(_view: Arc<dyn CatalogView>) -> Result<Self> {
+    pub(crate) fn new(_view: Arc<dyn CatalogView>) -> Result<Self> {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema(DATABASE, "public")
             .with_information_schema(true)
@@ -49,7 +49,7 @@ impl SystemTables {
     }
 
     /// Whether a statement is for the system tables, by the names in it.
-    pub(super) fn interest(piece: &Piece) -> Interest {
+    pub(crate) fn interest(piece: &Piece) -> Interest {
         let words = piece.tokens.iter().filter_map(|token| match token {
             Token::Word(word) => Some(word.value.to_lowercase()),
             _ => None,
@@ -69,7 +69,7 @@ impl SystemTables {
     }
 
     /// Plans a query.
-    pub(super) async fn plan(&self, text: &str) -> Result<LogicalPlan> {
+    pub(crate) async fn plan(&self, text: &str) -> Result<LogicalPlan> {
         let statements =
             self.parser.parse(text).map_err(|error| Error::from(datafusion::error::DataFusionError::from(error)))?;
         let Some(statement) = statements.into_iter().next() else {
@@ -87,7 +87,7 @@ impl SystemTables {
     }
 
     /// A plan's parameters and columns.
-    pub(super) fn shape(plan: &LogicalPlan) -> Shape {
+    pub(crate) fn shape(plan: &LogicalPlan) -> Shape {
         let types = plan.get_parameter_types().unwrap_or_default();
         let mut numbered: Vec<(usize, arrow::datatypes::DataType)> = types
             .into_iter()
@@ -108,7 +108,7 @@ impl SystemTables {
     }
 
     /// Runs a plan.
-    pub(super) async fn run(&self, plan: &LogicalPlan, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+    pub(crate) async fn run(&self, plan: &LogicalPlan, parameters: Vec<ScalarValue>) -> Result<Outcome> {
         let frame = self.context.execute_logical_plan(plan.clone()).await?;
         let frame = if parameters.is_empty() { frame } else { frame.with_param_values(parameters)? };
         Ok(Outcome::Rows(frame.execute_stream().await?))
