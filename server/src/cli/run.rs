@@ -69,7 +69,7 @@ pub async fn run_script<F: Frontend, W: Write>(
     };
     let start = |error| Complaint { error, at: beginning };
     let session = Arc::new(frontend.connect("rondel", "rondel").map_err(start)?);
-    let system = Arc::new(SystemTables::new(Arc::clone(frontend) as _).map_err(start)?);
+    let system = SystemTables::new(Arc::clone(frontend) as _).map_err(start)?;
     let mut queries = Vec::new();
     for piece in &pieces {
         queries.push(Query::read(piece, &session).map_err(|fault| in_script(piece, *fault.error))?);
@@ -90,9 +90,9 @@ async fn answer<S: Session>(
     query: &Query<S>,
     piece: &Piece,
     session: &Arc<S>,
-    system: &Arc<SystemTables>,
+    system: &SystemTables,
 ) -> Result<Answer, Fault> {
-    query.resolve(piece, session, system).await?.run(piece, &[], session, system).await
+    query.resolve(piece, session, system).await?.run(piece, &[], session).await
 }
 
 impl Complaint {

@@ -92,7 +92,7 @@ pub struct PgServer<F: Frontend> {
 /// What all connections share.
 struct Shared<F: Frontend> {
     frontend: Arc<F>,
-    system: Arc<SystemTables>,
+    system: SystemTables,
     registry: Arc<CancelRegistry>,
     limits: Limits,
     connections: Arc<Semaphore>,
@@ -106,7 +106,7 @@ impl<F: Frontend> PgServer<F> {
                 .with_hint("--pg takes another address")
         })?;
         let shared = Shared {
-            system: Arc::new(SystemTables::new(Arc::clone(&frontend) as _)?),
+            system: SystemTables::new(Arc::clone(&frontend) as _)?,
             registry: Arc::default(),
             connections: Arc::new(Semaphore::new(limits.connections_max)),
             frontend,
@@ -222,7 +222,7 @@ async fn converse<F: Frontend>(
     startup::welcome(&mut outbound, session.as_ref(), &mut reported, &key);
     let connection = Connection {
         session,
-        system: Arc::clone(&shared.system),
+        system: shared.system.of_user(&greeting.user),
         interrupts: Interrupts { inbound, cancellation, shutdown },
         outbound,
         reported,

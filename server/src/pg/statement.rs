@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::LogicalPlan;
 use rondel_engine::engine::{Parameters, Shape};
 use rondel_engine::{Error, ErrorKind};
 
 use super::answer::Answer;
-use super::catalog::{Interest, SystemTables};
+use super::catalog::{Interest, SystemQuery, SystemTables};
 use super::command::Command;
 use super::sqlstate::Fault;
 use crate::frontend::Session;
@@ -33,8 +32,8 @@ pub(crate) enum Query<S: Session> {
 
 /// A statement whose answerer is settled.
 pub(crate) enum Resolved<S: Session> {
-    /// The system tables, with their plan.
-    System(Arc<LogicalPlan>),
+    /// The system tables.
+    System(Arc<SystemQuery>),
     /// The engine.
     Engine(Arc<S::Parsed>),
 }
@@ -42,7 +41,7 @@ pub(crate) enum Resolved<S: Session> {
 impl<S: Session> Clone for Resolved<S> {
     fn clone(&self) -> Self {
         match self {
-            Self::System(plan) => Self::System(Arc::clone(plan)),
+            Self::System(query) => Self::System(Arc::clone(query)),
             Self::Engine(parsed) => Self::Engine(Arc::clone(parsed)),
         }
     }
@@ -77,8 +76,8 @@ impl<S: Session> Query<S> {
     ) -> Result<Resolved<S>, Fault> {
         let plan = match self {
             Self::Engine(parsed) => return Ok(Resolved::Engine(Arc::clone(parsed))),
-            Self::System => system.plan(&piece.text).await.map_err(|error| Fault::of(error, piece))?,
-            Self::Either => match system.plan(&piece.text).await {
+            Self::System => system.plan(piece, session).await.map_err(|error| Fault::of(error, piece))?,
+            Self::Either => match system.plan(piece, session).await {
                 Ok(plan) => plan,
                 // The engine knows more functions, and its errors have places.
                 Err(_) => return parse(piece, session).map(Resolved::Engine),
@@ -92,25 +91,16 @@ impl<S: Session> Resolved<S> {
     /// Parameters and columns.
     pub(crate) fn describe(&self, piece: &Piece, session: &S) -> Result<Shape, Fault> {
         match self {
-            Self::System(plan) => Ok(SystemTables::shape(plan)),
+            Self::System(query) => Ok(query.shape()),
             Self::Engine(parsed) => session.describe(parsed).map_err(|error| Fault::of(error, piece)),
         }
     }
 
     /// Runs it; the answer's rows come as long as the answer lives.
-    pub(crate) async fn run(
-        self,
-        piece: &Piece,
-        parameters: &Parameters,
-        session: &Arc<S>,
-        system: &Arc<SystemTables>,
-    ) -> Result<Answer, Fault> {
+    pub(crate) async fn run(self, piece: &Piece, parameters: &Parameters, session: &Arc<S>) -> Result<Answer, Fault> {
         let parameters = parameters.to_vec();
         let answer = match self {
-            Self::System(plan) => {
-                let system = Arc::clone(system);
-                Answer::of(async move { system.run(&plan, parameters).await }).await
-            }
+            Self::System(query) => Answer::of(async move { query.run(parameters).await }).await,
             Self::Engine(parsed) => {
                 let session = Arc::clone(session);
                 Answer::of(async move { session.execute(&parsed, &parameters).await }).await
