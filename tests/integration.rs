@@ -1,6 +1,7 @@
 //! Rondel through its doors: every test of the whole, in one binary.
 
 mod documents;
+mod options;
 mod oracle;
 mod packaging;
 mod real_kafka;

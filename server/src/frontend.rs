@@ -35,6 +35,21 @@ pub struct RelationInfo {
     pub definition: Option<String>,
 }
 
+/// A figure of a job, in the words of Prometheus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// The metric.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub is_counter: bool,
+    /// The job.
+    pub job: String,
+    /// The value.
+    pub value: f64,
+}
+
 /// The engine's relations, as the system tables need them.
 pub trait CatalogView: Send + Sync + 'static {
     /// All relations, in any order. Called for every query of a system table: it is cheap.
@@ -57,6 +72,9 @@ pub trait Frontend: CatalogView + Sized {
 
     /// Waits until every job has finished; one whose input has no end never does. A job that failed is an error.
     fn finished(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// What is counted of the jobs now, for the metrics page.
+    fn figures(&self) -> Vec<Figure>;
 
     /// Stops all jobs in order and keeps what is to be kept. Statements fail from now on.
     fn close(&self) -> impl Future<Output = ()> + Send;

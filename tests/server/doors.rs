@@ -37,6 +37,7 @@ async fn http_tells_health_and_metrics() {
     assert_eq!(status, 200);
     let resident = metrics.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
     assert!(resident.parse::<f64>().unwrap() > 1e6, "{metrics}");
+    assert!(metrics.contains("\nrondel_job_rows_in_total{job=\"j\"} 7\n"), "{metrics}");
     engine.close().await;
     assert_eq!(get(address, "/readyz").await.0, 503);
     assert_eq!(get(address, "/healthz").await.0, 200);

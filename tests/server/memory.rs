@@ -15,7 +15,7 @@ use futures::StreamExt;
 use rondel_engine::engine::{EngineSettings, EpochChanges, Outcome, Parameters, Shape};
 use rondel_engine::error::Position;
 use rondel_engine::{Delta, Error, ErrorKind, Result};
-use rondel_server::frontend::{CatalogView, Frontend, RelationInfo, RelationKind, Session};
+use rondel_server::frontend::{CatalogView, Figure, Frontend, RelationInfo, RelationKind, Session};
 
 /// Tables in memory and subscriptions without an end.
 pub(super) struct MemoryEngine {
@@ -110,6 +110,10 @@ impl Frontend for MemoryEngine {
 
     async fn finished(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        vec![Figure { name: "rondel_job_rows_in_total", help: "Rows.", is_counter: true, job: "j".into(), value: 7.0 }]
     }
 
     async fn close(&self) {

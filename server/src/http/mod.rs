@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rondel_engine::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
-use crate::frontend::Frontend;
+use crate::frontend::{Figure, Frontend};
 use crate::shutdown::Shutdown;
 
 /// Histograms of durations are counted in these: seconds.
@@ -99,6 +99,27 @@ pub fn recorder() -> Result<PrometheusHandle> {
     recorder.clone().map_err(|error| Error::internal(format!("metrics can't be recorded: {error}")))
 }
 
+/// The jobs' figures in Prometheus's text format. They are asked for and not recorded, so that a dropped job leaves none.
+fn jobs(figures: &[Figure]) -> String {
+    let mut names: Vec<&str> = figures.iter().map(|figure| figure.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut text = String::new();
+    for name in names {
+        let mut of_name = figures.iter().filter(|figure| figure.name == name).peekable();
+        if let Some(Figure { help, is_counter, .. }) = of_name.peek() {
+            let kind = if *is_counter { "counter" } else { "gauge" };
+            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        }
+        for Figure { job, value, .. } in of_name {
+            let job = job.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            text.push_str(&format!("{name}{{job=\"{job}\"}} {value}\n"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 async fn ready<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoResponse {
     if shared.frontend.is_ready() {
         (StatusCode::OK, "ready\n")
@@ -110,5 +131,20 @@ async fn ready<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoRe
 async fn show_metrics<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoResponse {
     process::record();
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, shared.metrics.render())
+    (content_type, shared.metrics.render() + &jobs(&shared.frontend.figures()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_one_metric_stand_together() {
+        let figure =
+            |name, job: &str, value| Figure { name, help: "It counts.", is_counter: true, job: job.to_owned(), value };
+        let text = jobs(&[figure("b", "x", 1.0), figure("a", "say \"x\"", 2.5), figure("b", "y", 3.0)]);
+        let expected = "# HELP a It counts.\n# TYPE a counter\na{job=\"say \\\"x\\\"\"} 2.5\n\n\
+                        # HELP b It counts.\n# TYPE b counter\nb{job=\"x\"} 1\nb{job=\"y\"} 3\n\n";
+        assert_eq!(text, expected);
+    }
 }
