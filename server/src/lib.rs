@@ -17,8 +17,11 @@
 //! hands the rest to a [`frontend::Session`]. The answer runs in a task of its own, which the connection reads from while
 //! it also watches for a cancel request, for the client's going and for the server's shutdown.
 
+pub mod cli;
 pub mod embedded;
 pub mod frontend;
+pub mod http;
 pub mod pg;
 pub mod script;
+pub mod settings;
 pub mod shutdown;
