@@ -199,7 +199,10 @@ fn operators_sum_to_the_batch_answer() {
             let plan = match lowering::lower(&plan, &case.statement) {
                 Ok(plan) => plan,
                 Err(what) => {
-                    return Ok(Verdict::Refused(format!("no lowering: {}", what.split(':').next().unwrap_or_default())));
+                    return Ok(Verdict::Refused(format!(
+                        "no lowering: {}",
+                        what.split(':').next().unwrap_or_default()
+                    )));
                 }
             };
             case.run_by_hand(&plan, &expected)?;

@@ -52,7 +52,7 @@ impl Table {
     pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
         let partitions = rng.random_range(1..=3);
         let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
-        let most = *[4, 12, 40].get(rng.random_range(0..3)).unwrap();
+        let most = [4, 12, 40][rng.random_range(0..3)];
         let mut now = 0;
         let epochs = (0..epochs)
             .map(|_| {
