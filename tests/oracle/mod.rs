@@ -180,7 +180,7 @@ fn operators_sum_to_the_batch_answer() {
             let refused = |error: datafusion::error::DataFusionError| {
                 Ok(Verdict::Refused(error.strip_backtrace().chars().take(80).collect()))
             };
-            let context = match truth::session(&case.statement, &case.tables) {
+            let context = match truth::session(&case.statement, &case.tables, true) {
                 Ok(context) => context,
                 Err(error) => return refused(error),
             };

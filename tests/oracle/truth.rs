@@ -15,7 +15,13 @@ use super::statement::{Statement, Windows};
 use super::table::{Table, schema, times};
 
 /// A session that knows the tables (`t0`, …) and what stands for the statement's windows (`w0`, …).
-pub(crate) fn session(statement: &Statement, tables: &[Table]) -> datafusion::error::Result<SessionContext> {
+///
+/// `late_rows_count`: a row is in its windows however late it comes, as for a plan that knows no watermarks.
+pub(crate) fn session(
+    statement: &Statement,
+    tables: &[Table],
+    late_rows_count: bool,
+) -> datafusion::error::Result<SessionContext> {
     let config = SessionConfig::new().with_target_partitions(1).set_str("datafusion.sql_parser.dialect", "PostgreSQL");
     let context = SessionContext::new_with_config(config);
     for table in tables {
@@ -24,7 +30,11 @@ pub(crate) fn session(statement: &Statement, tables: &[Table]) -> datafusion::er
     }
     for (number, source) in statement.windows.iter().enumerate() {
         let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
-        let rows = table.rows_on_time().iter().map(|rows| expand(rows, source.windows)).collect();
+        let rows = table.rows_and_watermarks();
+        let rows = rows
+            .iter()
+            .map(|(rows, before)| expand(rows, source.windows, before.filter(|_| !late_rows_count)))
+            .collect();
         context.register_table(format!("w{number}"), Arc::new(MemTable::try_new(windowed_schema(), vec![rows])?))?;
     }
     Ok(context)
@@ -47,11 +57,13 @@ fn windowed_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Each row once for every window that covers it; a row without a time is in none.
-fn expand(rows: &RecordBatch, windows: Windows) -> RecordBatch {
+/// Each row once for every window that covers it and had not ended at watermark `before`: it is late for those that had.
+/// A row without a time is in no window.
+fn expand(rows: &RecordBatch, windows: Windows, before: Option<i64>) -> RecordBatch {
     let (mut places, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for (row, time) in times(rows).iter().enumerate() {
-        for (start, end) in time.map(|time| windows.covering(time)).unwrap_or_default() {
+        let covering = time.map(|time| windows.covering(time)).unwrap_or_default();
+        for (start, end) in covering.into_iter().filter(|(_, end)| before.is_none_or(|before| *end > before)) {
             places.push(row as u32);
             starts.push(start);
             ends.push(end);
