@@ -15,13 +15,7 @@ use super::statement::{Statement, Windows};
 use super::table::{Table, schema, times};
 
 /// A session that knows the tables (`t0`, …) and what stands for the statement's windows (`w0`, …).
-///
-/// `late_rows_count`: a row is in its windows however late it comes, as for a plan that knows no watermarks.
-pub(crate) fn session(
-    statement: &Statement,
-    tables: &[Table],
-    late_rows_count: bool,
-) -> datafusion::error::Result<SessionContext> {
+pub(crate) fn session(statement: &Statement, tables: &[Table]) -> datafusion::error::Result<SessionContext> {
     let config = SessionConfig::new().with_target_partitions(1).set_str("datafusion.sql_parser.dialect", "PostgreSQL");
     let context = SessionContext::new_with_config(config);
     for table in tables {
@@ -31,10 +25,7 @@ pub(crate) fn session(
     for (number, source) in statement.windows.iter().enumerate() {
         let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
         let rows = table.rows_and_watermarks();
-        let rows = rows
-            .iter()
-            .map(|(rows, before)| expand(rows, source.windows, before.filter(|_| !late_rows_count)))
-            .collect();
+        let rows = rows.iter().map(|(rows, before)| expand(rows, source.windows, *before)).collect();
         context.register_table(format!("w{number}"), Arc::new(MemTable::try_new(windowed_schema(), vec![rows])?))?;
     }
     Ok(context)
