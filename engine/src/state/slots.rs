@@ -12,8 +12,8 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
-pub(crate) use bytes::{bytes_column, for_each_bytes, one_zero_one_nan};
 use bytes::{RowKeys, TextKeys};
+pub(crate) use bytes::{bytes_column, for_each_bytes, one_zero_one_nan};
 use integer::IntegerKeys;
 
 /// The number of a key; see the [module](self).

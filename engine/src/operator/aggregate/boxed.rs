@@ -27,11 +27,7 @@ pub(super) struct Boxed {
 }
 
 impl Boxed {
-    pub(super) fn new(
-        aggregate: Arc<AggregateFunctionExpr>,
-        arguments: usize,
-        sort: Option<Vec<SortOptions>>,
-    ) -> Self {
+    pub(super) fn new(aggregate: Arc<AggregateFunctionExpr>, arguments: usize, sort: Option<Vec<SortOptions>>) -> Self {
         Self { aggregate, arguments, sort, accumulators: Vec::new(), bytes: 0 }
     }
 
@@ -74,10 +70,12 @@ impl Boxed {
             Some(sort) => {
                 let by_slot: ArrayRef = Arc::new(UInt32Array::from(slots.to_vec()));
                 let mut keys = vec![SortColumn { values: by_slot, options: None }];
-                keys.extend(columns[self.arguments..].iter().zip(sort).map(|(values, options)| SortColumn {
-                    values: Arc::clone(values),
-                    options: Some(*options),
-                }));
+                keys.extend(
+                    columns[self.arguments..]
+                        .iter()
+                        .zip(sort)
+                        .map(|(values, options)| SortColumn { values: Arc::clone(values), options: Some(*options) }),
+                );
                 lexsort_to_indices(&keys, None)?
             }
             None if one_slot => return Ok((slots.to_vec(), columns.to_vec())),

@@ -17,8 +17,8 @@ use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::accumulators::Accumulators;
-use super::grouped::Grouped;
 use super::boxed::Boxed;
+use super::grouped::Grouped;
 use super::native::Native;
 use crate::error::{Error, Result};
 
@@ -49,8 +49,7 @@ impl Call {
     pub(super) fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
         let canonical = with_canonical_order(expression);
         let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-        let lowered =
-            LoweredAggregateBuilder::new(&canonical, schema, schema.as_arrow(), &props, &planning).build()?;
+        let lowered = LoweredAggregateBuilder::new(&canonical, schema, schema.as_arrow(), &props, &planning).build()?;
         let aggregate = lowered.aggregate;
         let types = aggregate
             .expressions()
@@ -77,10 +76,8 @@ impl Call {
                 aggregate.state_fields()?
             }
         };
-        let types = arguments
-            .iter()
-            .map(|argument| argument.data_type(schema.as_arrow()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let types =
+            arguments.iter().map(|argument| argument.data_type(schema.as_arrow())).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { aggregate, native, arguments, types, filter: lowered.filter, state })
     }
 
@@ -124,7 +121,9 @@ impl Call {
         let name = self.aggregate.fun().name();
         let fields = self.state.iter().enumerate();
         fields
-            .map(|(part, field)| Arc::new(Field::new(format!("{number}_{name}_{part}"), field.data_type().clone(), true)))
+            .map(|(part, field)| {
+                Arc::new(Field::new(format!("{number}_{name}_{part}"), field.data_type().clone(), true))
+            })
             .collect()
     }
 

@@ -4,10 +4,10 @@ use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
 
+use super::call::Lifetime;
 use super::closing::{Closes, Horizon};
 use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind, Read};
-use super::call::Lifetime;
 use super::table::{Rows, Shape};
 use super::tracked::{Showing, Tracked};
 use crate::delta::Delta;

@@ -35,8 +35,7 @@ impl Rows {
     /// Evaluates keys and arguments over raw rows.
     pub(super) fn raw(rows: &RecordBatch, keys: &[Arc<dyn PhysicalExpr>], calls: &[Call]) -> Result<Self> {
         let count = rows.num_rows();
-        let keys =
-            keys.iter().map(|key| Ok(key.evaluate(rows)?.into_array(count)?)).collect::<Result<Vec<_>>>()?;
+        let keys = keys.iter().map(|key| Ok(key.evaluate(rows)?.into_array(count)?)).collect::<Result<Vec<_>>>()?;
         let calls = calls.iter().map(|call| call.evaluate(rows)).collect::<Result<Vec<_>>>()?;
         Ok(Self { keys, calls, count, partial: false })
     }
@@ -184,11 +183,6 @@ impl Table {
     /// How many groups there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Every slot lies below this.
-    pub(super) fn bound(&self) -> usize {
-        self.slots.bound()
     }
 
     /// Bytes of memory held.

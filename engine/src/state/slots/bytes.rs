@@ -26,7 +26,8 @@ struct ByteKeys {
 impl ByteKeys {
     fn intern(&mut self, key: &[u8], supply: &mut Minting<'_>) -> Slot {
         let hash = xxh3_64(key);
-        if let Some((_, slot)) = self.table.find(hash, |(other, slot)| *other == hash && *self.keys[*slot as usize] == *key)
+        if let Some((_, slot)) =
+            self.table.find(hash, |(other, slot)| *other == hash && *self.keys[*slot as usize] == *key)
         {
             return *slot;
         }
@@ -180,12 +181,7 @@ impl RowKeys {
         Ok(Self { types: types.to_vec(), converter: RowConverter::new(fields)?, keys: ByteKeys::default() })
     }
 
-    pub(super) fn intern(
-        &mut self,
-        columns: &[ArrayRef],
-        out: &mut Vec<Slot>,
-        supply: &mut Minting<'_>,
-    ) -> Result<()> {
+    pub(super) fn intern(&mut self, columns: &[ArrayRef], out: &mut Vec<Slot>, supply: &mut Minting<'_>) -> Result<()> {
         let columns: Vec<ArrayRef> = columns.iter().map(one_zero_one_nan).collect();
         let rows = self.converter.convert_columns(&columns)?;
         out.extend(rows.iter().map(|row| self.keys.intern(row.data(), supply)));
@@ -222,15 +218,13 @@ impl RowKeys {
 pub(crate) fn one_zero_one_nan(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
         DataType::Float32 => {
-            let values: Float32Array = column
-                .as_primitive::<Float32Type>()
-                .unary(|value| if value.is_nan() { f32::NAN } else { value + 0.0 });
+            let values: Float32Array =
+                column.as_primitive::<Float32Type>().unary(|value| if value.is_nan() { f32::NAN } else { value + 0.0 });
             Arc::new(values)
         }
         DataType::Float64 => {
-            let values: Float64Array = column
-                .as_primitive::<Float64Type>()
-                .unary(|value| if value.is_nan() { f64::NAN } else { value + 0.0 });
+            let values: Float64Array =
+                column.as_primitive::<Float64Type>().unary(|value| if value.is_nan() { f64::NAN } else { value + 0.0 });
             Arc::new(values)
         }
         _ => Arc::clone(column),

@@ -85,9 +85,11 @@ fn slots_agree_with_a_map() {
             _ => vec![DataType::Int64, DataType::Utf8],
         };
         let columns = |keys: &[i64]| -> Vec<ArrayRef> {
-            let numbers: ArrayRef = Arc::new(Int64Array::from_iter(keys.iter().map(|key| (key % 13 != 5).then_some(*key % 13))));
+            let numbers: ArrayRef =
+                Arc::new(Int64Array::from_iter(keys.iter().map(|key| (key % 13 != 5).then_some(*key % 13))));
             let texts: ArrayRef = Arc::new(StringArray::from_iter(keys.iter().map(|key| Some(format!("k{key}")))));
-            let wide: ArrayRef = Arc::new(Int64Array::from_iter(keys.iter().map(|key| (*key != 0).then_some(*key << 40))));
+            let wide: ArrayRef =
+                Arc::new(Int64Array::from_iter(keys.iter().map(|key| (*key != 0).then_some(*key << 40))));
             match kind {
                 0 => vec![wide],
                 1 => vec![texts],

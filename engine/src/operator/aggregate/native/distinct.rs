@@ -117,8 +117,7 @@ impl Accumulators for Distinct {
     }
 
     fn state(&mut self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
-        let numbers: Vec<Slot> =
-            slots.iter().flat_map(|slot| self.lists[*slot as usize].iter().copied()).collect();
+        let numbers: Vec<Slot> = slots.iter().flat_map(|slot| self.lists[*slot as usize].iter().copied()).collect();
         let mut end = 0_i32;
         let mut offsets = vec![0];
         for slot in slots {

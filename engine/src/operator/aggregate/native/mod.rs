@@ -6,9 +6,7 @@ mod distinct;
 mod extreme;
 mod sum;
 
-use arrow::datatypes::{
-    self as types, DataType, Decimal128Type, Field, FieldRef, TimeUnit,
-};
+use arrow::datatypes::{self as types, DataType, Decimal128Type, Field, FieldRef, TimeUnit};
 
 use super::accumulators::Accumulators;
 use crate::error::Result;
@@ -67,9 +65,8 @@ impl Native {
 
     fn is_supported(&self) -> bool {
         use DataType as D;
-        let summed = |data_type: &DataType| {
-            matches!(data_type, D::Int64 | D::UInt64 | D::Float64 | D::Decimal128(_, _))
-        };
+        let summed =
+            |data_type: &DataType| matches!(data_type, D::Int64 | D::UInt64 | D::Float64 | D::Decimal128(_, _));
         let function = match self.function {
             Function::Count => self.result == D::Int64,
             Function::Sum => match (&self.argument, &self.result) {

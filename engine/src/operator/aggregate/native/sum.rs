@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Float64Array, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Float64Array, PrimitiveArray,
+};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float64Type};
 
 use super::super::accumulators::{Accumulators, counted, for_each_counted, gather, validity};
@@ -159,7 +161,9 @@ impl WideSums {
     }
 
     pub(super) fn merge(&mut self, slots: &[Slot], partial: &Decimal128Array) -> Result<()> {
-        for_each_counted(slots, counted(partial.nulls(), None).as_ref(), |row, slot| self.add(slot, partial.value(row)));
+        for_each_counted(slots, counted(partial.nulls(), None).as_ref(), |row, slot| {
+            self.add(slot, partial.value(row))
+        });
         Ok(())
     }
 
