@@ -12,6 +12,7 @@ mod table;
 mod truth;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -152,7 +153,8 @@ fn run_cases(default: u64, verdict: impl Fn(&Case) -> Result<Verdict, String>) {
     let mut refused: BTreeMap<String, u64> = BTreeMap::new();
     for seed in seed..seed + cases {
         let case = Case::random(seed);
-        match verdict(&case) {
+        let verdict = catch_unwind(AssertUnwindSafe(|| verdict(&case)));
+        match verdict.unwrap_or_else(|_| Err("a panic (see above)".to_owned())) {
             Ok(Verdict::Equal(rows)) => {
                 equal += 1;
                 empty += u64::from(rows == 0);
