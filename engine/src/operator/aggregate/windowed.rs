@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 
-use super::call::Lifetime;
 use super::closing::Horizon;
 use super::output::{PIECE, SNAPSHOT_PIECE, WindowOutput, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind, Read};
@@ -61,7 +60,7 @@ impl Windowed {
             windows: *windows,
             output: WindowOutput::new(&plan.schema, layout),
             state_schema: plan.state_schema(&["_slice"]),
-            shape: plan.shape(Lifetime::Pane),
+            shape: plan.shape(),
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
             open: BTreeSet::new(),
