@@ -23,12 +23,14 @@ pub(super) struct Boxed {
     /// The order in which the accumulator must be given its rows, if it doesn't sort by itself.
     sort: Option<Vec<SortOptions>>,
     accumulators: Vec<Option<Box<dyn Accumulator>>>,
+    /// The answers since the last row. The same state, written and read again, may answer otherwise (t-digests do).
+    answers: Vec<Option<ScalarValue>>,
     bytes: usize,
 }
 
 impl Boxed {
     pub(super) fn new(aggregate: Arc<AggregateFunctionExpr>, arguments: usize, sort: Option<Vec<SortOptions>>) -> Self {
-        Self { aggregate, arguments, sort, accumulators: Vec::new(), bytes: 0 }
+        Self { aggregate, arguments, sort, accumulators: Vec::new(), answers: Vec::new(), bytes: 0 }
     }
 
     /// Calls `add` once per slot with the slot's rows, in the accumulator's order if it wants one.
@@ -45,6 +47,7 @@ impl Boxed {
             let slot = slots[start];
             let length = slots[start..].partition_point(|other| *other == slot);
             let rows: Vec<ArrayRef> = columns.iter().map(|column| column.slice(start, length)).collect();
+            self.answers[slot as usize] = None;
             let place = &mut self.accumulators[slot as usize];
             let accumulator = match place {
                 Some(accumulator) => accumulator,
@@ -100,6 +103,7 @@ impl Accumulators for Boxed {
     fn grow(&mut self, bound: usize) {
         if self.accumulators.len() < bound {
             self.accumulators.resize_with(bound, || None);
+            self.answers.resize(bound, None);
         }
     }
 
@@ -128,12 +132,23 @@ impl Accumulators for Boxed {
         }
         let mut results = Vec::with_capacity(slots.len());
         for slot in slots {
-            results.push(match &mut self.accumulators[*slot as usize] {
-                Some(accumulator) => accumulator.evaluate()?,
-                None => self.aggregate.create_accumulator()?.evaluate()?,
-            });
+            let slot = *slot as usize;
+            let answer = match (self.answers[slot].take(), &mut self.accumulators[slot]) {
+                (Some(answer), _) => answer,
+                (None, Some(accumulator)) => accumulator.evaluate()?,
+                (None, None) => self.aggregate.create_accumulator()?.evaluate()?,
+            };
+            self.answers[slot] = Some(answer.clone());
+            results.push(answer);
         }
         Ok(ScalarValue::iter_to_array(results)?)
+    }
+
+    fn remember(&mut self, slots: &[Slot], results: &ArrayRef) -> Result<()> {
+        for (row, slot) in slots.iter().enumerate() {
+            self.answers[*slot as usize] = Some(ScalarValue::try_from_array(results, row)?);
+        }
+        Ok(())
     }
 
     fn state(&mut self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
@@ -170,6 +185,7 @@ impl Accumulators for Boxed {
 
     fn release(&mut self, slots: &[Slot]) {
         for slot in slots {
+            self.answers[*slot as usize] = None;
             if let Some(accumulator) = self.accumulators[*slot as usize].take() {
                 self.bytes = self.bytes.saturating_sub(accumulator.size());
             }
@@ -177,6 +193,7 @@ impl Accumulators for Boxed {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.accumulators.capacity() * size_of::<Option<Box<dyn Accumulator>>>()
+        let place = size_of::<Option<Box<dyn Accumulator>>>() + size_of::<Option<ScalarValue>>();
+        self.bytes + self.accumulators.capacity() * place
     }
 }

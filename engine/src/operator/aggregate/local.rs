@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use super::call::Lifetime;
 use super::closing::Horizon;
 use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind};
@@ -96,7 +95,7 @@ impl Local {
             windows,
             horizon: Horizon::new(watermark),
             schema: plan.partial_schema(),
-            shape: Shape { calls, ..plan.shape(Lifetime::Pane) },
+            shape: Shape { calls, ..plan.shape() },
             waits: plan.emit == Emit::AfterWatermark && windows.is_some(),
             slices: BTreeMap::new(),
             announces: windows.is_none() && plan.keys.is_empty(),

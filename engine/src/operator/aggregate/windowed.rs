@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 
-use super::call::Lifetime;
 use super::closing::Horizon;
 use super::local::PARTIAL;
 use super::output::{PIECE, SNAPSHOT_PIECE, WindowOutput, restored, state_columns, state_part};
@@ -65,7 +64,7 @@ impl Windowed {
             output: WindowOutput::new(&plan.schema, layout),
             state_schema: plan.state_schema(&["_slice"]),
             partial_schema: plan.partial_schema(),
-            shape: plan.shape(Lifetime::Pane),
+            shape: plan.shape(),
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
             open: BTreeSet::new(),
