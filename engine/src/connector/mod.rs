@@ -4,6 +4,8 @@
 //! thread without ever blocking. Whatever blocks or waits (metadata, reconnecting) happens on the connector's own
 //! threads or tasks. A [`Sink`] is opened once per job as well and gives each worker a [`SinkWriter`].
 
+pub mod memory;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
