@@ -19,7 +19,7 @@ use super::table::SECOND;
 
 /// The flow plan, or which construct has none here.
 pub(crate) fn lower(plan: &LogicalPlan, statement: &Statement) -> Result<FlowPlan, String> {
-    let mut flow = FlowPlan { nodes: Vec::new(), watermarks: Vec::new() };
+    let mut flow = FlowPlan { nodes: Vec::new(), watermarks: Vec::new(), derived: Vec::new() };
     add(&mut flow, plan, statement)?;
     Ok(flow)
 }

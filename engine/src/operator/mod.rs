@@ -20,7 +20,6 @@ pub mod project;
 pub mod union;
 pub mod values;
 pub mod window;
-pub mod build;
 
 use crate::delta::Delta;
 use crate::error::Result;
