@@ -11,6 +11,15 @@
 
 pub mod aggregate;
 pub mod build;
+pub(crate) mod columns;
+pub mod consolidate;
+pub mod expression;
+pub mod filter;
+pub mod join;
+pub mod project;
+pub mod union;
+pub mod values;
+pub mod window;
 
 use crate::delta::Delta;
 use crate::error::Result;
