@@ -217,12 +217,12 @@ fn with_canonical_order(expression: &Expr) -> Expr {
     };
     let mut call: AggregateFunction = expression.clone();
     let collects = matches!(name.as_str(), "array_agg" | "string_agg");
-    if ORDERED.contains(&name.as_str()) && (collects || !call.params.order_by.is_empty()) {
-        if let Some(value) = call.params.args.first() {
-            if !call.params.order_by.iter().any(|sort| sort.expr == *value) {
-                call.params.order_by.push(SortExpr::new(value.clone(), true, false));
-            }
-        }
+    if ORDERED.contains(&name.as_str())
+        && (collects || !call.params.order_by.is_empty())
+        && let Some(value) = call.params.args.first()
+        && !call.params.order_by.iter().any(|sort| sort.expr == *value)
+    {
+        call.params.order_by.push(SortExpr::new(value.clone(), true, false));
     }
     Expr::AggregateFunction(call)
 }

@@ -28,6 +28,8 @@ pub(super) struct Changing {
     output: WindowOutput,
     state_schema: SchemaRef,
     shape: Shape,
+    /// Whether the output carries weights: not where rows are final when they are first shown (no aggregates).
+    changelog: bool,
     horizon: Horizon,
     /// This epoch's rows (not for TUMBLE, whose rows go straight into their window).
     slices: BTreeMap<i64, Table>,
@@ -56,6 +58,7 @@ impl Changing {
             output: WindowOutput::new(&plan.schema, layout),
             state_schema: plan.snapshot_schema(&["_start", "_end"]),
             shape: plan.shape(),
+            changelog: plan.changelog,
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -119,7 +122,7 @@ impl Changing {
                 };
                 if let Some(change) = piece {
                     let rows = self.output.batch(window, &change.keys, change.results, change.weights.len())?;
-                    out.push(Delta::weighted(rows, change.weights));
+                    out.push(Delta::new(rows, self.changelog.then_some(change.weights)));
                     ending.showing = Some((window, showing));
                 }
             } else if let Some(window) = self.touched.pop_first() {

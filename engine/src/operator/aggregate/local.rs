@@ -67,16 +67,15 @@ impl Combining {
         paused
     }
 
-    /// Takes note of rows that began so many groups; answers whether combining has just turned out not to pay.
-    fn saw(&mut self, rows: usize, groups: usize) -> bool {
+    /// Takes note of rows that began so many groups.
+    fn saw(&mut self, rows: usize, groups: usize) {
         self.rows += rows;
         self.groups += groups;
         if self.rows < Self::PROBE {
-            return false;
+            return;
         }
         let in_vain = self.groups * 2 > self.rows;
         *self = Self { pause: if in_vain { Self::PAUSE } else { 0 }, ..Self::default() };
-        in_vain
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn batch_answer(rows: &RecordBatch, sql: &str) -> Result<Vec<Vec<Valu
         let ctx = context(&rows.schema(), vec![vec![rows.clone()]]);
         let batches = ctx.sql(sql).await.map_err(|e| e.to_string())?.collect().await.map_err(|e| e.to_string())?;
         let mut answer: Vec<Vec<Value>> = batches.iter().flat_map(values).collect();
-        answer.sort_by(compare_rows);
+        answer.sort_by(|one, other| compare_rows(one, other));
         Ok(answer)
     })
 }
@@ -219,7 +219,7 @@ impl Pool {
     /// All rows that stand, sorted.
     pub(super) fn answer(&self) -> Vec<Vec<Value>> {
         let mut rows: Vec<Vec<Value>> = self.contents.keys().cloned().collect();
-        rows.sort_by(compare_rows);
+        rows.sort_by(|one, other| compare_rows(one, other));
         rows
     }
 
@@ -292,7 +292,7 @@ impl Value {
 }
 
 /// By everything but floats, then by those: rows that differ in floats only a little stand at the same place.
-fn compare_rows(one: &Vec<Value>, other: &Vec<Value>) -> std::cmp::Ordering {
+fn compare_rows(one: &[Value], other: &[Value]) -> std::cmp::Ordering {
     let text = |row: &[Value]| {
         row.iter()
             .map(|value| if let Value::Text(text) = value { text.clone() } else { String::new() })
