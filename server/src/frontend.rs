@@ -4,7 +4,6 @@
 //! system tables. The wire protocol and the command line know only these traits, so that they are tested without an engine.
 
 use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
 use rondel_engine::Result;
 use rondel_engine::engine::{Outcome, Parameters, Shape};
 
@@ -55,7 +54,6 @@ pub trait Frontend: CatalogView {
 }
 
 /// One connection's view of the engine: its variables, and its statements.
-#[async_trait]
 pub trait Session: Send + Sync + 'static {
     /// A statement that was read, with all that its execution needs.
     type Parsed: Send + Sync + 'static;
@@ -67,11 +65,14 @@ pub trait Session: Send + Sync + 'static {
     fn describe(&self, parsed: &Self::Parsed) -> Result<Shape>;
 
     /// Runs a statement. Dropping the future, or the stream that it answers with, stops the work.
-    async fn execute(&self, parsed: &Self::Parsed, parameters: &Parameters) -> Result<Outcome>;
+    fn execute(&self, parsed: &Self::Parsed, parameters: &Parameters) -> impl Future<Output = Result<Outcome>> + Send;
 
-    /// Sets a session variable; `None` is its default. A name that the session doesn't know is an error.
-    fn set(&self, name: &str, value: Option<&str>) -> Result<()>;
+    /// Sets a session variable, as SET does; a client may send some with its start.
+    fn set(&self, name: &str, value: &str) -> Result<()>;
 
-    /// A session variable's value.
+    /// A session variable's value; names in lower case.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// All session variables back to their defaults, as RESET ALL does.
+    fn reset(&self);
 }

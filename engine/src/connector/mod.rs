@@ -6,6 +6,7 @@
 
 pub mod blackhole;
 pub mod kafka;
+pub mod memory;
 pub mod nexmark;
 pub mod options;
 pub mod registry;

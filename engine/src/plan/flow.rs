@@ -183,7 +183,7 @@ pub struct ScanWatermark {
 }
 
 /// Windows over event time. All lengths in microseconds; windows start at multiples of the slide since 1970, plus the offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WindowSpec {
     /// One window after the other.
     Tumble {

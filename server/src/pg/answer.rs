@@ -43,7 +43,7 @@ pub(super) struct Rows {
     /// The rows of one batch that weren't taken yet.
     current: Option<Block>,
     has_ended: bool,
-    _task: Option<AbortOnDrop>,
+    _task: AbortOnDrop,
 }
 
 /// A batch in the form in which its rows are written.
@@ -92,20 +92,12 @@ impl Answer {
         let task = AbortOnDrop(tokio::spawn(work(run, head, sender)).abort_handle());
         match first.await {
             Ok(Ok(Head::Rows { schema, is_endless })) => {
-                Ok(Self::Rows(Rows { schema, is_endless, batches, current: None, has_ended: false, _task: Some(task) }))
+                Ok(Self::Rows(Rows { schema, is_endless, batches, current: None, has_ended: false, _task: task }))
             }
             Ok(Ok(Head::Done { tag, notices })) => Ok(Self::Done { tag, notices }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(lost()),
         }
-    }
-
-    /// An answer that is known already.
-    pub(super) fn ready(batch: RecordBatch) -> Result<Self> {
-        let (_, batches) = mpsc::channel(1);
-        let schema = batch.schema();
-        let current = Some(Block::new(&batch)?);
-        Ok(Self::Rows(Rows { schema, is_endless: false, batches, current, has_ended: true, _task: None }))
     }
 
     /// Done, with nothing to say.

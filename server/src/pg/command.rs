@@ -1,4 +1,4 @@
-//! Statements that belong to the protocol and not to the engine: transactions, session variables, cursors, COPY to the client.
+//! Statements that belong to the protocol and not to the engine: transactions, cursors, COPY to the client.
 //!
 //! They are told apart by their first words. What isn't recognised goes to the engine, which has the better error.
 
@@ -17,27 +17,11 @@ pub(super) enum Command {
     Commit,
     /// ROLLBACK, ABORT.
     Rollback,
-    /// `SET name = value`; `None` is DEFAULT, or RESET.
-    Set {
-        /// The variable, in lower case.
-        name: String,
-        /// Its value.
-        value: Option<String>,
-    },
     /// SET TRANSACTION and what else has no meaning here but is sent by drivers: accepted.
     Nothing {
         /// The command tag.
         tag: &'static str,
     },
-    /// `SHOW name`.
-    Show {
-        /// The variable, in lower case.
-        name: String,
-    },
-    /// SHOW ALL.
-    ShowAll,
-    /// RESET ALL.
-    ResetAll,
     /// DISCARD ALL.
     DiscardAll,
     /// DEALLOCATE; `None` is ALL.
@@ -89,13 +73,7 @@ impl Command {
                     .with_hint("every statement takes effect by itself; leave the savepoint out"));
             }
             "rollback" | "abort" => Self::Rollback,
-            "set" => return words.set().map(Some),
-            "show" => match words.show() {
-                Some(command) => command,
-                None => return Ok(None),
-            },
-            "reset" if words.take("all") => Self::ResetAll,
-            "reset" => Self::Set { name: words.variable()?, value: None },
+            "set" if words.sets_nothing() => Self::Nothing { tag: "SET" },
             "discard" if words.take("all") => Self::DiscardAll,
             "discard" => Self::Nothing { tag: "DISCARD" },
             "unlisten" => Self::Nothing { tag: "UNLISTEN" },
@@ -182,74 +160,14 @@ impl Words<'_> {
         }
     }
 
-    /// A variable's name, with its dots.
-    fn variable(&mut self) -> Result<String> {
-        if self.take("time") && self.take("zone") {
-            return Ok("timezone".to_owned());
-        }
-        let mut name = self.name()?.to_lowercase();
-        while self.take_token(&Token::Period) {
-            name = format!("{name}.{}", self.name()?.to_lowercase());
-        }
-        Ok(name)
-    }
-
-    /// The rest of a SET: literals and words, lists of them separated by commas.
-    fn value(&mut self) -> Result<Option<String>> {
-        let mut parts: Vec<String> = Vec::new();
-        loop {
-            let negative = self.take_token(&Token::Minus);
-            let part = match self.peek() {
-                Some(Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)) => text.clone(),
-                Some(Token::Number(number, _)) => format!("{}{number}", if negative { "-" } else { "" }),
-                Some(Token::Word(word)) => word.value.clone(),
-                _ => return Err(self.expected("a value")),
-            };
-            self.at += 1;
-            parts.push(part);
-            if !self.take_token(&Token::Comma) {
-                break;
-            }
-        }
-        if self.peek().is_some() {
-            return Err(self.expected("the end of the statement"));
-        }
-        match parts.as_slice() {
-            [one] if one.eq_ignore_ascii_case("default") => Ok(None),
-            _ => Ok(Some(parts.join(", "))),
-        }
-    }
-
-    fn set(&mut self) -> Result<Command> {
+    /// SET TRANSACTION and the like, which drivers send, and SET NAMES for what is so anyway.
+    fn sets_nothing(&mut self) -> bool {
         if !self.take("session") {
             self.take("local");
         }
-        if self.is(self.at, "transaction") || self.is(self.at, "characteristics") || self.is(self.at, "constraints") {
-            return Ok(Command::Nothing { tag: "SET" });
-        }
-        if self.take("names") {
-            return Ok(Command::Set { name: "client_encoding".to_owned(), value: self.value()? });
-        }
-        let zone = self.is(self.at, "time");
-        let name = self.variable()?;
-        // SET TIME ZONE has no equals sign.
-        if !self.take_token(&Token::Eq) && !self.take("to") && !zone {
-            return Err(self.expected("= or TO"));
-        }
-        let value = if zone && self.take("local") { None } else { self.value()? };
-        Ok(Command::Set { name, value })
-    }
-
-    /// `SHOW name` of one variable; `SHOW JOBS` and the like are the engine's, which knows them by the name.
-    fn show(&mut self) -> Option<Command> {
-        if self.take("all") && self.peek().is_none() {
-            return Some(Command::ShowAll);
-        }
-        if self.is(self.at, "transaction") && self.is(self.at + 1, "isolation") {
-            return Some(Command::Show { name: "transaction_isolation".to_owned() });
-        }
-        let name = self.variable().ok()?;
-        self.peek().is_none().then_some(Command::Show { name })
+        let utf8 = |token: &Token| matches!(token, Token::SingleQuotedString(name) if name.replace('-', "").eq_ignore_ascii_case("utf8"));
+        ["transaction", "characteristics", "constraints"].iter().any(|word| self.is(self.at, word))
+            || (self.is(self.at, "names") && self.piece.tokens.get(self.at + 1).is_some_and(utf8))
     }
 
     /// `COPY (query) TO STDOUT [WITH] (options)`, also `COPY relation [(columns)] TO STDOUT`.
@@ -414,24 +332,6 @@ mod tests {
     }
 
     #[test]
-    fn session_variables_are_set_in_all_their_spellings() {
-        for (text, expected) in [
-            ("SET extra_float_digits = 3", ("extra_float_digits", Some("3"))),
-            ("set session TimeZone to 'Europe/Berlin'", ("timezone", Some("Europe/Berlin"))),
-            ("SET TIME ZONE 'UTC'", ("timezone", Some("UTC"))),
-            ("set time zone local", ("timezone", None)),
-            ("SET local search_path = a, \"B\"", ("search_path", Some("a, B"))),
-            ("reset search_path", ("search_path", None)),
-            ("set names 'utf8'", ("client_encoding", Some("utf8"))),
-            ("set x.y = -1", ("x.y", Some("-1"))),
-            ("set statement_timeout to default", ("statement_timeout", None)),
-        ] {
-            let Some(Command::Set { name, value }) = recognise(text).unwrap() else { panic!("{text}") };
-            assert_eq!((name.as_str(), value.as_deref()), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn copy_to_the_client_keeps_the_query_and_its_place() {
         let Some(Command::CopyOut { query, format }) =
             recognise("COPY (SUBSCRIBE TO v) TO STDOUT WITH (FORMAT csv, HEADER true, NULL 'x')").unwrap()
@@ -471,10 +371,21 @@ mod tests {
 
     #[test]
     fn other_statements_are_the_engines() {
-        for text in ["select 1", "show jobs extended", "create stream s", "explain select 1", "\"set\" x"] {
+        assert!(matches!(recognise("SET NAMES 'UTF8'").unwrap(), Some(Command::Nothing { .. })));
+        assert!(matches!(recognise("set session characteristics as x").unwrap(), Some(Command::Nothing { .. })));
+        for text in [
+            "select 1",
+            "show jobs",
+            "set names 'latin1'",
+            "set a = 1",
+            "reset all",
+            "create stream s",
+            "explain select 1",
+            "\"set\" x",
+        ] {
             assert!(recognise(text).unwrap().is_none(), "{text}");
         }
-        let error = recognise("set\n x y").unwrap_err();
-        assert_eq!(error.position().map(|at| (at.line, at.column)), Some((2, 4)));
+        let error = recognise("declare c cursor\n fur select 1").unwrap_err();
+        assert_eq!(error.position().map(|at| (at.line, at.column)), Some((2, 2)));
     }
 }

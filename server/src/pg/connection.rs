@@ -1,6 +1,6 @@
 //! One client's connection, from its start to its end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::sqlstate::{Fault, notice};
 use super::startup;
 use super::statement::{Query, Statement};
 use super::value::{pg_type, type_modifier, type_size};
-use super::variables::Variables;
+use super::variables::Reported;
 use super::wire::Outbound;
 use crate::frontend::Session;
 use crate::script::{Piece, split};
@@ -42,9 +42,7 @@ pub(super) struct Connection<S: Session> {
     pub(super) system: Arc<SystemTables>,
     pub(super) interrupts: Interrupts,
     pub(super) outbound: Outbound,
-    pub(super) variables: Variables,
-    /// Names of variables that were set in the engine's session: DISCARD ALL takes them back.
-    pub(super) session_variables: BTreeSet<String>,
+    pub(super) reported: Reported,
     pub(super) transaction: TransactionStatus,
     /// Whether something was changed since BEGIN: ROLLBACK warns that it stays.
     pub(super) has_changed: bool,
@@ -90,7 +88,6 @@ pub(super) struct Running {
     pub(super) form: Form,
     /// The word before the number of rows in the command tag; EXPLAIN and SHOW have no number.
     pub(super) verb: &'static str,
-    pub(super) delivered: u64,
 }
 
 impl<S: Session> Connection<S> {
@@ -173,8 +170,8 @@ impl<S: Session> Connection<S> {
                 }
                 Begun::Running(mut running) => {
                     self.announce(&running);
-                    self.outbound_progress(&mut running, Portion::default()).await?;
-                    self.finish(&running);
+                    let delivered = self.outbound_progress(&mut running, Portion::default()).await?;
+                    self.finish(&running, delivered.rows);
                 }
                 Begun::Fetch { name, count, silent } => {
                     let schema = Arc::clone(&self.cursor(&name)?.rows.schema);
@@ -215,7 +212,7 @@ impl<S: Session> Connection<S> {
                 Ok(Begun::Fetch { name: name.clone(), count: *count, silent: *silent })
             }
             Statement::Command(command) => {
-                let answer = self.command(command, piece).await?;
+                let answer = self.command(command).await?;
                 Ok(self.begun(answer, Form::Rows(formats.to_vec()), verb(piece)))
             }
         }
@@ -239,10 +236,13 @@ impl<S: Session> Connection<S> {
     fn begun(&mut self, answer: Answer, form: Form, verb: &'static str) -> Begun {
         match answer {
             Answer::Done { tag, notices } => {
+                if matches!(tag.as_str(), "SET" | "RESET") {
+                    self.report_variables();
+                }
                 self.has_changed |= self.transaction == TransactionStatus::Transaction;
                 Begun::Done { tag, notices }
             }
-            Answer::Rows(rows) => Begun::Running(Running { rows, form, verb, delivered: 0 }),
+            Answer::Rows(rows) => Begun::Running(Running { rows, form, verb }),
         }
     }
 
@@ -275,20 +275,18 @@ impl<S: Session> Connection<S> {
         running: &mut Running,
         portion: Portion,
     ) -> Result<Delivered, Stop> {
-        let Running { rows, form, delivered, .. } = running;
-        let portion = deliver(rows, form, portion, &mut self.interrupts, &mut self.outbound).await?;
-        *delivered += portion.rows;
-        Ok(portion)
+        let Running { rows, form, .. } = running;
+        deliver(rows, form, portion, &mut self.interrupts, &mut self.outbound).await
     }
 
     /// Says that all rows were delivered.
-    pub(super) fn finish(&mut self, running: &Running) {
+    pub(super) fn finish(&mut self, running: &Running, rows: u64) {
         if matches!(running.form, Form::Copy(_)) {
             self.outbound.queue(PgWireBackendMessage::CopyDone(CopyDone::new()));
         }
         let tag = match running.verb {
             "EXPLAIN" | "SHOW" => running.verb.to_owned(),
-            verb => format!("{verb} {}", running.delivered),
+            verb => format!("{verb} {rows}"),
         };
         self.complete(tag);
     }

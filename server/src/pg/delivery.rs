@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use pgwire::api::results::FieldFormat;
-use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::startup::ParameterStatus;
 use rondel_engine::Result;
 use tokio::time::Instant;
 
@@ -18,6 +16,7 @@ use super::cancel::Cancellation;
 use super::copy::CopyFormat;
 use super::sqlstate::Fault;
 use super::value::Column;
+use super::variables::status;
 use super::wire::{Inbound, Outbound, WRITE_BYTES};
 use crate::shutdown::Shutdown;
 
@@ -127,7 +126,7 @@ pub(super) async fn deliver(
                     delivered.rows += 1;
                 }
                 // The clock is asked once in a while only: a row takes less than a microsecond.
-                let is_due = delivered.rows % 256 == 0 && flushed_at.elapsed() >= FLUSH_INTERVAL;
+                let is_due = delivered.rows.is_multiple_of(256) && flushed_at.elapsed() >= FLUSH_INTERVAL;
                 if outbound.waiting_bytes() >= WRITE_BYTES || is_due {
                     interrupts.write(outbound).await?;
                     flushed_at = Instant::now();
@@ -155,8 +154,7 @@ pub(super) async fn deliver(
 
 /// A parameter's status may come at any time, and clients keep it to themselves.
 fn heartbeat(outbound: &mut Outbound) {
-    let status = ParameterStatus::new("in_hot_standby".to_owned(), "off".to_owned());
-    outbound.queue(PgWireBackendMessage::ParameterStatus(status));
+    outbound.queue(status("in_hot_standby", "off"));
 }
 
 fn write_row(form: &Form, columns: &[Column], row: usize, scratch: &mut BytesMut, out: &mut BytesMut) {

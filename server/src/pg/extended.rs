@@ -56,7 +56,9 @@ pub(super) struct Portal<S: Session> {
 /// How far a portal was executed.
 enum Progress {
     New,
-    Suspended(Running),
+    /// It has rows.
+    Begun(Running),
+    /// It has none, and was run.
     Ended,
 }
 
@@ -126,13 +128,6 @@ impl<S: Session> Connection<S> {
             Statement::Command(Command::CopyOut { query, .. }) => {
                 let read = Query::read(query, &self.session)?;
                 (self.shape(&read, query).await?.0, None)
-            }
-            // SHOW of what is no variable is the engine's.
-            Statement::Command(Command::Show { name })
-                if self.variables.get(name).is_none() && self.session.get(name).is_none() =>
-            {
-                let query = Query::read(&piece, &self.session)?;
-                self.shape(&query, &piece).await?
             }
             Statement::Command(command) => (Vec::new(), self.command_columns(command)?),
         };
@@ -214,7 +209,7 @@ impl<S: Session> Connection<S> {
         let name = execute.name.unwrap_or_default();
         let portal = self.portal(&name)?;
         let mut running = match std::mem::replace(&mut portal.progress, Progress::Ended) {
-            Progress::Suspended(running) => running,
+            Progress::Begun(running) => running,
             Progress::Ended => return Err(Fault::new("55000", format!("portal \"{name}\" cannot be run")).into()),
             Progress::New => {
                 let prepared = Arc::clone(&portal.prepared);
@@ -243,12 +238,14 @@ impl<S: Session> Connection<S> {
         let rows = u64::try_from(execute.max_rows).ok().filter(|rows| *rows > 0);
         let rows = rows.filter(|_| !matches!(running.form, Form::Copy(_)));
         let portion = Portion { rows, first_within: None, next_within: rows.map(|_| NEXT_ROW_WAIT) };
-        if self.outbound_progress(&mut running, portion).await?.is_complete {
-            self.finish(&running);
+        let delivered = self.outbound_progress(&mut running, portion).await?;
+        if delivered.is_complete {
+            self.finish(&running, delivered.rows);
         } else {
             self.outbound.queue(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
-            self.portal(&name)?.progress = Progress::Suspended(running);
         }
+        // A portal that is asked again after its end has no more rows.
+        self.portal(&name)?.progress = Progress::Begun(running);
         Ok(())
     }
 

@@ -32,7 +32,7 @@ mod value;
 mod variables;
 mod wire;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,9 +51,10 @@ use connection::Connection;
 use delivery::Interrupts;
 use sqlstate::Fault;
 use startup::Greeting;
+use variables::Reported;
 use wire::{Inbound, Outbound};
 
-use crate::frontend::Frontend;
+use crate::frontend::{Frontend, Session};
 use crate::shutdown::Shutdown;
 
 pub use sqlstate::sqlstate;
@@ -209,14 +210,20 @@ async fn converse<F: Frontend>(
     };
     // The key leaves the registry when the conversation ends.
     let (key, cancellation) = shared.registry.enter();
-    startup::welcome(&mut outbound, &greeting.variables, &key);
+    for (name, value) in &greeting.variables {
+        // A driver sends what it would like: what can't be had is left as it is, and the client is told what that is.
+        if let Err(error) = session.set(name, value) {
+            tracing::debug!(name, value, %error, "a client's session variable is left as it is");
+        }
+    }
+    let mut reported = Reported::new(&greeting.user);
+    startup::welcome(&mut outbound, session.as_ref(), &mut reported, &key);
     let connection = Connection {
         session,
         system: Arc::clone(&shared.system),
         interrupts: Interrupts { inbound, cancellation, shutdown },
         outbound,
-        variables: greeting.variables,
-        session_variables: BTreeSet::new(),
+        reported,
         transaction: TransactionStatus::Idle,
         has_changed: false,
         prepared: HashMap::new(),

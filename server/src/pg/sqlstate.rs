@@ -33,7 +33,7 @@ pub(super) struct Fault {
     /// The SQLSTATE.
     pub(super) state: &'static str,
     /// The sentence, its hint and detail.
-    pub(super) error: Error,
+    pub(super) error: Box<Error>,
     /// The place, as the number of a character in the text that the client sent.
     pub(super) character: Option<usize>,
     /// Whether the connection ends.
@@ -43,7 +43,7 @@ pub(super) struct Fault {
 impl Fault {
     /// A fault with a SQLSTATE that no [`ErrorKind`] stands for.
     pub(super) fn new(state: &'static str, message: impl Into<String>) -> Self {
-        Self { state, error: Error::new(ErrorKind::InvalidState, message), character: None, is_fatal: false }
+        Self { state, error: Box::new(Error::new(ErrorKind::InvalidState, message)), character: None, is_fatal: false }
     }
 
     /// The connection ends with it.
@@ -53,7 +53,7 @@ impl Fault {
 
     /// Adds what to do about it.
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.error = self.error.with_hint(hint);
+        *self.error = self.error.as_ref().clone().with_hint(hint);
         self
     }
 
@@ -90,7 +90,7 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self { state: sqlstate(error.kind()), error, character: None, is_fatal: false }
+        Self { state: sqlstate(error.kind()), error: Box::new(error), character: None, is_fatal: false }
     }
 }
 

@@ -1,14 +1,13 @@
 //! The beginning of a connection: encryption is refused, the protocol's version agreed on, the client greeted.
 
-use pgwire::messages::startup::{
-    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey, Startup,
-};
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey, Startup};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, SslNegotiationMetaMessage};
 
 use super::cancel::{CancelKey, CancelRegistry};
 use super::sqlstate::Fault;
-use super::variables::Variables;
+use super::variables::Reported;
 use super::wire::{Inbound, Outbound, ReadError};
+use crate::frontend::Session;
 
 /// What the client asked for.
 pub(super) struct Greeting {
@@ -16,8 +15,8 @@ pub(super) struct Greeting {
     pub(super) user: String,
     /// The database it named; there is one.
     pub(super) database: String,
-    /// Its session variables.
-    pub(super) variables: Variables,
+    /// Session variables that it wants.
+    pub(super) variables: Vec<(String, String)>,
 }
 
 /// Reads up to the client's start; `None` if there will be no session: a cancel request, or a client that left.
@@ -56,13 +55,10 @@ fn read_startup(startup: Startup, outbound: &mut Outbound) -> Greeting {
     let parameter = |name: &str| startup.parameters.get(name).cloned();
     let user = parameter("user").unwrap_or_else(|| "rondel".to_owned());
     let database = parameter("database").unwrap_or_else(|| user.clone());
-    let mut variables = Variables::new(&user);
-    for (name, value) in &startup.parameters {
-        variables.begin_with(name, value);
-    }
-    for (name, value) in parameter("options").as_deref().map(option_settings).unwrap_or_default() {
-        variables.begin_with(&name, &value);
-    }
+    let mut variables = parameter("options").as_deref().map(option_settings).unwrap_or_default();
+    let is_variable = |name: &str| !matches!(name, "user" | "database" | "options" | "replication");
+    variables
+        .extend(startup.parameters.into_iter().filter(|(name, _)| is_variable(name) && !name.starts_with("_pq_.")));
     Greeting { user, database, variables }
 }
 
@@ -84,18 +80,13 @@ fn option_settings(options: &str) -> Vec<(String, String)> {
 }
 
 /// Lets the client in: it learns the variables and the key that cancels its statements.
-pub(super) fn welcome(outbound: &mut Outbound, variables: &Variables, key: &CancelKey) {
+pub(super) fn welcome(outbound: &mut Outbound, session: &impl Session, reported: &mut Reported, key: &CancelKey) {
     outbound.queue(PgWireBackendMessage::Authentication(Authentication::Ok));
-    for (name, value) in variables.reported() {
-        outbound.queue(parameter_status(name, value));
+    for message in reported.changes(session) {
+        outbound.queue(message);
     }
     let key = BackendKeyData::new(key.id, SecretKey::I32(key.secret));
     outbound.queue(PgWireBackendMessage::BackendKeyData(key));
-}
-
-/// Tells the client a variable's value.
-pub(super) fn parameter_status(name: &str, value: String) -> PgWireBackendMessage {
-    PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name.to_owned(), value))
 }
 
 /// What a client is told whose bytes can't be read.

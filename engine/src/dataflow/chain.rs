@@ -1,0 +1,253 @@
+//! A chain: the operators between two exchanges, hosted as one timely operator.
+//!
+//! Deltas are handed over in epoch order, each epoch is ended on its own, and what an operator emits goes through the
+//! operators above it before anything else happens (depth first), so that no more than a call's worth of rows waits
+//! between two of them. After an error or a panic the chain keeps its capability for ever and discards what comes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use timely::scheduling::Activator;
+
+use crate::delta::Delta;
+use crate::error::{Error, ErrorKind, Result};
+use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
+use crate::time::{Epoch, WatermarkId, Watermarks};
+
+use super::exchange::Outlet;
+use super::flow_control::ByteGuard;
+use super::guarded::guarded;
+use super::inlet::Inlets;
+use super::job::JobShared;
+use super::packet::{Payload, Promise};
+use super::source::BACK_OFF;
+
+/// Rows (in and out of operators) of one activation: a few milliseconds, then other jobs run.
+const ACTIVATION_FUEL: usize = 4 * Output::FUEL;
+
+/// An operator in its place.
+pub(crate) struct Member {
+    /// The node's identity, for errors and snapshots.
+    pub(crate) id: String,
+    pub(crate) operator: Box<dyn Operator>,
+    /// Who takes its output: member and input. `None`: the outlets.
+    pub(crate) parent: Option<(usize, usize)>,
+    /// Bytes of state reported last.
+    pub(crate) state_bytes: usize,
+}
+
+enum Task {
+    Feed(usize, usize, Delta, Option<ByteGuard>),
+    Resume(usize),
+    End(usize),
+}
+
+/// One worker's instance of a chain.
+pub(crate) struct Chain {
+    members: Vec<Member>,
+    inlets: Inlets,
+    /// Where each inlet's rows go: member and input.
+    entries: Vec<(usize, usize)>,
+    outlets: Vec<Outlet>,
+    job: Arc<JobShared>,
+    activator: Activator,
+    /// What is to be done, the next last.
+    tasks: Vec<Task>,
+    /// The last epoch that was ended.
+    ended: Epoch,
+    /// The epoch whose operators are being told of its end.
+    ending: Option<Epoch>,
+    watermarks: Watermarks,
+    /// Watermarks that moved in the epoch that is being ended.
+    moved: Vec<(WatermarkId, Promise)>,
+    output: Output,
+    failed: bool,
+}
+
+impl Chain {
+    /// Members stand in topological order: inputs before users.
+    pub(crate) fn new(
+        members: Vec<Member>,
+        (inlets, entries): (Inlets, Vec<(usize, usize)>),
+        outlets: Vec<Outlet>,
+        job: Arc<JobShared>,
+        activator: Activator,
+        (first, watermarks): (Epoch, Watermarks),
+    ) -> Self {
+        Self {
+            members,
+            inlets,
+            entries,
+            outlets,
+            job,
+            activator,
+            tasks: Vec::new(),
+            ended: first.saturating_sub(1),
+            ending: None,
+            watermarks,
+            moved: Vec::new(),
+            output: Output::default(),
+            failed: false,
+        }
+    }
+
+    /// One activation; `frontier` is the least epoch that may still come, `None` at the end of all inputs.
+    pub(crate) fn run(&mut self, frontier: Option<Epoch>) {
+        if self.failed {
+            self.inlets.discard();
+            return;
+        }
+        self.inlets.receive();
+        if let Err(error) = self.advance(frontier) {
+            self.failed = true;
+            self.tasks.clear();
+            self.inlets.discard();
+            self.job.fail(error);
+        }
+    }
+
+    fn advance(&mut self, frontier: Option<Epoch>) -> Result<()> {
+        let mut fuel = ACTIVATION_FUEL;
+        loop {
+            let current = match self.ending {
+                Some(epoch) => Some(epoch),
+                None => self.job.epoch_after(self.ended),
+            };
+            let Some(epoch) = current else {
+                if frontier.is_none() {
+                    self.outlets.iter_mut().for_each(Outlet::close);
+                }
+                return Ok(());
+            };
+            while !self.tasks.is_empty() {
+                if fuel == 0 {
+                    self.activator.activate();
+                    return Ok(());
+                }
+                if !self.job.may_run(epoch, self.outlets.iter().map(Outlet::link)) {
+                    self.activator.activate_after(BACK_OFF);
+                    return Ok(());
+                }
+                self.step(epoch, &mut fuel)?;
+            }
+            if self.ending.is_some() {
+                self.finish_epoch(epoch)?;
+            } else if let Some((inlet, packet)) = self.inlets.next(epoch) {
+                if let Payload::Rows { delta, guard } = packet.payload {
+                    let (member, input) = self.entries[inlet];
+                    self.tasks.push(Task::Feed(member, input, delta, guard));
+                }
+            } else if frontier.is_none_or(|frontier| frontier > epoch) {
+                self.ending = Some(epoch);
+                self.moved = self.inlets.merge_into(&mut self.watermarks);
+                self.tasks.extend((0..self.members.len()).rev().map(Task::End));
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One call of one operator; what it emits comes before what was to be done.
+    fn step(&mut self, epoch: Epoch, fuel: &mut usize) -> Result<()> {
+        let Some(task) = self.tasks.pop() else { return Ok(()) };
+        let output = &mut self.output;
+        let (index, rows_in, step) = match task {
+            Task::Feed(index, input, delta, mut guard) => {
+                if let Some(guard) = &mut guard {
+                    guard.read();
+                }
+                let rows = delta.num_rows();
+                let operator = &mut self.members[index].operator;
+                (index, rows, guarded(|| operator.on_delta(input, delta, output)))
+            }
+            Task::Resume(index) => {
+                let operator = &mut self.members[index].operator;
+                (index, 0, guarded(|| operator.resume(output)))
+            }
+            Task::End(index) => {
+                let now_micros = i64::try_from(epoch).unwrap_or(i64::MAX).saturating_mul(1_000);
+                let context = EpochContext { epoch, now_micros, watermarks: &self.watermarks };
+                let operator = &mut self.members[index].operator;
+                (index, 0, guarded(|| operator.on_epoch_end(&context, output)))
+            }
+        };
+        let step = step.map_err(|error| self.blame(index, error))?;
+        let (deltas, late) = self.output.take();
+        if late > 0 {
+            self.job.late_rows.fetch_add(late, Ordering::Relaxed);
+            self.job.observer.late_rows(&self.members[index].id, late);
+        }
+        let rows_out: usize = deltas.iter().map(Delta::num_rows).sum();
+        *fuel = fuel.saturating_sub((rows_in + rows_out).max(64));
+        if step == Step::Yield {
+            self.tasks.push(Task::Resume(index));
+        }
+        match self.members[index].parent {
+            Some((parent, input)) => {
+                self.tasks.extend(deltas.into_iter().rev().map(|delta| Task::Feed(parent, input, delta, None)));
+            }
+            None => {
+                for delta in deltas {
+                    self.emit(epoch, delta).map_err(|error| self.blame(index, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, epoch: Epoch, delta: Delta) -> Result<()> {
+        let Some((last, others)) = self.outlets.split_last_mut() else { return Ok(()) };
+        for outlet in others {
+            guarded(|| outlet.send(epoch, delta.clone()))?;
+        }
+        guarded(|| last.send(epoch, delta))
+    }
+
+    /// All operators have heard of the end: the watermarks follow the output, and the epoch is left.
+    fn finish_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            let bytes = member.operator.state_size().bytes;
+            self.job.meter.set_state(&mut member.state_bytes, bytes)?;
+        }
+        let job = Arc::clone(&self.job);
+        job.give_snapshot(self.ended + 1..epoch + 1, || self.snapshot())?;
+        let moved = std::mem::take(&mut self.moved);
+        for outlet in &mut self.outlets {
+            if !moved.is_empty() {
+                outlet.send_control(epoch, &moved, false);
+            }
+            outlet.advance(epoch + 1);
+        }
+        self.ended = epoch;
+        self.ending = None;
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<(String, StatePart)>> {
+        let mut parts = Vec::new();
+        for member in &mut self.members {
+            let operator = &mut member.operator;
+            parts.extend(guarded(|| operator.snapshot())?.into_iter().map(|part| (member.id.clone(), part)));
+        }
+        Ok(parts)
+    }
+
+    fn blame(&self, index: usize, error: Error) -> Error {
+        // An error of the user's data already says what is wrong; only faults of Rondel need the operator's name.
+        if error.kind() == ErrorKind::Internal {
+            error.context(format!("operator {}", self.members[index].id))
+        } else {
+            error
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            // Nothing is refused that becomes less.
+            let _ = self.job.meter.set_state(&mut member.state_bytes, 0);
+        }
+    }
+}

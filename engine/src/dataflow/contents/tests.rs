@@ -1,0 +1,92 @@
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{Field, Int64Type, Schema};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]))
+}
+
+fn delta(rows: &[(i64, i64)]) -> Delta {
+    let values = Int64Array::from_iter_values(rows.iter().map(|(value, _)| *value));
+    let batch = RecordBatch::try_new(schema(), vec![Arc::new(values)]).unwrap();
+    Delta::weighted(batch, Int64Array::from_iter_values(rows.iter().map(|(_, weight)| *weight)))
+}
+
+fn values(batches: &[RecordBatch]) -> Vec<i64> {
+    let mut values: Vec<i64> =
+        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+    values.sort_unstable();
+    values
+}
+
+fn expected(model: &BTreeMap<i64, i64>) -> Vec<i64> {
+    model.iter().flat_map(|(value, weight)| std::iter::repeat_n(*value, *weight as usize)).collect()
+}
+
+#[test]
+fn random_changes_add_up_and_compaction_loses_nothing() {
+    let mut random = StdRng::seed_from_u64(7);
+    let mut contents = Contents::new(schema(), true);
+    let mut model: BTreeMap<i64, i64> = BTreeMap::new();
+    for round in 0..60 {
+        let mut changes = Vec::new();
+        let growing = round % 20 < 10;
+        for _ in 0..2_000 {
+            let value = random.random_range(0..20_000);
+            let weight = model.entry(value).or_default();
+            if growing || *weight == 0 {
+                let by = random.random_range(1..3);
+                *weight += by;
+                changes.push((value, by));
+            } else {
+                changes.push((value, -*weight));
+                *weight = 0;
+            }
+        }
+        // Half are seen as changes on top of the contents, as a snapshot sees what is not yet taken in.
+        let (first, second) = changes.split_at(1_000);
+        contents.apply(&delta(first)).unwrap();
+        let image = contents.image([delta(second)].iter()).unwrap();
+        assert_eq!(values(&Image::rows(&[image]).unwrap()), expected(&model));
+        contents.apply(&delta(second)).unwrap();
+    }
+    let live = model.values().filter(|weight| **weight > 0).count();
+    assert_eq!(contents.live_rows(), live);
+    assert!(contents.rows <= (live + BLOCK_ROWS).max(2 * live) + BLOCK_ROWS);
+
+    let (mut from, mut pieces) = (0, Vec::new());
+    while let Some((piece, next)) = contents.piece(from, 1_000).unwrap() {
+        assert!(piece.num_rows() <= 1_000);
+        pieces.push(piece);
+        from = next;
+    }
+    let mut rows = Vec::new();
+    repeat(&pieces, &mut rows).unwrap();
+    assert_eq!(values(&rows), expected(&model));
+}
+
+#[test]
+fn a_row_that_came_here_and_went_there_is_gone() {
+    let (mut here, mut there) = (Contents::new(schema(), true), Contents::new(schema(), true));
+    here.apply(&delta(&[(1, 2), (2, 1)])).unwrap();
+    there.apply(&delta(&[(1, -1), (3, 1)])).unwrap();
+    let images = [here.image(std::iter::empty()).unwrap(), there.image(std::iter::empty()).unwrap()];
+    assert_eq!(values(&Image::rows(&images).unwrap()), [1, 2, 3]);
+}
+
+#[test]
+fn append_only_blocks_own_their_bytes() {
+    let big = RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(0..100_000))]).unwrap();
+    let mut contents = Contents::new(schema(), false);
+    for start in 0..100 {
+        contents.apply(&Delta::append(big.slice(start * 1_000, 10))).unwrap();
+    }
+    assert!(contents.bytes() < 100_000, "{} bytes for 1,000 rows", contents.bytes());
+    let rows = Image::rows(&[contents.image(std::iter::empty()).unwrap()]).unwrap();
+    assert_eq!(values(&rows), (0..100).flat_map(|start| start * 1_000..start * 1_000 + 10).collect::<Vec<i64>>());
+    assert!(rows.len() < 10, "{} blocks", rows.len());
+}

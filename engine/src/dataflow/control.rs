@@ -1,0 +1,539 @@
+//! The pool's control: decides when jobs are stepped through epochs, and orders what all workers must do in the same
+//! order. It is one thread, or one party of a simulation, and never blocks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Epoch;
+
+use super::blueprint::Prepared;
+use super::flow_control::lock;
+use super::job::{Gate, GateState, JobId, JobShared, Signal, SnapshotRequest};
+use super::snapshot::JobSnapshot;
+use super::stepping::Pace;
+use super::view::View;
+use super::worker::{Acknowledgement, Command, CommandQueue};
+
+/// Where an answer goes; one slot, so that sending never blocks.
+pub(crate) type Reply<T> = SyncSender<Result<T>>;
+
+/// What the pool's owner asks of the control.
+pub(crate) enum Request {
+    Create(Box<Prepared>, Reply<Epoch>),
+    Drop(JobId, Reply<()>),
+    Step(JobId, Reply<Epoch>),
+    Snapshot(Vec<JobId>, Reply<Vec<JobSnapshot>>),
+    Shutdown(Reply<()>),
+}
+
+/// What the control, the workers and the pool's owner share.
+pub(crate) struct PoolShared {
+    pub(crate) workers: Vec<Arc<CommandQueue>>,
+    pub(crate) requests: Mutex<VecDeque<Request>>,
+    pub(crate) signal: Arc<Signal>,
+    /// A worker's thread has ended with a panic of the pool's own.
+    pub(crate) broken: AtomicBool,
+}
+
+impl PoolShared {
+    pub(crate) fn ask(&self, request: Request) {
+        lock(&self.requests).push_back(request);
+        self.signal.notify();
+    }
+}
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It is stepped through epochs.
+    Running,
+    /// Its inputs have ended; what was read is on its way.
+    Closing,
+    /// All is written.
+    Finished,
+    /// It failed; its dataflow is taken down.
+    Failed,
+    /// Its dataflow is being dropped.
+    Dropping,
+}
+
+/// A job as the control sees it.
+pub(crate) struct Entry {
+    pub(crate) job: Arc<JobShared>,
+    pub(crate) status: Status,
+    /// The jobs whose views it reads.
+    pub(crate) reads: Vec<JobId>,
+    view: Option<Arc<View>>,
+    snapshot_givers: usize,
+    pub(crate) pace: Pace,
+    /// Waits for an epoch to be closed and completed.
+    pub(crate) steps: Vec<StepWait>,
+}
+
+/// Someone who asked for a step.
+pub(crate) struct StepWait {
+    reply: Reply<Epoch>,
+    /// The epoch that must complete; `None` until it is closed.
+    pub(crate) target: Option<Epoch>,
+}
+
+struct Building {
+    prepared: Box<Prepared>,
+    first: Epoch,
+    reads: Vec<JobId>,
+    acknowledgement: Arc<Acknowledgement>,
+    reply: Reply<Epoch>,
+}
+
+struct Dropping {
+    job: JobId,
+    acknowledgement: Arc<Acknowledgement>,
+    reply: Option<Reply<()>>,
+}
+
+struct Snapshotting {
+    jobs: Vec<JobId>,
+    /// Whether the request stands with the jobs.
+    placed: bool,
+    reply: Reply<Vec<JobSnapshot>>,
+}
+
+/// See the [module](self).
+pub(crate) struct Control {
+    pool: Arc<PoolShared>,
+    pub(crate) jobs: BTreeMap<JobId, Entry>,
+    creates: VecDeque<(Box<Prepared>, Reply<Epoch>)>,
+    building: Option<Building>,
+    drops: Vec<Dropping>,
+    snapshots: Vec<Snapshotting>,
+    /// The greatest epoch given out.
+    last_epoch: Epoch,
+    stopped: bool,
+}
+
+impl Control {
+    pub(crate) fn new(pool: Arc<PoolShared>) -> Self {
+        Self {
+            pool,
+            jobs: BTreeMap::new(),
+            creates: VecDeque::new(),
+            building: None,
+            drops: Vec::new(),
+            snapshots: Vec::new(),
+            last_epoch: 0,
+            stopped: false,
+        }
+    }
+
+    /// Whether the pool was shut down.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Does what is due. `now` is the clock's time in milliseconds, the next epoch's number if it is free; `micros` a
+    /// time that only ever grows. Answers in how many microseconds to look again; `None`: when notified.
+    pub(crate) fn turn(&mut self, now: Epoch, micros: u64) -> Option<u64> {
+        self.take_requests();
+        self.note_failures();
+        self.note_finished();
+        self.finish_build(now, micros);
+        self.start_build(now);
+        self.finish_drops();
+        let mut wait = None;
+        for group in self.groups() {
+            let again = self.step_group(&group, now, micros);
+            wait = match (wait, again) {
+                (Some(wait), Some(again)) => Some(u64::min(wait, again)),
+                (wait, again) => wait.or(again),
+            };
+        }
+        self.answer_steps();
+        self.finish_snapshots();
+        wait
+    }
+
+    fn take_requests(&mut self) {
+        let requests = std::mem::take(&mut *lock(&self.pool.requests));
+        for request in requests {
+            if self.pool.broken.load(Ordering::SeqCst) {
+                refuse(request, &Error::internal("a worker of the pool has died: restart the server"));
+                continue;
+            }
+            match request {
+                Request::Create(prepared, reply) => self.creates.push_back((prepared, reply)),
+                Request::Drop(job, reply) => self.drop_job(job, reply),
+                Request::Step(job, reply) => match self.running(job) {
+                    Ok(entry) => entry.steps.push(StepWait { reply, target: None }),
+                    Err(error) => answer(&reply, Err(error)),
+                },
+                Request::Snapshot(jobs, reply) => {
+                    match jobs.iter().try_for_each(|job| self.running(*job).map(|_| ())) {
+                        Ok(()) => self.snapshots.push(Snapshotting { jobs, placed: false, reply }),
+                        Err(error) => answer(&reply, Err(error)),
+                    }
+                }
+                Request::Shutdown(reply) => self.shut_down(&reply),
+            }
+        }
+    }
+
+    fn running(&mut self, job: JobId) -> Result<&mut Entry> {
+        let entry = self
+            .jobs
+            .get_mut(&job)
+            .ok_or_else(|| Error::new(ErrorKind::UndefinedObject, format!("the pool has no job {job}")))?;
+        match entry.status {
+            Status::Running | Status::Closing | Status::Finished => Ok(entry),
+            Status::Failed | Status::Dropping => Err(entry.job.error().unwrap_or_else(|| {
+                Error::new(ErrorKind::InvalidState, format!("job {} is being dropped", entry.job.name))
+            })),
+        }
+    }
+
+    /// One command to all workers. Only this thread commands, so all get the same order.
+    fn command(&self, command: impl Fn(&Arc<Acknowledgement>) -> Command) -> Arc<Acknowledgement> {
+        let acknowledgement = Acknowledgement::of(self.pool.workers.len(), &self.pool.signal);
+        for worker in &self.pool.workers {
+            worker.push(command(&acknowledgement));
+        }
+        acknowledgement
+    }
+
+    /// Takes the next epoch's number, for jobs whose last was `last`.
+    pub(crate) fn next_epoch(&mut self, now: Epoch, last: Epoch) -> Epoch {
+        let epoch = now.max(last + 1);
+        self.last_epoch = self.last_epoch.max(epoch);
+        epoch
+    }
+
+    /// Tells the workers to build the next job. The jobs that it reads stand still meanwhile, so that its first epoch
+    /// is one that none of them has ended anywhere.
+    fn start_build(&mut self, now: Epoch) {
+        while self.building.is_none()
+            && let Some((mut prepared, reply)) = self.creates.pop_front()
+        {
+            let reads = match self.admit(&prepared) {
+                Ok(reads) => reads,
+                Err(error) => {
+                    answer(&reply, Err(error));
+                    continue;
+                }
+            };
+            let first = self.next_epoch(now, self.last_epoch);
+            let acknowledgement = Acknowledgement::of(self.pool.workers.len(), &self.pool.signal);
+            if let Some(view) = &prepared.maintains {
+                view.start(first);
+            }
+            prepared.job.set_gate(Gate { epoch: first, state: GateState::Idle });
+            for (worker, part) in self.pool.workers.iter().zip(prepared.parts.drain(..)) {
+                worker.push(Command::Build(Box::new(part), first, Arc::clone(&acknowledgement)));
+            }
+            self.building = Some(Building { prepared, first, reads, acknowledgement, reply });
+        }
+    }
+
+    fn admit(&self, prepared: &Prepared) -> Result<Vec<JobId>> {
+        if self.jobs.contains_key(&prepared.job.id) {
+            return Err(Error::new(
+                ErrorKind::DuplicateObject,
+                format!("the pool has a job {} already", prepared.job.id),
+            ));
+        }
+        let mut reads = Vec::new();
+        for view in &prepared.reads {
+            let maintains = |entry: &Entry| entry.view.as_ref().is_some_and(|of| of.id() == view.id());
+            match self.jobs.iter().find(|(_, entry)| maintains(entry)) {
+                Some((id, entry)) if !matches!(entry.status, Status::Failed | Status::Dropping) => reads.push(*id),
+                _ => {
+                    return Err(Error::new(
+                        ErrorKind::InvalidState,
+                        format!("view {} can't be read: the job that maintains it does not run", view.name()),
+                    ));
+                }
+            }
+        }
+        Ok(reads)
+    }
+
+    fn finish_build(&mut self, now: Epoch, micros: u64) {
+        if !self.building.as_ref().is_some_and(|building| building.acknowledgement.is_complete()) {
+            return;
+        }
+        let Some(Building { prepared, first, reads, reply, .. }) = self.building.take() else { return };
+        let Prepared { job, maintains, snapshot_givers, .. } = *prepared;
+        let id = job.id;
+        job.observer.started(first);
+        let units = snapshot_givers + reads.len();
+        let entry = Entry {
+            job,
+            status: Status::Running,
+            reads,
+            view: maintains,
+            snapshot_givers,
+            pace: Pace::new(units, self.pool.workers.len()),
+            steps: Vec::new(),
+        };
+        self.jobs.insert(id, entry);
+        // The first epoch of the new job is one of all that it is connected with.
+        if let Some(group) = self.groups().into_iter().find(|group| group.contains(&id)) {
+            self.open(&group, first, micros);
+        }
+        let _ = now;
+        answer(&reply, Ok(first));
+    }
+
+    /// Jobs that stand still because a new reader is being built.
+    pub(crate) fn is_frozen(&self, group: &[JobId]) -> bool {
+        self.building.as_ref().is_some_and(|building| building.reads.iter().any(|job| group.contains(job)))
+    }
+
+    fn drop_job(&mut self, id: JobId, reply: Reply<()>) {
+        let readers: Vec<&str> = self
+            .jobs
+            .values()
+            .filter(|entry| entry.reads.contains(&id) && entry.status != Status::Dropping)
+            .filter(|entry| entry.status != Status::Failed)
+            .map(|entry| entry.job.name.as_str())
+            .collect();
+        let being_read = self.building.as_ref().is_some_and(|building| building.reads.contains(&id));
+        if !readers.is_empty() || being_read {
+            let error = Error::new(
+                ErrorKind::DependentObjects,
+                format!("job {id} can't be dropped while others read its view: {}", readers.join(", ")),
+            );
+            answer(&reply, Err(error.with_hint("drop those first")));
+            return;
+        }
+        match self.jobs.get_mut(&id) {
+            None => answer(&reply, Err(Error::new(ErrorKind::UndefinedObject, format!("the pool has no job {id}")))),
+            Some(entry) if entry.status == Status::Dropping => {
+                answer(&reply, Err(Error::new(ErrorKind::InvalidState, format!("job {id} is being dropped already"))))
+            }
+            Some(entry) => {
+                entry.status = Status::Dropping;
+                if let Some(view) = &entry.view {
+                    view.end(entry.job.error().as_ref());
+                }
+                let acknowledgement = self.command(|of| Command::Drop(id, Arc::clone(of)));
+                self.drops.push(Dropping { job: id, acknowledgement, reply: Some(reply) });
+            }
+        }
+    }
+
+    fn finish_drops(&mut self) {
+        let drops = std::mem::take(&mut self.drops);
+        for dropping in drops {
+            if !dropping.acknowledgement.is_complete() {
+                self.drops.push(dropping);
+                continue;
+            }
+            if let Some(reply) = dropping.reply {
+                self.jobs.remove(&dropping.job);
+                answer(&reply, Ok(()));
+            }
+        }
+    }
+
+    /// Takes failed jobs down, and those that read their views, readers first.
+    fn note_failures(&mut self) {
+        let mut failed: Vec<JobId> = Vec::new();
+        for (id, entry) in &self.jobs {
+            if entry.job.is_failed() && !matches!(entry.status, Status::Failed | Status::Dropping) {
+                failed.push(*id);
+            }
+        }
+        let mut next = 0;
+        while let Some(id) = failed.get(next).copied() {
+            next += 1;
+            let Some(entry) = self.jobs.get(&id) else { continue };
+            let reason = entry.job.error().unwrap_or_else(|| Error::internal("failed without a reason"));
+            let name = entry.job.name.clone();
+            for (reader, entry) in &self.jobs {
+                if entry.reads.contains(&id) && !matches!(entry.status, Status::Failed | Status::Dropping) {
+                    entry.job.fail(reason.clone().context(format!("it reads {name}, which failed")));
+                    if !failed.contains(reader) {
+                        failed.push(*reader);
+                    }
+                }
+            }
+        }
+        for id in failed.into_iter().rev() {
+            let Some(entry) = self.jobs.get_mut(&id) else { continue };
+            entry.status = Status::Failed;
+            let error = entry.job.error().unwrap_or_else(|| Error::internal("failed without a reason"));
+            entry.job.observer.failed(&error);
+            entry.job.end(Err(error.clone()));
+            for step in entry.steps.drain(..) {
+                answer(&step.reply, Err(error.clone()));
+            }
+            if let Some(view) = &entry.view {
+                view.end(Some(&error));
+            }
+            let acknowledgement = self.command(|of| Command::Drop(id, Arc::clone(of)));
+            self.drops.push(Dropping { job: id, acknowledgement, reply: None });
+        }
+    }
+
+    fn note_finished(&mut self) {
+        let finished = |id: &JobId, jobs: &BTreeMap<JobId, Entry>| {
+            jobs.get(id).is_none_or(|entry| entry.status == Status::Finished)
+        };
+        let mut ending = Vec::new();
+        for (id, entry) in &self.jobs {
+            let sources = &entry.job.sources;
+            let ended = !sources.is_empty()
+                && sources.iter().all(|source| source.finished.load(Ordering::SeqCst))
+                && entry.reads.iter().all(|read| finished(read, &self.jobs));
+            if entry.status == Status::Running && ended {
+                ending.push((*id, Status::Closing));
+            } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
+                ending.push((*id, Status::Finished));
+            }
+        }
+        for (id, status) in ending {
+            let Some(entry) = self.jobs.get_mut(&id) else { continue };
+            entry.status = status;
+            if status == Status::Closing {
+                let epoch = entry.job.gate().epoch + 1;
+                entry.job.set_gate(Gate { epoch, state: GateState::Closed });
+            } else {
+                if let Some(view) = &entry.view {
+                    view.end(None);
+                }
+                entry.job.observer.finished();
+                entry.job.end(Ok(()));
+                // Readers may be able to end now.
+                self.pool.signal.notify();
+            }
+        }
+    }
+
+    fn answer_steps(&mut self) {
+        for entry in self.jobs.values_mut() {
+            let frontier = entry.job.frontier();
+            let over = entry.status == Status::Finished;
+            let mut waiting = Vec::new();
+            for step in entry.steps.drain(..) {
+                match step.target {
+                    Some(target) if target < frontier => answer(&step.reply, Ok(target)),
+                    _ if over => answer(&step.reply, Ok(entry.job.gate().epoch)),
+                    _ => waiting.push(step),
+                }
+            }
+            entry.steps = waiting;
+            if entry.steps.iter().any(|step| step.target.is_some()) {
+                entry.job.awaited.store(true, Ordering::SeqCst);
+                if entry.steps.iter().any(|step| step.target < Some(entry.job.frontier())) {
+                    self.pool.signal.notify();
+                }
+            }
+        }
+    }
+
+    /// Places snapshots that are asked for with jobs whose epoch `epoch` is open; none of them has ended it.
+    pub(crate) fn place_snapshots(&mut self, group: &[JobId], epoch: Epoch) {
+        let workers = self.pool.workers.len();
+        for snapshotting in &mut self.snapshots {
+            if snapshotting.placed || !snapshotting.jobs.iter().all(|job| group.contains(job)) {
+                continue;
+            }
+            snapshotting.placed = true;
+            for job in &snapshotting.jobs {
+                if let Some(entry) = self.jobs.get(job) {
+                    let missing = entry.snapshot_givers * workers;
+                    *lock(&entry.job.snapshot) = Some(SnapshotRequest { epoch, missing, parts: Vec::new() });
+                }
+            }
+        }
+    }
+
+    /// Whether jobs of a group are to be brought to the end of an epoch for a snapshot.
+    pub(crate) fn wants_snapshot(&self, group: &[JobId]) -> bool {
+        self.snapshots
+            .iter()
+            .any(|snapshotting| !snapshotting.placed && snapshotting.jobs.iter().any(|job| group.contains(job)))
+    }
+
+    fn finish_snapshots(&mut self) {
+        let snapshots = std::mem::take(&mut self.snapshots);
+        for snapshotting in snapshots {
+            if let Some(error) = self.why_no_snapshot(&snapshotting) {
+                answer(&snapshotting.reply, Err(error));
+                continue;
+            }
+            let complete = snapshotting
+                .jobs
+                .iter()
+                .filter_map(|job| self.jobs.get(job))
+                .all(|entry| lock(&entry.job.snapshot).as_ref().is_some_and(|request| request.missing == 0));
+            if !snapshotting.placed || !complete {
+                self.snapshots.push(snapshotting);
+                continue;
+            }
+            let taken = snapshotting.jobs.iter().filter_map(|job| self.jobs.get(job)).filter_map(|entry| {
+                let request = lock(&entry.job.snapshot).take()?;
+                Some(JobSnapshot { epoch: request.epoch, parts: request.parts })
+            });
+            answer(&snapshotting.reply, Ok(taken.collect()));
+        }
+    }
+
+    fn why_no_snapshot(&self, snapshotting: &Snapshotting) -> Option<Error> {
+        for job in &snapshotting.jobs {
+            let Some(entry) = self.jobs.get(job) else {
+                return Some(Error::new(ErrorKind::UndefinedObject, format!("job {job} was dropped")));
+            };
+            match entry.status {
+                Status::Failed => return entry.job.error(),
+                Status::Running => {}
+                _ => return Some(Error::new(ErrorKind::InvalidState, format!("job {} has ended", entry.job.name))),
+            }
+        }
+        let group =
+            self.groups().into_iter().find(|group| snapshotting.jobs.first().is_some_and(|job| group.contains(job)));
+        let together = group.is_some_and(|group| snapshotting.jobs.iter().all(|job| group.contains(job)));
+        (!together).then(|| {
+            Error::new(ErrorKind::InvalidState, "a snapshot can only be taken of jobs that read each other's views")
+        })
+    }
+
+    fn shut_down(&mut self, reply: &Reply<()>) {
+        self.stopped = true;
+        let error = Error::new(ErrorKind::Canceled, "the pool was shut down");
+        for entry in self.jobs.values_mut() {
+            if let Some(view) = &entry.view {
+                view.end(Some(&error));
+            }
+            entry.job.end(Err(error.clone()));
+            for step in entry.steps.drain(..) {
+                answer(&step.reply, Err(error.clone()));
+            }
+        }
+        for (_, create) in self.creates.drain(..) {
+            answer(&create, Err(error.clone()));
+        }
+        if let Some(building) = self.building.take() {
+            answer(&building.reply, Err(error.clone()));
+        }
+        for worker in &self.pool.workers {
+            worker.push(Command::Shutdown);
+        }
+        answer(reply, Ok(()));
+    }
+}
+
+fn answer<T>(reply: &Reply<T>, result: Result<T>) {
+    // Nobody waits any more: nobody needs the answer.
+    let _ = reply.try_send(result);
+}
+
+fn refuse(request: Request, error: &Error) {
+    match request {
+        Request::Create(_, reply) | Request::Step(_, reply) => answer(&reply, Err(error.clone())),
+        Request::Drop(_, reply) | Request::Shutdown(reply) => answer(&reply, Err(error.clone())),
+        Request::Snapshot(_, reply) => answer(&reply, Err(error.clone())),
+    }
+}

@@ -1,0 +1,432 @@
+//! Edges from a view to the jobs that read it: inside each worker, from the view's writer to the reader's source.
+//!
+//! The writer holds weak queues and pushes deltas, watermarks and its frontier at the end of each epoch. A reader is
+//! created with a boundary epoch S that no worker has ended: it takes the contents as of the end of S in pieces, at its
+//! own pace (the writer takes no later epoch into the contents meanwhile), and then what was pushed since.
+//! The frontier that a writer has seen accounts for all workers, so a reader may follow the one on its own worker.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use timely::scheduling::Activator;
+
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::operator::{Output, StatePart};
+use crate::time::{Epoch, WatermarkId, Watermarks};
+
+use super::exchange::Outlet;
+use super::flow_control::{ByteGuard, Meter, delta_bytes, lock};
+use super::guarded::guarded;
+use super::job::JobShared;
+use super::packet::Promise;
+use super::snapshot;
+use super::source::BACK_OFF;
+use super::view::View;
+
+enum EdgeItem {
+    Rows(Epoch, Delta, ByteGuard),
+    /// Watermarks of the writer's job, as of the end of the epoch.
+    Watermarks(Epoch, Vec<(WatermarkId, i64)>),
+}
+
+/// From a writer to one reader on the same worker.
+struct EdgeQueue {
+    items: VecDeque<EdgeItem>,
+    /// All epochs before have been pushed.
+    frontier: Epoch,
+    /// The writer has ended: nothing will follow.
+    closed: bool,
+}
+
+struct Reader {
+    queue: Weak<RefCell<EdgeQueue>>,
+    start: Epoch,
+    /// Whether it still needs the contents as of `start`.
+    needs_contents: bool,
+    meter: Arc<Meter>,
+    activator: Activator,
+}
+
+/// What a worker does for a view.
+pub(crate) struct ViewWriter {
+    view: Arc<View>,
+    job: Arc<JobShared>,
+    worker: usize,
+    readers: Vec<Reader>,
+    watermarks: Watermarks,
+    ended: Epoch,
+    closed: bool,
+    state_bytes: usize,
+}
+
+impl ViewWriter {
+    pub(crate) fn new(
+        view: Arc<View>,
+        job: Arc<JobShared>,
+        worker: usize,
+        first: Epoch,
+        watermarks: Watermarks,
+    ) -> Self {
+        let ended = first.saturating_sub(1);
+        Self { view, job, worker, readers: Vec::new(), watermarks, ended, closed: false, state_bytes: 0 }
+    }
+
+    /// Ends an epoch: its deltas become part of the view, and go to readers.
+    pub(crate) fn end_epoch(
+        &mut self,
+        epoch: Epoch,
+        deltas: Vec<(Delta, Option<ByteGuard>)>,
+        moved: &[(WatermarkId, Promise)],
+    ) -> Result<()> {
+        let moved: Vec<(WatermarkId, i64)> = moved
+            .iter()
+            .filter_map(|(id, promise)| match promise {
+                Promise::At(at) => Some((*id, *at)),
+                Promise::NoneHere => None,
+            })
+            .collect();
+        moved.iter().for_each(|(id, at)| {
+            self.watermarks.advance(*id, *at);
+        });
+        self.ended = epoch;
+        let all: Vec<Delta> = deltas.iter().map(|(delta, _)| delta.clone()).collect();
+        if !deltas.is_empty()
+            && let Some(shard) = self.view.shard(self.worker)
+        {
+            lock(shard).pending.push_back((epoch, deltas.into()));
+        }
+        self.view.end_epoch(self.worker, epoch, &all);
+        let watermarks = &self.watermarks;
+        self.readers.retain(|reader| {
+            let Some(queue) = reader.queue.upgrade() else { return false };
+            let mut queue = queue.borrow_mut();
+            if epoch >= reader.start {
+                if epoch > reader.start {
+                    queue.items.extend(all.iter().map(|delta| {
+                        let guard = ByteGuard::new(&reader.meter, delta_bytes(delta));
+                        EdgeItem::Rows(epoch, delta.clone(), guard)
+                    }));
+                }
+                let news = if epoch == reader.start { promised(watermarks) } else { moved.clone() };
+                if !news.is_empty() {
+                    queue.items.push_back(EdgeItem::Watermarks(epoch, news));
+                }
+                queue.frontier = epoch + 1;
+                reader.activator.activate();
+            }
+            true
+        });
+        let job = Arc::clone(&self.job);
+        job.give_snapshot(epoch..epoch + 1, || self.snapshot())?;
+        self.absorb(&mut Output::FUEL.clone()).map(|_| ())
+    }
+
+    /// All inputs of the view's job have ended.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        for reader in &self.readers {
+            if let Some(queue) = reader.queue.upgrade() {
+                queue.borrow_mut().closed = true;
+                reader.activator.activate();
+            }
+        }
+    }
+
+    /// Takes ended epochs into the contents, as far as every snapshot and every new reader allows. Answers whether some
+    /// are left that could be taken in later without anything else happening.
+    pub(crate) fn absorb(&mut self, fuel: &mut usize) -> Result<bool> {
+        self.readers.retain(|reader| reader.queue.strong_count() > 0);
+        let held = self.readers.iter().filter(|reader| reader.needs_contents).map(|reader| reader.start).min();
+        // Not ahead of the last complete epoch, which a snapshot shows.
+        let through = self.view.frontier().min(held.unwrap_or(Epoch::MAX));
+        let Some(shard) = self.view.shard(self.worker) else { return Ok(false) };
+        let mut shard = lock(shard);
+        let mut more = false;
+        while let Some((epoch, deltas)) = shard.pending.front_mut()
+            && *epoch <= through
+        {
+            if *fuel == 0 {
+                more = true;
+                break;
+            }
+            match deltas.pop_front() {
+                None => {
+                    shard.pending.pop_front();
+                }
+                Some((delta, guard)) => {
+                    // In pieces: a delta may be large.
+                    let rows = delta.num_rows().min(*fuel);
+                    if rows < delta.num_rows() {
+                        deltas.push_front((delta.slice(rows, delta.num_rows() - rows), guard));
+                    }
+                    *fuel -= rows;
+                    shard.contents.apply(&delta.slice(0, rows))?;
+                }
+            }
+        }
+        let bytes = shard.contents.bytes();
+        drop(shard);
+        self.job.meter.set_state(&mut self.state_bytes, bytes)?;
+        Ok(more)
+    }
+
+    /// A new reader; the queue that it will read from.
+    fn add_reader(
+        &mut self,
+        start: Epoch,
+        needs_contents: bool,
+        meter: &Arc<Meter>,
+        activator: &Activator,
+    ) -> Rc<RefCell<EdgeQueue>> {
+        let mut queue = EdgeQueue { items: VecDeque::new(), frontier: start, closed: self.closed };
+        if self.closed {
+            queue.items.push_back(EdgeItem::Watermarks(start, promised(&self.watermarks)));
+        }
+        let queue = Rc::new(RefCell::new(queue));
+        self.readers.push(Reader {
+            queue: Rc::downgrade(&queue),
+            start,
+            needs_contents,
+            meter: Arc::clone(meter),
+            activator: activator.clone(),
+        });
+        queue
+    }
+
+    /// About `rows` rows of the contents as of the end of `start`, from slot `from` on.
+    fn piece(&mut self, start: Epoch, from: usize, rows: usize) -> Result<Piece> {
+        if !self.closed && self.ended < start {
+            return Ok(Piece::Later);
+        }
+        self.absorb(&mut Output::FUEL.clone())?;
+        let Some(shard) = self.view.shard(self.worker) else { return Ok(Piece::End) };
+        let shard = lock(shard);
+        if shard.pending.front().is_some_and(|(epoch, _)| self.closed || *epoch <= start) {
+            // Not all taken in yet, or another worker has not ended `start`.
+            return Ok(Piece::Soon);
+        }
+        Ok(match shard.contents.piece(from, rows)? {
+            Some((delta, next)) => Piece::Rows(delta, next),
+            None => Piece::End,
+        })
+    }
+
+    /// The reader has the contents.
+    fn release(&mut self, queue: &Rc<RefCell<EdgeQueue>>) -> Result<()> {
+        for reader in &mut self.readers {
+            if reader.queue.ptr_eq(&Rc::downgrade(queue)) {
+                reader.needs_contents = false;
+            }
+        }
+        self.absorb(&mut Output::FUEL.clone()).map(|_| ())
+    }
+
+    /// The contents at the end of the epoch that was just ended.
+    fn snapshot(&self) -> Result<Vec<(String, StatePart)>> {
+        let mut parts = Vec::new();
+        if self.worker == 0 {
+            parts.push(snapshot::watermarks(&self.watermarks)?);
+        }
+        let Some(shard) = self.view.shard(self.worker) else { return Ok(parts) };
+        let shard = lock(shard);
+        let later = shard.pending.iter().flat_map(|(_, deltas)| deltas.iter().map(|(delta, _)| delta));
+        for delta in shard.contents.image(later)?.deltas()? {
+            parts.push(snapshot::view_part(&delta)?);
+        }
+        Ok(parts)
+    }
+}
+
+impl Drop for ViewWriter {
+    fn drop(&mut self) {
+        // Nothing is refused that becomes less.
+        let _ = self.job.meter.set_state(&mut self.state_bytes, 0);
+    }
+}
+
+fn promised(watermarks: &Watermarks) -> Vec<(WatermarkId, i64)> {
+    watermarks.iter().filter_map(|(id, at)| Some((id, at?))).collect()
+}
+
+enum Piece {
+    /// The boundary epoch has not ended here: the writer will wake the reader.
+    Later,
+    /// The contents are being brought up to the boundary: look again.
+    Soon,
+    Rows(Delta, usize),
+    End,
+}
+
+/// How a watermark of the view's job becomes one of the reader's: the view's time column lies `shift` microseconds
+/// from the watermark that bounds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WatermarkLink {
+    pub(crate) of_view: WatermarkId,
+    pub(crate) of_reader: WatermarkId,
+    pub(crate) shift: i64,
+}
+
+/// The timely operator that reads a view on one worker.
+pub(crate) struct EdgeTask {
+    writer: Rc<RefCell<ViewWriter>>,
+    queue: Rc<RefCell<EdgeQueue>>,
+    start: Epoch,
+    projection: Vec<usize>,
+    links: Vec<WatermarkLink>,
+    /// What the view's watermarks are known to be.
+    known: BTreeMap<WatermarkId, i64>,
+    said: Watermarks,
+    /// The slot of the contents to go on from; `None` when all is read.
+    slot: Option<usize>,
+    outlets: Vec<Outlet>,
+    job: Arc<JobShared>,
+    activator: Activator,
+    failed: bool,
+}
+
+impl EdgeTask {
+    /// A reader from boundary `start` on. One that was restored has the contents in its state and takes none.
+    pub(crate) fn new(
+        writer: &Rc<RefCell<ViewWriter>>,
+        (start, restored): (Epoch, bool),
+        (projection, links): (Vec<usize>, Vec<WatermarkLink>),
+        outlets: Vec<Outlet>,
+        job: Arc<JobShared>,
+        activator: Activator,
+    ) -> Self {
+        let queue = writer.borrow_mut().add_reader(start, !restored, &job.meter, &activator);
+        Self {
+            writer: Rc::clone(writer),
+            queue,
+            start,
+            projection,
+            links,
+            known: BTreeMap::new(),
+            said: Watermarks::default(),
+            slot: (!restored).then_some(0),
+            outlets,
+            job,
+            activator,
+            failed: false,
+        }
+    }
+
+    /// One activation.
+    pub(crate) fn run(&mut self) {
+        if self.failed {
+            self.queue.borrow_mut().items.clear();
+        } else if let Err(error) = self.try_run() {
+            self.failed = true;
+            self.job.fail(error);
+        }
+    }
+
+    fn try_run(&mut self) -> Result<()> {
+        let mut fuel = 2 * Output::FUEL;
+        while let Some(slot) = self.slot {
+            if fuel == 0 {
+                self.activator.activate();
+                return Ok(());
+            }
+            if !self.job.may_run(self.start, self.outlets.iter().map(Outlet::link)) {
+                self.activator.activate_after(BACK_OFF);
+                return Ok(());
+            }
+            let piece = self.writer.borrow_mut().piece(self.start, slot, Output::FUEL / 4)?;
+            match piece {
+                Piece::Later => return Ok(()),
+                Piece::Soon => {
+                    self.activator.activate_after(BACK_OFF);
+                    return Ok(());
+                }
+                Piece::Rows(delta, next) => {
+                    fuel = fuel.saturating_sub(delta.num_rows().max(64));
+                    self.slot = Some(next);
+                    self.send(self.start, &delta)?;
+                }
+                Piece::End => {
+                    self.slot = None;
+                    self.writer.borrow_mut().release(&self.queue)?;
+                }
+            }
+        }
+        self.follow(fuel)
+    }
+
+    /// Sends on what the writer has pushed.
+    fn follow(&mut self, mut fuel: usize) -> Result<()> {
+        loop {
+            let mut queue = self.queue.borrow_mut();
+            let epoch = match queue.items.front() {
+                Some(EdgeItem::Rows(epoch, ..) | EdgeItem::Watermarks(epoch, _)) => *epoch,
+                None => {
+                    let (frontier, closed) = (queue.frontier, queue.closed);
+                    drop(queue);
+                    for outlet in &mut self.outlets {
+                        if closed {
+                            outlet.close();
+                        } else {
+                            outlet.advance(frontier);
+                        }
+                    }
+                    return Ok(());
+                }
+            };
+            if fuel == 0 {
+                self.activator.activate();
+                return Ok(());
+            }
+            if !self.job.may_run(epoch, self.outlets.iter().map(Outlet::link)) {
+                self.activator.activate_after(BACK_OFF);
+                return Ok(());
+            }
+            let item = queue.items.pop_front();
+            drop(queue);
+            match item {
+                Some(EdgeItem::Rows(epoch, delta, _guard)) => {
+                    fuel = fuel.saturating_sub(delta.num_rows().max(64));
+                    self.send(epoch, &delta)?;
+                }
+                Some(EdgeItem::Watermarks(epoch, news)) => self.say(epoch, &news),
+                None => {}
+            }
+        }
+    }
+
+    fn send(&mut self, epoch: Epoch, delta: &Delta) -> Result<()> {
+        let delta = delta.with_rows(delta.rows().project(&self.projection)?);
+        self.job.rows_in.fetch_add(delta.num_rows() as u64, Ordering::Relaxed);
+        for outlet in &mut self.outlets {
+            guarded(|| outlet.send(epoch, delta.clone()))?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, epoch: Epoch, news: &[(WatermarkId, i64)]) {
+        self.known.extend(news.iter().copied());
+        let mut least: BTreeMap<WatermarkId, Option<i64>> = BTreeMap::new();
+        for link in &self.links {
+            let at = self.known.get(&link.of_view).map(|at| match *at {
+                i64::MAX => i64::MAX,
+                at => at.saturating_add(link.shift),
+            });
+            let slot = least.entry(link.of_reader).or_insert(at);
+            *slot = (*slot).min(at);
+        }
+        let mut promises = Vec::new();
+        for (id, at) in least {
+            if let Some(at) = at
+                && self.said.advance(id, at)
+            {
+                promises.push((id, Promise::At(at)));
+            }
+        }
+        if !promises.is_empty() {
+            self.outlets.iter_mut().for_each(|outlet| outlet.send_control(epoch, &promises, false));
+        }
+    }
+}

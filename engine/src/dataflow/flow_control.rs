@@ -1,0 +1,196 @@
+//! Flow control: who may go on, and how much a job may hold.
+//!
+//! Timely's channels are not bounded, so every delta on its way carries a [`ByteGuard`] that counts its bytes for its
+//! job from creation to drop. Above the job's limit only the *oldest incomplete* epoch goes on, and whoever produces for
+//! it waits while the consumer has unread rows of that epoch. That cannot deadlock: rows of the oldest epoch stand at
+//! the frontier and wait for no younger ones.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{Array, ArrayRef};
+
+use crate::delta::Delta;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Epoch;
+
+/// Locks, whatever a panicking thread has left: what is behind these locks is valid between any two statements.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The bytes of a job: those on their way, and those that its operators and view remember.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    limit: usize,
+    in_flight: AtomicUsize,
+    state: AtomicUsize,
+}
+
+impl Meter {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, in_flight: AtomicUsize::new(0), state: AtomicUsize::new(0) }
+    }
+
+    /// Bytes of deltas on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Bytes remembered.
+    pub(crate) fn state(&self) -> usize {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    /// What state leaves for deltas on their way; at least an eighth of the limit, so that a job with much state moves.
+    pub(crate) fn flow_limit(&self) -> usize {
+        self.limit.saturating_sub(self.state()).max(self.limit / 8)
+    }
+
+    /// Whether only the oldest epoch may go on.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.in_flight() > self.flow_limit()
+    }
+
+    /// Replaces what one owner of state had reported before. Fails when the job's state outgrows its limit.
+    pub(crate) fn set_state(&self, reported: &mut usize, bytes: usize) -> Result<()> {
+        if bytes >= *reported {
+            self.state.fetch_add(bytes - *reported, Ordering::Relaxed);
+        } else {
+            self.state.fetch_sub(*reported - bytes, Ordering::Relaxed);
+        }
+        let grew = bytes > *reported;
+        *reported = bytes;
+        let state = self.state();
+        if grew && state > self.limit {
+            return Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                format!(
+                    "the job remembers {} MiB, more than its limit of {} MiB",
+                    state.div_ceil(1 << 20),
+                    self.limit >> 20
+                ),
+            )
+            .with_hint(
+                "raise the job's memory limit, or let the query forget: a window with a watermark, fewer or shorter keys",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Rows sent to one timely operator and not yet handed over there, by epoch; of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct LinkMeter(Mutex<VecDeque<(Epoch, usize)>>);
+
+impl LinkMeter {
+    fn add(&self, epoch: Epoch) {
+        let mut epochs = lock(&self.0);
+        match epochs.iter_mut().rev().find(|(at, _)| *at == epoch) {
+            Some((_, packets)) => *packets += 1,
+            None => epochs.push_back((epoch, 1)),
+        }
+    }
+
+    fn remove(&self, epoch: Epoch) {
+        let mut epochs = lock(&self.0);
+        if let Some(index) = epochs.iter().position(|(at, _)| *at == epoch) {
+            epochs[index].1 -= 1;
+            if epochs[index].1 == 0 {
+                epochs.remove(index);
+            }
+        }
+    }
+
+    /// Whether packets of `epoch` are unread.
+    pub(crate) fn has_unread(&self, epoch: Epoch) -> bool {
+        lock(&self.0).iter().any(|(at, _)| *at == epoch)
+    }
+}
+
+/// Counts the bytes of one delta on its way.
+#[derive(Debug)]
+pub(crate) struct ByteGuard {
+    meter: Arc<Meter>,
+    bytes: usize,
+    unread: Option<(Arc<LinkMeter>, Epoch)>,
+}
+
+impl ByteGuard {
+    /// Counts `bytes` for a job.
+    pub(crate) fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
+        meter.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        Self { meter: Arc::clone(meter), bytes, unread: None }
+    }
+
+    /// Counts `bytes` for a job, and one unread packet on a link.
+    pub(crate) fn sent(meter: &Arc<Meter>, bytes: usize, link: &Arc<LinkMeter>, epoch: Epoch) -> Self {
+        link.add(epoch);
+        let mut guard = Self::new(meter, bytes);
+        guard.unread = Some((Arc::clone(link), epoch));
+        guard
+    }
+
+    /// The receiver has handed the rows over.
+    pub(crate) fn read(&mut self) {
+        if let Some((link, epoch)) = self.unread.take() {
+            link.remove(epoch);
+        }
+    }
+}
+
+impl Drop for ByteGuard {
+    fn drop(&mut self) {
+        self.read();
+        self.meter.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The bytes of a delta's own rows (a slice counts as its part of its buffers).
+pub(crate) fn delta_bytes(delta: &Delta) -> usize {
+    delta.rows().columns().iter().map(column_bytes).sum::<usize>()
+        + delta.weights().map_or(0, |weights| weights.len() * 8)
+}
+
+/// The bytes of a column's own rows.
+pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_give_back_what_they_counted() {
+        let meter = Arc::new(Meter::new(100));
+        let link = Arc::new(LinkMeter::default());
+        let mut guard = ByteGuard::sent(&meter, 60, &link, 5);
+        let other = ByteGuard::sent(&meter, 41, &link, 6);
+        assert!(meter.is_tight());
+        assert!(link.has_unread(5) && link.has_unread(6) && !link.has_unread(4));
+        guard.read();
+        assert!(!link.has_unread(5));
+        assert!(meter.is_tight(), "read is not dropped");
+        drop(guard);
+        assert!(!meter.is_tight());
+        drop(other);
+        assert_eq!(meter.in_flight(), 0);
+        assert!(!link.has_unread(6));
+    }
+
+    #[test]
+    fn state_over_the_limit_is_a_clear_error() {
+        let meter = Meter::new(1 << 20);
+        let (mut a, mut b) = (0, 0);
+        meter.set_state(&mut a, 1 << 19).unwrap();
+        meter.set_state(&mut b, 1 << 19).unwrap();
+        let error = meter.set_state(&mut a, 1 << 20).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+        assert_eq!(error.message(), "the job remembers 2 MiB, more than its limit of 1 MiB");
+        meter.set_state(&mut a, 0).unwrap();
+        assert_eq!(meter.state(), 1 << 19);
+        assert_eq!(meter.flow_limit(), 1 << 19);
+    }
+}

@@ -1,0 +1,428 @@
+//! A job as all workers and the pool's control see it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::connector::Reporter;
+use crate::error::{Error, Result};
+use crate::operator::StatePart;
+use crate::time::Epoch;
+use timely::scheduling::SyncActivator;
+
+use super::flow_control::{LinkMeter, Meter, lock};
+
+/// A job's number within its pool; the catalog's choice, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a job may use.
+#[derive(Debug, Clone)]
+pub struct JobLimits {
+    /// Bytes that the job's deltas on their way and its state may hold together.
+    pub memory_bytes: usize,
+    /// Epochs that may be open or incomplete at once.
+    pub epochs_in_flight: usize,
+    /// Rows that one source reads on one worker before the epoch is closed early.
+    pub epoch_budget_rows: usize,
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        Self { memory_bytes: 256 << 20, epochs_in_flight: 8, epoch_budget_rows: 1 << 20 }
+    }
+}
+
+/// Who hears how a job is doing. Calls are cheap and come from any thread.
+pub trait JobObserver: Send + Sync {
+    /// The job runs on all workers; its first epoch.
+    fn started(&self, _first: Epoch) {}
+    /// All inputs are bounded and ended, and everything has been written.
+    fn finished(&self) {}
+    /// The job cannot go on and is taken down. Its view keeps what was complete.
+    fn failed(&self, _error: &Error) {}
+    /// What source or sink `who` waits for; `None`: no longer.
+    fn waits_for(&self, _who: &str, _what: Option<String>) {}
+    /// Rows that could not be read and were skipped.
+    fn skipped(&self, _who: &str, _rows: u64, _last_reason: &str) {}
+    /// Rows that came too late for operator `node` and were dropped.
+    fn late_rows(&self, _node: &str, _rows: u64) {}
+    /// An epoch is complete on all workers, and written.
+    fn epoch_completed(&self, _epoch: Epoch) {}
+}
+
+/// An observer that looks away.
+impl JobObserver for () {}
+
+/// A job's figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobMetrics {
+    /// Rows read from sources and views.
+    pub rows_in: u64,
+    /// Rows of complete epochs that reached the view or sink.
+    pub rows_out: u64,
+    /// Rows dropped because they were late.
+    pub late_rows: u64,
+    /// Epochs completed everywhere.
+    pub epochs_completed: u64,
+    /// All epochs before this one are complete.
+    pub frontier: Epoch,
+    /// Bytes of deltas on their way.
+    pub bytes_in_flight: usize,
+    /// Bytes that operators and the view remember.
+    pub state_bytes: usize,
+}
+
+/// Wakes the pool's control.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    raised: Mutex<bool>,
+    condition: Condvar,
+}
+
+impl Signal {
+    /// Something changed that the control should look at.
+    pub(crate) fn notify(&self) {
+        let mut raised = lock(&self.raised);
+        if !*raised {
+            *raised = true;
+            self.condition.notify_one();
+        }
+    }
+
+    /// Waits until notified, or for `timeout`.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        let mut raised = lock(&self.raised);
+        while !*raised {
+            match timeout {
+                None => raised = self.condition.wait(raised).unwrap_or_else(std::sync::PoisonError::into_inner),
+                Some(timeout) => {
+                    raised = self
+                        .condition
+                        .wait_timeout(raised, timeout)
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .0;
+                    break;
+                }
+            }
+        }
+        *raised = false;
+    }
+}
+
+/// Where a job's sources stand: all of them, on all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The epoch that sources are in, or wait for.
+    pub(crate) epoch: Epoch,
+    /// Whether they may read.
+    pub(crate) state: GateState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GateState {
+    /// Nothing to do: no epoch is open, the next will be `epoch` or later.
+    Idle,
+    /// Rows read now belong to `epoch`.
+    Open,
+    /// Nothing will ever be read again.
+    Closed,
+}
+
+impl Gate {
+    fn pack(self) -> u64 {
+        let state = match self.state {
+            GateState::Idle => 0,
+            GateState::Open => 1,
+            GateState::Closed => 2,
+        };
+        (self.epoch << 2) | state
+    }
+
+    fn unpack(bits: u64) -> Self {
+        let state = match bits & 3 {
+            0 => GateState::Idle,
+            1 => GateState::Open,
+            _ => GateState::Closed,
+        };
+        Self { epoch: bits >> 2, state }
+    }
+}
+
+/// One source on one worker, as the control sees it.
+#[derive(Debug, Default)]
+pub(crate) struct SourceStatus {
+    /// There is something to read.
+    pub(crate) ready: AtomicBool,
+    /// The input is bounded and ended.
+    pub(crate) finished: AtomicBool,
+    /// The last epoch in which the reader was asked until it had nothing more, or the budget was used up.
+    pub(crate) read_in: AtomicU64,
+    activator: Mutex<Option<SyncActivator>>,
+}
+
+impl SourceStatus {
+    /// Set on the worker's own thread, while the dataflow is built.
+    pub(crate) fn set_activator(&self, activator: SyncActivator) {
+        *lock(&self.activator) = Some(activator);
+    }
+
+    /// Lets the worker look at the source and its gate.
+    pub(crate) fn activate(&self) {
+        if let Some(activator) = &*lock(&self.activator) {
+            // The worker is gone only when the pool is.
+            let _ = activator.activate();
+        }
+    }
+}
+
+/// A snapshot that is being taken: at the end of `epoch`, by every operator on every worker.
+pub(crate) struct SnapshotRequest {
+    pub(crate) epoch: Epoch,
+    /// How many timely operators have yet to give theirs.
+    pub(crate) missing: usize,
+    pub(crate) parts: Vec<(String, StatePart)>,
+}
+
+/// What all workers and the control share of a job.
+pub(crate) struct JobShared {
+    pub(crate) id: JobId,
+    pub(crate) name: String,
+    pub(crate) workers: usize,
+    pub(crate) limits: JobLimits,
+    pub(crate) observer: Arc<dyn JobObserver>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) meter: Arc<Meter>,
+    /// Streams' readers, one per source and worker.
+    pub(crate) sources: Vec<Arc<SourceStatus>>,
+    /// Something was read, or a watermark moved, in the open epoch.
+    pub(crate) active: AtomicBool,
+    /// A source has used up its budget for the open epoch.
+    pub(crate) exhausted: AtomicBool,
+    /// The control wants to hear of completed epochs.
+    pub(crate) awaited: AtomicBool,
+    pub(crate) snapshot: Mutex<Option<SnapshotRequest>>,
+    pub(crate) rows_in: AtomicU64,
+    pub(crate) rows_out: AtomicU64,
+    pub(crate) late_rows: AtomicU64,
+    pub(crate) epochs_completed: AtomicU64,
+    gate: AtomicU64,
+    /// Epochs that were opened and are not known to be complete, ascending.
+    epochs: Mutex<VecDeque<Epoch>>,
+    /// By worker: all epochs before are complete there, and written.
+    done: Vec<AtomicU64>,
+    error: Mutex<Option<Error>>,
+    failed: AtomicBool,
+    outcome: Mutex<Option<Result<()>>>,
+    over: Condvar,
+}
+
+impl JobShared {
+    pub(crate) fn new(
+        (id, name): (JobId, String),
+        workers: usize,
+        sources: usize,
+        limits: JobLimits,
+        observer: Arc<dyn JobObserver>,
+        signal: Arc<Signal>,
+    ) -> Self {
+        let ready = || Arc::new(SourceStatus { ready: AtomicBool::new(true), ..SourceStatus::default() });
+        Self {
+            id,
+            name,
+            workers,
+            meter: Arc::new(Meter::new(limits.memory_bytes)),
+            limits,
+            observer,
+            signal,
+            sources: (0..sources * workers).map(|_| ready()).collect(),
+            active: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
+            snapshot: Mutex::new(None),
+            rows_in: AtomicU64::new(0),
+            rows_out: AtomicU64::new(0),
+            late_rows: AtomicU64::new(0),
+            epochs_completed: AtomicU64::new(0),
+            gate: AtomicU64::new(0),
+            epochs: Mutex::new(VecDeque::new()),
+            done: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            error: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            outcome: Mutex::new(None),
+            over: Condvar::new(),
+        }
+    }
+
+    /// The job has ended; only the first word counts.
+    pub(crate) fn end(&self, outcome: Result<()>) {
+        lock(&self.outcome).get_or_insert(outcome);
+        self.over.notify_all();
+    }
+
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Option<Result<()>> {
+        lock(&self.outcome).clone()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&self, patience: Duration) -> Option<Result<()>> {
+        let outcome = lock(&self.outcome);
+        let waited = self.over.wait_timeout_while(outcome, patience, |outcome| outcome.is_none());
+        waited.unwrap_or_else(std::sync::PoisonError::into_inner).0.clone()
+    }
+
+    /// Where sources stand.
+    pub(crate) fn gate(&self) -> Gate {
+        Gate::unpack(self.gate.load(Ordering::SeqCst))
+    }
+
+    /// Moves the sources; for the control only. An opened epoch is known before any source is in it.
+    pub(crate) fn set_gate(&self, gate: Gate) {
+        if gate.state == GateState::Open {
+            lock(&self.epochs).push_back(gate.epoch);
+        }
+        self.gate.store(gate.pack(), Ordering::SeqCst);
+        for source in &self.sources {
+            source.activate();
+        }
+    }
+
+    /// The first opened epoch after `epoch`.
+    pub(crate) fn epoch_after(&self, epoch: Epoch) -> Option<Epoch> {
+        lock(&self.epochs).iter().copied().find(|opened| *opened > epoch)
+    }
+
+    /// How many epochs are opened and incomplete; forgets those that are complete.
+    pub(crate) fn epochs_in_flight(&self) -> usize {
+        let frontier = self.frontier();
+        let mut epochs = lock(&self.epochs);
+        while epochs.front().is_some_and(|epoch| *epoch < frontier) {
+            epochs.pop_front();
+        }
+        epochs.len()
+    }
+
+    /// All epochs before this one are complete on every worker, and written.
+    pub(crate) fn frontier(&self) -> Epoch {
+        self.done.iter().map(|done| done.load(Ordering::SeqCst)).min().unwrap_or(0)
+    }
+
+    /// A worker's view or sink has all epochs before `frontier`.
+    pub(crate) fn set_done(&self, worker: usize, frontier: Epoch, completed: Option<Epoch>) {
+        let before = self.frontier();
+        self.done[worker].store(frontier, Ordering::SeqCst);
+        if self.frontier() > before {
+            if let Some(epoch) = completed {
+                self.epochs_completed.fetch_add(1, Ordering::Relaxed);
+                self.observer.epoch_completed(epoch);
+            }
+            if frontier == Epoch::MAX || self.awaited.load(Ordering::SeqCst) {
+                self.signal.notify();
+            }
+        }
+    }
+
+    /// Whether work for `epoch` may go on that sends over `links`.
+    pub(crate) fn may_run<'a>(&self, epoch: Epoch, mut links: impl Iterator<Item = &'a Arc<LinkMeter>>) -> bool {
+        if !self.meter.is_tight() {
+            return true;
+        }
+        let frontier = self.frontier();
+        let oldest = lock(&self.epochs).iter().copied().find(|opened| *opened >= frontier);
+        oldest.is_none_or(|oldest| epoch <= oldest) && links.all(|link| !link.has_unread(epoch))
+    }
+
+    /// Something was read, or a watermark moved.
+    pub(crate) fn note_activity(&self) {
+        if !self.active.swap(true, Ordering::SeqCst) {
+            self.signal.notify();
+        }
+    }
+
+    /// The budget of the open epoch is used up.
+    pub(crate) fn note_exhausted(&self) {
+        if !self.exhausted.swap(true, Ordering::SeqCst) {
+            self.signal.notify();
+        }
+    }
+
+    /// The job cannot go on. Only the first error counts.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut slot = lock(&self.error);
+        if slot.is_none() {
+            *slot = Some(error);
+            drop(slot);
+            self.failed.store(true, Ordering::SeqCst);
+            self.signal.notify();
+        }
+    }
+
+    /// Whether it failed.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Why it failed.
+    pub(crate) fn error(&self) -> Option<Error> {
+        lock(&self.error).clone()
+    }
+
+    /// Gives one timely operator's parts of the snapshot, if one is taken at the end of one of the `ended` epochs.
+    pub(crate) fn give_snapshot(
+        &self,
+        ended: Range<Epoch>,
+        parts: impl FnOnce() -> Result<Vec<(String, StatePart)>>,
+    ) -> Result<()> {
+        if !lock(&self.snapshot).as_ref().is_some_and(|request| ended.contains(&request.epoch)) {
+            return Ok(());
+        }
+        let parts = parts()?;
+        if let Some(request) = &mut *lock(&self.snapshot) {
+            request.parts.extend(parts);
+            request.missing -= 1;
+            if request.missing == 0 {
+                self.signal.notify();
+            }
+        }
+        Ok(())
+    }
+
+    /// The figures.
+    pub(crate) fn metrics(&self) -> JobMetrics {
+        JobMetrics {
+            rows_in: self.rows_in.load(Ordering::Relaxed),
+            rows_out: self.rows_out.load(Ordering::Relaxed),
+            late_rows: self.late_rows.load(Ordering::Relaxed),
+            epochs_completed: self.epochs_completed.load(Ordering::Relaxed),
+            frontier: self.frontier(),
+            bytes_in_flight: self.meter.in_flight(),
+            state_bytes: self.meter.state(),
+        }
+    }
+}
+
+/// What sources and sinks of a job report to.
+pub(crate) struct JobReporter(pub(crate) Arc<JobShared>);
+
+impl Reporter for JobReporter {
+    fn waits_for(&self, who: &str, what: Option<String>) {
+        self.0.observer.waits_for(who, what);
+    }
+
+    fn fail(&self, error: Error) {
+        self.0.fail(error);
+    }
+
+    fn skipped(&self, who: &str, rows: u64, last_reason: &str) {
+        self.0.observer.skipped(who, rows, last_reason);
+    }
+}

@@ -1,0 +1,59 @@
+//! Where operators come from: the operators' room, or a test.
+
+use std::sync::Arc;
+
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::error::Result;
+use crate::operator::build::{self, Role};
+use crate::operator::{Operator, Output, Step};
+use crate::plan::flow::{FlowPlan, NodeIndex};
+
+/// Makes the operators of a plan.
+pub trait OperatorFactory: Send + Sync {
+    /// One worker's instance of a node.
+    fn operator(&self, plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn Operator>>;
+
+    /// The keys by which rows on `input` find their worker; `None`: they may stay where they are.
+    fn exchange_keys(
+        &self,
+        plan: &FlowPlan,
+        node: NodeIndex,
+        input: usize,
+    ) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>>;
+
+    /// Whether part of the work is done before rows cross workers.
+    fn has_local_half(&self, plan: &FlowPlan, node: NodeIndex) -> bool;
+}
+
+/// The engine's own operators.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct EngineOperators;
+
+impl OperatorFactory for EngineOperators {
+    fn operator(&self, plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn Operator>> {
+        build::operator(plan, node, role)
+    }
+
+    fn exchange_keys(
+        &self,
+        plan: &FlowPlan,
+        node: NodeIndex,
+        input: usize,
+    ) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
+        build::exchange_keys(plan, node, input)
+    }
+
+    fn has_local_half(&self, plan: &FlowPlan, node: NodeIndex) -> bool {
+        build::has_local_half(plan, node)
+    }
+}
+
+/// Stands where an operator has nothing to do: on the workers that do not own its only key.
+pub(crate) struct Nothing;
+
+impl Operator for Nothing {
+    fn on_delta(&mut self, _input: usize, _delta: crate::Delta, _out: &mut Output) -> Result<Step> {
+        Ok(Step::Done)
+    }
+}

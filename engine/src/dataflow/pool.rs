@@ -1,0 +1,321 @@
+//! A pool: a fixed set of workers and the jobs that they run.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use timely::communication::{Allocator, Config, WorkerGuards};
+use timely::worker::{Config as WorkerConfig, Worker as TimelyWorker};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::key_group::KEY_GROUPS;
+use crate::time::{Clock, Epoch};
+
+use super::blueprint::Blueprint;
+use super::control::{Control, PoolShared, Reply, Request};
+use super::flow_control::lock;
+use super::job::{JobId, JobMetrics, JobShared, Signal};
+use super::operators::{EngineOperators, OperatorFactory};
+use super::simulated::Simulation;
+use super::snapshot::JobSnapshot;
+use super::worker::{CommandQueue, Worker};
+
+/// How a pool is set up.
+#[derive(Clone)]
+pub struct PoolSettings {
+    /// Worker threads, from 1 to [`KEY_GROUPS`].
+    pub workers: usize,
+    /// Where operators come from; tests inject others.
+    pub operators: Arc<dyn OperatorFactory>,
+}
+
+impl PoolSettings {
+    /// `workers` workers that run the engine's own operators.
+    pub fn workers(workers: usize) -> Self {
+        Self { workers, operators: Arc::new(EngineOperators) }
+    }
+}
+
+/// See the [module](self). Dropping a pool shuts it down.
+pub struct Pool {
+    settings: PoolSettings,
+    clock: Arc<dyn Clock>,
+    shared: Arc<PoolShared>,
+    form: Form,
+}
+
+enum Form {
+    Threads(Mutex<Option<Threads>>),
+    Simulated(Box<Mutex<Simulation>>),
+}
+
+struct Threads {
+    control: JoinHandle<()>,
+    workers: WorkerGuards<()>,
+}
+
+impl Pool {
+    /// A pool of threads: they park when nothing is to be done.
+    pub fn threads(settings: PoolSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let shared = share(&settings)?;
+        let workers = spawn_workers(&shared, Some(Instant::now()), Worker::run)?;
+        let mut control = Control::new(Arc::clone(&shared));
+        let (of_control, of_clock) = (Arc::clone(&shared), Arc::clone(&clock));
+        let control = std::thread::Builder::new()
+            .name("rondel:control".to_owned())
+            .spawn(move || {
+                let start = Instant::now();
+                while !control.is_stopped() {
+                    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    let wait = control.turn(millis(of_clock.as_ref()), micros);
+                    of_control.signal.wait(wait.map(Duration::from_micros));
+                }
+            })
+            .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
+        Ok(Self { settings, clock, shared, form: Form::Threads(Mutex::new(Some(Threads { control, workers }))) })
+    }
+
+    /// A simulated pool: real worker threads, of which one runs at a time, a step at a time. The seed decides who, for
+    /// how long, and when the clock moves; nothing happens but in calls of this pool, so that equal seeds and equal
+    /// calls make equal runs.
+    pub fn simulated(settings: PoolSettings, seed: u64) -> Result<Self> {
+        let shared = share(&settings)?;
+        let simulation = Simulation::start(&shared, seed)?;
+        let clock = simulation.clock();
+        Ok(Self { settings, clock, shared, form: Form::Simulated(Box::new(Mutex::new(simulation))) })
+    }
+
+    /// How many workers.
+    pub fn workers(&self) -> usize {
+        self.settings.workers
+    }
+
+    /// The pool's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Creates a job. Whatever can fail is found here, before any worker hears of it; returns when all workers have it.
+    pub fn create_job(&self, blueprint: Blueprint) -> Result<JobHandle> {
+        let workers = self.settings.workers;
+        let prepared =
+            blueprint.prepare(workers, &self.clock, self.settings.operators.as_ref(), &self.shared.signal)?;
+        let job = Arc::clone(&prepared.job);
+        self.ask(|reply| Request::Create(Box::new(prepared), reply))?;
+        Ok(JobHandle { job })
+    }
+
+    /// Drops a job; returns when every worker has dropped it. Those that read its view are to be dropped before.
+    pub fn drop_job(&self, job: JobId) -> Result<()> {
+        self.ask(|reply| Request::Drop(job, reply))
+    }
+
+    /// Closes the job's epoch with all that its sources have to read now, and returns when it is complete and written.
+    pub fn step(&self, job: JobId) -> Result<Epoch> {
+        self.ask(|reply| Request::Step(job, reply))
+    }
+
+    /// All that a job remembers at the end of an epoch that is closed for it.
+    pub fn snapshot(&self, job: JobId) -> Result<JobSnapshot> {
+        let mut snapshots = self.snapshots(&[job])?;
+        snapshots.pop().ok_or_else(|| Error::internal("a snapshot without a job"))
+    }
+
+    /// Snapshots of several jobs that read each other's views, at the end of one and the same epoch.
+    pub fn snapshots(&self, jobs: &[JobId]) -> Result<Vec<JobSnapshot>> {
+        self.ask(|reply| Request::Snapshot(jobs.to_vec(), reply))
+    }
+
+    /// Ends all jobs and workers; what is on its way is lost. Returns when the threads have ended.
+    pub fn shutdown(&self) {
+        match &self.form {
+            Form::Threads(threads) => {
+                let Some(threads) = lock(threads).take() else { return };
+                let (reply, _) = sync_channel(1);
+                self.shared.ask(Request::Shutdown(reply));
+                // A thread that panicked has said so; there is nothing to add.
+                let _ = threads.control.join();
+                for worker in threads.workers.join() {
+                    let _ = worker;
+                }
+            }
+            Form::Simulated(simulation) => lock(simulation).stop(),
+        }
+    }
+
+    /// Lets a simulated pool run `turns` turns. A pool of threads runs by itself.
+    pub fn simulate(&self, turns: usize) {
+        if let Form::Simulated(simulation) = &self.form {
+            let mut simulation = lock(simulation);
+            for _ in 0..turns {
+                simulation.turn();
+            }
+        }
+    }
+
+    /// Waits until `condition` holds: at most `patience` in a pool of threads, at most 100,000 turns in a simulated one.
+    /// Answers whether it does.
+    pub fn wait_until(&self, patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
+        match &self.form {
+            Form::Threads(_) => {
+                let start = Instant::now();
+                while !condition() {
+                    if start.elapsed() > patience {
+                        return false;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                true
+            }
+            Form::Simulated(simulation) => {
+                let mut simulation = lock(simulation);
+                for _ in 0..100_000 {
+                    if condition() {
+                        return true;
+                    }
+                    simulation.turn();
+                }
+                condition()
+            }
+        }
+    }
+
+    /// What a simulated pool has done, turn by turn; equal for equal seeds and calls.
+    pub fn trace(&self) -> Vec<u64> {
+        match &self.form {
+            Form::Threads(_) => Vec::new(),
+            Form::Simulated(simulation) => lock(simulation).trace().to_vec(),
+        }
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
+        let (reply, answer) = sync_channel(1);
+        self.shared.ask(request(reply));
+        match &self.form {
+            Form::Threads(_) => wait_for(&answer, &self.shared),
+            Form::Simulated(simulation) => {
+                let mut simulation = lock(simulation);
+                for _ in 0..10_000_000_u64 {
+                    match answer.try_recv() {
+                        Ok(result) => return result,
+                        Err(TryRecvError::Disconnected) => return Err(stopped()),
+                        Err(TryRecvError::Empty) => simulation.turn(),
+                    }
+                }
+                Err(Error::internal("the simulation does not come to an end"))
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+fn wait_for<T>(answer: &Receiver<Result<T>>, shared: &PoolShared) -> Result<T> {
+    // The control may have ended between the question and its reading it: look from time to time.
+    loop {
+        match answer.recv_timeout(Duration::from_millis(200)) {
+            Ok(result) => return result,
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err(stopped()),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                if shared.broken.load(Ordering::SeqCst) {
+                    return Err(stopped());
+                }
+            }
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Canceled, "the pool was shut down")
+}
+
+/// The clock's time as an epoch's number.
+pub(crate) fn millis(clock: &dyn Clock) -> Epoch {
+    u64::try_from(clock.now_micros() / 1_000).unwrap_or(0)
+}
+
+fn share(settings: &PoolSettings) -> Result<Arc<PoolShared>> {
+    if settings.workers == 0 || settings.workers > KEY_GROUPS {
+        return Err(Error::invalid(format!("a pool has from 1 to {KEY_GROUPS} workers, not {}", settings.workers)));
+    }
+    Ok(Arc::new(PoolShared {
+        workers: (0..settings.workers).map(|_| Arc::new(CommandQueue::default())).collect(),
+        requests: Mutex::new(VecDeque::new()),
+        signal: Arc::new(Signal::default()),
+        broken: AtomicBool::new(false),
+    }))
+}
+
+/// Tells the control that a worker's thread has ended before its time.
+struct Alive(Arc<PoolShared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::SeqCst);
+            self.0.signal.notify();
+        }
+    }
+}
+
+/// Starts the workers' threads; `now` gives them a timer, without which they never park.
+pub(crate) fn spawn_workers(
+    shared: &Arc<PoolShared>,
+    now: Option<Instant>,
+    run: impl Fn(&mut Worker) + Send + Sync + 'static,
+) -> Result<WorkerGuards<()>> {
+    let of_workers = Arc::clone(shared);
+    timely::communication::initialize(Config::Process(shared.workers.len()), move |allocator: Allocator| {
+        let _alive = Alive(Arc::clone(&of_workers));
+        let timely = TimelyWorker::new(WorkerConfig::default(), allocator, now);
+        let commands = Arc::clone(&of_workers.workers[timely.index()]);
+        run(&mut Worker::new(timely, commands));
+    })
+    .map_err(|error| Error::new(ErrorKind::External, format!("the workers could not be started: {error}")))
+}
+
+/// A job that was created.
+#[derive(Clone)]
+pub struct JobHandle {
+    job: Arc<JobShared>,
+}
+
+impl std::fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobHandle").field("job", &self.job.id).finish_non_exhaustive()
+    }
+}
+
+impl JobHandle {
+    /// Its number.
+    pub fn id(&self) -> JobId {
+        self.job.id
+    }
+
+    /// All epochs before this one are complete, and written.
+    pub fn frontier(&self) -> Epoch {
+        self.job.frontier()
+    }
+
+    /// Its figures.
+    pub fn metrics(&self) -> JobMetrics {
+        self.job.metrics()
+    }
+
+    /// How it ended: `None` while it runs.
+    pub fn outcome(&self) -> Option<Result<()>> {
+        self.job.outcome()
+    }
+
+    /// Waits until it has ended, at most for `patience`; not for simulated pools, which stand still meanwhile.
+    pub fn wait(&self, patience: Duration) -> Option<Result<()>> {
+        self.job.wait(patience)
+    }
+}

@@ -1,0 +1,167 @@
+//! The simulated pool: real worker threads under a baton. Whoever calls holds it and hands it, as the seed says, to a
+//! worker for a few steps, to the control for a turn, or moves the clock.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use timely::communication::WorkerGuards;
+
+use crate::error::Result;
+use crate::time::{Clock, ManualClock};
+
+use super::control::{Control, PoolShared, Request};
+use super::flow_control::lock;
+use super::pool::{millis, spawn_workers};
+use super::worker::Worker;
+
+/// Where simulated time starts: 2024-01-01 UTC.
+const START_MICROS: i64 = 1_704_067_200_000_000;
+
+#[derive(Default)]
+struct Turn {
+    /// Whose turn it is, and for how many steps.
+    worker: Option<(usize, usize)>,
+    /// Everyone goes home.
+    over: bool,
+}
+
+#[derive(Default)]
+struct Baton {
+    turn: Mutex<Turn>,
+    passed: Condvar,
+}
+
+impl Baton {
+    fn wait<'a>(&'a self, turn: std::sync::MutexGuard<'a, Turn>) -> std::sync::MutexGuard<'a, Turn> {
+        self.passed.wait(turn).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the baton to a worker and takes it back.
+    fn lend(&self, worker: usize, steps: usize) {
+        let mut turn = lock(&self.turn);
+        turn.worker = Some((worker, steps));
+        self.passed.notify_all();
+        while turn.worker.is_some() && !turn.over {
+            turn = self.wait(turn);
+        }
+    }
+
+    /// A worker's life: waits for its turns.
+    fn live(&self, index: usize, worker: &mut Worker) {
+        loop {
+            let mut turn = lock(&self.turn);
+            let steps = loop {
+                if turn.over {
+                    return;
+                }
+                match turn.worker {
+                    Some((whose, steps)) if whose == index => break steps,
+                    _ => turn = self.wait(turn),
+                }
+            };
+            drop(turn);
+            let goes_on = worker.obey();
+            for _ in 0..steps {
+                worker.step();
+            }
+            let mut turn = lock(&self.turn);
+            turn.worker = None;
+            self.passed.notify_all();
+            if !goes_on {
+                return;
+            }
+        }
+    }
+}
+
+/// Ends the simulation when a worker's thread panics, so that the caller does not wait for it.
+struct Returned(Arc<Baton>);
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.turn).over = true;
+            self.0.passed.notify_all();
+        }
+    }
+}
+
+/// See the [module](self).
+pub(crate) struct Simulation {
+    baton: Arc<Baton>,
+    workers: usize,
+    threads: Option<WorkerGuards<()>>,
+    control: Control,
+    shared: Arc<PoolShared>,
+    clock: ManualClock,
+    random: StdRng,
+    trace: Vec<u64>,
+}
+
+impl Simulation {
+    pub(crate) fn start(shared: &Arc<PoolShared>, seed: u64) -> Result<Self> {
+        let baton = Arc::new(Baton::default());
+        let of_workers = Arc::clone(&baton);
+        let threads = spawn_workers(shared, None, move |worker| {
+            let _returned = Returned(Arc::clone(&of_workers));
+            of_workers.live(worker.index(), worker);
+        })?;
+        Ok(Self {
+            baton,
+            workers: shared.workers.len(),
+            threads: Some(threads),
+            control: Control::new(Arc::clone(shared)),
+            shared: Arc::clone(shared),
+            clock: ManualClock::at(START_MICROS),
+            random: StdRng::seed_from_u64(seed),
+            trace: Vec::new(),
+        })
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(self.clock.clone())
+    }
+
+    pub(crate) fn trace(&self) -> &[u64] {
+        &self.trace
+    }
+
+    /// One party's turn.
+    pub(crate) fn turn(&mut self) {
+        if self.threads.is_none() {
+            return;
+        }
+        let party = self.random.random_range(0..self.workers + 2);
+        let length: usize = 1 << self.random.random_range(0..4);
+        if party < self.workers {
+            self.baton.lend(party, length);
+        } else if party == self.workers {
+            let micros = u64::try_from(self.clock.now_micros() - START_MICROS).unwrap_or(0);
+            self.control.turn(millis(&self.clock), micros);
+        } else {
+            self.clock.advance_micros(length as i64 * 1_000);
+        }
+        self.trace.push((party as u64) << 32 | length as u64);
+        for entry in self.control.jobs.values() {
+            let metrics = entry.job.metrics();
+            self.trace.extend([metrics.frontier, metrics.rows_in, metrics.rows_out, metrics.bytes_in_flight as u64]);
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        let Some(threads) = self.threads.take() else { return };
+        let (reply, _) = std::sync::mpsc::sync_channel(1);
+        self.shared.ask(Request::Shutdown(reply));
+        self.control.turn(0, 0);
+        // Each drops its jobs, then its thread ends.
+        for worker in 0..self.workers {
+            self.baton.lend(worker, 0);
+        }
+        lock(&self.baton.turn).over = true;
+        self.baton.passed.notify_all();
+        for worker in threads.join() {
+            let _ = worker;
+        }
+    }
+}

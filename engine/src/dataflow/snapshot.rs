@@ -1,0 +1,130 @@
+//! What a snapshot of a job holds besides its operators' own state: watermarks and the view's contents.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::operator::StatePart;
+use crate::state::key_group::{hash_keys, key_group, worker_of};
+use crate::time::{Epoch, WatermarkId, Watermarks};
+
+/// The column that says which key group a row of a [`StatePart`] belongs to.
+const GROUP: &str = "_group";
+/// Not an operator's identity: the job's merged watermarks.
+const WATERMARKS: &str = "watermarks";
+/// Not an operator's identity: the view's contents.
+const VIEW: &str = "view";
+const PARTITIONS: &str = "partitions";
+
+/// All that a job remembers at the end of one epoch.
+#[derive(Debug, Clone)]
+pub struct JobSnapshot {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Parts, by the identity of the plan's node (and two of the job itself).
+    pub parts: Vec<(String, StatePart)>,
+}
+
+impl JobSnapshot {
+    /// The operator's parts that belong to one of `workers` workers.
+    pub(crate) fn of_operator(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
+        let mut parts = Vec::new();
+        for (_, part) in self.parts.iter().filter(|(of, _)| of == id) {
+            let groups = part
+                .rows
+                .columns()
+                .first()
+                .and_then(|column| column.as_primitive_opt::<UInt8Type>())
+                .ok_or_else(|| Error::internal(format!("state {} of {id} has no key groups", part.name)))?;
+            let mine: UInt32Array = (0..part.rows.num_rows() as u32)
+                .filter(|row| worker_of(groups.value(*row as usize), workers) == worker)
+                .collect();
+            if !mine.is_empty() {
+                parts.push(StatePart { name: part.name.clone(), rows: take_record_batch(&part.rows, &mine)? });
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The job's merged watermarks.
+    pub(crate) fn watermarks(&self, count: usize) -> Watermarks {
+        let mut watermarks = Watermarks::none(count);
+        for (id, at) in self.pairs(WATERMARKS, WATERMARKS) {
+            watermarks.advance(WatermarkId(id), at);
+        }
+        watermarks
+    }
+
+    /// What each partition of a source had promised.
+    pub(crate) fn partitions(&self, id: &str) -> Vec<Option<i64>> {
+        let known: HashMap<u32, i64> = self.pairs(id, PARTITIONS).collect();
+        let count = known.keys().max().map_or(0, |greatest| *greatest as usize + 1);
+        (0..count).map(|partition| known.get(&(partition as u32)).copied()).collect()
+    }
+
+    fn pairs<'a>(&'a self, of: &'a str, name: &'a str) -> impl Iterator<Item = (u32, i64)> + 'a {
+        self.parts.iter().filter(move |(id, part)| id == of && part.name == name).flat_map(|(_, part)| {
+            let keys = part.rows.column(1).as_primitive::<UInt32Type>();
+            let values = part.rows.column(2).as_primitive::<Int64Type>();
+            keys.values().iter().copied().zip(values.values().iter().copied())
+        })
+    }
+
+    /// The view's contents that belong to one of `workers` workers.
+    pub(crate) fn view_contents(&self, schema: &SchemaRef, worker: usize, workers: usize) -> Result<Vec<Delta>> {
+        let mut deltas = Vec::new();
+        for part in self.of_operator(VIEW, worker, workers)? {
+            let mut columns = part.rows.columns()[1..].to_vec();
+            let weights = columns.pop().map(|weights| weights.as_primitive::<Int64Type>().clone());
+            let options = RecordBatchOptions::new().with_row_count(Some(part.rows.num_rows()));
+            let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+            deltas.push(Delta::new(rows, weights));
+        }
+        Ok(deltas)
+    }
+}
+
+fn pairs_part(name: &str, pairs: impl Iterator<Item = (u32, i64)>) -> Result<StatePart> {
+    let (keys, values): (Vec<u32>, Vec<i64>) = pairs.unzip();
+    let columns: [(&str, ArrayRef); 3] = [
+        (GROUP, Arc::new(UInt8Array::from(vec![0; keys.len()]))),
+        ("id", Arc::new(UInt32Array::from(keys))),
+        ("micros", Arc::new(Int64Array::from(values))),
+    ];
+    Ok(StatePart { name: name.to_owned(), rows: RecordBatch::try_from_iter(columns)? })
+}
+
+/// What each partition of a source has promised.
+pub(crate) fn partitions(id: &str, promises: impl Iterator<Item = (u32, i64)>) -> Result<(String, StatePart)> {
+    Ok((id.to_owned(), pairs_part(PARTITIONS, promises)?))
+}
+
+/// The job's merged watermarks.
+pub(crate) fn watermarks(watermarks: &Watermarks) -> Result<(String, StatePart)> {
+    let promised = watermarks.iter().filter_map(|(id, at)| Some((id.0, at?)));
+    Ok((WATERMARKS.to_owned(), pairs_part(WATERMARKS, promised)?))
+}
+
+/// Rows of a view, by the key group of the whole row.
+pub(crate) fn view_part(delta: &Delta) -> Result<(String, StatePart)> {
+    let rows = delta.rows();
+    let mut hashes = Vec::new();
+    hash_keys(rows.columns(), rows.num_rows(), &mut hashes)?;
+    let groups: UInt8Array = hashes.iter().map(|hash| key_group(*hash)).collect();
+    let weights = delta.weights().cloned().unwrap_or_else(|| Int64Array::from_value(1, rows.num_rows()));
+    let schema = rows.schema();
+    let mut fields = vec![Arc::new(Field::new(GROUP, DataType::UInt8, false))];
+    fields.extend(schema.fields().iter().cloned());
+    fields.push(Arc::new(Field::new("_weight", DataType::Int64, false)));
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(groups)];
+    columns.extend(rows.columns().iter().cloned());
+    columns.push(Arc::new(weights));
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    Ok((VIEW.to_owned(), StatePart { name: "rows".to_owned(), rows }))
+}

@@ -1,0 +1,199 @@
+//! The timely operator that reads a stream: polls the connector's reader when it is woken, within its epoch's budget.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use timely::scheduling::Activator;
+
+use crate::connector::{PollState, SourceReader, Waker};
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::operator::{Output, StatePart};
+use crate::time::Epoch;
+
+use super::event_time::EventTime;
+use super::exchange::Outlet;
+use super::flow_control::delta_bytes;
+use super::guarded::guarded;
+use super::job::{GateState, JobShared, SourceStatus};
+
+/// How long a job above its memory limit waits before it looks again.
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(1);
+
+/// What a source needs besides its place in the dataflow.
+pub(crate) struct SourcePart {
+    /// The node's identity, for errors and snapshots.
+    pub(crate) id: String,
+    pub(crate) reader: Box<dyn SourceReader>,
+    pub(crate) event_time: Option<EventTime>,
+    pub(crate) status: Arc<SourceStatus>,
+}
+
+/// One worker's part of a stream's scan.
+pub(crate) struct SourceTask {
+    part: SourcePart,
+    outlets: Vec<Outlet>,
+    job: Arc<JobShared>,
+    activator: Activator,
+    epoch: Epoch,
+    /// Whether `epoch` was open here (not only waited for).
+    in_epoch: bool,
+    rows_in_epoch: usize,
+    bytes_in_epoch: usize,
+    failed: bool,
+}
+
+impl SourceTask {
+    pub(crate) fn new(
+        mut part: SourcePart,
+        outlets: Vec<Outlet>,
+        job: Arc<JobShared>,
+        activator: Activator,
+        first: Epoch,
+    ) -> Self {
+        part.reader.set_waker(waker(&job, &part.status));
+        Self {
+            part,
+            outlets,
+            job,
+            activator,
+            epoch: first,
+            in_epoch: false,
+            rows_in_epoch: 0,
+            bytes_in_epoch: 0,
+            failed: false,
+        }
+    }
+
+    /// One activation. Answers whether there will be others.
+    pub(crate) fn run(&mut self) -> bool {
+        if !self.failed
+            && let Err(error) = self.try_run()
+        {
+            // The capability stays where it is, for ever: this epoch must not complete.
+            self.failed = true;
+            self.job.fail(error.context(&self.part.id));
+        }
+        true
+    }
+
+    fn try_run(&mut self) -> Result<()> {
+        let gate = self.job.gate();
+        if gate.state == GateState::Closed {
+            self.end_epoch(Epoch::MAX)?;
+            self.outlets.iter_mut().for_each(Outlet::close);
+            return Ok(());
+        }
+        if gate.epoch > self.epoch {
+            self.end_epoch(gate.epoch)?;
+            self.epoch = gate.epoch;
+            self.outlets.iter_mut().for_each(|outlet| outlet.advance(gate.epoch));
+        }
+        if gate.state == GateState::Open {
+            self.in_epoch = true;
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Says the watermark of the epoch, if it is news, and leaves the epoch for `next`. A worker that was busy may
+    /// never have looked at some of the epochs between.
+    fn end_epoch(&mut self, next: Epoch) -> Result<()> {
+        if std::mem::take(&mut self.in_epoch) {
+            self.promise();
+        }
+        let job = Arc::clone(&self.job);
+        job.give_snapshot(self.epoch..next, || self.snapshot())
+    }
+
+    fn promise(&mut self) {
+        self.rows_in_epoch = 0;
+        self.bytes_in_epoch = 0;
+        let finished = self.part.status.finished.load(Ordering::SeqCst);
+        if let Some(event_time) = &mut self.part.event_time
+            && let Some(promise) = event_time.promise(&self.part.reader.partitions(), finished)
+        {
+            let promises = [(event_time.id(), promise)];
+            self.outlets.iter_mut().for_each(|outlet| outlet.send_control(self.epoch, &promises, true));
+        }
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let status = Arc::clone(&self.part.status);
+        if status.finished.load(Ordering::SeqCst) || !status.ready.load(Ordering::SeqCst) {
+            status.read_in.store(self.epoch, Ordering::SeqCst);
+            return Ok(());
+        }
+        // A share of the limit for each epoch in flight, so that an epoch that is gathered fits.
+        let byte_budget = self.job.limits.memory_bytes / (2 * self.job.limits.epochs_in_flight.max(1));
+        let budget = self.job.limits.epoch_budget_rows.saturating_sub(self.rows_in_epoch);
+        if budget == 0 || self.bytes_in_epoch >= byte_budget {
+            status.read_in.store(self.epoch, Ordering::SeqCst);
+            self.job.note_exhausted();
+            return Ok(());
+        }
+        if !self.job.may_run(self.epoch, self.outlets.iter().map(Outlet::link)) {
+            self.activator.activate_after(BACK_OFF);
+            return Ok(());
+        }
+        status.ready.store(false, Ordering::SeqCst);
+        let mut batches = Vec::new();
+        let reader = &mut self.part.reader;
+        let state = guarded(|| reader.poll(budget.min(Output::FUEL), &mut batches))?;
+        let mut rows = 0;
+        for batch in batches.into_iter().filter(|batch| batch.rows.num_rows() > 0) {
+            rows += batch.rows.num_rows();
+            if let Some(event_time) = &mut self.part.event_time {
+                guarded(|| event_time.observe(&batch))?;
+            }
+            let delta = Delta::append(batch.rows);
+            self.bytes_in_epoch += delta_bytes(&delta);
+            let Some((last, others)) = self.outlets.split_last_mut() else { continue };
+            for outlet in others {
+                guarded(|| outlet.send(self.epoch, delta.clone()))?;
+            }
+            guarded(|| last.send(self.epoch, delta))?;
+        }
+        self.rows_in_epoch += rows;
+        self.job.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
+        match state {
+            PollState::More => {
+                status.ready.store(true, Ordering::SeqCst);
+                self.activator.activate();
+            }
+            PollState::Idle => status.read_in.store(self.epoch, Ordering::SeqCst),
+            PollState::Finished => {
+                status.finished.store(true, Ordering::SeqCst);
+                status.read_in.store(self.epoch, Ordering::SeqCst);
+            }
+        }
+        let finished = state == PollState::Finished;
+        let partitions = || self.part.reader.partitions();
+        let news = self.part.event_time.as_ref().is_some_and(|event_time| event_time.has_news(&partitions(), finished));
+        if rows > 0 || news || finished {
+            self.job.note_activity();
+        }
+        Ok(())
+    }
+
+    /// The partitions' promises; every worker reads all of them back, since partitions move.
+    fn snapshot(&self) -> Result<Vec<(String, StatePart)>> {
+        let Some(event_time) = &self.part.event_time else { return Ok(Vec::new()) };
+        super::snapshot::partitions(&self.part.id, event_time.partitions()).map(|part| vec![part])
+    }
+}
+
+/// Wakes the worker if the source may read, else the control, which opens an epoch.
+fn waker(job: &Arc<JobShared>, status: &Arc<SourceStatus>) -> Waker {
+    let (job, status) = (Arc::clone(job), Arc::clone(status));
+    Arc::new(move || {
+        if !status.ready.swap(true, Ordering::SeqCst) {
+            if job.gate().state == GateState::Open {
+                status.activate();
+            } else {
+                job.signal.notify();
+            }
+        }
+    })
+}

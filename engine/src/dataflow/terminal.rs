@@ -1,0 +1,230 @@
+//! The end of a job's dataflow on one worker: gathers an epoch's deltas and gives them to the view or sink when the
+//! epoch is complete.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use timely::scheduling::Activator;
+
+use crate::connector::{SinkState, SinkWriter};
+use crate::delta::Delta;
+use crate::error::{Error, ErrorKind, Result};
+use crate::operator::Output;
+use crate::time::{Epoch, WatermarkId, Watermarks};
+
+use super::edge::ViewWriter;
+use super::flow_control::ByteGuard;
+use super::guarded::guarded;
+use super::inlet::Inlets;
+use super::job::JobShared;
+use super::packet::{Payload, Promise};
+use super::snapshot;
+
+/// How long a full sink is left alone.
+const SINK_RETRY: Duration = Duration::from_millis(2);
+
+type Deltas = Vec<(Delta, Option<ByteGuard>)>;
+
+/// Where a worker's results go.
+pub(crate) enum Destination {
+    View(Rc<RefCell<ViewWriter>>),
+    Sink(SinkTask),
+}
+
+/// See the [module](self).
+pub(crate) struct Terminal {
+    inlets: Inlets,
+    destination: Destination,
+    job: Arc<JobShared>,
+    worker: usize,
+    activator: Activator,
+    ended: Epoch,
+    gathered: Deltas,
+    watermarks: Watermarks,
+    closed: bool,
+    failed: bool,
+}
+
+impl Terminal {
+    pub(crate) fn new(
+        inlets: Inlets,
+        destination: Destination,
+        job: Arc<JobShared>,
+        worker: usize,
+        activator: Activator,
+        (first, watermarks): (Epoch, Watermarks),
+    ) -> Self {
+        Self {
+            inlets,
+            destination,
+            job,
+            worker,
+            activator,
+            ended: first.saturating_sub(1),
+            gathered: Vec::new(),
+            watermarks,
+            closed: false,
+            failed: false,
+        }
+    }
+
+    /// One activation; `frontier` as for a chain. Answers whether there is more to do.
+    pub(crate) fn run(&mut self, frontier: Option<Epoch>) -> bool {
+        if self.failed {
+            self.inlets.discard();
+            return false;
+        }
+        self.inlets.receive();
+        match self.advance(frontier) {
+            Ok(more) => more,
+            Err(error) => {
+                self.failed = true;
+                self.gathered.clear();
+                self.job.fail(error);
+                false
+            }
+        }
+    }
+
+    fn advance(&mut self, frontier: Option<Epoch>) -> Result<bool> {
+        while let Some(epoch) = self.job.epoch_after(self.ended) {
+            while let Some((_, packet)) = self.inlets.next(epoch) {
+                if let Payload::Rows { delta, mut guard } = packet.payload {
+                    if let Some(guard) = &mut guard {
+                        guard.read();
+                    }
+                    self.gathered.push((delta, guard));
+                }
+            }
+            self.check_memory()?;
+            if frontier.is_some_and(|frontier| frontier <= epoch) {
+                break;
+            }
+            self.end_epoch(epoch)?;
+        }
+        let at_end = frontier.is_none() && self.job.epoch_after(self.ended).is_none();
+        match &mut self.destination {
+            Destination::View(writer) => {
+                let mut writer = writer.borrow_mut();
+                if at_end && !self.closed {
+                    self.closed = true;
+                    writer.close();
+                    self.job.set_done(self.worker, Epoch::MAX, None);
+                }
+                let more = writer.absorb(&mut Output::FUEL.clone())?;
+                if more {
+                    self.activator.activate();
+                }
+                Ok(more)
+            }
+            Destination::Sink(sink) => {
+                let progress = sink.run(at_end, &self.activator, |done| {
+                    self.job.set_done(self.worker, done.saturating_add(1), (done != Epoch::MAX).then_some(done));
+                })?;
+                Ok(progress)
+            }
+        }
+    }
+
+    fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        let moved: Vec<(WatermarkId, Promise)> = self.inlets.merge_into(&mut self.watermarks);
+        let deltas = std::mem::take(&mut self.gathered);
+        let rows: usize = deltas.iter().map(|(delta, _)| delta.num_rows()).sum();
+        self.job.rows_out.fetch_add(rows as u64, Ordering::Relaxed);
+        self.ended = epoch;
+        match &mut self.destination {
+            Destination::View(writer) => {
+                writer.borrow_mut().end_epoch(epoch, deltas, &moved)?;
+                self.job.set_done(self.worker, epoch + 1, Some(epoch));
+            }
+            Destination::Sink(sink) => {
+                sink.queue.push_back((epoch, deltas.into()));
+                let worker = self.worker;
+                let watermarks = &self.watermarks;
+                self.job.give_snapshot(epoch..epoch + 1, || {
+                    if worker == 0 { Ok(vec![snapshot::watermarks(watermarks)?]) } else { Ok(Vec::new()) }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Above the limit only the oldest epoch goes on, so it is this one that does not fit.
+    fn check_memory(&self) -> Result<()> {
+        let limit = self.job.limits.memory_bytes;
+        let held = self.job.meter.in_flight() + self.job.meter.state();
+        if held > limit + limit / 4 {
+            return Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                format!(
+                    "the changes of one epoch, {} MiB with what the job remembers, exceed its memory limit of {} MiB",
+                    held >> 20,
+                    limit >> 20
+                ),
+            )
+            .with_hint("raise the job's memory limit, or look for a join whose key has too many rows on both sides"));
+        }
+        Ok(())
+    }
+}
+
+/// Writes complete epochs to a sink, in order.
+pub(crate) struct SinkTask {
+    writer: Box<dyn SinkWriter>,
+    queue: VecDeque<(Epoch, VecDeque<(Delta, Option<ByteGuard>)>)>,
+    /// Counts what the writer has taken while it is full.
+    taken: Option<ByteGuard>,
+    full: bool,
+    finished: bool,
+}
+
+impl SinkTask {
+    pub(crate) fn new(writer: Box<dyn SinkWriter>) -> Self {
+        Self { writer, queue: VecDeque::new(), taken: None, full: false, finished: false }
+    }
+
+    /// Writes what it can; `done` hears of each epoch that is written, and of `Epoch::MAX` when all is.
+    fn run(&mut self, at_end: bool, activator: &Activator, done: impl Fn(Epoch)) -> Result<bool> {
+        let writer = &mut self.writer;
+        if self.full {
+            if guarded(|| writer.resume())? == SinkState::Full {
+                activator.activate_after(SINK_RETRY);
+                return Ok(true);
+            }
+            self.full = false;
+            self.taken = None;
+        }
+        let mut fuel = 4 * Output::FUEL;
+        while let Some((epoch, deltas)) = self.queue.front_mut() {
+            let Some((delta, guard)) = deltas.pop_front() else {
+                done(*epoch);
+                self.queue.pop_front();
+                continue;
+            };
+            fuel = fuel.saturating_sub(delta.num_rows().max(64));
+            if guarded(|| writer.write(*epoch, delta))? == SinkState::Full {
+                self.taken = guard;
+                self.full = true;
+                activator.activate_after(SINK_RETRY);
+                return Ok(true);
+            }
+            if fuel == 0 {
+                activator.activate();
+                return Ok(true);
+            }
+        }
+        if at_end && !self.finished {
+            if guarded(|| writer.flush())? == SinkState::Full {
+                activator.activate_after(SINK_RETRY);
+                return Ok(true);
+            }
+            self.finished = true;
+            done(Epoch::MAX);
+        }
+        Ok(false)
+    }
+}
