@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! * [`frontend`]: what the doors ask of the engine
+//! * [`embedded`]: the engine in this process, behind them
 //! * [`script`]: a text of several statements, and places in it
 //! * [`pg`]: PostgreSQL's wire protocol, with the system tables that clients look into
 //! * [`http`]: health and metrics
@@ -16,6 +17,7 @@
 //! hands the rest to a [`frontend::Session`]. The answer runs in a task of its own, which the connection reads from while
 //! it also watches for a cancel request, for the client's going and for the server's shutdown.
 
+pub mod embedded;
 pub mod frontend;
 pub mod pg;
 pub mod script;

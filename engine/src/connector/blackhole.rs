@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::connector::options::{OptionTable, check_known};
+use arrow::datatypes::SchemaRef;
+
 use crate::connector::registry::{Definition, SinkDefinition, SinkInput};
 use crate::connector::{Reporter, Sink, SinkState, SinkWriter};
 use crate::delta::Delta;
@@ -87,6 +89,10 @@ pub(super) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDef
 }
 
 impl SinkDefinition for Blackhole {
+    fn columns(&self) -> Option<SchemaRef> {
+        None
+    }
+
     fn descriptor(&self) -> Option<Vec<u8>> {
         None
     }

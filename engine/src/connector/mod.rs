@@ -5,6 +5,7 @@
 //! threads or tasks. A [`Sink`] is opened once per job as well and gives each worker a [`SinkWriter`].
 
 pub mod blackhole;
+pub mod channel;
 pub mod kafka;
 pub mod memory;
 pub mod nexmark;

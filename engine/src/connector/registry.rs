@@ -47,6 +47,8 @@ pub struct SinkInput {
 
 /// A sink, as its connector defines it.
 pub trait SinkDefinition: Send + Sync {
+    /// Its columns, where the connector or format says them; `INSERT` without a list of columns goes by their order.
+    fn columns(&self) -> Option<SchemaRef>;
     /// What the catalog keeps, beside the statement.
     fn descriptor(&self) -> Option<Vec<u8>>;
     /// A sink for one job. The error says which column does not fit.

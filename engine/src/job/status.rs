@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::catalog::{DesiredState, ObjectKind};
 use crate::connector::Reporter;
+use crate::dataflow::JobHandle;
 use crate::error::Error;
 use crate::time::Epoch;
 
@@ -52,13 +53,11 @@ pub struct JobStatus {
     /// What that object is.
     pub kind: ObjectKind,
     lifecycle: Mutex<Lifecycle>,
-    rows_in: AtomicU64,
-    rows_out: AtomicU64,
-    late_rows: AtomicU64,
     skipped_rows: AtomicU64,
-    state_bytes: AtomicU64,
-    in_flight_bytes: AtomicU64,
-    epoch: AtomicU64,
+    /// The job in the pool, once it was built: its figures.
+    handle: Mutex<Option<JobHandle>>,
+    /// Whether the pool has its dataflow.
+    built: AtomicBool,
 }
 
 struct Lifecycle {
@@ -123,13 +122,9 @@ impl JobStatus {
                 error: None,
                 started_at_micros: now_micros,
             }),
-            rows_in: AtomicU64::new(0),
-            rows_out: AtomicU64::new(0),
-            late_rows: AtomicU64::new(0),
             skipped_rows: AtomicU64::new(0),
-            state_bytes: AtomicU64::new(0),
-            in_flight_bytes: AtomicU64::new(0),
-            epoch: AtomicU64::new(0),
+            handle: Mutex::new(None),
+            built: AtomicBool::new(false),
         }
     }
 
@@ -146,7 +141,7 @@ impl JobStatus {
             JobState::Running if !waits_for.is_empty() => JobState::Waiting,
             state => state,
         };
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let metrics = self.handle().as_ref().map(JobHandle::metrics).unwrap_or_default();
         JobView {
             id: self.id,
             name: self.name.clone(),
@@ -156,13 +151,13 @@ impl JobStatus {
             waits_for: (!waits_for.is_empty()).then(|| waits_for.join("; ")),
             error: lifecycle.error.clone(),
             started_at_micros: lifecycle.started_at_micros,
-            rows_in: read(&self.rows_in),
-            rows_out: read(&self.rows_out),
-            late_rows: read(&self.late_rows),
-            skipped_rows: read(&self.skipped_rows),
-            state_bytes: read(&self.state_bytes),
-            in_flight_bytes: read(&self.in_flight_bytes),
-            epoch: read(&self.epoch),
+            rows_in: metrics.rows_in,
+            rows_out: metrics.rows_out,
+            late_rows: metrics.late_rows,
+            skipped_rows: self.skipped_rows.load(Ordering::Relaxed),
+            state_bytes: metrics.state_bytes as u64,
+            in_flight_bytes: metrics.bytes_in_flight as u64,
+            epoch: metrics.frontier.saturating_sub(1),
         }
     }
 
@@ -186,30 +181,24 @@ impl JobStatus {
         self.lifecycle().desired = desired;
     }
 
-    /// Counts rows read.
-    pub fn add_rows_in(&self, rows: u64) {
-        self.rows_in.fetch_add(rows, Ordering::Relaxed);
+    /// Notes the job in the pool, from whose figures the status is shown.
+    pub fn attach(&self, handle: JobHandle) {
+        *self.handle() = Some(handle);
+        self.built.store(true, Ordering::Release);
     }
 
-    /// Counts rows written.
-    pub fn add_rows_out(&self, rows: u64) {
-        self.rows_out.fetch_add(rows, Ordering::Relaxed);
+    /// Whether its dataflow is in the pool.
+    pub fn is_built(&self) -> bool {
+        self.built.load(Ordering::Acquire)
     }
 
-    /// Counts rows dropped as late.
-    pub fn add_late_rows(&self, rows: u64) {
-        self.late_rows.fetch_add(rows, Ordering::Relaxed);
+    /// As [`Self::is_built`], and it is no longer: the caller takes the dataflow out.
+    pub fn take_built(&self) -> bool {
+        self.built.swap(false, Ordering::AcqRel)
     }
 
-    /// Notes how much memory the job holds.
-    pub fn set_bytes(&self, state: u64, in_flight: u64) {
-        self.state_bytes.store(state, Ordering::Relaxed);
-        self.in_flight_bytes.store(in_flight, Ordering::Relaxed);
-    }
-
-    /// Notes the last complete epoch.
-    pub fn set_epoch(&self, epoch: Epoch) {
-        self.epoch.fetch_max(epoch, Ordering::Relaxed);
+    fn handle(&self) -> std::sync::MutexGuard<'_, Option<JobHandle>> {
+        self.handle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -36,38 +36,78 @@ pub const VARIABLES: &[VariableSpec] = &[
     variable("application_name", "", Allowed::Any, "A name that the client gives itself; it shows in logs."),
     variable("bytea_output", "hex", Allowed::Only(&["hex"]), "How BYTEA is shown."),
     variable("client_encoding", "UTF8", Allowed::Only(&["utf8", "utf-8", "unicode"]), "The text encoding."),
-    variable("client_min_messages", "notice", Allowed::Only(&["notice", "warning", "error", "log", "info"]), "Which notices a client wants; Rondel sends few."),
+    variable(
+        "client_min_messages",
+        "notice",
+        Allowed::Only(&["notice", "warning", "error", "log", "info"]),
+        "Which notices a client wants; Rondel sends few.",
+    ),
     variable("datestyle", "ISO, MDY", Allowed::Only(&["iso", "iso, mdy", "iso,mdy"]), "How dates are shown."),
-    variable("default_transaction_isolation", "read committed", Allowed::Only(&["read committed"]), "PostgreSQL's; there is one level."),
+    variable(
+        "default_transaction_isolation",
+        "read committed",
+        Allowed::Only(&["read committed"]),
+        "PostgreSQL's; there is one level.",
+    ),
     variable("default_transaction_read_only", "off", Allowed::Only(&["off", "false"]), "PostgreSQL's."),
-    variable("extra_float_digits", "1", Allowed::Only(&["0", "1", "2", "3"]), "Floats are always shown so that they read back as the same value."),
-    variable("idle_in_transaction_session_timeout", "0", Allowed::Only(&["0", "0ms", "0s"]), "PostgreSQL's; transactions hold nothing here."),
+    variable(
+        "extra_float_digits",
+        "1",
+        Allowed::Only(&["0", "1", "2", "3"]),
+        "Floats are always shown so that they read back as the same value.",
+    ),
+    variable(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Allowed::Only(&["0", "0ms", "0s"]),
+        "PostgreSQL's; transactions hold nothing here.",
+    ),
     variable("integer_datetimes", "on", Allowed::ReadOnly, "How timestamps travel in the binary format."),
     variable("intervalstyle", "postgres", Allowed::Only(&["postgres"]), "How intervals are shown."),
     variable("is_superuser", "on", Allowed::ReadOnly, "There are no roles yet."),
     variable("lock_timeout", "0", Allowed::Only(&["0", "0ms", "0s"]), "PostgreSQL's; nothing waits for a lock here."),
     variable("max_identifier_length", "63", Allowed::ReadOnly, "PostgreSQL's."),
     variable("row_security", "on", Allowed::Only(&["on", "off"]), "PostgreSQL's; there are no row policies."),
-    variable("search_path", "\"$user\", public", Allowed::Only(&["\"$user\", public", "$user, public", "public", "", "\"\""]), "There is one schema, public."),
+    variable(
+        "search_path",
+        "\"$user\", public",
+        Allowed::Only(&["\"$user\", public", "$user, public", "public", "", "\"\""]),
+        "There is one schema, public.",
+    ),
     variable("server_encoding", "UTF8", Allowed::ReadOnly, "The text encoding."),
-    variable("server_version", SERVER_VERSION, Allowed::ReadOnly, "The PostgreSQL version whose manners are kept, and Rondel's own."),
+    variable(
+        "server_version",
+        SERVER_VERSION,
+        Allowed::ReadOnly,
+        "The PostgreSQL version whose manners are kept, and Rondel's own.",
+    ),
     variable("server_version_num", "150000", Allowed::ReadOnly, "The PostgreSQL version whose manners are kept."),
     variable("standard_conforming_strings", "on", Allowed::Only(&["on"]), "Backslashes in plain strings are plain."),
-    variable("statement_timeout", "0", Allowed::Only(&["0", "0ms", "0s"]), "Statements are not timed out; the client cancels them."),
-    variable("timezone", "UTC", Allowed::Only(&["utc", "etc/utc", "gmt", "+00:00", "0"]), "Timestamps are read and shown in UTC."),
-    variable("transaction_isolation", "read committed", Allowed::Only(&["read committed"]), "PostgreSQL's; there is one level."),
+    variable(
+        "statement_timeout",
+        "0",
+        Allowed::Only(&["0", "0ms", "0s"]),
+        "Statements are not timed out; the client cancels them.",
+    ),
+    variable(
+        "timezone",
+        "UTC",
+        Allowed::Only(&["utc", "etc/utc", "gmt", "+00:00", "0"]),
+        "Timestamps are read and shown in UTC.",
+    ),
+    variable(
+        "transaction_isolation",
+        "read committed",
+        Allowed::Only(&["read committed"]),
+        "PostgreSQL's; there is one level.",
+    ),
     variable("transaction_read_only", "off", Allowed::Only(&["off", "false"]), "PostgreSQL's."),
 ];
 
 /// What `SHOW server_version` says.
 pub const SERVER_VERSION: &str = concat!("15.0 (Rondel ", env!("CARGO_PKG_VERSION"), ")");
 
-const fn variable(
-    name: &'static str,
-    default: &'static str,
-    allowed: Allowed,
-    doc: &'static str,
-) -> VariableSpec {
+const fn variable(name: &'static str, default: &'static str, allowed: Allowed, doc: &'static str) -> VariableSpec {
     VariableSpec { name, default, allowed, doc }
 }
 
@@ -104,7 +144,10 @@ impl Variables {
         match spec.allowed {
             Allowed::Any => {}
             Allowed::ReadOnly => {
-                return Err(Error::new(ErrorKind::InvalidState, format!("the setting '{}' cannot be changed", spec.name)));
+                return Err(Error::new(
+                    ErrorKind::InvalidState,
+                    format!("the setting '{}' cannot be changed", spec.name),
+                ));
             }
             Allowed::Only(values) => {
                 if !values.iter().any(|allowed| allowed.eq_ignore_ascii_case(value.trim())) {
@@ -124,9 +167,7 @@ impl Variables {
 
     /// All variables: name, value, documentation.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
-        VARIABLES
-            .iter()
-            .map(|spec| (spec.name, self.set.get(spec.name).map_or(spec.default, String::as_str), spec.doc))
+        VARIABLES.iter().map(|spec| (spec.name, self.set.get(spec.name).map_or(spec.default, String::as_str), spec.doc))
     }
 }
 

@@ -4,7 +4,8 @@
 //! call of `rd_kafka_consume_batch_queue` fills an array of message pointers instead, and records are decoded straight
 //! from librdkafka's memory. This is the only file of the engine with `unsafe` code; what leaves it is safe:
 //!
-//! * a [`WorkerQueue`] and a [`TopicHandle`] hold the client that they belong to, so that it is destroyed last;
+//! * a [`WorkerQueue`], a [`Watched`] client and a [`TopicHandle`] hold the client that they belong to, so that it is
+//!   destroyed last;
 //! * a [`Record`] borrows its [`Batch`], and a batch destroys its messages when it is dropped.
 #![allow(unsafe_code)]
 
@@ -16,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka_sys as sys;
 
 use crate::connector::Waker;
@@ -103,6 +105,74 @@ unsafe extern "C" fn on_event(_client: *mut sys::rd_kafka_t, opaque: *mut c_void
     // SAFETY: the pointer was made from a live `Wake` in `WorkerQueue::new`, which outlives the callback.
     let wake = unsafe { &*opaque.cast::<Wake>() };
     wake.wake();
+}
+
+/// A client whose main queue, on which librdkafka puts callbacks and delivery reports, is watched: `wake` is called when
+/// something comes into it while it is empty, so that the thread that serves it can sleep.
+pub(super) struct Watched<T> {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    _wake: Arc<Wake>,
+    /// Last: the queue goes before its client.
+    client: T,
+}
+
+// SAFETY: librdkafka's queues are thread-safe; the client decides for itself.
+unsafe impl<T: Send> Send for Watched<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Watched<T> {}
+
+impl<C: ConsumerContext + 'static> Watched<Arc<BaseConsumer<C>>> {
+    /// Watches a reading client.
+    pub(super) fn consumer(client: Arc<BaseConsumer<C>>, wake: Arc<Wake>) -> Result<Self> {
+        let handle = client.client().native_ptr();
+        Self::watch(handle, client, wake)
+    }
+}
+
+impl<C: ProducerContext + 'static> Watched<BaseProducer<C>> {
+    /// Watches a writing client.
+    pub(super) fn producer(client: BaseProducer<C>, wake: Arc<Wake>) -> Result<Self> {
+        let handle = client.client().native_ptr();
+        Self::watch(handle, client, wake)
+    }
+}
+
+impl<T> Watched<T> {
+    /// `handle` is that of `client`.
+    fn watch(handle: *mut sys::rd_kafka_t, client: T, wake: Arc<Wake>) -> Result<Self> {
+        // SAFETY: the handle is valid as long as `client` lives.
+        let queue = unsafe { sys::rd_kafka_queue_get_main(handle) };
+        let queue = NonNull::new(queue).ok_or_else(|| Error::internal("librdkafka gave no queue"))?;
+        // SAFETY: the opaque pointer is the `Wake` behind our `Arc`, which `drop` keeps until the callback is removed.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(on_event), Arc::as_ptr(&wake).cast_mut().cast());
+        }
+        Ok(Self { queue, _wake: wake, client })
+    }
+
+    /// Whether nothing is there to serve.
+    pub(super) fn quiet(&self) -> bool {
+        // SAFETY: the queue is valid.
+        unsafe { sys::rd_kafka_queue_length(self.queue.as_ptr()) == 0 }
+    }
+}
+
+impl<T> std::ops::Deref for Watched<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.client
+    }
+}
+
+impl<T> Drop for Watched<T> {
+    fn drop(&mut self) {
+        // SAFETY: this reference to the queue is ours and given back once; the callback is removed first, as above.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue.as_ptr());
+        }
+    }
 }
 
 /// A topic of a client, through which its partitions are started and stopped.

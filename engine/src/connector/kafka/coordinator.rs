@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, WorkerQueue};
+use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, Watched, WorkerQueue};
 use super::health::{Health, ReadingContext, words};
 use super::partitions::{Partition, Partitions};
 use super::settings::{KafkaSourceOptions, config_error};
@@ -17,13 +18,15 @@ use super::topics::{Start, Topics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Clock;
 
-/// How long one question to a broker may take.
-const ASK: Duration = Duration::from_secs(5);
+/// How long one question to a broker may take, at first and at most. Short at first: while a question waits, nobody hears
+/// that the brokers are down.
+const ASK: Duration = Duration::from_secs(1);
+const ASK_MOST: Duration = Duration::from_secs(10);
 /// How long to wait after a question that failed, at first and at most.
 const BACK_OFF: Duration = Duration::from_millis(100);
 const BACK_OFF_MOST: Duration = Duration::from_secs(3);
-/// How often the thread looks whether it is still wanted and whether partitions became idle.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the thread looks whether partitions became idle.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a bounded scan waits for a broker that does not answer.
 const BOUNDED_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,8 +35,8 @@ type Place = (String, i32);
 
 /// Why nothing was dealt.
 enum Trouble {
-    /// No broker answers.
-    Unreachable,
+    /// No broker answers; librdkafka's word for it.
+    Unreachable(String),
     /// What to wait for, in words.
     Missing(String),
     /// The job cannot go on.
@@ -53,13 +56,14 @@ impl From<KafkaError> for Trouble {
             Some(code @ (C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition)) => {
                 Self::Missing(format!("a partition ({})", words(code)))
             }
-            _ => Self::Unreachable,
+            Some(code) => Self::Unreachable(words(code)),
+            None => Self::Unreachable(error.to_string()),
         }
     }
 }
 
 pub(super) struct Coordinator {
-    pub(super) client: Arc<BaseConsumer<ReadingContext>>,
+    pub(super) client: Watched<Arc<BaseConsumer<ReadingContext>>>,
     pub(super) options: Arc<KafkaSourceOptions>,
     pub(super) bounded: bool,
     pub(super) partitions: Arc<Partitions>,
@@ -69,14 +73,19 @@ pub(super) struct Coordinator {
     pub(super) topics: HashMap<String, TopicHandle<ReadingContext>>,
     pub(super) dealt: HashSet<Place>,
     pub(super) started: Vec<Place>,
+    /// How long the next question may take.
+    pub(super) ask: Duration,
 }
 
 impl Coordinator {
     /// Runs until the last reader is gone.
     pub(super) fn run(mut self) {
-        let begun = Instant::now();
+        let this = thread::current();
+        self.partitions.coordinator.set(Arc::new(move || this.unpark()));
+        self.ask = ASK;
         let mut back_off = BACK_OFF;
-        let mut next_discovery = begun;
+        let mut next_discovery = Instant::now();
+        let mut troubled_since = None;
         while self.partitions.wanted() {
             let known = self.partitions.version() > 0;
             if self.health.down() || (Instant::now() >= next_discovery && !(self.bounded && known)) {
@@ -85,10 +94,15 @@ impl Coordinator {
                         self.health.answered();
                         self.health.waits_for(None);
                         back_off = BACK_OFF;
+                        troubled_since = None;
                         next_discovery = Instant::now() + self.options.discovery_interval;
                     }
                     Err(trouble) => {
-                        self.tell(trouble, begun);
+                        let since: &mut Instant = troubled_since.get_or_insert_with(Instant::now);
+                        if matches!(trouble, Trouble::Unreachable(_)) {
+                            self.ask = (self.ask * 2).min(ASK_MOST);
+                        }
+                        self.tell(trouble, since.elapsed());
                         next_discovery = Instant::now() + back_off;
                         back_off = (back_off * 2).min(BACK_OFF_MOST);
                     }
@@ -98,7 +112,7 @@ impl Coordinator {
             let rest = next_discovery.saturating_duration_since(Instant::now());
             let idle = (self.options.idle_timeout / 4).max(Duration::from_millis(10));
             let pause = if self.bounded && self.partitions.version() > 0 { LOOK } else { rest.min(LOOK).min(idle) };
-            self.serve(pause);
+            self.serve(Instant::now() + pause);
         }
         for (topic, partition) in &self.started {
             if let Some(handle) = self.topics.get(topic) {
@@ -107,27 +121,32 @@ impl Coordinator {
         }
     }
 
-    /// Serves the client's callbacks for that long; they are what tells of brokers that are down.
-    fn serve(&self, pause: Duration) {
-        let until = Instant::now() + pause;
+    /// Serves the client's callbacks, which tell of brokers that are down, and sleeps until `until` or until there is
+    /// something to do.
+    fn serve(&self, until: Instant) {
         loop {
+            self.partitions.coordinator.arm();
+            while !self.client.quiet() {
+                // Nothing is subscribed through this queue, so all that comes are callbacks and errors told by them.
+                drop(self.client.poll(Duration::ZERO));
+            }
             let rest = until.saturating_duration_since(Instant::now());
-            // Nothing is subscribed through this queue, so all that comes are callbacks and errors told by them.
-            let event = self.client.poll(rest);
-            if rest.is_zero() && event.is_none() {
+            if rest.is_zero() || !self.partitions.wanted() {
                 return;
             }
+            thread::park_timeout(rest);
         }
     }
 
-    fn tell(&self, trouble: Trouble, begun: Instant) {
+    fn tell(&self, trouble: Trouble, lasts: Duration) {
         // The callbacks first: they hold the reason why no broker answers.
-        self.serve(Duration::ZERO);
-        let patient = !self.bounded || begun.elapsed() < BOUNDED_PATIENCE;
+        self.serve(Instant::now());
+        let patient = !self.bounded || lasts < BOUNDED_PATIENCE;
         match trouble {
-            Trouble::Unreachable if patient => self.health.waits_for_brokers(),
-            Trouble::Unreachable => {
-                self.fail(Error::new(ErrorKind::External, format!("broker {} does not answer", self.health.brokers())))
+            Trouble::Unreachable(words) if patient => self.health.waits_for_brokers(&words),
+            Trouble::Unreachable(words) => {
+                let words = format!("broker {} does not answer: {words}", self.health.brokers());
+                self.fail(Error::new(ErrorKind::External, words));
             }
             Trouble::Missing(what) if !self.bounded => {
                 self.health.answered();
@@ -139,13 +158,17 @@ impl Coordinator {
     }
 
     fn fail(&self, error: Error) {
-        self.partitions.set_failed();
         self.health.fail(error);
+        self.partitions.set_failed();
     }
 
     /// Deals every partition that is there and was not dealt yet. A topic that is missing does not hold up the others.
     fn discover(&mut self) -> Result<(), Trouble> {
         let (places, missing) = self.find()?;
+        if self.bounded && self.partitions.version() > 0 {
+            // Only asked whether the brokers are back: what a bounded scan reads was settled at its start.
+            return Ok(());
+        }
         let new: Vec<Place> = places.into_iter().filter(|place| !self.dealt.contains(place)).collect();
         let first = self.partitions.version() == 0;
         if !new.is_empty() || (first && missing.is_none()) {
@@ -162,7 +185,7 @@ impl Coordinator {
         match &self.options.topics {
             Topics::Named(names) => {
                 for name in names {
-                    let metadata = self.client.fetch_metadata(Some(name), ASK)?;
+                    let metadata = self.client.fetch_metadata(Some(name), self.ask)?;
                     let topic = metadata.topics().iter().find(|topic| topic.name() == name);
                     let error = topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
                     if matches!(error, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) {
@@ -179,7 +202,7 @@ impl Coordinator {
                 }
             }
             Topics::Matching(pattern) => {
-                let metadata = self.client.fetch_metadata(None, ASK)?;
+                let metadata = self.client.fetch_metadata(None, self.ask)?;
                 // Kafka's own topics begin with two underscores: a pattern such as `.*` does not mean them.
                 let matching = metadata
                     .topics()
@@ -209,18 +232,23 @@ impl Coordinator {
     /// Where each partition starts and, for a bounded scan, ends.
     fn resolve(&self, new: &[Place], first: bool) -> Result<Vec<(i64, Option<i64>)>, Trouble> {
         // What appears later is read from its beginning: its first records are news, whatever `start` says.
-        let start = if first { &self.options.start } else { &Start::Earliest };
+        // A bounded scan reads what the topic holds, unless the stream is defined as a part of it.
+        let start = match &self.options.start {
+            Start::Latest | Start::Committed if self.bounded => &Start::Earliest,
+            start if first => start,
+            _ => &Start::Earliest,
+        };
         let named: BTreeMap<&Place, i64> = match start {
             Start::Earliest | Start::Latest | Start::Offsets(_) => BTreeMap::new(),
             Start::Timestamp(millis) => self.look_up(new, |list| {
                 list.set_all_offsets(Offset::Offset(*millis))?;
-                self.client.offsets_for_times(list.clone(), ASK)
+                self.client.offsets_for_times(list.clone(), self.ask)
             })?,
             Start::Committed => {
                 let group = self.options.group.as_deref().unwrap_or_default();
                 let config = self.options.group_config(group);
                 let asker: BaseConsumer = config.create().map_err(|error| Trouble::Failed(config_error(&error)))?;
-                self.look_up(new, |list| asker.committed_offsets(list.clone(), ASK))?
+                self.look_up(new, |list| asker.committed_offsets(list.clone(), self.ask))?
             }
         };
         let mut starts = Vec::with_capacity(new.len());
@@ -247,7 +275,7 @@ impl Coordinator {
     }
 
     fn ends(&self, place: &Place) -> Result<(i64, i64), Trouble> {
-        Ok(self.client.fetch_watermarks(&place.0, place.1, ASK)?)
+        Ok(self.client.fetch_watermarks(&place.0, place.1, self.ask)?)
     }
 
     /// Asks for offsets of all places in one call; those without one are left out.

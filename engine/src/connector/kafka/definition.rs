@@ -60,6 +60,7 @@ struct KafkaTopicSink {
     name: String,
     options: KafkaSinkOptions,
     value: Arc<ValueFormat>,
+    columns: SchemaRef,
     key: Option<Arc<ValueFormat>>,
 }
 
@@ -71,10 +72,15 @@ pub(in crate::connector) fn define_sink(definition: &Definition<'_>) -> Result<A
         KeyFormat::Protobuf(message) => Some(value.with_message(message)?.shared()),
         KeyFormat::Text | KeyFormat::Json => None,
     };
-    Ok(Arc::new(KafkaTopicSink { name: definition.name.to_owned(), options, value: value.shared(), key }))
+    let columns = value.schema()?;
+    Ok(Arc::new(KafkaTopicSink { name: definition.name.to_owned(), options, value: value.shared(), columns, key }))
 }
 
 impl SinkDefinition for KafkaTopicSink {
+    fn columns(&self) -> Option<SchemaRef> {
+        Some(Arc::clone(&self.columns))
+    }
+
     fn descriptor(&self) -> Option<Vec<u8>> {
         Some(self.value.descriptor())
     }

@@ -1,8 +1,9 @@
 //! Writing to Kafka: one idempotent producer that a sink's workers share, and the thread that serves it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -11,12 +12,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
+use super::batch_queue::{Wake, Watched};
 use super::health::{self, Health, log_line, words};
 use super::settings::config_error;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long the serving thread waits for an event before it looks whether it is still wanted.
-const SERVE: Duration = Duration::from_millis(500);
+/// How long a question to a broker that is down may take, and how long to wait before the next.
+const ASK: Duration = Duration::from_secs(1);
+const BACK_OFF: Duration = Duration::from_millis(250);
 
 /// A record to write.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +83,18 @@ fn delivery_error(topic: &str, partition: i32, error: &KafkaError) -> Error {
     Error::new(ErrorKind::External, format!("a record could not be written to topic {topic}{place}: {reason}"))
 }
 
-/// A producer and its thread; shared through an `Arc`. Records that are not delivered when it is dropped are given up.
+/// A producer and its thread; shared by those who write through an `Arc`. Records that are not delivered when it is
+/// dropped are given up.
 pub(super) struct Delivery {
-    producer: BaseProducer<WritingContext>,
+    shared: Arc<Shared>,
+}
+
+/// What the writers and the serving thread share.
+struct Shared {
+    producer: Watched<BaseProducer<WritingContext>>,
     health: Arc<Health>,
+    wake: Arc<Wake>,
+    wanted: AtomicBool,
 }
 
 impl Delivery {
@@ -96,14 +107,17 @@ impl Delivery {
         delivered: OnDelivered,
     ) -> Result<Arc<Self>> {
         let context = WritingContext { health: Arc::clone(&health), delivered };
-        let producer = config.create_with_context(context).map_err(|error| config_error(&error))?;
-        let delivery = Arc::new(Self { producer, health });
-        let (served, topic) = (Arc::clone(&delivery), topic.to_owned());
+        let producer: BaseProducer<WritingContext> =
+            config.create_with_context(context).map_err(|error| config_error(&error))?;
+        let wake = Arc::new(Wake::default());
+        let producer = Watched::producer(producer, Arc::clone(&wake))?;
+        let shared = Arc::new(Shared { producer, health, wake, wanted: AtomicBool::new(true) });
+        let (served, topic) = (Arc::clone(&shared), topic.to_owned());
         thread::Builder::new()
             .name("kafka-delivery".to_owned())
             .spawn(move || serve(served, &topic))
             .map_err(|error| Error::internal(format!("no thread for the Kafka producer: {error}")))?;
-        Ok(delivery)
+        Ok(Arc::new(Self { shared }))
     }
 
     /// Offers a record; never blocks.
@@ -123,7 +137,7 @@ impl Delivery {
                     .fold(empty, |headers, (key, value)| headers.insert(Header { key, value: *value })),
             );
         }
-        match self.producer.send(outgoing) {
+        match self.shared.producer.send(outgoing) {
             Ok(()) => Ok(Taken::Yes),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(Taken::Full),
             Err((error, _)) => Err(delivery_error(record.topic, record.partition.unwrap_or(-1), &error)),
@@ -132,49 +146,77 @@ impl Delivery {
 
     /// An error if a record could not be written.
     pub(super) fn check(&self) -> Result<()> {
-        self.health.failed().map_or(Ok(()), Err)
+        self.shared.health.failed().map_or(Ok(()), Err)
     }
 
     /// Whether every record given so far is written. An error if one could not be.
     pub(super) fn delivered(&self) -> Result<bool> {
-        let waiting = self.producer.in_flight_count();
+        let waiting = self.shared.producer.in_flight_count();
         self.check().map(|()| waiting == 0)
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        // What is purged now is not a failure of the job.
-        self.health.close();
+        // What is purged from now on is not a failure of the job.
+        self.shared.health.close();
+        self.shared.wanted.store(false, Ordering::SeqCst);
+        self.shared.wake.wake();
     }
 }
 
-/// Serves delivery reports and errors until nobody else holds the delivery. The last holder is this thread, so that
-/// closing the client, which waits for its threads, happens here.
-fn serve(delivery: Arc<Delivery>, topic: &str) {
-    let mut known = false;
-    while Arc::strong_count(&delivery) > 1 {
-        if known && !delivery.health.down() {
-            delivery.producer.poll(SERVE);
-            continue;
+impl Shared {
+    /// Serves delivery reports and errors, and sleeps until `until` or until the writers are gone; `None`: until there
+    /// is no broker any more.
+    fn serve(&self, until: Option<Instant>) {
+        loop {
+            self.wake.arm();
+            while !self.producer.quiet() {
+                self.producer.poll(Duration::ZERO);
+            }
+            if !self.wanted.load(Ordering::SeqCst) || (until.is_none() && self.health.down()) {
+                return;
+            }
+            match until {
+                None => thread::park(),
+                Some(until) => {
+                    let rest = until.saturating_duration_since(Instant::now());
+                    if rest.is_zero() {
+                        return;
+                    }
+                    thread::park_timeout(rest);
+                }
+            }
         }
+    }
+}
+
+/// The serving thread. It is the last to hold the producer, so that closing the client, which waits for its threads,
+/// happens here and not on a worker's.
+fn serve(shared: Arc<Shared>, topic: &str) {
+    let this = thread::current();
+    shared.wake.set(Arc::new(move || this.unpark()));
+    while shared.wanted.load(Ordering::SeqCst) {
         // Asking for the topic is how a producer says that it writes there, and how the broker is found again.
-        let asked = delivery.producer.client().fetch_metadata(Some(topic), SERVE * 4);
-        delivery.producer.poll(Duration::ZERO);
+        let asked = shared.producer.client().fetch_metadata(Some(topic), ASK);
+        shared.serve(Some(Instant::now()));
         match asked {
             Ok(metadata) => {
-                delivery.health.answered();
-                let missing =
-                    metadata.topics().iter().any(|found| found.error().is_some() || found.partitions().is_empty());
-                known = !missing;
-                delivery.health.waits_for(
-                    missing.then(|| format!("topic {topic}, which does not exist on {}", delivery.health.brokers())),
-                );
+                let found = metadata.topics().iter().find(|found| found.name() == topic);
+                let missing = found.is_none_or(|found| found.error().is_some() || found.partitions().is_empty());
+                let what = || format!("topic {topic}, which does not exist on {}", shared.health.brokers());
+                shared.health.answered();
+                shared.health.waits_for(missing.then(what));
+                shared.serve(missing.then(|| Instant::now() + BACK_OFF));
             }
-            Err(_) => delivery.health.waits_for_brokers(),
+            Err(error) => {
+                let code = error.rdkafka_error_code();
+                shared.health.waits_for_brokers(&code.map_or_else(|| error.to_string(), words));
+                shared.serve(Some(Instant::now() + BACK_OFF));
+            }
         }
-        if !known {
-            delivery.producer.poll(SERVE / 2);
-        }
+    }
+    while Arc::strong_count(&shared) > 1 {
+        thread::park_timeout(Duration::from_millis(1));
     }
 }

@@ -69,14 +69,10 @@ impl Health {
         }
     }
 
-    /// The job waits for the brokers.
-    pub(super) fn waits_for_brokers(&self) {
-        let words = lock(&self.last_words).clone();
-        let what = match words {
-            Some(words) => format!("broker {}: {words}", self.brokers),
-            None => format!("broker {}", self.brokers),
-        };
-        self.waits_for(Some(what));
+    /// The job waits for the brokers; `words` say why if the connections themselves have said nothing.
+    pub(super) fn waits_for_brokers(&self, words: &str) {
+        let heard = lock(&self.last_words).clone();
+        self.waits_for(Some(format!("broker {}: {}", self.brokers, heard.as_deref().unwrap_or(words))));
     }
 
     /// The job cannot go on.
@@ -121,7 +117,7 @@ impl Health {
         match code {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
                 self.down.store(true, Ordering::SeqCst);
-                self.waits_for_brokers();
+                self.waits_for_brokers(&plain(words));
             }
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => self.fail(
                 Error::new(ErrorKind::External, format!("broker {} refuses the login: {}", self.brokers, plain(words)))
@@ -135,7 +131,7 @@ impl Health {
                 *lock(&self.last_words) = Some(plain(words));
                 // The first words come after the news that all are down, or change while they are.
                 if self.down() {
-                    self.waits_for_brokers();
+                    self.waits_for_brokers("");
                 }
             }
         }

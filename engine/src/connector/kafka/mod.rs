@@ -5,6 +5,7 @@
 //!   layer over librdkafka's batch call
 //! * [`sink`]: writing, through one idempotent producer that the workers share
 //! * [`mock`]: librdkafka's own broker inside the process, for the demo and tests
+//! * [`yardstick`]: how fast librdkafka gives records to anyone
 //! * [`client`]: a small producer and consumer for the demo, tests and benchmarks
 
 mod batch_queue;
@@ -25,6 +26,7 @@ pub mod source;
 mod testing;
 mod topics;
 mod upsert;
+pub mod yardstick;
 
 pub use settings::{Changelog, KafkaSinkOptions, KafkaSourceOptions, KeyFormat};
 pub use sink::KafkaSink;

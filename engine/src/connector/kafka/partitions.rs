@@ -96,6 +96,8 @@ pub(super) struct Partitions {
     /// Grows with each deal; 0: nothing is known yet.
     version: AtomicU64,
     wakes: Vec<Arc<Wake>>,
+    /// Wakes the coordinator.
+    pub(super) coordinator: Arc<Wake>,
     readers: AtomicUsize,
     failed: AtomicBool,
 }
@@ -104,7 +106,14 @@ impl Partitions {
     /// For as many workers as there are wakes.
     pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Self {
         let readers = AtomicUsize::new(wakes.len());
-        Self { all: Mutex::default(), version: AtomicU64::new(0), wakes, readers, failed: AtomicBool::new(false) }
+        Self {
+            all: Mutex::default(),
+            version: AtomicU64::new(0),
+            wakes,
+            coordinator: Arc::default(),
+            readers,
+            failed: AtomicBool::new(false),
+        }
     }
 
     /// How many workers.
@@ -144,6 +153,7 @@ impl Partitions {
     /// A reader is gone; the coordinator ends after the last one.
     pub(super) fn leave(&self) {
         self.readers.fetch_sub(1, Ordering::SeqCst);
+        self.coordinator.wake();
     }
 
     /// Whether a reader is left.
@@ -151,9 +161,10 @@ impl Partitions {
         self.readers.load(Ordering::SeqCst) > 0 && !self.failed.load(Ordering::SeqCst)
     }
 
-    /// The source cannot go on.
+    /// The source cannot go on: everyone looks why.
     pub(super) fn set_failed(&self) {
         self.failed.store(true, Ordering::SeqCst);
+        self.wakes.iter().for_each(|wake| wake.wake());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Partition>>> {

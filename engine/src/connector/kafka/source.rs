@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
@@ -15,7 +16,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::batch_queue::{BATCH_ROWS, Batch, BatchReader, Record, Wake, WorkerQueue};
+use super::batch_queue::{BATCH_ROWS, Batch, BatchReader, Record, Wake, Watched, WorkerQueue};
 use super::coordinator::Coordinator;
 use super::dead_letters::{DeadLetters, LetterBox};
 use super::health::{Health, ReadingContext};
@@ -122,7 +123,7 @@ impl Source for KafkaSource {
             }));
         }
         let coordinator = Coordinator {
-            client,
+            client: Watched::consumer(client, Arc::clone(&partitions.coordinator))?,
             options: Arc::clone(&self.options),
             bounded: self.request.bounded,
             partitions,
@@ -132,6 +133,7 @@ impl Source for KafkaSource {
             topics: HashMap::new(),
             dealt: HashSet::new(),
             started: Vec::new(),
+            ask: Duration::ZERO,
         };
         thread::Builder::new()
             .name("kafka-source".to_owned())

@@ -32,19 +32,6 @@ pub(super) fn compile(message: &MessageDescriptor, projection: &[usize], fields:
     Ok(Compiled { plan: compiler.plan, store: compiler.store, outputs })
 }
 
-/// A slot that does nothing but write.
-const PLAIN: Slot = Slot {
-    op: Op::Skip,
-    packed: false,
-    prepared: false,
-    presence: NONE,
-    list: NONE,
-    member: NONE,
-    column: 0,
-    detail: 0,
-    number: 0,
-};
-
 #[derive(Default)]
 struct Compiler {
     plan: Plan,
@@ -103,7 +90,10 @@ impl Compiler {
             if in_oneof(field) && oneof.is_some_and(|name| cases.contains_key(&name)) {
                 let member = self.member(field, &mut cases, table);
                 let tag = wire::tag(field.number(), wire_type(field));
-                plan.insert(tag, Slot { column: tag, member, prepared: true, number: field.number(), ..PLAIN });
+                plan.insert(
+                    tag,
+                    Slot { op: Op::Skip, column: tag, member, prepared: true, number: field.number(), ..Slot::UNKNOWN },
+                );
             }
         }
         for field in &fields {
@@ -170,7 +160,7 @@ impl Compiler {
             column: value.column as u32,
             detail: value.detail as u32,
             number,
-            ..PLAIN
+            ..Slot::UNKNOWN
         };
         plan.insert(wire::tag(number, wire_type(field)), slot);
         Ok(value.output.with_presence(presence.filter(|_| nullable)))
@@ -188,7 +178,7 @@ impl Compiler {
         self.store.lists.push(List::new(elements));
         let list = self.store.lists.len() - 1;
         self.store.tables[table].columns.push(ColumnId::List(list));
-        let slot = Slot { list: list as u32, prepared: true, number: field.number(), ..PLAIN };
+        let slot = Slot { list: list as u32, prepared: true, number: field.number(), ..Slot::UNKNOWN };
         match (field.kind(), data_type) {
             (Kind::Message(entry), DataType::Map(entries, _)) if field.is_map() => {
                 let (plan, outputs) = self.entry(&entry, entries, elements, ancestors)?;
@@ -225,7 +215,7 @@ impl Compiler {
                 column: value.column as u32,
                 detail: value.detail as u32,
                 number: field.number(),
-                ..PLAIN
+                ..Slot::UNKNOWN
             };
             plan.insert(wire::tag(field.number(), wire_type(field)), slot);
             plan.names.insert(field.number(), field.name().into());
@@ -260,7 +250,7 @@ impl Compiler {
                 let kind = inner.kind();
                 let value = self.scalar(&kind, &kind.default_value(), data_type, table);
                 let mut plan = MessagePlan::default();
-                let slot = Slot { op: value.op, column: value.column as u32, number: inner.number(), ..PLAIN };
+                let slot = Slot { op: value.op, column: value.column as u32, number: inner.number(), ..Slot::UNKNOWN };
                 plan.insert(wire::tag(inner.number(), wire_type(&inner)), slot);
                 plan.names.insert(inner.number(), inner.name().into());
                 self.plan.messages.push(plan);

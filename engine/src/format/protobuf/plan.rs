@@ -8,6 +8,8 @@ use std::collections::HashMap;
 /// What to do with a value on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
+    /// No field of the message has this tag, or none that is read.
+    Unknown,
     /// Walk over it: of interest only because it unsets the other members of its oneof.
     Skip,
     /// `int32` → word.
@@ -57,11 +59,12 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// One tag of a message.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 pub(super) struct Slot {
     pub(super) op: Op,
     /// A length and then values one after the other.
     pub(super) packed: bool,
-    /// Whether anything is to be done before the value is written: any of the next three.
+    /// Whether anything is to be done before a value is written: it is packed, or any of the next three.
     pub(super) prepared: bool,
     /// The bit that says that the field is there, or [`NONE`].
     pub(super) presence: u32,
@@ -77,45 +80,84 @@ pub(super) struct Slot {
     pub(super) number: u32,
 }
 
-/// Tags below this are looked up in an array: all of one and two bytes.
-const DENSE_TAGS: u32 = 1 << 14;
+impl Slot {
+    /// A slot that does nothing.
+    pub(super) const UNKNOWN: Self = Self {
+        op: Op::Unknown,
+        packed: false,
+        prepared: false,
+        presence: NONE,
+        list: NONE,
+        member: NONE,
+        column: 0,
+        detail: 0,
+        number: 0,
+    };
+}
+
+/// Tags below this have at most two bytes.
+const TWO_BYTES: u32 = 1 << 14;
 
 /// A message's tags.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MessagePlan {
-    /// By tag: the slot's place plus one; 0 is an unknown tag.
-    dense: Vec<u16>,
+    /// Tags of one byte: fields 1 to 15.
+    short: Box<[Slot; 128]>,
+    /// Slots of longer tags.
+    long: Vec<Slot>,
+    /// Places in `long` by tag, for tags of two bytes; [`u16::MAX`] is no place.
+    places: Vec<u16>,
+    /// The same for still longer ones.
     sparse: HashMap<u32, u16>,
-    slots: Vec<Slot>,
     /// Presence bits that must be set at the end of the message, with the field's number.
     pub(super) required: Vec<(u32, u32)>,
     /// Field names by number, for error messages.
     pub(super) names: HashMap<u32, Box<str>>,
 }
 
+impl Default for MessagePlan {
+    fn default() -> Self {
+        Self {
+            short: Box::new([Slot::UNKNOWN; 128]),
+            long: Vec::new(),
+            places: Vec::new(),
+            sparse: HashMap::new(),
+            required: Vec::new(),
+            names: HashMap::new(),
+        }
+    }
+}
+
 impl MessagePlan {
     pub(super) fn insert(&mut self, tag: u32, slot: Slot) {
-        self.slots.push(slot);
-        let place = self.slots.len() as u16;
-        if tag < DENSE_TAGS {
-            let tag = tag as usize;
-            if self.dense.len() <= tag {
-                self.dense.resize(tag + 1, 0);
+        if let Some(place) = self.short.get_mut(tag as usize) {
+            *place = slot;
+            return;
+        }
+        let place = self.long.len() as u16;
+        self.long.push(slot);
+        if tag < TWO_BYTES {
+            if self.places.len() <= tag as usize {
+                self.places.resize(tag as usize + 1, u16::MAX);
             }
-            self.dense[tag] = place;
+            self.places[tag as usize] = place;
         } else {
             self.sparse.insert(tag, place);
         }
     }
 
+    /// The slot of a tag.
     #[inline(always)]
-    pub(super) fn slot(&self, tag: u32) -> Option<&Slot> {
-        let place = match self.dense.get(tag as usize) {
+    pub(super) fn slot(&self, tag: u32) -> &Slot {
+        if let Some(slot) = self.short.get(tag as usize) {
+            return slot;
+        }
+        let place = match self.places.get(tag as usize) {
             Some(place) => *place,
-            None if self.sparse.is_empty() => 0,
-            None => self.sparse.get(&tag).copied().unwrap_or(0),
+            None if self.sparse.is_empty() => u16::MAX,
+            None => self.sparse.get(&tag).copied().unwrap_or(u16::MAX),
         };
-        self.slots.get(usize::from(place).wrapping_sub(1))
+        self.long.get(usize::from(place)).unwrap_or(&Slot::UNKNOWN)
     }
 }
 

@@ -9,9 +9,9 @@ use arrow::array::{ArrayRef, StringViewArray};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 
 use super::column::Fixed;
-use super::error::Reason;
 
-const INLINE: usize = 12;
+/// The longest text that lies in its view.
+pub(super) const INLINE: usize = 12;
 
 /// A column of strings.
 #[derive(Debug)]
@@ -46,26 +46,26 @@ impl Text {
         self.views.extend(rows);
     }
 
-    /// Writes a string that has yet to be checked.
+    /// Writes a string that has yet to be checked; false if it is not UTF-8, and then the row is as it was.
     #[inline(always)]
-    pub(super) fn write(&mut self, row: usize, value: &[u8]) -> Result<(), Reason> {
+    pub(super) fn write(&mut self, row: usize, value: &[u8]) -> bool {
         if value.len() <= INLINE {
             let view = short_view(value);
             // The text's bytes, without the length: the low four bytes are no text.
-            if view >> 32 & SHORT_NOT_ASCII != 0 {
-                check(value)?;
+            if view >> 32 & SHORT_NOT_ASCII != 0 && !is_utf8(value) {
+                return false;
             }
             self.views.write(row, view);
         } else {
-            if !is_ascii(value) {
-                check(value)?;
+            if !is_ascii(value) && !is_utf8(value) {
+                return false;
             }
             let bytes = &mut self.bytes.values;
             let offset = bytes.len();
             bytes.extend_from_slice(value);
             self.views.write(row, view(value, offset));
         }
-        Ok(())
+        true
     }
 
     pub(super) fn reset(&mut self, row: usize) {
@@ -175,8 +175,8 @@ fn is_ascii(value: &[u8]) -> bool {
 }
 
 #[inline(never)]
-fn check(value: &[u8]) -> Result<(), Reason> {
-    std::str::from_utf8(value).map(|_| ()).map_err(|_| Reason::Utf8)
+fn is_utf8(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok()
 }
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
         let mut text = Text::new(default);
         text.begin(0);
         text.extend(values.len());
-        let good = values.iter().enumerate().map(|(row, value)| text.write(row, value).is_ok()).collect();
+        let good = values.iter().enumerate().map(|(row, value)| text.write(row, value)).collect();
         let array = text.finish(values.len(), None);
         array.to_data().validate_full().unwrap();
         (good, array)
@@ -223,9 +223,9 @@ mod tests {
         let mut text = Text::new("a default of many bytes");
         text.begin(0);
         text.extend(2);
-        text.write(0, b"something of many bytes").unwrap();
+        assert!(text.write(0, b"something of many bytes"));
         let before = text.bytes.values.len();
-        text.write(1, b"something else of many bytes").unwrap();
+        assert!(text.write(1, b"something else of many bytes"));
         text.reset(1);
         assert_eq!(text.bytes.values.len(), before);
         text.reset(1);

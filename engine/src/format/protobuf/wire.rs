@@ -27,28 +27,48 @@ pub(super) const fn tag(number: u32, wire_type: u32) -> u32 {
     number << 3 | wire_type
 }
 
-/// Reads a varint.
+/// Reads a varint. `None`: there is none, and `rest` is as it was; [`varint_fault`] says why.
 #[inline(always)]
-pub(super) fn varint(rest: &mut &[u8]) -> Result<u64, Reason> {
+pub(super) fn varint(rest: &mut &[u8]) -> Option<u64> {
     let bytes = *rest;
-    let Some((&first, tail)) = bytes.split_first() else { return Err(Reason::Truncated) };
+    let (&first, tail) = bytes.split_first()?;
     if first < 0x80 {
         *rest = tail;
-        return Ok(u64::from(first));
+        return Some(u64::from(first));
     }
     // Eight bytes at once: find the byte that ends the number, mask what follows it, squeeze out the marks.
-    if let Some(word) = bytes.first_chunk::<8>() {
-        let word = u64::from_le_bytes(*word);
-        let ends = !word & CONTINUES;
-        if ends != 0 {
-            let bits = ends.trailing_zeros() + 1;
-            *rest = bytes.get(bits as usize / 8..).unwrap_or_default();
-            return Ok(squeeze(word & (u64::MAX >> (64 - bits))));
-        }
+    let word = match bytes.first_chunk::<8>() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => last_bytes(bytes),
+    };
+    let ends = !word & CONTINUES;
+    if ends != 0 {
+        let bits = ends.trailing_zeros() + 1;
+        *rest = bytes.get(bits as usize / 8..)?;
+        return Some(squeeze(word & (u64::MAX >> (64 - bits))));
     }
-    let (value, length) = varint_slow(bytes)?;
-    *rest = bytes.get(length..).unwrap_or_default();
-    Ok(value)
+    let (value, length) = varint_slow(bytes).ok()?;
+    *rest = bytes.get(length..)?;
+    Some(value)
+}
+
+/// Why there is no varint.
+#[cold]
+pub(super) fn varint_fault(rest: &[u8]) -> Reason {
+    varint_slow(rest).err().unwrap_or(Reason::Truncated)
+}
+
+/// At most seven bytes as a word, filled up with bytes that end nothing.
+#[inline(always)]
+fn last_bytes(bytes: &[u8]) -> u64 {
+    let length = bytes.len();
+    let word = if let (Some(head), Some(tail)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        // The two overlap and read the same where they do.
+        u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << (8 * (length - 4))
+    } else {
+        bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    word | CONTINUES.checked_shl(8 * length as u32).unwrap_or(0)
 }
 
 /// Joins the low seven bits of each byte.
@@ -80,47 +100,53 @@ fn varint_slow(bytes: &[u8]) -> Result<(u64, usize), Reason> {
 /// Reads a tag: `number << 3 | wire type`. The number is checked, the wire type is not.
 #[inline(always)]
 pub(super) fn read_tag(rest: &mut &[u8]) -> Result<u32, Reason> {
-    let tag = varint(rest)?;
+    let tag = varint(rest).ok_or_else(|| varint_fault(rest))?;
     match u32::try_from(tag) {
         Ok(tag) if tag >= 8 => Ok(tag),
         _ => Err(Reason::FieldNumber),
     }
 }
 
-/// Reads a length and that many bytes.
+/// Reads a length and that many bytes. `None` leaves `rest` as it was; [`delimited_fault`] says why.
 #[inline(always)]
-pub(super) fn delimited<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Reason> {
-    let length = varint(rest)?;
-    let length = usize::try_from(length).map_err(|_| Reason::Truncated)?;
-    let (bytes, tail) = rest.split_at_checked(length).ok_or(Reason::Truncated)?;
+pub(super) fn delimited<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut tail = *rest;
+    let length = usize::try_from(varint(&mut tail)?).ok()?;
+    let (bytes, tail) = tail.split_at_checked(length)?;
     *rest = tail;
-    Ok(bytes)
+    Some(bytes)
 }
 
-/// Reads four bytes.
-#[inline(always)]
-pub(super) fn fixed32(rest: &mut &[u8]) -> Result<u32, Reason> {
-    let (bytes, tail) = rest.split_first_chunk::<4>().ok_or(Reason::Truncated)?;
-    *rest = tail;
-    Ok(u32::from_le_bytes(*bytes))
+/// Why there are no length and bytes.
+#[cold]
+pub(super) fn delimited_fault(rest: &[u8]) -> Reason {
+    varint_slow(rest).err().unwrap_or(Reason::Truncated)
 }
 
-/// Reads eight bytes.
+/// Reads four bytes. `None`: they are not there.
 #[inline(always)]
-pub(super) fn fixed64(rest: &mut &[u8]) -> Result<u64, Reason> {
-    let (bytes, tail) = rest.split_first_chunk::<8>().ok_or(Reason::Truncated)?;
+pub(super) fn fixed32(rest: &mut &[u8]) -> Option<u32> {
+    let (bytes, tail) = rest.split_first_chunk::<4>()?;
     *rest = tail;
-    Ok(u64::from_le_bytes(*bytes))
+    Some(u32::from_le_bytes(*bytes))
+}
+
+/// Reads eight bytes. `None`: they are not there.
+#[inline(always)]
+pub(super) fn fixed64(rest: &mut &[u8]) -> Option<u64> {
+    let (bytes, tail) = rest.split_first_chunk::<8>()?;
+    *rest = tail;
+    Some(u64::from_le_bytes(*bytes))
 }
 
 /// Skips the value that follows `tag`. An end of group is not a value.
 #[inline(always)]
 pub(super) fn skip(tag: u32, rest: &mut &[u8], depth: u32) -> Result<(), Reason> {
     match tag & 7 {
-        VARINT => varint(rest).map(|_| ()),
-        FIXED64 => fixed64(rest).map(|_| ()),
-        DELIMITED => delimited(rest).map(|_| ()),
-        FIXED32 => fixed32(rest).map(|_| ()),
+        VARINT => varint(rest).map(|_| ()).ok_or_else(|| varint_fault(rest)),
+        FIXED64 => fixed64(rest).map(|_| ()).ok_or(Reason::Truncated),
+        DELIMITED => delimited(rest).map(|_| ()).ok_or_else(|| delimited_fault(rest)),
+        FIXED32 => fixed32(rest).map(|_| ()).ok_or(Reason::Truncated),
         START_GROUP => group(tag >> 3, rest, depth).map(|_| ()),
         END_GROUP => Err(Reason::Group),
         other => Err(Reason::WireType(other as u8)),
@@ -153,16 +179,6 @@ pub(super) fn check_fields(mut bytes: &[u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Appends a varint.
-#[inline(always)]
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// Small magnitudes of either sign to small numbers.
 #[inline(always)]
 pub(super) fn zigzag(value: i64) -> u64 {
@@ -180,6 +196,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+    }
+
     #[test]
     fn varints_of_every_length() {
         for bits in 0..=64u32 {
@@ -188,15 +212,16 @@ mod tests {
                 put_varint(&mut bytes, value);
                 assert_eq!(bytes.len(), (64 - value.leading_zeros() as usize).div_ceil(7).max(1), "{value}");
                 // Near the end and with bytes after it take different paths.
-                for padding in [0, 8] {
+                for padding in [0, 1, 2, 3, 4, 8] {
                     let mut padded = bytes.clone();
                     padded.resize(bytes.len() + padding, 0xff);
                     let mut rest = padded.as_slice();
-                    assert_eq!(varint(&mut rest), Ok(value));
+                    assert_eq!(varint(&mut rest), Some(value));
                     assert_eq!(rest.len(), padding);
                 }
                 for cut in 0..bytes.len() {
-                    assert_eq!(varint(&mut &bytes[..cut]), Err(Reason::Truncated));
+                    assert_eq!(varint(&mut &bytes[..cut]), None);
+                    assert_eq!(varint_fault(&bytes[..cut]), Reason::Truncated);
                 }
             }
         }
@@ -207,10 +232,12 @@ mod tests {
         // Padding zeros are legal up to ten bytes.
         let mut padded = [0x80u8; 10];
         padded[9] = 0;
-        assert_eq!(varint(&mut &padded[..]), Ok(0));
+        assert_eq!(varint(&mut &padded[..]), Some(0));
         padded[9] = 2;
-        assert_eq!(varint(&mut &padded[..]), Err(Reason::VarintTooLong));
-        assert_eq!(varint(&mut &[0xffu8; 11][..]), Err(Reason::VarintTooLong));
+        assert_eq!(varint(&mut &padded[..]), None);
+        assert_eq!(varint_fault(&padded), Reason::VarintTooLong);
+        assert_eq!(varint(&mut &[0xffu8; 11][..]), None);
+        assert_eq!(varint_fault(&[0xff; 11]), Reason::VarintTooLong);
     }
 
     #[test]

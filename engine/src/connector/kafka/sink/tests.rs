@@ -209,3 +209,21 @@ fn a_record_that_is_refused_stops_the_job() {
     assert_eq!(writing.reporter.told().failures.len(), 1);
     assert!(writing.writers[0].write(2, delta(&[("a", 1, 1)])).is_err());
 }
+
+#[test]
+fn nothing_is_left_when_a_sink_goes() {
+    let broker = broker(1);
+    let mut writing = Writing::open(&broker, 3, &[], false);
+    broker.go_down().unwrap();
+    writing.until("a state", |reporter| !reporter.waits().is_empty());
+    // What the producer has is given up with the job, and that is no failure.
+    assert_eq!(writing.writers[2].write(1, delta(&[("a", 1, 1)])).unwrap(), SinkState::Ready);
+    let Writing { writers, reporter, .. } = writing;
+    drop(writers);
+    let until = Instant::now() + PATIENCE;
+    while Arc::strong_count(&reporter) > 1 {
+        assert!(Instant::now() < until, "a thread or a client is left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(reporter.told().failures.is_empty());
+}

@@ -1,5 +1,4 @@
 use super::*;
-use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
@@ -198,6 +197,10 @@ fn a_bounded_scan_ends_at_what_was_there() {
     let mut job = Job::open(&broker, &[("topic", "t"), ("start", "offsets:0=998,1=1000,2=1000")], 1, true);
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers(), [2_994, 2_997]);
+    // A snapshot reads what there is, also of a stream that a job reads from now on.
+    let mut job = Job::open(&broker, &[("topic", "t"), ("start", "latest")], 1, true);
+    job.until("the end", |job| job.finished == 1);
+    assert_eq!(job.numbers().len(), 3_000);
     // Nothing in it, and more workers than partitions.
     let mut job = Job::open(&broker, &[("topic", "empty")], 5, true);
     job.until("all finish", |job| job.finished == 5);
@@ -325,4 +328,20 @@ fn an_unknown_property_is_refused_before_anything_runs() {
     let given = values(&[("topic", "t"), ("brokers", "127.0.0.1:1"), ("kafka.fech.wait.max.ms", "1")]);
     let error = KafkaSourceOptions::parse(&given, &[]).unwrap_err();
     assert!(error.message().contains("kafka.fech.wait.max.ms"), "{error}");
+}
+
+#[test]
+fn nothing_is_left_when_a_job_goes() {
+    let broker = with_a_bad_record();
+    let options = [("topic", "t"), ("on_error", "dead_letter"), ("dead_letter_topic", "bad")];
+    let mut job = Job::open(&broker, &options, 2, false);
+    job.until("read", |job| job.numbers() == [1, 2] && job.reporter.skipped() == 2);
+    let reporter = Arc::clone(&job.reporter);
+    drop(job);
+    // The coordinator and the dead letters' producer hold the reporter through their clients.
+    let until = std::time::Instant::now() + PATIENCE;
+    while Arc::strong_count(&reporter) > 1 {
+        assert!(std::time::Instant::now() < until, "a thread or a client is left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

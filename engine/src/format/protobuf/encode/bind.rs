@@ -10,8 +10,9 @@ use arrow::datatypes::{
 use prost_reflect::Kind;
 
 use super::super::wire;
+use super::buffer::Tag;
 use super::plan::{Content, Ending, FieldShape, MessageShape, ValueShape};
-use super::range::{enum_numbers, integers, is_live};
+use super::range::{integers, is_live};
 use super::write::{Column, Fields, Values};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -66,26 +67,30 @@ fn bind_field(field: &FieldShape, array: &ArrayRef, outer: Option<&NullBuffer>) 
             };
             let list = array.as_list::<i32>();
             let used = elements(list.offsets(), list.values().len(), live);
-            no_null(list.values(), &used, &field.path)?;
-            let item = bind_value(item, list.values(), Some(&used), &field.path)?;
+            no_null(list.values(), used.as_ref(), &field.path)?;
+            let item = bind_value(item, list.values(), used.as_ref(), &field.path)?;
             Values::List { offsets: list.offsets().clone(), item: Box::new(item), packed: *packed }
         }
         Content::Map { key, key_tag, value, value_tag } => {
             let map = array.as_map();
             let used = elements(map.offsets(), map.keys().len(), live);
-            no_null(map.values(), &used, &field.path)?;
-            let part = |tag: u32, values: Values| Column { tag, values, nulls: None, explicit: false };
-            let key = bind_value(key, map.keys(), Some(&used), &field.path)?;
-            let value = bind_value(value, map.values(), Some(&used), &field.path)?;
+            no_null(map.values(), used.as_ref(), &field.path)?;
+            let part = |tag: u32, values: Values| Column { tag: Tag::new(tag), values, nulls: None, explicit: false };
+            let key = bind_value(key, map.keys(), used.as_ref(), &field.path)?;
+            let value = bind_value(value, map.values(), used.as_ref(), &field.path)?;
             let pair = [part(*key_tag, key), part(*value_tag, value)];
             Values::Map { offsets: map.offsets().clone(), pair: Box::new(pair) }
         }
     };
-    Ok(Column { tag: field.tag, values, nulls, explicit: field.explicit })
+    Ok(Column { tag: Tag::new(field.tag), values, nulls, explicit: field.explicit })
 }
 
-/// Which elements belong to live rows: a slice of a longer array leaves some out, and so does a NULL list.
-fn elements(offsets: &OffsetBuffer<i32>, count: usize, live: Option<&NullBuffer>) -> NullBuffer {
+/// Which elements belong to live rows: a slice of a longer array leaves some out, and so does a NULL list. `None`: all.
+fn elements(offsets: &OffsetBuffer<i32>, count: usize, live: Option<&NullBuffer>) -> Option<NullBuffer> {
+    let whole = offsets.first() == Some(&0) && offsets.last().is_some_and(|last| *last as usize == count);
+    if whole && live.is_none() {
+        return None;
+    }
     let mut used = BooleanBufferBuilder::new(count);
     used.append_n(count, false);
     for (row, pair) in offsets.windows(2).enumerate() {
@@ -93,12 +98,12 @@ fn elements(offsets: &OffsetBuffer<i32>, count: usize, live: Option<&NullBuffer>
             (pair[0]..pair[1]).for_each(|element| used.set_bit(element as usize, true));
         }
     }
-    NullBuffer::new(used.finish())
+    Some(NullBuffer::new(used.finish()))
 }
 
-fn no_null(values: &ArrayRef, used: &NullBuffer, path: &str) -> Result<()> {
+fn no_null(values: &ArrayRef, used: Option<&NullBuffer>, path: &str) -> Result<()> {
     let Some(nulls) = values.logical_nulls().filter(|nulls| nulls.null_count() > 0) else { return Ok(()) };
-    if (0..values.len()).any(|element| nulls.is_null(element) && used.is_valid(element)) {
+    if (0..values.len()).any(|element| nulls.is_null(element) && is_live(used, element)) {
         let text = format!("the column {path} has a NULL among its elements, which protobuf cannot hold");
         return Err(
             Error::new(ErrorKind::Data, text).with_hint("write array_remove_all(…, NULL), or leave such rows out")
@@ -114,7 +119,7 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
             if array.data_type().is_integer() || matches!(array.data_type(), DataType::Decimal128(..)) {
                 bind_scalar(&Kind::Int32, array, live, path)?
             } else {
-                Values::Int32(enum_numbers(array, numbers, live, path)?.values().clone())
+                Values::Int32(numbers.find_all(array, live, path)?)
             }
         }
         ValueShape::Timestamp => {
@@ -132,20 +137,24 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
                     return Err(Error::new(ErrorKind::Data, text));
                 }
             }
-            Values::Timestamp { ticks, per_second }
+            Values::Timestamp(ticks, *unit)
         }
         ValueShape::Duration => match array.data_type() {
-            DataType::Duration(unit) => Values::Duration { ticks: as_longs(array)?, per_second: per_second(unit) },
+            DataType::Duration(unit) => Values::Duration(as_longs(array)?, *unit),
             _ => interval(array, live, path)?,
         },
         ValueShape::Wrapper(kind) => {
             let values = bind_scalar(kind, array, live, path)?;
             let tag = wire::tag(1, scalar_wire_type(kind));
-            Values::Wrapper(Box::new(Column { tag, values, nulls: None, explicit: false }))
+            Values::Wrapper(Box::new(Column { tag: Tag::new(tag), values, nulls: None, explicit: false }))
         }
         ValueShape::Message(message, ending) => {
             let array: &StructArray = array.as_struct();
-            Values::Message(bind_message(message, array.columns(), array.len(), live)?, *ending)
+            let fields = bind_message(message, array.columns(), array.len(), live)?;
+            match ending {
+                Ending::Length => Values::Message(fields),
+                Ending::Group(end) => Values::Group(fields, Tag::new(*end)),
+            }
         }
         ValueShape::Raw(ending) => {
             let bytes = cast(array, &DataType::Binary)?;
@@ -158,7 +167,7 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
             }
             match ending {
                 Ending::Length => Values::Bytes(bytes),
-                Ending::Group(end) => Values::RawGroup(bytes, *end),
+                Ending::Group(end) => Values::RawGroup(bytes, Tag::new(*end)),
             }
         }
     })
@@ -266,5 +275,5 @@ fn interval(array: &ArrayRef, live: Option<&NullBuffer>, path: &str) -> Result<V
             }
         }
     }
-    Ok(Values::Duration { ticks: ticks.into(), per_second: 1_000_000_000 })
+    Ok(Values::Duration(ticks.into(), TimeUnit::Nanosecond))
 }

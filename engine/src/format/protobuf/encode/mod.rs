@@ -5,6 +5,7 @@
 //! writing cannot fail then.
 
 mod bind;
+mod buffer;
 mod plan;
 mod range;
 mod write;
@@ -14,6 +15,7 @@ use arrow::record_batch::RecordBatch;
 use prost_reflect::MessageDescriptor;
 
 use self::bind::bind_message;
+use self::buffer::Buffer;
 use self::plan::MessageShape;
 use self::write::write_fields;
 use crate::error::Result;
@@ -45,10 +47,14 @@ impl RowEncoder for ProtobufEncoder {
         debug_assert_eq!(batch.num_columns(), self.schema.fields().len());
         let rows = batch.num_rows();
         let columns = bind_message(&self.shape, batch.columns(), rows, None)?;
+        let (bytes, ends) = out.parts();
+        let mut buffer = Buffer::after(std::mem::take(bytes));
+        ends.reserve(rows);
         for row in 0..rows {
-            write_fields(&columns, row, out.buffer());
-            out.end_row();
+            write_fields(&columns, row, &mut buffer);
+            ends.push(buffer.len());
         }
+        *bytes = buffer.into_bytes();
         Ok(())
     }
 }

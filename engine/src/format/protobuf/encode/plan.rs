@@ -1,13 +1,13 @@
 //! The encode plan: which column goes to which field, and how its values are written.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, IntervalUnit};
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use super::super::compile::wire_type;
 use super::super::wire;
+use super::range::EnumNumbers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::nearest;
 use crate::schema::types::{ValueClass, classify, declared_fields, in_oneof};
@@ -42,7 +42,7 @@ pub(super) enum Content {
 /// How one value is written.
 pub(super) enum ValueShape {
     Scalar(Kind),
-    Enum(Arc<HashMap<String, i32>>),
+    Enum(EnumNumbers),
     Timestamp,
     Duration,
     /// The scalar inside, which is field 1.
@@ -171,7 +171,7 @@ impl ValueShape {
         let (fits, shape) = match classify(field, &Vec::new()) {
             ValueClass::Scalar(kind) => (scalar_fits(&kind, data_type), Self::Scalar(kind)),
             ValueClass::Enum(values) => {
-                (is_text(data_type) || is_integer(data_type), Self::Enum(Arc::new(numbers(&values))))
+                (is_text(data_type) || is_integer(data_type), Self::Enum(EnumNumbers::of(&values)))
             }
             ValueClass::Timestamp => (matches!(data_type, DataType::Timestamp(..)), Self::Timestamp),
             ValueClass::Duration => {
@@ -282,8 +282,4 @@ fn scalar_fits(kind: &Kind, data_type: &DataType) -> bool {
         Kind::Enum(_) | Kind::Message(_) => false,
         _ => is_integer(data_type),
     }
-}
-
-fn numbers(values: &EnumDescriptor) -> HashMap<String, i32> {
-    values.values().map(|value| (value.name().to_owned(), value.number())).collect()
 }

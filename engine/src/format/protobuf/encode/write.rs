@@ -2,16 +2,17 @@
 
 use arrow::array::{BinaryArray, StringViewArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::TimeUnit;
 
 use super::super::wire;
-use super::plan::Ending;
+use super::buffer::{Buffer, Tag};
 
 /// The bound columns of a message.
 pub(super) struct Fields(pub(super) Vec<Column>);
 
 /// A column that is written under a tag.
 pub(super) struct Column {
-    pub(super) tag: u32,
+    pub(super) tag: Tag,
     pub(super) values: Values,
     pub(super) nulls: Option<NullBuffer>,
     /// Written also when it has the default value.
@@ -19,6 +20,7 @@ pub(super) struct Column {
 }
 
 impl Column {
+    #[inline(always)]
     pub(super) fn is_present(&self, row: usize) -> bool {
         self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
     }
@@ -41,19 +43,15 @@ pub(super) enum Values {
     Text(StringViewArray),
     /// `bytes`, and messages that are bytes already.
     Bytes(BinaryArray),
-    /// A group that is bytes already, and its end tag.
-    RawGroup(BinaryArray, u32),
-    Timestamp {
-        ticks: ScalarBuffer<i64>,
-        per_second: i64,
-    },
-    Duration {
-        ticks: ScalarBuffer<i64>,
-        per_second: i64,
-    },
+    Timestamp(ScalarBuffer<i64>, TimeUnit),
+    Duration(ScalarBuffer<i64>, TimeUnit),
     /// A message around a scalar.
     Wrapper(Box<Column>),
-    Message(Fields, Ending),
+    Message(Fields),
+    /// A message that ends by a tag.
+    Group(Fields, Tag),
+    /// A group that is bytes already.
+    RawGroup(BinaryArray, Tag),
     List {
         offsets: OffsetBuffer<i32>,
         item: Box<Values>,
@@ -67,149 +65,152 @@ pub(super) enum Values {
 }
 
 /// Writes the fields of one message.
-#[inline(always)]
-pub(super) fn write_fields(fields: &Fields, row: usize, out: &mut Vec<u8>) {
+pub(super) fn write_fields(fields: &Fields, row: usize, out: &mut Buffer) {
     for column in &fields.0 {
-        write_column(column, row, out);
+        if column.is_present(row) {
+            write_value(&column.values, row, column.tag, column.explicit, out);
+        }
     }
 }
 
-fn write_column(column: &Column, row: usize, out: &mut Vec<u8>) {
-    if !column.is_present(row) {
-        return;
-    }
-    let tag = column.tag;
-    match &column.values {
+/// Writes a value under `tag`; unless it is the default and not `explicit`, which absence stands for as well.
+#[inline(always)]
+fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer) {
+    match values {
+        Values::Int64(values) => put_number(values[row] as u64, tag, explicit, out),
+        Values::Int32(values) => put_number(i64::from(values[row]) as u64, tag, explicit, out),
+        Values::Text(values) => put_text(values, row, tag, explicit, out),
+        Values::Timestamp(ticks, unit) => {
+            let (seconds, nanos) = match unit {
+                TimeUnit::Microsecond => floor::<1_000_000>(ticks[row]),
+                TimeUnit::Nanosecond => floor::<1_000_000_000>(ticks[row]),
+                TimeUnit::Millisecond => floor::<1_000>(ticks[row]),
+                TimeUnit::Second => (ticks[row], 0),
+            };
+            put_time(seconds, nanos, tag, out);
+        }
+        Values::Bits64(values) => {
+            if explicit || values[row] != 0 {
+                out.put_fixed(tag, values[row].into(), 8);
+            }
+        }
+        Values::Message(fields) => out.put_delimited(tag, |out| write_message(fields, row, out)),
+        Values::Bits32(values) => {
+            if explicit || values[row] != 0 {
+                out.put_fixed(tag, values[row].into(), 4);
+            }
+        }
+        Values::Bool(values) => {
+            if explicit || values.value(row) {
+                out.put_fixed(tag, values.value(row).into(), 1);
+            }
+        }
+        Values::Uint64(values) => put_number(values[row], tag, explicit, out),
+        Values::Sint32(values) => put_number(wire::zigzag(values[row].into()), tag, explicit, out),
+        Values::Sint64(values) => put_number(wire::zigzag(values[row]), tag, explicit, out),
+        Values::Bytes(values) => {
+            let bytes = values.value(row);
+            if explicit || !bytes.is_empty() {
+                out.put_varint(tag, bytes.len() as u64);
+                out.put_bytes(bytes);
+            }
+        }
+        Values::Duration(ticks, unit) => {
+            let (seconds, nanos) = match unit {
+                TimeUnit::Microsecond => truncate::<1_000_000>(ticks[row]),
+                TimeUnit::Nanosecond => truncate::<1_000_000_000>(ticks[row]),
+                TimeUnit::Millisecond => truncate::<1_000>(ticks[row]),
+                TimeUnit::Second => (ticks[row], 0),
+            };
+            put_time(seconds, nanos, tag, out);
+        }
+        Values::Wrapper(column) => {
+            out.put_delimited(tag, |out| write_value_slowly(&column.values, row, column.tag, false, out));
+        }
+        Values::Group(fields, end) => {
+            out.put_tag(tag);
+            write_message(fields, row, out);
+            out.put_tag(*end);
+        }
+        Values::RawGroup(values, end) => {
+            out.put_tag(tag);
+            out.put_bytes(values.value(row));
+            out.put_tag(*end);
+        }
         Values::List { offsets, item, packed } => {
-            let (from, to) = (offsets[row] as usize, offsets[row + 1] as usize);
-            if *packed {
-                if from < to {
-                    wire::put_varint(out, tag.into());
-                    delimited(out, |out| (from..to).for_each(|element| write_value(item, element, out)));
-                }
-            } else {
-                for element in from..to {
-                    wire::put_varint(out, tag.into());
-                    write_value(item, element, out);
-                }
+            let elements = offsets[row] as usize..offsets[row + 1] as usize;
+            if !*packed {
+                elements.for_each(|element| write_value_slowly(item, element, tag, true, out));
+            } else if !elements.is_empty() {
+                let body = |out: &mut Buffer| {
+                    elements.for_each(|element| write_value_slowly(item, element, Tag::NONE, true, out));
+                };
+                out.put_delimited(tag, body);
             }
         }
         Values::Map { offsets, pair } => {
             for element in offsets[row] as usize..offsets[row + 1] as usize {
-                wire::put_varint(out, tag.into());
-                delimited(out, |out| pair.iter().for_each(|part| write_column(part, element, out)));
-            }
-        }
-        values => {
-            if column.explicit || !is_default(values, row) {
-                wire::put_varint(out, tag.into());
-                write_value(values, row, out);
+                let body = |out: &mut Buffer| {
+                    for part in pair.iter() {
+                        write_value_slowly(&part.values, element, part.tag, false, out);
+                    }
+                };
+                out.put_delimited(tag, body);
             }
         }
     }
 }
 
-/// Whether the value is one that absence stands for as well.
-#[inline(always)]
-fn is_default(values: &Values, row: usize) -> bool {
-    match values {
-        Values::Int32(values) | Values::Sint32(values) => values[row] == 0,
-        Values::Int64(values) | Values::Sint64(values) => values[row] == 0,
-        Values::Uint64(values) | Values::Bits64(values) => values[row] == 0,
-        Values::Bits32(values) => values[row] == 0,
-        Values::Bool(values) => !values.value(row),
-        Values::Text(values) => values.views()[row] as u32 == 0,
-        Values::Bytes(values) => values.value_length(row) == 0,
-        // A message that is there differs from one that is not.
-        Values::RawGroup(..)
-        | Values::Timestamp { .. }
-        | Values::Duration { .. }
-        | Values::Wrapper(_)
-        | Values::Message(..)
-        | Values::List { .. }
-        | Values::Map { .. } => false,
-    }
-}
-
-/// Writes one value, without its tag.
-#[inline(always)]
-fn write_value(values: &Values, row: usize, out: &mut Vec<u8>) {
-    match values {
-        Values::Int32(values) => wire::put_varint(out, i64::from(values[row]) as u64),
-        Values::Sint32(values) => wire::put_varint(out, wire::zigzag(values[row].into())),
-        Values::Int64(values) => wire::put_varint(out, values[row] as u64),
-        Values::Sint64(values) => wire::put_varint(out, wire::zigzag(values[row])),
-        Values::Uint64(values) => wire::put_varint(out, values[row]),
-        Values::Bits32(values) => out.extend_from_slice(&values[row].to_le_bytes()),
-        Values::Bits64(values) => out.extend_from_slice(&values[row].to_le_bytes()),
-        Values::Bool(values) => out.push(values.value(row).into()),
-        Values::Text(values) => put_bytes(out, values.value(row).as_bytes()),
-        Values::Bytes(values) => put_bytes(out, values.value(row)),
-        Values::RawGroup(values, end) => {
-            out.extend_from_slice(values.value(row));
-            wire::put_varint(out, (*end).into());
-        }
-        Values::Timestamp { ticks, per_second } => {
-            let (ticks, per_second) = (ticks[row], *per_second);
-            let nanos = ticks.rem_euclid(per_second) * (1_000_000_000 / per_second);
-            delimited(out, |out| put_time(out, ticks.div_euclid(per_second), nanos));
-        }
-        Values::Duration { ticks, per_second } => {
-            let (ticks, per_second) = (ticks[row], *per_second);
-            let nanos = ticks % per_second * (1_000_000_000 / per_second);
-            delimited(out, |out| put_time(out, ticks / per_second, nanos));
-        }
-        Values::Wrapper(column) => delimited(out, |out| write_column(column, row, out)),
-        Values::Message(fields, Ending::Length) => delimited(out, |out| write_message(fields, row, out)),
-        Values::Message(fields, Ending::Group(end)) => {
-            write_message(fields, row, out);
-            wire::put_varint(out, (*end).into());
-        }
-        // Only fields are lists and maps, never their elements.
-        Values::List { .. } | Values::Map { .. } => {}
-    }
+/// The same for elements and what else lies further inside, not inlined.
+#[inline(never)]
+fn write_value_slowly(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer) {
+    write_value(values, row, tag, explicit, out);
 }
 
 #[inline(never)]
-fn write_message(fields: &Fields, row: usize, out: &mut Vec<u8>) {
+fn write_message(fields: &Fields, row: usize, out: &mut Buffer) {
     write_fields(fields, row, out);
 }
 
 #[inline(always)]
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    wire::put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+fn put_number(value: u64, tag: Tag, explicit: bool, out: &mut Buffer) {
+    if explicit || value != 0 {
+        out.put_varint(tag, value);
+    }
 }
 
 #[inline(always)]
-fn put_time(out: &mut Vec<u8>, seconds: i64, nanos: i64) {
-    if seconds != 0 {
-        out.push(wire::tag(1, wire::VARINT) as u8);
-        wire::put_varint(out, seconds as u64);
+fn put_text(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, out: &mut Buffer) {
+    let view = values.views()[row];
+    let length = view as u32;
+    // A short text lies in its view: length and text are one word.
+    if length <= 10 {
+        if explicit || length != 0 {
+            out.put_fixed(tag, view >> 32 << 8 | u128::from(length), length as usize + 1);
+        }
+        return;
     }
-    if nanos != 0 {
-        out.push(wire::tag(2, wire::VARINT) as u8);
-        wire::put_varint(out, nanos as u64);
-    }
+    let text = values.value(row);
+    out.put_varint(tag, text.len() as u64);
+    out.put_bytes(text.as_bytes());
 }
 
-/// Writes a length and what `body` writes. One byte is kept for the length; a longer one pushes the body back.
+/// Whole seconds below a time, and nanoseconds above them.
 #[inline(always)]
-fn delimited(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
-    let at = out.len();
-    out.push(0);
-    body(out);
-    let length = out.len() - at - 1;
-    if length < 0x80 {
-        out[at] = length as u8;
-    } else {
-        push_back(out, at, length);
-    }
+fn floor<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
+    (ticks.div_euclid(PER_SECOND), ticks.rem_euclid(PER_SECOND) * (1_000_000_000 / PER_SECOND))
 }
 
-#[inline(never)]
-fn push_back(out: &mut Vec<u8>, at: usize, length: usize) {
-    let mut prefix = Vec::with_capacity(10);
-    wire::put_varint(&mut prefix, length as u64);
-    out.splice(at..at + 1, prefix);
+/// Whole seconds of a length of time, and nanoseconds of the same sign.
+#[inline(always)]
+fn truncate<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
+    (ticks / PER_SECOND, ticks % PER_SECOND * (1_000_000_000 / PER_SECOND))
+}
+
+#[inline(always)]
+fn put_time(seconds: i64, nanos: i64, tag: Tag, out: &mut Buffer) {
+    out.put_delimited(tag, |out| {
+        put_number(seconds as u64, Tag::SECONDS, false, out);
+        put_number(nanos as u64, Tag::NANOS, false, out);
+    });
 }

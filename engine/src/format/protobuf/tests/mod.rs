@@ -5,3 +5,4 @@ mod encode;
 mod malformed;
 mod oracle;
 mod protos;
+mod sql;

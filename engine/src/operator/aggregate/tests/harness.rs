@@ -74,7 +74,7 @@ pub(super) fn flow_plan(input: &DFSchema, op: FlowOp, output: DFSchema, changelo
     };
     FlowPlan {
         nodes: vec![node(scan, vec![], input.clone(), false), node(op, vec![0], output, changelog)],
-        watermarks: vec![],
+        ..FlowPlan::default()
     }
 }
 
