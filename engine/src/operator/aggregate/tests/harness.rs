@@ -208,6 +208,7 @@ impl Pool {
         self.late += late;
         for delta in deltas {
             assert_eq!(delta.schema(), self.plan.arrow_schema(1));
+            assert!(self.plan.nodes[1].properties.changelog || delta.weights().is_none());
             for (row, value) in values(delta.rows()).into_iter().enumerate() {
                 let weight = self.contents.entry(value).or_default();
                 *weight += delta.weight(row);
