@@ -91,7 +91,10 @@ pub async fn demo<F: Frontend>(
 fn write_messages(folder: &Path, messages: &Path) -> Result<()> {
     let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(messages, MESSAGES));
     written.map_err(|error| {
-        Error::new(ErrorKind::External, format!("the demo's messages cannot be written to {}: {error}", folder.display()))
+        Error::new(
+            ErrorKind::External,
+            format!("the demo's messages cannot be written to {}: {error}", folder.display()),
+        )
     })
 }
 
