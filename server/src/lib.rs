@@ -7,6 +7,7 @@
 //! * [`script`]: a text of several statements, and places in it
 //! * [`pg`]: PostgreSQL's wire protocol, with the system tables that clients look into
 //! * [`http`]: health and metrics
+//! * [`demo`]: everything in one process, for the first five minutes
 //! * [`cli`]: the `rondel` command
 //! * [`settings`]: what can be set, each declared once
 //! * [`shutdown`]: stopping in order
@@ -18,6 +19,7 @@
 //! it also watches for a cancel request, for the client's going and for the server's shutdown.
 
 pub mod cli;
+pub mod demo;
 pub mod embedded;
 pub mod frontend;
 pub mod http;

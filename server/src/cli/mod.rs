@@ -14,6 +14,7 @@ use rondel_engine::engine::EngineSettings;
 use rondel_engine::{Error, ErrorKind, Result};
 use tracing_subscriber::EnvFilter;
 
+use crate::demo::demo;
 use crate::frontend::Frontend;
 use crate::settings::{EngineOptions, ServerOptions};
 use crate::shutdown;
@@ -38,6 +39,8 @@ struct Line {
 enum Task {
     /// Serves PostgreSQL clients and HTTP until it is stopped
     Server(ServerOptions),
+    /// Runs the tour in one process: an embedded broker, a producer of ride bookings, and the server
+    Demo(ServerOptions),
     /// Runs files of SQL in this process, in order, and waits until their jobs have finished
     Run(RunOptions),
 }
@@ -71,6 +74,7 @@ pub fn main<F: Frontend>() -> ExitCode {
     let line = Line::parse();
     let (level, finished) = match &line.task {
         Task::Server(_) => ("info", "the server ended"),
+        Task::Demo(_) => ("warn", "the demo ended"),
         Task::Run(_) => ("warn", "the files were run"),
     };
     let done = start_logging(line.log.as_deref().unwrap_or(level)).and_then(|()| {
@@ -97,16 +101,12 @@ async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
     match task {
         Task::Server(options) => {
             let frontend = Arc::new(F::open(engine_settings(&options.engine, options.data_dir())).await?);
-            let stop = async {
-                match shutdown::signal().await {
-                    Ok(signal) => tracing::info!(signal, "stopping"),
-                    Err(error) => {
-                        tracing::error!(%error, "signals can't be waited for: the server has to be killed");
-                        std::future::pending::<()>().await;
-                    }
-                }
-            };
-            serve(frontend, &options, stop).await?;
+            serve(frontend, &options, stop_signal()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo(options) => {
+            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            demo(frontend, &options, stop_signal()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Run(options) => {
@@ -114,6 +114,17 @@ async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
             let code = run::run_files(&frontend, &options.files, options.format).await?;
             frontend.close().await;
             Ok(code)
+        }
+    }
+}
+
+/// Done when the process is asked to stop.
+async fn stop_signal() {
+    match shutdown::signal().await {
+        Ok(signal) => tracing::info!(signal, "stopping"),
+        Err(error) => {
+            tracing::error!(%error, "signals can't be waited for: the server has to be killed");
+            std::future::pending::<()>().await;
         }
     }
 }
