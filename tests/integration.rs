@@ -5,10 +5,11 @@
 
 mod documents;
 mod options;
-mod oracle;
 mod packaging;
 mod real_kafka;
-// Its helpers may unwrap as tests do.
+// Their helpers may unwrap as tests do.
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod server;
 mod sql_files;

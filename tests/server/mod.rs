@@ -3,6 +3,8 @@
 //! The engine behind it is a small one of the test's: DataFusion over tables in memory, and subscriptions that tick, flood or
 //! stay silent.
 
+mod catalog;
+mod doors;
 mod driver;
 mod memory;
 mod psql;

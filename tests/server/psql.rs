@@ -15,13 +15,13 @@ fn psql(server: &Server) -> Command {
 }
 
 /// Runs statements; answers what psql printed.
-async fn run(server: &Server, arguments: &[&str]) -> Output {
+pub(super) async fn run(server: &Server, arguments: &[&str]) -> Output {
     let mut command = psql(server);
     command.args(arguments);
     tokio::task::spawn_blocking(move || command.output().expect("psql is needed for this test")).await.unwrap()
 }
 
-async fn printed(server: &Server, arguments: &[&str]) -> String {
+pub(super) async fn printed(server: &Server, arguments: &[&str]) -> String {
     let output = run(server, arguments).await;
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && !errors.contains("ERROR"), "{arguments:?}: {errors}");

@@ -2,11 +2,12 @@
 //!
 //! A slot stands for one key and indexes the typed vectors in which operators keep what they know of it. Freed slots are
 //! used again. NULL is a key like any other, −0 is 0 and every NaN is one NaN. A single column of integers (or of
-//! anything else of at most 64 bits) and a single column of strings have fast paths; other keys go through Arrow's row
+//! anything else of at most 64 bits), a few such columns, and a single column of strings have fast paths; other keys go through Arrow's row
 //! format, which never leaves memory: [`Slots::keys`] gives Arrow columns back.
 
 mod bytes;
 mod integer;
+mod wide;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use bytes::{RowKeys, TextKeys};
 pub(crate) use bytes::{bytes_column, for_each_bytes, one_zero_one_nan};
 use integer::IntegerKeys;
+use wide::WideKeys;
 
 /// The number of a key; see the [module](self).
 pub type Slot = u32;
@@ -35,6 +37,7 @@ enum Keys {
     Unit(Option<Slot>),
     Integer(IntegerKeys),
     Text(TextKeys),
+    Wide(WideKeys),
     Rows(Box<RowKeys>),
 }
 
@@ -45,6 +48,7 @@ impl Slots {
             [] => Keys::Unit(None),
             [one] if IntegerKeys::fits(one) => Keys::Integer(IntegerKeys::new(one.clone())),
             [one] if TextKeys::fits(one) => Keys::Text(TextKeys::new(one.clone())),
+            several if WideKeys::fits(several) => Keys::Wide(WideKeys::new(several)),
             several => Keys::Rows(Box::new(RowKeys::new(several)?)),
         };
         Ok(Self { keys, supply: Supply::default() })
@@ -75,6 +79,7 @@ impl Slots {
             }
             Keys::Integer(keys) => keys.intern(single(columns)?, out, &mut supply),
             Keys::Text(keys) => keys.intern(single(columns)?, out, &mut supply),
+            Keys::Wide(keys) => keys.intern(columns, out, &mut supply),
             Keys::Rows(keys) => keys.intern(columns, out, &mut supply),
         }
     }
@@ -90,6 +95,7 @@ impl Slots {
             }
             Keys::Integer(keys) => keys.find(single(columns)?, out),
             Keys::Text(keys) => keys.find(single(columns)?, out),
+            Keys::Wide(keys) => keys.find(columns, out),
             Keys::Rows(keys) => keys.find(columns, out),
         }
     }
@@ -100,6 +106,7 @@ impl Slots {
             Keys::Unit(_) => Ok(Vec::new()),
             Keys::Integer(keys) => Ok(vec![keys.column(slots)?]),
             Keys::Text(keys) => Ok(vec![keys.column(slots)?]),
+            Keys::Wide(keys) => keys.columns(slots),
             Keys::Rows(keys) => keys.columns(slots),
         }
     }
@@ -114,6 +121,7 @@ impl Slots {
             }
             Keys::Integer(keys) => keys.release(slots),
             Keys::Text(keys) => keys.release(slots),
+            Keys::Wide(keys) => keys.release(slots),
             Keys::Rows(keys) => keys.release(slots),
         }
         self.supply.free.extend_from_slice(slots);
@@ -152,6 +160,7 @@ impl Slots {
             Keys::Unit(_) => 0,
             Keys::Integer(keys) => keys.memory(),
             Keys::Text(keys) => keys.memory(),
+            Keys::Wide(keys) => keys.memory(),
             Keys::Rows(keys) => keys.memory(),
         };
         keys + self.supply.free.capacity() * size_of::<Slot>()

@@ -23,6 +23,13 @@ pub(super) trait Accumulators: Send {
     /// The results of some slots.
     fn evaluate(&mut self, slots: &[Slot]) -> Result<ArrayRef>;
 
+    /// Says what [`Accumulators::evaluate`] answered for these slots before their state was written down and read
+    /// again, for accumulators whose answer may then differ in its last digits: what was shown must be taken back as it
+    /// was.
+    fn remember(&mut self, _slots: &[Slot], _results: &ArrayRef) -> Result<()> {
+        Ok(())
+    }
+
     /// The states of some slots, column by column.
     fn state(&mut self, slots: &[Slot]) -> Result<Vec<ArrayRef>>;
 

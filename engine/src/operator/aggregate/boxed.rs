@@ -22,13 +22,38 @@ pub(super) struct Boxed {
     arguments: usize,
     /// The order in which the accumulator must be given its rows, if it doesn't sort by itself.
     sort: Option<Vec<SortOptions>>,
-    accumulators: Vec<Option<Box<dyn Accumulator>>>,
+    groups: Vec<Group>,
     bytes: usize,
+}
+
+/// What is known of one slot.
+#[derive(Default)]
+struct Group {
+    accumulator: Option<Box<dyn Accumulator>>,
+    /// The answer since the last row. The same state, written and read again, may answer otherwise (t-digests do).
+    answer: Option<ScalarValue>,
+    rows: usize,
+    /// When to measure the accumulator again. Measuring may walk all that it holds, so it is done ever more rarely.
+    measure_at: usize,
+    bytes: usize,
+}
+
+impl Group {
+    /// Takes note of more rows; answers by how much the group has grown and shrunk.
+    fn grew(&mut self, rows: usize) -> (usize, usize) {
+        self.rows += rows;
+        let before = self.bytes;
+        if self.rows >= self.measure_at {
+            self.bytes = self.accumulator.as_ref().map_or(0, |accumulator| accumulator.size());
+            self.measure_at = self.rows + self.rows / 2 + 1;
+        }
+        (self.bytes, before)
+    }
 }
 
 impl Boxed {
     pub(super) fn new(aggregate: Arc<AggregateFunctionExpr>, arguments: usize, sort: Option<Vec<SortOptions>>) -> Self {
-        Self { aggregate, arguments, sort, accumulators: Vec::new(), bytes: 0 }
+        Self { aggregate, arguments, sort, groups: Vec::new(), bytes: 0 }
     }
 
     /// Calls `add` once per slot with the slot's rows, in the accumulator's order if it wants one.
@@ -45,14 +70,15 @@ impl Boxed {
             let slot = slots[start];
             let length = slots[start..].partition_point(|other| *other == slot);
             let rows: Vec<ArrayRef> = columns.iter().map(|column| column.slice(start, length)).collect();
-            let place = &mut self.accumulators[slot as usize];
-            let accumulator = match place {
+            let group = &mut self.groups[slot as usize];
+            group.answer = None;
+            let accumulator = match &mut group.accumulator {
                 Some(accumulator) => accumulator,
-                None => place.insert(self.aggregate.create_accumulator()?),
+                none => none.insert(self.aggregate.create_accumulator()?),
             };
-            let before = accumulator.size();
             add(&self.aggregate, accumulator, &rows)?;
-            self.bytes = (self.bytes + accumulator.size()).saturating_sub(before);
+            let (now, before) = group.grew(length);
+            self.bytes = (self.bytes + now).saturating_sub(before);
             start += length;
         }
         Ok(())
@@ -98,8 +124,8 @@ fn merge_scalars(accumulator: &mut dyn Accumulator, state: &[ScalarValue]) -> Re
 
 impl Accumulators for Boxed {
     fn grow(&mut self, bound: usize) {
-        if self.accumulators.len() < bound {
-            self.accumulators.resize_with(bound, || None);
+        if self.groups.len() < bound {
+            self.groups.resize_with(bound, Group::default);
         }
     }
 
@@ -128,19 +154,30 @@ impl Accumulators for Boxed {
         }
         let mut results = Vec::with_capacity(slots.len());
         for slot in slots {
-            results.push(match &mut self.accumulators[*slot as usize] {
-                Some(accumulator) => accumulator.evaluate()?,
-                None => self.aggregate.create_accumulator()?.evaluate()?,
-            });
+            let group = &mut self.groups[*slot as usize];
+            let answer = match (group.answer.take(), &mut group.accumulator) {
+                (Some(answer), _) => answer,
+                (None, Some(accumulator)) => accumulator.evaluate()?,
+                (None, None) => self.aggregate.create_accumulator()?.evaluate()?,
+            };
+            group.answer = Some(answer.clone());
+            results.push(answer);
         }
         Ok(ScalarValue::iter_to_array(results)?)
+    }
+
+    fn remember(&mut self, slots: &[Slot], results: &ArrayRef) -> Result<()> {
+        for (row, slot) in slots.iter().enumerate() {
+            self.groups[*slot as usize].answer = Some(ScalarValue::try_from_array(results, row)?);
+        }
+        Ok(())
     }
 
     fn state(&mut self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
         let fields = self.aggregate.state_fields()?;
         let mut columns: Vec<Vec<ScalarValue>> = vec![Vec::with_capacity(slots.len()); fields.len()];
         for slot in slots {
-            let place = &mut self.accumulators[*slot as usize];
+            let place = &mut self.groups[*slot as usize].accumulator;
             let mut accumulator = match place.take() {
                 Some(accumulator) => accumulator,
                 None => self.aggregate.create_accumulator()?,
@@ -170,13 +207,12 @@ impl Accumulators for Boxed {
 
     fn release(&mut self, slots: &[Slot]) {
         for slot in slots {
-            if let Some(accumulator) = self.accumulators[*slot as usize].take() {
-                self.bytes = self.bytes.saturating_sub(accumulator.size());
-            }
+            let group = std::mem::take(&mut self.groups[*slot as usize]);
+            self.bytes = self.bytes.saturating_sub(group.bytes);
         }
     }
 
     fn bytes(&self) -> usize {
-        self.bytes + self.accumulators.capacity() * size_of::<Option<Box<dyn Accumulator>>>()
+        self.bytes + self.groups.capacity() * size_of::<Group>()
     }
 }

@@ -19,20 +19,30 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use super::accumulators::Accumulators;
 use super::boxed::Boxed;
 use super::grouped::Grouped;
-use super::native::Native;
+use super::native::{Distinct, Native};
 use crate::error::{Error, Result};
 
 /// One aggregate call, ready to run.
 #[derive(Clone)]
 pub(super) struct Call {
     aggregate: Arc<AggregateFunctionExpr>,
-    native: Option<Native>,
+    means: Means,
     /// What [`Accumulators::update`] is given: the arguments, then the order's expressions where order matters.
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     /// Their types.
     types: Vec<DataType>,
     filter: Option<Arc<dyn PhysicalExpr>>,
     state: Vec<FieldRef>,
+}
+
+/// Which accumulators a call has.
+#[derive(Clone)]
+enum Means {
+    Native(Native),
+    /// DataFusion's, over the different values of a column of this type.
+    Distinct(DataType),
+    /// DataFusion's.
+    Function,
 }
 
 /// How the state of a call is used.
@@ -61,24 +71,38 @@ impl Call {
             "any_value" => "min",
             name => name,
         };
-        let native = Native::find(name, &types, aggregate.is_distinct(), aggregate.field().data_type());
+        let means = match Native::find(name, &types, aggregate.is_distinct(), aggregate.field().data_type()) {
+            Some(native) => Means::Native(native),
+            None => match types.as_slice() {
+                // Not every function keeps values apart by itself; DataFusion's batch engine then does it before it.
+                [one] if aggregate.is_distinct() && aggregate.order_bys().is_empty() && Distinct::holds(one) => {
+                    let mut plain = Self::new(&without_distinct(canonical), schema)?;
+                    plain.state = vec![Arc::new(Distinct::state_field(one))];
+                    plain.means = Means::Distinct(one.clone());
+                    return Ok(plain);
+                }
+                _ => Means::Function,
+            },
+        };
         let mut arguments = aggregate.expressions();
-        let state = match &native {
-            Some(native) => {
+        let state = match &means {
+            Means::Native(native) => {
                 // count(*) counts a literal: nothing to evaluate.
                 if name == "count" && !aggregate.is_distinct() {
                     arguments.retain(|argument| !is_constant(argument));
                 }
                 native.state_fields()
             }
-            None => {
+            Means::Distinct(_) | Means::Function => {
+                // Some functions refuse an argument's type only here.
+                aggregate.create_accumulator()?;
                 arguments.extend(aggregate.order_bys().iter().map(|sort| Arc::clone(&sort.expr)));
                 aggregate.state_fields()?
             }
         };
         let types =
             arguments.iter().map(|argument| argument.data_type(schema.as_arrow())).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { aggregate, native, arguments, types, filter: lowered.filter, state })
+        Ok(Self { aggregate, means, arguments, types, filter: lowered.filter, state })
     }
 
     /// Evaluates the call's arguments and filter.
@@ -101,13 +125,21 @@ impl Call {
 
     /// Empty accumulators.
     pub(super) fn accumulators(&self, lifetime: Lifetime) -> Result<Box<dyn Accumulators>> {
-        if let Some(native) = &self.native {
-            return native.accumulators();
+        match &self.means {
+            Means::Native(native) => native.accumulators(),
+            Means::Distinct(argument) => Ok(Box::new(Distinct::new(argument, Box::new(self.boxed()))?)),
+            Means::Function => {
+                let grouped = lifetime == Lifetime::Pane && self.sort().is_none();
+                if grouped && self.aggregate.groups_accumulator_supported() {
+                    return Ok(Box::new(Grouped::new(Arc::clone(&self.aggregate), self.types.clone())?));
+                }
+                Ok(Box::new(self.boxed()))
+            }
         }
-        if lifetime == Lifetime::Pane && self.sort().is_none() && self.aggregate.groups_accumulator_supported() {
-            return Ok(Box::new(Grouped::new(Arc::clone(&self.aggregate), self.types.clone())?));
-        }
-        Ok(Box::new(Boxed::new(Arc::clone(&self.aggregate), self.aggregate.expressions().len(), self.sort())))
+    }
+
+    fn boxed(&self) -> Boxed {
+        Boxed::new(Arc::clone(&self.aggregate), self.aggregate.expressions().len(), self.sort())
     }
 
     /// In which order DataFusion's accumulator wants its rows, where it does not sort them itself.
@@ -127,6 +159,14 @@ impl Call {
             .collect()
     }
 
+    /// The column of a snapshot in which the call's results are kept beside its state, if they must be; see
+    /// [`Accumulators::remember`].
+    pub(super) fn remembered_field(&self, number: usize) -> Option<FieldRef> {
+        let field =
+            || Arc::new(Field::new(format!("{number}_shown"), self.aggregate.field().data_type().clone(), true));
+        (!matches!(self.means, Means::Native(_))).then(field)
+    }
+
     /// How many columns a state has.
     pub(super) fn state_width(&self) -> usize {
         self.state.len()
@@ -135,9 +175,10 @@ impl Call {
     /// Whether a state has a fixed size however many rows it stands for, so that combining rows before they cross
     /// workers saves something.
     pub(super) fn is_combining(&self) -> bool {
-        match &self.native {
-            Some(native) => !native.is_distinct(),
-            None => {
+        match &self.means {
+            Means::Native(native) => !native.is_distinct(),
+            Means::Distinct(_) => false,
+            Means::Function => {
                 !self.aggregate.is_distinct()
                     && self.aggregate.order_bys().is_empty()
                     && !self.state.iter().any(|field| field.data_type().is_nested())
@@ -176,14 +217,25 @@ fn with_canonical_order(expression: &Expr) -> Expr {
     };
     let mut call: AggregateFunction = expression.clone();
     let collects = matches!(name.as_str(), "array_agg" | "string_agg");
-    if ORDERED.contains(&name.as_str()) && (collects || !call.params.order_by.is_empty()) {
-        if let Some(value) = call.params.args.first() {
-            if !call.params.order_by.iter().any(|sort| sort.expr == *value) {
-                call.params.order_by.push(SortExpr::new(value.clone(), true, false));
-            }
-        }
+    if ORDERED.contains(&name.as_str())
+        && (collects || !call.params.order_by.is_empty())
+        && let Some(value) = call.params.args.first()
+        && !call.params.order_by.iter().any(|sort| sort.expr == *value)
+    {
+        call.params.order_by.push(SortExpr::new(value.clone(), true, false));
     }
     Expr::AggregateFunction(call)
+}
+
+fn without_distinct(expression: Expr) -> Expr {
+    match expression {
+        Expr::Alias(alias) => without_distinct(*alias.expr).alias(alias.name),
+        Expr::AggregateFunction(mut call) => {
+            call.params.distinct = false;
+            Expr::AggregateFunction(call)
+        }
+        other => other,
+    }
 }
 
 /// What one call takes of a batch: argument columns and a filter, or (at a final half) state columns.

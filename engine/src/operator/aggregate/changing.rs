@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::AsArray;
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
-use super::call::Lifetime;
 use super::closing::Horizon;
 use super::output::{PIECE, SNAPSHOT_PIECE, WindowOutput, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind};
@@ -29,6 +28,8 @@ pub(super) struct Changing {
     output: WindowOutput,
     state_schema: SchemaRef,
     shape: Shape,
+    /// Whether the output carries weights: not where rows are final when they are first shown (no aggregates).
+    changelog: bool,
     horizon: Horizon,
     /// This epoch's rows (not for TUMBLE, whose rows go straight into their window).
     slices: BTreeMap<i64, Table>,
@@ -55,8 +56,9 @@ impl Changing {
             input: if role == Role::Final { plan.partial_input() } else { plan.raw_input(plan.calls.clone()) },
             windows: *windows,
             output: WindowOutput::new(&plan.schema, layout),
-            state_schema: plan.state_schema(&["_start", "_end"]),
-            shape: plan.shape(Lifetime::Long),
+            state_schema: plan.snapshot_schema(&["_start", "_end"]),
+            shape: plan.shape(),
+            changelog: plan.changelog,
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -120,7 +122,7 @@ impl Changing {
                 };
                 if let Some(change) = piece {
                     let rows = self.output.batch(window, &change.keys, change.results, change.weights.len())?;
-                    out.push(Delta::weighted(rows, change.weights));
+                    out.push(Delta::new(rows, self.changelog.then_some(change.weights)));
                     ending.showing = Some((window, showing));
                 }
             } else if let Some(window) = self.touched.pop_first() {
@@ -168,7 +170,8 @@ impl Operator for Changing {
         for (window, groups) in &mut self.open {
             let table = groups.table();
             for piece in table.live().chunks(SNAPSHOT_PIECE) {
-                let columns = state_columns(table.states(piece)?, &[window.start, window.end]);
+                let mut columns = state_columns(table.states(piece)?, &[window.start, window.end]);
+                columns.extend(table.remembered(piece, &self.shape.calls)?);
                 parts.push(state_part(WINDOWS, &self.state_schema, columns, keys, piece.len())?);
             }
         }
@@ -192,7 +195,13 @@ impl Operator for Changing {
                         let window = Window { start: starts[from], end: ends[from] };
                         let same = |row: &usize| starts[*row] == window.start && ends[*row] == window.end;
                         let length = (from..all.count).take_while(same).count();
-                        self.window(window)?.table().add(&all.slice(from, length)?)?;
+                        let remembered: Vec<ArrayRef> = rows.columns()[keys + 2 + Rows::width(&calls)..]
+                            .iter()
+                            .map(|column| column.slice(from, length))
+                            .collect();
+                        let table = self.window(window)?.table();
+                        table.add(&all.slice(from, length)?)?;
+                        table.remember(&remembered, &calls)?;
                         from += length;
                     }
                 }

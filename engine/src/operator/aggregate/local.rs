@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 
-use super::call::Lifetime;
 use super::closing::Horizon;
 use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind};
@@ -68,16 +67,15 @@ impl Combining {
         paused
     }
 
-    /// Takes note of rows that began so many groups; answers whether combining has just turned out not to pay.
-    fn saw(&mut self, rows: usize, groups: usize) -> bool {
+    /// Takes note of rows that began so many groups.
+    fn saw(&mut self, rows: usize, groups: usize) {
         self.rows += rows;
         self.groups += groups;
         if self.rows < Self::PROBE {
-            return false;
+            return;
         }
         let in_vain = self.groups * 2 > self.rows;
         *self = Self { pause: if in_vain { Self::PAUSE } else { 0 }, ..Self::default() };
-        in_vain
     }
 }
 
@@ -96,7 +94,7 @@ impl Local {
             windows,
             horizon: Horizon::new(watermark),
             schema: plan.partial_schema(),
-            shape: Shape { calls, ..plan.shape(Lifetime::Pane) },
+            shape: Shape { calls, ..plan.shape() },
             waits: plan.emit == Emit::AfterWatermark && windows.is_some(),
             slices: BTreeMap::new(),
             announces: windows.is_none() && plan.keys.is_empty(),
@@ -241,4 +239,4 @@ impl Operator for Local {
 }
 
 /// The part of a snapshot that holds rows which were not flushed yet.
-const PARTIAL: &str = "partial";
+pub(super) const PARTIAL: &str = "partial";

@@ -4,11 +4,11 @@
 //! accumulator state indexed by slot. Rows are added a batch at a time: evaluate keys and arguments, find the slots,
 //! then one loop per aggregate call. Results can be read without emptying the state.
 //!
-//! * [`running`]: `GROUP BY` without windows, DISTINCT; old and new row of touched groups at each epoch's end
-//! * [`windowed`]: windows shown once, when the watermark passes them, from slices that they share
-//! * [`changing`]: windows shown as they change
-//! * [`local`]: the half before the exchange
-//! * [`native`]: count, sum, avg, min, max; [`boxed`] and [`grouped`]: every other function of DataFusion
+//! * `running`: `GROUP BY` without windows, DISTINCT; old and new row of touched groups at each epoch's end
+//! * `windowed`: windows shown once, when the watermark passes them, from slices that they share
+//! * `changing`: windows shown as they change
+//! * `local`: the half before the exchange
+//! * `native`: count, sum, avg, min, max; `boxed` and `grouped`: every other function of DataFusion
 
 mod accumulators;
 mod boxed;

@@ -103,8 +103,11 @@ impl AggregatePlan {
         Ok(Self { keys, key_fields, calls, schema: plan.arrow_schema(node), emit, changelog, kind })
     }
 
-    /// The tables' shape.
-    pub(super) fn shape(&self, lifetime: Lifetime) -> Shape {
+    /// The tables' shape: the same for both halves, since DataFusion's accumulators for many groups and those for one
+    /// don't always understand each other's states.
+    pub(super) fn shape(&self) -> Shape {
+        let waits = self.is_windowed() && self.emit == Emit::AfterWatermark;
+        let lifetime = if waits { Lifetime::Pane } else { Lifetime::Long };
         let keys = self.key_fields.iter().map(|field| field.data_type().clone()).collect();
         Shape { keys, calls: self.calls.clone(), lifetime }
     }
@@ -114,6 +117,13 @@ impl AggregatePlan {
         let mut fields = self.key_fields.clone();
         fields.extend(between.iter().map(|name| Arc::new(Field::new(*name, DataType::Int64, false))));
         fields.extend(self.calls.iter().enumerate().flat_map(|(number, call)| call.state_fields(number)));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// [`AggregatePlan::state_schema`], then the results that are kept beside the states.
+    pub(super) fn snapshot_schema(&self, between: &[&str]) -> SchemaRef {
+        let mut fields = self.state_schema(between).fields().to_vec();
+        fields.extend(self.calls.iter().enumerate().filter_map(|(number, call)| call.remembered_field(number)));
         Arc::new(Schema::new(fields))
     }
 

@@ -4,7 +4,6 @@ use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
 
-use super::call::Lifetime;
 use super::closing::{Closes, Horizon};
 use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind, Read};
@@ -47,14 +46,14 @@ impl Running {
     /// An aggregate without keys has its row from the first epoch on. Of several final halves only the one that the
     /// local halves' (empty) states reach has it.
     pub(super) fn new(plan: &AggregatePlan, role: Role) -> Result<Self> {
-        let shape = plan.shape(Lifetime::Long);
+        let shape = plan.shape();
         let Kind::Running { closes } = &plan.kind else {
             return Err(Error::internal("a windowed aggregate is not a running one"));
         };
         Ok(Self {
             input: if role == Role::Final { plan.partial_input() } else { plan.raw_input(plan.calls.clone()) },
             schema: plan.schema.clone(),
-            state_schema: plan.state_schema(&[]),
+            state_schema: plan.snapshot_schema(&[]),
             groups: Tracked::new(&shape)?,
             sole_group_missing: role == Role::Whole && shape.keys.is_empty(),
             shape,
@@ -168,7 +167,8 @@ impl Operator for Running {
         let mut parts = Vec::new();
         let table = self.groups.table();
         for piece in table.live().chunks(SNAPSHOT_PIECE) {
-            let columns = state_columns(table.states(piece)?, &[]);
+            let mut columns = state_columns(table.states(piece)?, &[]);
+            columns.extend(table.remembered(piece, &self.shape.calls)?);
             parts.push(state_part(GROUPS, &self.state_schema, columns, self.shape.keys.len(), piece.len())?);
         }
         if let Some(closes) = &mut self.closes {
@@ -183,7 +183,10 @@ impl Operator for Running {
                 (GROUPS, _) => {
                     let keys = self.shape.keys.len();
                     let rows = restored(&part, &self.state_schema)?;
-                    self.groups.table().add(&Rows::partial(&rows, keys, keys, &self.shape.calls))?;
+                    let calls = &self.shape.calls;
+                    let table = self.groups.table();
+                    table.add(&Rows::partial(&rows, keys, keys, calls))?;
+                    table.remember(&rows.columns()[keys + Rows::width(calls)..], calls)?;
                     self.note_created()?;
                 }
                 (Horizon::PART, Some(closes)) => closes.horizon().restore(&part)?,

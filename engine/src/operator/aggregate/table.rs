@@ -52,6 +52,11 @@ impl Rows {
         Self { keys: rows.columns()[..keys].to_vec(), calls, count: rows.num_rows(), partial: true }
     }
 
+    /// How many columns the calls have.
+    pub(super) fn width(calls: &[Call]) -> usize {
+        calls.iter().map(Call::state_width).sum()
+    }
+
     fn map(&self, count: usize, column: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<Self> {
         let columns = |columns: &[ArrayRef]| columns.iter().map(&column).collect::<Result<Vec<_>>>();
         let calls = self
@@ -157,6 +162,23 @@ impl Table {
             .map(|accumulators| Ok(CallInput { columns: accumulators.state(slots)?, filter: None }))
             .collect::<Result<Vec<_>>>()?;
         Ok(Rows { keys: self.slots.keys(slots)?, calls, count: slots.len(), partial: true })
+    }
+
+    /// The results of some groups that a snapshot keeps beside their states.
+    pub(super) fn remembered(&mut self, slots: &[Slot], calls: &[Call]) -> Result<Vec<ArrayRef>> {
+        let calls = self.accumulators.iter_mut().zip(calls).enumerate();
+        let remembering = calls.filter(|(number, (_, call))| call.remembered_field(*number).is_some());
+        remembering.map(|(_, (accumulators, _))| accumulators.evaluate(slots)).collect()
+    }
+
+    /// Takes [`Table::remembered`] back, for the rows that were just added.
+    pub(super) fn remember(&mut self, columns: &[ArrayRef], calls: &[Call]) -> Result<()> {
+        let calls = self.accumulators.iter_mut().zip(calls).enumerate();
+        let remembering = calls.filter(|(number, (_, call))| call.remembered_field(*number).is_some());
+        for ((_, (accumulators, _)), column) in remembering.zip(columns) {
+            accumulators.remember(&self.rows, column)?;
+        }
+        Ok(())
     }
 
     /// The key columns of some groups.

@@ -3,4 +3,5 @@
 mod harness;
 mod late;
 mod running;
+mod speed;
 mod windowed;

@@ -42,10 +42,10 @@ impl Windows {
         if lengths.iter().any(|length| *length <= 0) {
             return Err(Error::invalid("a window's lengths must be positive"));
         }
-        if let WindowSpec::Cumulate { step, size, .. } = spec {
-            if size % step != 0 {
-                return Err(Error::invalid("the size of CUMULATE must be a multiple of its step"));
-            }
+        if let WindowSpec::Cumulate { step, size, .. } = spec
+            && size % step != 0
+        {
+            return Err(Error::invalid("the size of CUMULATE must be a multiple of its step"));
         }
         Ok(Self { spec, slice, offset })
     }

@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::col;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -165,9 +165,8 @@ fn end_epoch(join: &mut Join, watermarks: &Watermarks) {
 }
 
 fn batch_join(contents: &[Vec<Row>; 2], condition: &str) -> BTreeMap<String, i64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let context = SessionContext::new();
+    futures::executor::block_on(async {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         for (name, contents) in ["l", "r"].into_iter().zip(contents) {
             let table = MemTable::try_new(schema(), vec![vec![rows(contents)]]).unwrap();
             context.register_table(name, Arc::new(table)).unwrap();

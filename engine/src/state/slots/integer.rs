@@ -100,7 +100,7 @@ impl IntegerKeys {
             self.grow();
         }
         let mask = self.table.len() - 1;
-        let mut place = hash(key) as usize & mask;
+        let mut place = mix(key) as usize & mask;
         loop {
             let entry = self.table[place];
             if entry.key == key && entry.slot != NO_SLOT {
@@ -132,7 +132,7 @@ impl IntegerKeys {
             return NO_SLOT;
         }
         let mask = self.table.len() - 1;
-        let mut place = hash(key) as usize & mask;
+        let mut place = mix(key) as usize & mask;
         loop {
             let entry = self.table[place];
             if entry.slot == NO_SLOT || entry.key == key {
@@ -155,7 +155,7 @@ impl IntegerKeys {
         let old = std::mem::replace(&mut self.table, vec![VACANT; size]);
         let mask = size - 1;
         for entry in old.into_iter().filter(|entry| entry.slot != NO_SLOT) {
-            let mut place = hash(entry.key) as usize & mask;
+            let mut place = mix(entry.key) as usize & mask;
             while self.table[place].slot != NO_SLOT {
                 place = (place + 1) & mask;
             }
@@ -179,7 +179,7 @@ impl IntegerKeys {
             return;
         }
         let mask = self.table.len() - 1;
-        let mut hole = hash(key) as usize & mask;
+        let mut hole = mix(key) as usize & mask;
         while self.table[hole].key != key || self.table[hole].slot == NO_SLOT {
             if self.table[hole].slot == NO_SLOT {
                 return;
@@ -196,7 +196,7 @@ impl IntegerKeys {
                 if entry.slot == NO_SLOT {
                     return;
                 }
-                let home = hash(entry.key) as usize & mask;
+                let home = mix(entry.key) as usize & mask;
                 // The entry may move only if its home does not lie between the hole and where it is.
                 if (place.wrapping_sub(home) & mask) >= (place.wrapping_sub(hole) & mask) {
                     self.table[hole] = entry;
@@ -223,13 +223,13 @@ impl IntegerKeys {
 
 /// Mixes all bits of the key into the low ones: the two halves of a 128-bit product.
 #[inline]
-fn hash(key: u64) -> u64 {
+pub(super) fn mix(key: u64) -> u64 {
     let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0xd6e8_feb8_6659_fd93_u64);
     (product >> 64) as u64 ^ product as u64
 }
 
 /// The column's values as 64-bit keys; what stands where the column is NULL has no meaning.
-fn encode(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
+pub(super) fn encode(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
     use DataType as D;
     fn same_width<T: ArrowPrimitiveType>(column: &ArrayRef) -> ScalarBuffer<u64> {
         ScalarBuffer::from(column.as_primitive::<T>().values().inner().clone())
@@ -265,7 +265,11 @@ fn encode(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
 }
 
 /// The inverse of [`encode`].
-fn decode(data_type: &DataType, keys: impl Iterator<Item = u64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+pub(super) fn decode(
+    data_type: &DataType,
+    keys: impl Iterator<Item = u64>,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
     use DataType as D;
     fn made<T: ArrowPrimitiveType>(
         data_type: &DataType,

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, Float64Array, Int64Array, StringArray, StringViewArray};
+use arrow::array::{Array, BooleanArray, Float64Array, Int64Array, StringArray, StringViewArray};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -31,9 +31,11 @@ fn equal_keys_share_a_slot_and_null_is_a_key() {
 fn floats_have_one_zero_and_one_nan() {
     let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
     let other: ArrayRef = Arc::new(Int64Array::from(vec![1, 1, 1, 1]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "a", "a", "a"]));
     for (types, columns) in [
         (vec![DataType::Float64], vec![Arc::clone(&column)]),
-        (vec![DataType::Float64, DataType::Int64], vec![column, other]),
+        (vec![DataType::Float64, DataType::Int64], vec![Arc::clone(&column), other]),
+        (vec![DataType::Float64, DataType::Utf8], vec![column, texts]),
     ] {
         let mut slots = Slots::new(&types).unwrap();
         assert_eq!(interned(&mut slots, &columns).0, vec![0, 0, 1, 1]);
@@ -77,11 +79,12 @@ fn types_without_an_order_are_refused_by_name() {
 /// Random interning, finding and releasing against a map, for every kind of key.
 #[test]
 fn slots_agree_with_a_map() {
-    for (seed, kind) in (0..60).flat_map(|seed| (0..3).map(move |kind| (seed, kind))) {
+    for (seed, kind) in (0..60).flat_map(|seed| (0..4).map(move |kind| (seed, kind))) {
         let mut random = StdRng::seed_from_u64(seed);
         let types = match kind {
             0 => vec![DataType::Int64],
             1 => vec![DataType::Utf8],
+            2 => vec![DataType::Int64, DataType::Int64, DataType::Boolean],
             _ => vec![DataType::Int64, DataType::Utf8],
         };
         let columns = |keys: &[i64]| -> Vec<ArrayRef> {
@@ -93,6 +96,12 @@ fn slots_agree_with_a_map() {
             match kind {
                 0 => vec![wide],
                 1 => vec![texts],
+                2 => {
+                    let odd: ArrayRef = Arc::new(BooleanArray::from_iter(
+                        keys.iter().map(|key| (key % 5 != 1).then_some(key % 2 == 1)),
+                    ));
+                    vec![numbers, wide, odd]
+                }
                 _ => vec![numbers, texts],
             }
         };

@@ -15,7 +15,7 @@ use crate::state::slots::{Slot, Slots};
 /// The values that each slot has seen, and what an inner aggregate makes of them.
 ///
 /// Values are interned once for all slots; a pair (slot, value) is eight bytes in a hash table and four in the slot's list.
-pub(super) struct Distinct {
+pub(in super::super) struct Distinct {
     argument: DataType,
     values: Slots,
     /// How many slots hold each value.
@@ -27,7 +27,17 @@ pub(super) struct Distinct {
 }
 
 impl Distinct {
-    pub(super) fn new(argument: &DataType, inner: Box<dyn Accumulators>) -> Result<Self> {
+    /// Whether values of this type can be told apart.
+    pub(in super::super) fn holds(argument: &DataType) -> bool {
+        !argument.is_nested() && !argument.is_null()
+    }
+
+    /// What [`Accumulators::state`] gives: the values.
+    pub(in super::super) fn state_field(argument: &DataType) -> Field {
+        Field::new("values", DataType::new_list(argument.clone(), true), true)
+    }
+
+    pub(in super::super) fn new(argument: &DataType, inner: Box<dyn Accumulators>) -> Result<Self> {
         Ok(Self {
             argument: argument.clone(),
             values: Slots::new(std::slice::from_ref(argument))?,
@@ -114,6 +124,10 @@ impl Accumulators for Distinct {
 
     fn evaluate(&mut self, slots: &[Slot]) -> Result<ArrayRef> {
         self.inner.evaluate(slots)
+    }
+
+    fn remember(&mut self, slots: &[Slot], results: &ArrayRef) -> Result<()> {
+        self.inner.remember(slots, results)
     }
 
     fn state(&mut self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {

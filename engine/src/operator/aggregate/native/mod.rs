@@ -6,13 +6,15 @@ mod distinct;
 mod extreme;
 mod sum;
 
+use std::sync::Arc;
+
 use arrow::datatypes::{self as types, DataType, Decimal128Type, Field, FieldRef, TimeUnit};
 
 use super::accumulators::Accumulators;
 use crate::error::Result;
 use avg::{AvgDecimals, AvgFloats};
 use count::Counts;
-use distinct::Distinct;
+pub(super) use distinct::Distinct;
 use extreme::{BoolExtremes, ByteExtremes, Extremes};
 use sum::{IntegerSums, Sums};
 
@@ -79,14 +81,14 @@ impl Native {
             ),
             Function::Min | Function::Max => self.argument == self.result && is_ordered(&self.argument),
         };
-        function && (!self.distinct || !(self.argument.is_nested() || self.argument.is_null()))
+        function && (!self.distinct || Distinct::holds(&self.argument))
     }
 
     /// What [`Accumulators::state`] gives.
     pub(super) fn state_fields(&self) -> Vec<FieldRef> {
         let field = |name: &str, data_type: DataType| FieldRef::new(Field::new(name, data_type, true));
         if self.distinct {
-            return vec![field("values", DataType::new_list(self.argument.clone(), true))];
+            return vec![Arc::new(Distinct::state_field(&self.argument))];
         }
         match self.function {
             Function::Count => vec![field("count", DataType::Int64)],

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt8Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -30,7 +30,7 @@ pub(super) fn batch_answer(rows: &RecordBatch, sql: &str) -> Result<Vec<Vec<Valu
         let ctx = context(&rows.schema(), vec![vec![rows.clone()]]);
         let batches = ctx.sql(sql).await.map_err(|e| e.to_string())?.collect().await.map_err(|e| e.to_string())?;
         let mut answer: Vec<Vec<Value>> = batches.iter().flat_map(values).collect();
-        answer.sort_by(compare_rows);
+        answer.sort_by(|one, other| compare_rows(one, other));
         Ok(answer)
     })
 }
@@ -208,6 +208,7 @@ impl Pool {
         self.late += late;
         for delta in deltas {
             assert_eq!(delta.schema(), self.plan.arrow_schema(1));
+            assert!(self.plan.nodes[1].properties.changelog || delta.weights().is_none());
             for (row, value) in values(delta.rows()).into_iter().enumerate() {
                 let weight = self.contents.entry(value).or_default();
                 *weight += delta.weight(row);
@@ -219,7 +220,7 @@ impl Pool {
     /// All rows that stand, sorted.
     pub(super) fn answer(&self) -> Vec<Vec<Value>> {
         let mut rows: Vec<Vec<Value>> = self.contents.keys().cloned().collect();
-        rows.sort_by(compare_rows);
+        rows.sort_by(|one, other| compare_rows(one, other));
         rows
     }
 
@@ -292,7 +293,7 @@ impl Value {
 }
 
 /// By everything but floats, then by those: rows that differ in floats only a little stand at the same place.
-fn compare_rows(one: &Vec<Value>, other: &Vec<Value>) -> std::cmp::Ordering {
+fn compare_rows(one: &[Value], other: &[Value]) -> std::cmp::Ordering {
     let text = |row: &[Value]| {
         row.iter()
             .map(|value| if let Value::Text(text) = value { text.clone() } else { String::new() })
@@ -340,9 +341,4 @@ pub(super) fn values(batch: &RecordBatch) -> Vec<Vec<Value>> {
         })
         .collect();
     (0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()).collect()
-}
-
-/// Numbers, for tests that write rows by hand.
-pub(super) fn numbers(values: &[Option<i64>]) -> ArrayRef {
-    Arc::new(Int64Array::from(values.to_vec()))
 }

@@ -75,6 +75,7 @@ pub(super) fn running_plan(schema: &SchemaRef, sql: &str) -> Result<FlowPlan, St
 /// is DataFusion's answer for all rows so far.
 pub(super) fn check_running(sql: &str, seed: u64) -> Result<(), String> {
     let mut random = StdRng::seed_from_u64(seed);
+    batch_answer(&random_rows(&mut random, 20), sql)?;
     let plan = running_plan(&schema(), sql)?;
     let halves = random.random_bool(0.5);
     // The one row of an aggregate without keys is there on one worker, or where the halves bring it.
@@ -140,4 +141,70 @@ fn distinct_emits_each_row_once_and_never_takes_it_back() {
     {
         check_running(sql, seed).unwrap();
     }
+}
+
+/// Calls of each aggregate function of DataFusion's registry that go with the columns of `t`.
+fn calls_of(name: &str) -> Vec<String> {
+    let forms: &[&str] = match name {
+        "grouping" => return vec![], // a pseudo-function of GROUPING SETS
+        "count" => &["count(*)", "count(i)", "count(DISTINCT s)"],
+        "first_value" | "last_value" => {
+            &["{}(i ORDER BY f, i)", "{}(s ORDER BY i DESC, s)", "{}(i ORDER BY j, i) FILTER (WHERE b)"]
+        }
+        "nth_value" => &["{}(i, 2 ORDER BY f, i)", "{}(s, 1 ORDER BY i DESC, s)"],
+        "array_agg" => &[
+            "{}(i ORDER BY i)",
+            "{}(s ORDER BY f DESC, s)",
+            "{}(DISTINCT i ORDER BY i)",
+            "{}(i ORDER BY i) FILTER (WHERE b)",
+        ],
+        "string_agg" => &["{}(s, ',' ORDER BY s)", "{}(DISTINCT s, '-' ORDER BY s)", "{}(s, '' ORDER BY i, s)"],
+        "corr" | "covar_samp" | "covar_pop" | "covar" => &["{}(f, g)"],
+        "percentile_cont" | "quantile_cont" => &["{}(0.3) WITHIN GROUP (ORDER BY f)", "{}(i, 0.5)", "{}(f, 0.25)"],
+        "approx_percentile_cont" => &["{}(0.5) WITHIN GROUP (ORDER BY i)", "{}(f, 0.9)"],
+        "approx_percentile_cont_with_weight" => &["{}(u, 0.5) WITHIN GROUP (ORDER BY f)", "{}(f, u, 0.5)"],
+        "bool_and" | "bool_or" => &["{}(b)", "{}(b) FILTER (WHERE i > 0)"],
+        "bit_and" | "bit_or" | "bit_xor" => &["{}(i)", "{}(DISTINCT i)"],
+        "any_value" => return vec![],
+        _ if name.starts_with("regr_") => &["{}(f, g)"],
+        _ => &["{}(i)", "{}(f)", "{}(DISTINCT i)", "{}(f) FILTER (WHERE b)", "{}(d)"],
+    };
+    forms.iter().map(|form| form.replace("{}", name)).collect()
+}
+
+/// Every aggregate function of DataFusion's registry, over random epochs, workers and a restart.
+#[test]
+fn every_aggregate_function_agrees_with_batch() {
+    let registry = datafusion::prelude::SessionContext::new().state().aggregate_functions().clone();
+    let mut names: Vec<&String> = registry.keys().collect();
+    names.sort();
+    let (mut run, mut unable) = (0, vec![]);
+    for name in names {
+        for call in calls_of(name) {
+            for seed in 0..6 {
+                let group = if seed % 3 == 0 { "" } else { "GROUP BY k" };
+                let sql = format!("SELECT {} {call} FROM t {group}", if group.is_empty() { "" } else { "k," });
+                match check_running(&sql, seed) {
+                    Ok(()) => run += 1,
+                    // What the batch engine cannot run is no business of ours.
+                    Err(error) => unable.push(format!("{call}: {error}")),
+                }
+            }
+        }
+    }
+    unable.dedup();
+    println!("{run} runs; not in batch either: {unable:#?}");
+    assert!(run > 300, "only {run} runs: {unable:#?}");
+}
+
+/// any_value may answer any value; ours is the least.
+#[test]
+fn any_value_is_the_least() {
+    let mut random = StdRng::seed_from_u64(5);
+    let rows = random_rows(&mut random, 100);
+    let plan = running_plan(&schema(), "SELECT k, any_value(s), any_value(i) FROM t GROUP BY k").unwrap();
+    let mut pool = Pool::new(plan, 2, true);
+    pool.epoch(&mut random, &[rows.slice(0, 50), rows.slice(50, 50)], None);
+    let expected = batch_answer(&rows, "SELECT k, min(s), min(i) FROM t GROUP BY k").unwrap();
+    assert_same(&pool.answer(), &expected, "any_value");
 }
