@@ -84,7 +84,7 @@ pub struct Query {
     /// The query.
     pub body: Box<ast::Query>,
     /// When its results are shown.
-    pub emit: Option<EmitClause>,
+    pub emit: Option<Box<EmitClause>>,
 }
 
 /// `CREATE STREAM [IF NOT EXISTS] name [(columns, WATERMARK FOR c AS expression)] WITH (options)`
