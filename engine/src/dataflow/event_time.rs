@@ -66,7 +66,7 @@ impl EventTime {
 
     /// What to say at the end of an epoch, if it is news. `partitions` are those that this worker reads now.
     pub(crate) fn promise(&mut self, partitions: &[PartitionState], finished: bool) -> Option<Promise> {
-        let promise = self.current(partitions, finished)?;
+        let promise = self.current(partitions, finished);
         if self.said == Some(promise) {
             return None;
         }
@@ -79,24 +79,24 @@ impl EventTime {
 
     /// Whether [`EventTime::promise`] would be news.
     pub(crate) fn has_news(&self, partitions: &[PartitionState], finished: bool) -> bool {
-        self.current(partitions, finished).is_some_and(|promise| self.said != Some(promise))
+        self.said != Some(self.current(partitions, finished))
     }
 
-    /// `None`: a partition has had no row yet, so that nothing can be promised.
-    fn current(&self, partitions: &[PartitionState], finished: bool) -> Option<Promise> {
+    fn current(&self, partitions: &[PartitionState], finished: bool) -> Promise {
         if finished {
-            return Some(Promise::At(i64::MAX));
+            return Promise::At(i64::MAX);
         }
         let mut least: Option<i64> = None;
         for partition in partitions.iter().filter(|partition| !partition.idle) {
             // A partition found while running starts at what was promised already.
-            let known = self.partitions.get(partition.partition as usize).copied().flatten().or(self.promised)?;
+            let known = self.partitions.get(partition.partition as usize).copied().flatten().or(self.promised);
+            let Some(known) = known else { return Promise::Hold };
             least = Some(least.map_or(known, |least| least.min(known)));
         }
-        Some(match least {
+        match least {
             Some(least) => Promise::At(self.promised.map_or(least, |promised| promised.max(least))),
             None => Promise::NoneHere,
-        })
+        }
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
         let mut time = event_time();
         assert_eq!(time.promise(&[], false), Some(Promise::NoneHere));
         assert_eq!(time.promise(&[], false), None, "only news");
-        assert_eq!(time.promise(&reads(&[0, 1]), false), None, "no partition has had a row");
+        assert_eq!(time.promise(&reads(&[0, 1]), false), Some(Promise::Hold), "no partition has had a row");
         time.observe(&batch(vec![Some(5), None, Some(3)], vec![(0, 3)])).unwrap();
         assert_eq!(time.promise(&reads(&[0, 1]), false), None, "partition 1 has had none");
         time.observe(&batch(vec![Some(9), Some(2), Some(4)], vec![(0, 1), (1, 2)])).unwrap();

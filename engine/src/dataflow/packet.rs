@@ -28,6 +28,8 @@ use super::flow_control::ByteGuard;
 pub(crate) enum Promise {
     /// This worker has nothing that the watermark depends on: it takes no part in the minimum.
     NoneHere,
+    /// This worker has a partition that has not promised anything: the watermark stays where it is.
+    Hold,
     /// Nothing earlier will follow from this worker; microseconds.
     At(i64),
 }
@@ -169,6 +171,7 @@ fn encode_control(control: &Control) -> Vec<u8> {
         let (here, at) = match promise {
             Promise::NoneHere => (0_u64, 0),
             Promise::At(at) => (1, *at),
+            Promise::Hold => (2, 0),
         };
         bytes.extend_from_slice(&u64::from(id.0).to_le_bytes());
         bytes.extend_from_slice(&here.to_le_bytes());
@@ -185,7 +188,12 @@ fn decode_control(bytes: &[u8]) -> Result<Control> {
         let id = WatermarkId(words.next()? as u32);
         let here = words.next()?;
         let at = words.next()? as i64;
-        promises.push((id, if here == 0 { Promise::NoneHere } else { Promise::At(at) }));
+        let promise = match here {
+            0 => Promise::NoneHere,
+            1 => Promise::At(at),
+            _ => Promise::Hold,
+        };
+        promises.push((id, promise));
     }
     Ok(Control { from, promises })
 }
@@ -265,6 +273,7 @@ mod tests {
                 (WatermarkId(0), Promise::NoneHere),
                 (WatermarkId(7), Promise::At(i64::MAX)),
                 (WatermarkId(1), Promise::At(-5)),
+                (WatermarkId(2), Promise::Hold),
             ],
         };
         let back = round_trip(&Packet { target: 1, payload: Payload::Control(control.clone()) });
