@@ -1,1 +1,16 @@
 //! Rondel through its doors: every test of the whole, in one binary.
+
+// Helpers of tests are tests: what clippy.toml allows inside of `#[test]` holds for the whole binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod documents;
+mod options;
+mod packaging;
+mod real_kafka;
+// Their helpers may unwrap as tests do.
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod server;
+mod sql_files;
+mod tidy;

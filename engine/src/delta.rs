@@ -10,12 +10,22 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::error::Result;
+use crate::time::Epoch;
 
 /// Rows and their weights; see the [module](self).
 #[derive(Debug, Clone)]
 pub struct Delta {
     rows: RecordBatch,
     weights: Option<Int64Array>,
+}
+
+/// The changes of an epoch that is complete.
+#[derive(Debug, Clone)]
+pub struct EpochChanges {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its changes.
+    pub deltas: Vec<Delta>,
 }
 
 impl Delta {

@@ -1,16 +1,22 @@
 //! The façade: what the server, tests and tools see of the engine.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
 use futures::stream::BoxStream;
 
-use crate::delta::Delta;
+use crate::batch::BatchContext;
+use crate::catalog::Catalog;
+use crate::dataflow::{JobLimits, Pool, PoolSettings};
+pub use crate::delta::EpochChanges;
 use crate::error::Result;
-use crate::time::Epoch;
+use crate::job::{JobView, LiveObjects};
+use crate::plan::{Functions, Planner, Relation};
+use crate::session::Session;
+use crate::time::Clock;
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -21,15 +27,6 @@ pub struct EngineSettings {
     pub workers: usize,
     /// Memory that one job's deltas and state may hold, in bytes.
     pub job_memory_bytes: usize,
-}
-
-/// The changes of a subscription, epoch by epoch, whole epochs only.
-#[derive(Debug, Clone)]
-pub struct EpochChanges {
-    /// The epoch that is complete.
-    pub epoch: Epoch,
-    /// Its changes.
-    pub deltas: Vec<Delta>,
 }
 
 /// What a statement gives back.
@@ -66,5 +63,73 @@ pub struct Shape {
 /// Parameter values of a prepared statement.
 pub type Parameters = [ScalarValue];
 
-/// Keeps `Arc` in the façade's vocabulary.
-pub type Shared<T> = Arc<T>;
+/// The engine: a catalog, a pool of workers and the jobs that they run.
+pub struct Engine {
+    pub(crate) settings: EngineSettings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) catalog: Catalog,
+    pub(crate) pool: Pool,
+    pub(crate) live: Arc<LiveObjects>,
+    pub(crate) planner: Planner,
+    pub(crate) batch: BatchContext,
+    /// One change of definitions at a time.
+    pub(crate) changing: Mutex<()>,
+    /// Numbers of jobs that have no name: those of subscriptions to queries.
+    pub(crate) nameless: std::sync::atomic::AtomicU64,
+}
+
+impl Engine {
+    /// Opens the data directory, starts the workers, and starts the jobs that the catalog knows. A job whose definition
+    /// cannot be brought back is shown as failed; the others run.
+    pub fn open(settings: EngineSettings, functions: Functions, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+        let catalog = match &settings.data_dir {
+            Some(directory) => Catalog::open(directory)?,
+            None => Catalog::in_memory(),
+        };
+        let pool = Pool::threads(PoolSettings::workers(settings.workers), Arc::clone(&clock))?;
+        let live: Arc<LiveObjects> = Arc::default();
+        let batch = BatchContext::new(&functions, settings.workers);
+        let planner = Planner::new(live.clone(), Arc::new(functions));
+        let engine = Arc::new(Self {
+            settings,
+            clock,
+            catalog,
+            pool,
+            live,
+            planner,
+            batch,
+            changing: Mutex::new(()),
+            // Far from the catalog's own numbers.
+            nameless: std::sync::atomic::AtomicU64::new(1 << 48),
+        });
+        engine.recover();
+        Ok(engine)
+    }
+
+    /// A session: one connection's view of the engine.
+    pub fn session(self: &Arc<Self>) -> Session {
+        Session::new(Arc::clone(self))
+    }
+
+    /// All jobs, in order of names.
+    pub fn jobs(&self) -> Vec<JobView> {
+        self.live.all().iter().filter_map(|(_, live)| live.job()).map(|job| job.view()).collect()
+    }
+
+    /// Everything that queries can read.
+    pub fn relations(&self) -> Vec<Arc<Relation>> {
+        self.live.all().iter().filter_map(|(_, live)| live.relation().cloned()).collect()
+    }
+
+    /// Stops the workers. Positions and state do not survive it yet: a new server begins each job at its configured
+    /// start.
+    pub fn shutdown(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pool.shutdown();
+    }
+
+    /// What one job may use.
+    pub(crate) fn limits(&self) -> JobLimits {
+        JobLimits { memory_bytes: self.settings.job_memory_bytes, ..JobLimits::default() }
+    }
+}

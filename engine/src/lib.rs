@@ -13,6 +13,7 @@
 //! * [`connector`]: sources and sinks
 //! * [`job`]: lifecycle
 //! * [`batch`]: bounded queries
+//! * [`session`]: statements, from text to result; [`engine`] is the door
 
 pub mod batch;
 pub mod catalog;
@@ -26,6 +27,7 @@ pub mod job;
 pub mod operator;
 pub mod plan;
 pub mod schema;
+pub mod session;
 pub mod sql;
 pub mod state;
 pub mod time;

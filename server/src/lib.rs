@@ -1,1 +1,29 @@
-//! Server.
+//! Rondel's doors: PostgreSQL's wire protocol, HTTP and the command line.
+//!
+//! # Layout
+//!
+//! * [`frontend`]: what the doors ask of the engine
+//! * [`embedded`]: the engine in this process, behind them
+//! * [`script`]: a text of several statements, and places in it
+//! * [`pg`]: PostgreSQL's wire protocol, with the system tables that clients look into
+//! * [`http`]: health and metrics
+//! * [`demo`]: everything in one process, for the first five minutes
+//! * [`cli`]: the `rondel` command
+//! * [`settings`]: what can be set, each declared once
+//! * [`shutdown`]: stopping in order
+//!
+//! # The life of a statement
+//!
+//! psql sends a text; [`script`] splits it; [`pg`] answers what belongs to the protocol or to the system tables itself and
+//! hands the rest to a [`frontend::Session`]. The answer runs in a task of its own, which the connection reads from while
+//! it also watches for a cancel request, for the client's going and for the server's shutdown.
+
+pub mod cli;
+pub mod demo;
+pub mod embedded;
+pub mod frontend;
+pub mod http;
+pub mod pg;
+pub mod script;
+pub mod settings;
+pub mod shutdown;

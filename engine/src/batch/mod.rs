@@ -1,1 +1,83 @@
-//! Bounded queries.
+//! Bounded queries: DataFusion's own engine over complete data.
+//!
+//! It answers snapshot SELECTs, and it is the other side of the law: the batch plan of a continuous query
+//! ([`crate::plan::ContinuousPlan::batch`]) run here on the sum of all input deltas is what the incremental result must be.
+//! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
+
+mod scan;
+pub mod windows;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionConfig;
+
+use crate::error::{Error, Result};
+use crate::plan::{Functions, Relation};
+
+/// Where the rows of streams and views come from.
+pub trait BatchScans: Send + Sync {
+    /// All rows of a relation: its columns `projection`, in that order. Called once for each time that the query names the
+    /// relation; the rows are to be the same each time.
+    fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream>;
+}
+
+/// Runs bounded queries.
+#[derive(Clone)]
+pub struct BatchContext {
+    state: SessionState,
+}
+
+impl fmt::Debug for BatchContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchContext").finish_non_exhaustive()
+    }
+}
+
+impl BatchContext {
+    /// A context with these functions, which runs each query on `threads` threads.
+    pub fn new(functions: &Functions, threads: usize) -> Self {
+        let config = SessionConfig::new().with_target_partitions(threads.max(1));
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_scalar_functions(functions.scalars())
+            .with_aggregate_functions(functions.aggregates())
+            .with_window_functions(functions.windows())
+            .with_expr_planners(functions.expr_planners().to_vec())
+            .build();
+        Self { state }
+    }
+
+    /// Runs a plan of [`crate::plan::Planner::plan_batch`]. `now_micros` is what `now()` is in it, in microseconds since
+    /// 1970; with more than `memory_bytes` of its own state it fails.
+    pub async fn execute(
+        &self,
+        plan: &LogicalPlan,
+        scans: Arc<dyn BatchScans>,
+        now_micros: i64,
+        memory_bytes: usize,
+    ) -> Result<SendableRecordBatchStream> {
+        let now = DateTime::from_timestamp_micros(now_micros)
+            .ok_or_else(|| Error::internal(format!("{now_micros} is no time of day")))?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes))).build_arc()?;
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_runtime_env(runtime)
+            .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
+            .build();
+        let plan = windows::lowered(plan.clone())?;
+        let plan = scan::with_rows(plan, &scans)?;
+        let physical = state.create_physical_plan(&plan).await?;
+        Ok(execute_stream(physical, state.task_ctx())?)
+    }
+}

@@ -4,7 +4,13 @@
 //! thread without ever blocking. Whatever blocks or waits (metadata, reconnecting) happens on the connector's own
 //! threads or tasks. A [`Sink`] is opened once per job as well and gives each worker a [`SinkWriter`].
 
+pub mod blackhole;
+pub mod channel;
+pub mod kafka;
 pub mod memory;
+pub mod nexmark;
+pub mod options;
+pub mod registry;
 
 use std::sync::Arc;
 

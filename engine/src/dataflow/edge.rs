@@ -86,7 +86,7 @@ impl ViewWriter {
             .iter()
             .filter_map(|(id, promise)| match promise {
                 Promise::At(at) => Some((*id, *at)),
-                Promise::NoneHere | Promise::Hold => None,
+                Promise::NoneHere | Promise::Hold | Promise::Resting(_) => None,
             })
             .collect();
         moved.iter().for_each(|(id, at)| {
@@ -133,7 +133,12 @@ impl ViewWriter {
         self.closed = true;
         for reader in &self.readers {
             if let Some(queue) = reader.queue.upgrade() {
-                queue.borrow_mut().closed = true;
+                let mut queue = queue.borrow_mut();
+                if reader.start > self.ended {
+                    // Its boundary will not come: it begins with all that there is.
+                    queue.items.push_back(EdgeItem::Watermarks(reader.start, promised(&self.watermarks)));
+                }
+                queue.closed = true;
                 reader.activator.activate();
             }
         }
@@ -329,6 +334,14 @@ impl EdgeTask {
     }
 
     fn try_run(&mut self) -> Result<()> {
+        if self.job.stopping.load(Ordering::SeqCst) {
+            self.outlets.iter_mut().for_each(Outlet::close);
+            self.queue.borrow_mut().items.clear();
+            if self.slot.take().is_some() {
+                self.writer.borrow_mut().release(&self.queue)?;
+            }
+            return Ok(());
+        }
         if self.job.gate().state == GateState::Idle && self.job.frontier() < self.start {
             // Being built: the first epoch is opened when all workers are there.
             if self.job.epoch_after(self.start - 1).is_none() {

@@ -72,7 +72,7 @@ impl EventTime {
         }
         self.said = Some(promise);
         if let Promise::At(at) = promise {
-            self.promised = Some(at);
+            self.promised = self.promised.max(Some(at));
         }
         Some(promise)
     }
@@ -93,8 +93,12 @@ impl EventTime {
             let Some(known) = known else { return Promise::Hold };
             least = Some(least.map_or(known, |least| least.min(known)));
         }
-        match least {
-            Some(least) => Promise::At(self.promised.map_or(least, |promised| promised.max(least))),
+        if let Some(least) = least {
+            return Promise::At(least);
+        }
+        let known = |partition: &PartitionState| self.partitions.get(partition.partition as usize).copied().flatten();
+        match partitions.iter().filter_map(known).max() {
+            Some(greatest) => Promise::Resting(greatest),
             None => Promise::NoneHere,
         }
     }
@@ -160,8 +164,12 @@ mod tests {
         assert_eq!(time.promise(&reads(&[0, 1]), false), Some(Promise::At(4_000)));
         let idle = [PartitionState { partition: 0, idle: false }, PartitionState { partition: 1, idle: true }];
         assert_eq!(time.promise(&idle, false), Some(Promise::At(9_000)));
-        assert_eq!(time.promise(&reads(&[0, 1]), false), None, "never back");
-        assert_eq!(time.promise(&reads(&[0, 2]), false), None, "a new partition starts where we are");
+        let back = time.promise(&reads(&[0, 1]), false);
+        assert_eq!(back, Some(Promise::At(4_000)), "what is merged of it does not go back, but waits for the others");
+        let new = time.promise(&reads(&[0, 2]), false);
+        assert_eq!(new, Some(Promise::At(9_000)), "a new partition starts where we are");
+        let resting = [PartitionState { partition: 0, idle: true }, PartitionState { partition: 1, idle: true }];
+        assert_eq!(time.promise(&resting, false), Some(Promise::Resting(9_000)));
         assert_eq!(time.promise(&reads(&[]), false), Some(Promise::NoneHere));
         assert_eq!(time.promise(&reads(&[]), true), Some(Promise::At(i64::MAX)));
     }

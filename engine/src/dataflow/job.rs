@@ -208,6 +208,10 @@ pub(crate) struct JobShared {
     pub(crate) meter: Arc<Meter>,
     /// Streams' readers, one per source and worker.
     pub(crate) sources: Vec<Arc<SourceStatus>>,
+    /// Edges from views, on all workers.
+    edges: Mutex<Vec<SyncActivator>>,
+    /// The job is to read no more, and to write what it has read.
+    pub(crate) stopping: AtomicBool,
     /// The dataflow's end on each worker.
     terminals: Vec<WakeUp>,
     /// Something was read, or a watermark moved, in the open epoch.
@@ -253,6 +257,8 @@ impl JobShared {
             observer,
             signal,
             sources: (0..sources * workers).map(|_| ready()).collect(),
+            edges: Mutex::new(Vec::new()),
+            stopping: AtomicBool::new(false),
             terminals: (0..workers).map(|_| WakeUp::default()).collect(),
             active: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
@@ -304,6 +310,22 @@ impl JobShared {
         self.gate.store(gate.pack(), Ordering::SeqCst);
         for source in &self.sources {
             source.wake_up.activate();
+        }
+    }
+
+    /// An edge from a view, to be woken when the job is stopped.
+    pub(crate) fn add_edge(&self, activator: SyncActivator) {
+        lock(&self.edges).push(activator);
+    }
+
+    /// Reads no more; for the control only.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let epoch = self.gate().epoch + 1;
+        self.set_gate(Gate { epoch, state: GateState::Closed });
+        for edge in lock(&self.edges).iter() {
+            // The worker is gone only when the pool is.
+            let _ = edge.activate();
         }
     }
 

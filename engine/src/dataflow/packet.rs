@@ -30,6 +30,9 @@ pub(crate) enum Promise {
     NoneHere,
     /// This worker has a partition that has not promised anything: the watermark stays where it is.
     Hold,
+    /// All that the watermark depends on here is idle. It takes no part in the minimum either; but when the whole stream
+    /// rests, the greatest of these counts, as if the partitions had fallen idle one after the other.
+    Resting(i64),
     /// Nothing earlier will follow from this worker; microseconds.
     At(i64),
 }
@@ -171,7 +174,8 @@ fn encode_control(control: &Control) -> Vec<u8> {
         let (here, at) = match promise {
             Promise::NoneHere => (0_u64, 0),
             Promise::At(at) => (1, *at),
-            Promise::Hold => (2, 0),
+            Promise::Resting(at) => (2, *at),
+            Promise::Hold => (3, 0),
         };
         bytes.extend_from_slice(&u64::from(id.0).to_le_bytes());
         bytes.extend_from_slice(&here.to_le_bytes());
@@ -191,6 +195,7 @@ fn decode_control(bytes: &[u8]) -> Result<Control> {
         let promise = match here {
             0 => Promise::NoneHere,
             1 => Promise::At(at),
+            2 => Promise::Resting(at),
             _ => Promise::Hold,
         };
         promises.push((id, promise));
@@ -271,6 +276,7 @@ mod tests {
             from: 2,
             promises: vec![
                 (WatermarkId(0), Promise::NoneHere),
+                (WatermarkId(3), Promise::Resting(77)),
                 (WatermarkId(7), Promise::At(i64::MAX)),
                 (WatermarkId(1), Promise::At(-5)),
                 (WatermarkId(2), Promise::Hold),

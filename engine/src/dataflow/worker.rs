@@ -217,6 +217,7 @@ fn build_dataflow<'scope>(
                 });
             }
             UnitPart::View { view, projection, links } => {
+                shared.add_edge(scope.worker().sync_activator_for(address.to_vec()));
                 let writer = views.get(&view.id()).map(Rc::clone);
                 builder.build_reschedule(|capabilities| {
                     let outlets = outlets_with(capabilities);

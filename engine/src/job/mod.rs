@@ -1,1 +1,9 @@
-//! Jobs: lifecycle and supervision.
+//! Jobs: one running continuous query each, with a desired state and a current state.
+
+mod live;
+mod start;
+mod status;
+
+pub(crate) use live::{Live, LiveObjects};
+pub(crate) use start::start;
+pub use status::{JobState, JobStatus, JobView};

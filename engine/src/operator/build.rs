@@ -1,48 +1,112 @@
-//! From a plan's node to the operator that runs it.
+//! From a node of the flow plan to the operator that runs it, and to the keys by which its input is exchanged.
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 
-use super::{Operator, Output, Step};
-use crate::delta::Delta;
+use super::Operator;
+use super::aggregate;
+use super::expression::physical;
+use super::filter::Filter;
+use super::join::Join;
+use super::project::Project;
+use super::union::Union;
+use super::values::Values;
+use super::window::Window;
 use crate::error::{Error, Result};
-use crate::plan::flow::{FlowOp, FlowPlan, NodeIndex};
+use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
 
 /// Which part of a node's work an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// All of it.
+    /// All of it, on rows that were exchanged by [`exchange_keys`].
     Whole,
-    /// The disposable half before the exchange.
+    /// The disposable half before the exchange ([`has_local_half`]): what it emits has the schema [`flowing_schema`].
     Local,
-    /// The keyed half after the exchange.
+    /// The keyed half after the exchange, which takes what the local halves emit.
     Final,
 }
 
-struct Pass;
+/// The operator of a node. Only aggregates have halves; for everything else `role` is [`Role::Whole`].
+///
+/// A scan has no operator: it is a source, and its plan node says what it reads.
+pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn Operator>> {
+    let this = get(plan, node)?;
+    let schema = plan.arrow_schema(node);
+    Ok(match &this.op {
+        FlowOp::Scan { relation, .. } => {
+            return Err(Error::internal(format!("the scan of {relation} is a source, not an operator")));
+        }
+        FlowOp::Values { rows } => Box::new(Values::new(rows, &schema)?),
+        FlowOp::Filter { predicate } => Box::new(Filter::new(predicate, &input(plan, node, 0)?.schema, schema)?),
+        FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
+        FlowOp::Union => Box::new(Union::new(schema)),
+        FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
+        FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
+        FlowOp::Join { on, residual, null_equals_null } => {
+            let (left, right) = (input(plan, node, 0)?, input(plan, node, 1)?);
+            Box::new(Join::new(left, right, &this.schema, on, residual.as_ref(), *null_equals_null)?)
+        }
+    })
+}
 
-impl Operator for Pass {
-    fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        out.push(delta);
-        Ok(Step::Done)
+/// By which keys the rows that reach input `input` of a node's [`Role::Whole`] or [`Role::Final`] operator are brought
+/// to one worker: rows of equal keys must meet. `None`: they may stay where they are. No keys at all (an empty vector):
+/// all rows meet on one worker. The expressions are bound to [`flowing_schema`].
+pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
+    let this = get(plan, node)?;
+    let bind = |expressions: &mut dyn Iterator<Item = &Expr>| {
+        let schema = &self::input(plan, node, input)?.schema;
+        expressions.map(|expr| physical(expr, schema)).collect::<Result<Vec<_>>>()
+    };
+    Ok(match &this.op {
+        FlowOp::Scan { .. }
+        | FlowOp::Values { .. }
+        | FlowOp::Filter { .. }
+        | FlowOp::Project { .. }
+        | FlowOp::Union
+        | FlowOp::Window { .. } => None,
+        FlowOp::Join { on, .. } => {
+            Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
+        }
+        FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
+            let schema = aggregate::partial_schema(plan, node)?;
+            let keys = schema.fields().iter().enumerate().take(aggregate::exchange_keys(plan, node)?);
+            Some(keys.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
+        }
+        FlowOp::Aggregate { group, .. } => Some(bind(&mut group.iter())?),
+        FlowOp::WindowAggregate { group, .. } => Some(bind(&mut group.iter().filter_map(|key| match key {
+            WindowKey::Key(expression) => Some(expression),
+            WindowKey::Start | WindowKey::End => None,
+        }))?),
+    })
+}
+
+/// Whether a node's input is worth aggregating before it crosses workers.
+pub fn has_local_half(plan: &FlowPlan, node: NodeIndex) -> bool {
+    match plan.nodes.get(node).map(|node| &node.op) {
+        Some(FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. }) => aggregate::has_local_half(plan, node),
+        _ => false,
     }
 }
 
-/// The operator of a node.
-pub fn operator(plan: &FlowPlan, node: NodeIndex, _role: Role) -> Result<Box<dyn Operator>> {
-    match &plan.nodes[node].op {
-        FlowOp::Union => Ok(Box::new(Pass)),
-        _ => Err(Error::not_supported("this operator")),
+/// The schema of the rows that [`exchange_keys`] are bound to: the local half's output, or else the input's own.
+pub fn flowing_schema(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<SchemaRef> {
+    if has_local_half(plan, node) {
+        return aggregate::partial_schema(plan, node);
     }
+    Ok(Arc::clone(self::input(plan, node, input)?.schema.inner()))
 }
 
-/// By which keys rows find their worker.
-pub fn exchange_keys(_plan: &FlowPlan, _node: NodeIndex, _input: usize) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
-    Ok(None)
+fn get(plan: &FlowPlan, node: NodeIndex) -> Result<&FlowNode> {
+    plan.nodes.get(node).ok_or_else(|| Error::internal(format!("the plan has no node {node}")))
 }
 
-/// Whether part of the work is done before rows cross workers.
-pub fn has_local_half(_plan: &FlowPlan, _node: NodeIndex) -> bool {
-    false
+fn input(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<&FlowNode> {
+    let inputs = &get(plan, node)?.inputs;
+    let index = inputs.get(input).ok_or_else(|| Error::internal(format!("node {node} has no input {input}")))?;
+    get(plan, *index)
 }

@@ -9,7 +9,17 @@
 //! * after an error or a panic it is never called again;
 //! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
 
+pub mod aggregate;
 pub mod build;
+pub(crate) mod columns;
+pub mod consolidate;
+pub mod expression;
+pub mod filter;
+pub mod join;
+pub mod project;
+pub mod union;
+pub mod values;
+pub mod window;
 
 use crate::delta::Delta;
 use crate::error::Result;

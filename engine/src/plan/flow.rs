@@ -8,18 +8,27 @@ use std::sync::Arc;
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::Expr;
 
-use crate::time::WatermarkId;
+use crate::time::{WatermarkId, Watermarks};
 
 /// A node's place in [`FlowPlan::nodes`].
 pub type NodeIndex = usize;
 
 /// A plan: nodes in topological order (inputs before users); the last is the root.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct FlowPlan {
     /// The nodes.
     pub nodes: Vec<FlowNode>,
-    /// What each watermark is: the scan that promises it.
+    /// What each watermark is: the scan that promises it. Their numbers are their places here.
     pub watermarks: Vec<WatermarkOrigin>,
+    /// Watermarks that follow from those, numbered on from them: see [`FlowPlan::derive_watermarks`].
+    pub derived: Vec<DerivedWatermark>,
+}
+
+/// A watermark of rows that come from several scans (a union, a join on event time): the least of theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DerivedWatermark {
+    /// Which watermarks, each less a delay in microseconds. Never empty; only earlier ones.
+    pub least_of: Vec<(WatermarkId, i64)>,
 }
 
 /// Where a watermark comes from.
@@ -100,9 +109,10 @@ pub enum FlowOp {
         /// Over the input's schema.
         expressions: Vec<Expr>,
     },
-    /// All rows of all inputs (UNION ALL). The inputs have the types of the output.
+    /// All rows of all inputs (UNION ALL). The inputs have the types of the output, column by column; names may differ.
     Union,
-    /// Each row once for every window that covers it, with `window_start` and `window_end` (the last two columns) added.
+    /// Each row once for every window that covers it, with `window_start` and `window_end` (the last two columns) added,
+    /// of the event-time column's own type. A row whose time is NULL is in no window and is dropped.
     /// Where a windowed aggregate reads a window directly the planner fuses the two into [`FlowOp::WindowAggregate`].
     Window {
         /// The windows.
@@ -168,11 +178,12 @@ pub struct ScanWatermark {
     /// The event-time column.
     pub column: usize,
     /// A timestamp of any unit: the source promises that no later row's event time lies below its maximum so far.
+    /// (For a view, what its own job passes on with its changes; then this is the column itself and is not evaluated.)
     pub expression: Expr,
 }
 
 /// Windows over event time. All lengths in microseconds; windows start at multiples of the slide since 1970, plus the offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WindowSpec {
     /// One window after the other.
     Tumble {
@@ -222,10 +233,31 @@ pub enum Emit {
     AfterWatermark,
 }
 
+/// A watermark less a delay; the end of an input stays the end.
+fn less(watermark: i64, delay: i64) -> i64 {
+    if watermark == i64::MAX { watermark } else { watermark.saturating_sub(delay) }
+}
+
 impl FlowPlan {
     /// The root node.
     pub fn root(&self) -> Option<&FlowNode> {
         self.nodes.last()
+    }
+
+    /// How many watermarks there are, the derived ones included.
+    pub fn watermark_count(&self) -> usize {
+        self.watermarks.len() + self.derived.len()
+    }
+
+    /// Moves the derived watermarks to where the scans' watermarks stand: to be called after those were merged over all
+    /// workers, before anything is told of them.
+    pub fn derive_watermarks(&self, watermarks: &mut Watermarks) {
+        for (index, derived) in self.derived.iter().enumerate() {
+            let least = derived.least_of.iter().map(|&(id, delay)| watermarks.get(id).map(|at| less(at, delay))).min();
+            if let Some(Some(least)) = least {
+                watermarks.advance(WatermarkId((self.watermarks.len() + index) as u32), least);
+            }
+        }
     }
 
     /// The Arrow schema of a node's output.

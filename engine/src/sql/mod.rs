@@ -1,1 +1,25 @@
-//! SQL text to statements.
+//! From text to statements.
+//!
+//! PostgreSQL's dialect, as DataFusion's parser reads it, with the window table functions (`TUMBLE(TABLE t, …)`), the
+//! `EMIT` suffix of a query, and Rondel's own statements. [`parse`] reads a text of several statements; each
+//! [`ParsedStatement`] keeps its own slice of the text, which is what the catalog stores.
+
+mod dialect;
+mod emit;
+mod name;
+mod parser;
+mod show;
+mod statement;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use dialect::RondelDialect;
+pub use emit::{EmitClause, EmitMode, Trigger};
+pub use name::{quoted, statement_name};
+pub use parser::{parse, parse_expression, parse_one, parse_query};
+pub use statement::{
+    CreateSink, CreateStream, CreateView, DropObjects, InsertIntoSink, JobAction, ObjectKind, OptionEntry, Options,
+    ParsedStatement, Query, SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,
+};

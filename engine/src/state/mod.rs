@@ -1,3 +1,4 @@
 //! What operators remember, and how it is split over workers.
 
 pub mod key_group;
+pub mod slots;

@@ -77,7 +77,7 @@ struct PlanBuilder {
 
 impl PlanBuilder {
     fn new() -> Self {
-        Self { plan: FlowPlan { nodes: Vec::new(), watermarks: Vec::new() } }
+        Self { plan: FlowPlan::default() }
     }
 
     fn add(&mut self, id: &str, op: FlowOp, inputs: Vec<NodeIndex>, properties: FlowProperties) -> NodeIndex {

@@ -1,0 +1,56 @@
+# make demo     the tour, in one process: a broker, a producer, Rondel; join it with psql
+# make test     every test, the real Kafka's among them
+# make oracle   random queries against DataFusion's batch answer: CASES=10000 SEED=1
+# make fmt lint bench docs setup
+SHELL := bash
+
+# One cache of compiled dependencies for all checkouts and all targets, outside of them.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rondel/target
+
+CASES ?= 1000
+SEED ?=
+
+# Always the whole workspace, whatever is built of it: parts of it would choose other features of the dependencies, and
+# compile them again.
+CARGO_ARGS := --workspace --locked
+
+.PHONY: demo test oracle fmt lint docs bench setup components
+
+demo: toolchain
+	@tests/components/setup.sh build
+	cargo build $(CARGO_ARGS) --bin rondel
+	@exec "$(CARGO_TARGET_DIR)/debug/rondel" demo
+
+test: toolchain components
+	cargo test $(CARGO_ARGS)
+
+# Empty SEED: a new one for each run; a failure prints it.
+oracle: toolchain
+	@tests/components/setup.sh build
+	RONDEL_ORACLE_CASES=$(CASES) $(if $(SEED),RONDEL_ORACLE_SEED=$(SEED)) \
+		cargo test $(CARGO_ARGS) --test integration -- --nocapture oracle
+
+fmt:
+	cargo fmt --all
+
+lint: toolchain
+	cargo fmt --all --check
+	cargo clippy $(CARGO_ARGS) --all-targets -- -D warnings
+
+docs: toolchain
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_ARGS) --no-deps
+
+bench: toolchain
+	@tests/components/setup.sh build
+	cargo bench $(CARGO_ARGS)
+	cargo run --release $(CARGO_ARGS) --bin rondel -- bench
+
+# What compiling and testing need of the system and of the package registries, if it is not there yet.
+setup: components
+
+components:
+	@tests/components/setup.sh build tests
+
+.PHONY: toolchain
+toolchain:
+	@tests/components/setup.sh toolchain

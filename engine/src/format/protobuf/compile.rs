@@ -1,0 +1,375 @@
+//! From a message's descriptor to its decode plan: columns, tables, slots, and how the columns become arrays.
+
+use std::collections::HashMap;
+
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, FieldRef, Fields};
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
+
+use super::column::{Bits, Blob, Fixed, List};
+use super::finish::Output;
+use super::plan::{EnumPlan, Member, MessagePlan, NONE, Op, Plan, Slot};
+use super::store::{ColumnId, Store, Table};
+use super::text::{Labels, Text, view};
+use super::wire;
+use crate::error::{Error, Result};
+use crate::schema::types::{Ancestors, ValueClass, classify, declared_fields, in_oneof, is_nullable};
+
+/// What compiling gives: a plan, the store that it works on, and the arrays to make of the store.
+pub(super) struct Compiled {
+    pub(super) plan: Plan,
+    pub(super) store: Store,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// Compiles the fields of `message` at `projection` (places in declaration order), which have the types `fields`.
+pub(super) fn compile(message: &MessageDescriptor, projection: &[usize], fields: &Fields) -> Result<Compiled> {
+    let mut compiler = Compiler::default();
+    compiler.store.tables.push(Table::default());
+    let (root, outputs) = compiler.message(message, Some(projection), fields, 0, &mut Vec::new())?;
+    compiler.plan.root = root;
+    compiler.plan.name = message.full_name().to_owned();
+    Ok(Compiled { plan: compiler.plan, store: compiler.store, outputs })
+}
+
+#[derive(Default)]
+struct Compiler {
+    plan: Plan,
+    store: Store,
+    enums: HashMap<String, CompiledEnum>,
+}
+
+#[derive(Clone)]
+struct CompiledEnum {
+    place: usize,
+    names: Buffer,
+}
+
+/// How the values of a field are read.
+struct ValuePlan {
+    op: Op,
+    column: usize,
+    detail: usize,
+    output: Output,
+}
+
+impl Compiler {
+    /// Compiles a message into columns of `table`; `selected` are the places of the fields to read, in the order of
+    /// the outputs (`None`: all), `types` their fields.
+    fn message(
+        &mut self,
+        message: &MessageDescriptor,
+        selected: Option<&[usize]>,
+        types: &Fields,
+        table: usize,
+        ancestors: &mut Ancestors,
+    ) -> Result<(usize, Vec<Output>)> {
+        ancestors.push(message.full_name().to_owned());
+        let fields: Vec<FieldDescriptor> = declared_fields(message).collect();
+        let all: Vec<usize> = (0..fields.len()).collect();
+        let selected = selected.unwrap_or(&all);
+        let mut plan = MessagePlan::default();
+        let mut outputs = Vec::with_capacity(selected.len());
+        let mut cases: HashMap<String, u32> = HashMap::new();
+        for (place, column_type) in selected.iter().zip(types) {
+            let field = fields
+                .get(*place)
+                .ok_or_else(|| Error::internal(format!("{} has no field {place}", message.full_name())))?;
+            let member = in_oneof(field).then(|| self.member(field, &mut cases, table));
+            let from = self.store.tables[table].columns.len();
+            let output = self.field(field, member, column_type, &mut plan, table, ancestors)?;
+            if let Some(member) = member {
+                self.plan.members[member as usize].from = from;
+                self.plan.members[member as usize].to = self.store.tables[table].columns.len();
+            }
+            outputs.push(output);
+        }
+        // A member that is not read still unsets the others.
+        for (_, field) in fields.iter().enumerate().filter(|(place, _)| !selected.contains(place)) {
+            let oneof = field.containing_oneof().map(|oneof| oneof.full_name().to_owned());
+            if in_oneof(field) && oneof.is_some_and(|name| cases.contains_key(&name)) {
+                let member = self.member(field, &mut cases, table);
+                let tag = wire::tag(field.number(), wire_type(field));
+                plan.insert(
+                    tag,
+                    Slot { op: Op::Skip, column: tag, member, prepared: true, number: field.number(), ..Slot::UNKNOWN },
+                );
+            }
+        }
+        for field in &fields {
+            plan.names.insert(field.number(), field.name().into());
+        }
+        ancestors.pop();
+        self.plan.messages.push(plan);
+        Ok((self.plan.messages.len() - 1, outputs))
+    }
+
+    /// A place for a member of a oneof; `cases` holds the column of each oneof of the message that has one.
+    fn member(&mut self, field: &FieldDescriptor, cases: &mut HashMap<String, u32>, table: usize) -> u32 {
+        let name = field.containing_oneof().map(|oneof| oneof.full_name().to_owned()).unwrap_or_default();
+        let case = match cases.get(&name) {
+            Some(case) => *case,
+            None => {
+                self.store.words.push(Fixed::new(0));
+                let case = self.store.words.len() - 1;
+                self.store.tables[table].columns.push(ColumnId::Word(case));
+                cases.insert(name, case as u32);
+                case as u32
+            }
+        };
+        self.plan.members.push(Member { case, table, from: 0, to: 0 });
+        self.plan.members.len() as u32 - 1
+    }
+
+    fn field(
+        &mut self,
+        field: &FieldDescriptor,
+        member: Option<u32>,
+        column_type: &FieldRef,
+        plan: &mut MessagePlan,
+        table: usize,
+        ancestors: &mut Ancestors,
+    ) -> Result<Output> {
+        let number = field.number();
+        if field.is_list() || field.is_map() {
+            let (slot, output) = self.list(field, column_type.data_type(), table, ancestors)?;
+            if is_packable(&field.kind()) {
+                plan.insert(wire::tag(number, wire::DELIMITED), Slot { packed: true, ..slot });
+            }
+            plan.insert(wire::tag(number, wire_type(field)), slot);
+            return Ok(output);
+        }
+        let nullable = is_nullable(field);
+        let presence = (nullable || field.is_required()).then(|| {
+            self.store.bits.push(Bits::new(false));
+            self.store.tables[table].columns.push(ColumnId::Bits(self.store.bits.len() - 1));
+            self.store.bits.len() - 1
+        });
+        let default = field.default_value();
+        let value = self.value(field, &default, column_type.data_type(), table, ancestors)?;
+        let presence_bit = presence.map_or(NONE, |bit| bit as u32);
+        if field.is_required() {
+            plan.required.push((presence_bit, number));
+        }
+        let member = member.unwrap_or(NONE);
+        let slot = Slot {
+            op: value.op,
+            prepared: presence.is_some() || member != NONE,
+            presence: presence_bit,
+            member,
+            column: value.column as u32,
+            detail: value.detail as u32,
+            number,
+            ..Slot::UNKNOWN
+        };
+        plan.insert(wire::tag(number, wire_type(field)), slot);
+        Ok(value.output.with_presence(presence.filter(|_| nullable)))
+    }
+
+    fn list(
+        &mut self,
+        field: &FieldDescriptor,
+        data_type: &DataType,
+        table: usize,
+        ancestors: &mut Ancestors,
+    ) -> Result<(Slot, Output)> {
+        self.store.tables.push(Table::default());
+        let elements = self.store.tables.len() - 1;
+        self.store.lists.push(List::new(elements));
+        let list = self.store.lists.len() - 1;
+        self.store.tables[table].columns.push(ColumnId::List(list));
+        let slot = Slot { list: list as u32, prepared: true, number: field.number(), ..Slot::UNKNOWN };
+        match (field.kind(), data_type) {
+            (Kind::Message(entry), DataType::Map(entries, _)) if field.is_map() => {
+                let (plan, outputs) = self.entry(&entry, entries, elements, ancestors)?;
+                let slot = Slot { op: Op::Message, detail: plan as u32, ..slot };
+                Ok((slot, Output::map(list, entries.clone(), outputs)?))
+            }
+            (kind, DataType::List(item)) => {
+                let value = self.value(field, &kind.default_value(), item.data_type(), elements, ancestors)?;
+                let slot = Slot { op: value.op, column: value.column as u32, detail: value.detail as u32, ..slot };
+                Ok((slot, Output::List { list, item: item.clone(), child: Box::new(value.output) }))
+            }
+            (_, other) => Err(Error::internal(format!("{} was given the type {other}", field.full_name()))),
+        }
+    }
+
+    /// A map's entry: a message of a key and a value, of which neither is ever NULL.
+    fn entry(
+        &mut self,
+        entry: &MessageDescriptor,
+        entries: &FieldRef,
+        table: usize,
+        ancestors: &mut Ancestors,
+    ) -> Result<(usize, Vec<Output>)> {
+        let DataType::Struct(types) = entries.data_type() else {
+            return Err(Error::internal("the entries of a map are no struct"));
+        };
+        let mut plan = MessagePlan::default();
+        let mut outputs = Vec::new();
+        for (field, column_type) in [entry.map_entry_key_field(), entry.map_entry_value_field()].iter().zip(types) {
+            let default = field.kind().default_value();
+            let value = self.value(field, &default, column_type.data_type(), table, ancestors)?;
+            let slot = Slot {
+                op: value.op,
+                column: value.column as u32,
+                detail: value.detail as u32,
+                number: field.number(),
+                ..Slot::UNKNOWN
+            };
+            plan.insert(wire::tag(field.number(), wire_type(field)), slot);
+            plan.names.insert(field.number(), field.name().into());
+            outputs.push(value.output);
+        }
+        self.plan.messages.push(plan);
+        Ok((self.plan.messages.len() - 1, outputs))
+    }
+
+    fn value(
+        &mut self,
+        field: &FieldDescriptor,
+        default: &Value,
+        data_type: &DataType,
+        table: usize,
+        ancestors: &mut Ancestors,
+    ) -> Result<ValuePlan> {
+        match classify(field, ancestors) {
+            ValueClass::Scalar(kind) => Ok(self.scalar(&kind, default, data_type, table)),
+            ValueClass::Enum(values) => {
+                let compiled = self.enumeration(&values);
+                let number = default.as_enum_number().unwrap_or(0);
+                let view = self.plan.enums[compiled.place].view(number);
+                self.store.labels.push(Labels::new(view, compiled.names));
+                let id = ColumnId::Labels(self.store.labels.len() - 1);
+                let plan = self.column(Op::Enum, id, data_type, table);
+                Ok(ValuePlan { detail: compiled.place, ..plan })
+            }
+            ValueClass::Timestamp => Ok(self.long(Op::Timestamp, 0, data_type, table)),
+            ValueClass::Duration => Ok(self.long(Op::Duration, 0, data_type, table)),
+            ValueClass::Wrapper(inner) => {
+                let kind = inner.kind();
+                let value = self.scalar(&kind, &kind.default_value(), data_type, table);
+                let mut plan = MessagePlan::default();
+                let slot = Slot { op: value.op, column: value.column as u32, number: inner.number(), ..Slot::UNKNOWN };
+                plan.insert(wire::tag(inner.number(), wire_type(&inner)), slot);
+                plan.names.insert(inner.number(), inner.name().into());
+                self.plan.messages.push(plan);
+                let detail = self.plan.messages.len() - 1;
+                let op = if field.is_group() { Op::Group } else { Op::Message };
+                Ok(ValuePlan { op, detail, ..value })
+            }
+            ValueClass::Message(message) => {
+                let DataType::Struct(fields) = data_type else {
+                    return Err(Error::internal(format!("{} was given the type {data_type}", field.full_name())));
+                };
+                let (detail, children) = self.message(&message, None, fields, table, ancestors)?;
+                let op = if field.is_group() { Op::Group } else { Op::Message };
+                let output = Output::Struct { fields: fields.clone(), children, presence: None };
+                Ok(ValuePlan { op, column: 0, detail, output })
+            }
+            ValueClass::Raw => {
+                self.store.blobs.push(Blob::new(&[]));
+                let id = ColumnId::Blob(self.store.blobs.len() - 1);
+                let op = if field.is_group() { Op::RawGroup } else { Op::Raw };
+                Ok(self.column(op, id, data_type, table))
+            }
+        }
+    }
+
+    fn scalar(&mut self, kind: &Kind, default: &Value, data_type: &DataType, table: usize) -> ValuePlan {
+        match kind {
+            Kind::Int32 => self.word(Op::Int32, default.as_i32().unwrap_or(0), data_type, table),
+            Kind::Sint32 => self.word(Op::Sint32, default.as_i32().unwrap_or(0), data_type, table),
+            Kind::Sfixed32 => self.word(Op::Bits32, default.as_i32().unwrap_or(0), data_type, table),
+            Kind::Float => self.word(Op::Bits32, default.as_f32().unwrap_or(0.0).to_bits() as i32, data_type, table),
+            Kind::Int64 => self.long(Op::Int64, default.as_i64().unwrap_or(0), data_type, table),
+            Kind::Sint64 => self.long(Op::Sint64, default.as_i64().unwrap_or(0), data_type, table),
+            Kind::Sfixed64 => self.long(Op::Bits64, default.as_i64().unwrap_or(0), data_type, table),
+            Kind::Double => self.long(Op::Bits64, default.as_f64().unwrap_or(0.0).to_bits() as i64, data_type, table),
+            Kind::Uint32 => self.long(Op::Uint32, default.as_u32().unwrap_or(0).into(), data_type, table),
+            Kind::Fixed32 => self.long(Op::Fixed32, default.as_u32().unwrap_or(0).into(), data_type, table),
+            Kind::Uint64 => self.wide(Op::Uint64, default.as_u64().unwrap_or(0), data_type, table),
+            Kind::Fixed64 => self.wide(Op::Fixed64, default.as_u64().unwrap_or(0), data_type, table),
+            Kind::Bool => {
+                self.store.bits.push(Bits::new(default.as_bool().unwrap_or(false)));
+                let id = ColumnId::Bits(self.store.bits.len() - 1);
+                self.column(Op::Bool, id, data_type, table)
+            }
+            Kind::String => {
+                self.store.texts.push(Text::new(default.as_str().unwrap_or("")));
+                let id = ColumnId::Text(self.store.texts.len() - 1);
+                self.column(Op::Text, id, data_type, table)
+            }
+            // Messages and enums are no scalars; what remains is bytes.
+            Kind::Bytes | Kind::Message(_) | Kind::Enum(_) => {
+                let default: &[u8] = default.as_bytes().map_or(&[], |bytes| bytes);
+                self.store.blobs.push(Blob::new(default));
+                let id = ColumnId::Blob(self.store.blobs.len() - 1);
+                self.column(Op::Bytes, id, data_type, table)
+            }
+        }
+    }
+
+    fn word(&mut self, op: Op, default: i32, data_type: &DataType, table: usize) -> ValuePlan {
+        self.store.words.push(Fixed::new(default));
+        let id = ColumnId::Word(self.store.words.len() - 1);
+        self.column(op, id, data_type, table)
+    }
+
+    fn long(&mut self, op: Op, default: i64, data_type: &DataType, table: usize) -> ValuePlan {
+        self.store.longs.push(Fixed::new(default));
+        let id = ColumnId::Long(self.store.longs.len() - 1);
+        self.column(op, id, data_type, table)
+    }
+
+    fn wide(&mut self, op: Op, default: u64, data_type: &DataType, table: usize) -> ValuePlan {
+        self.store.wides.push(Fixed::new(default.into()));
+        let id = ColumnId::Wide(self.store.wides.len() - 1);
+        self.column(op, id, data_type, table)
+    }
+
+    fn column(&mut self, op: Op, id: ColumnId, data_type: &DataType, table: usize) -> ValuePlan {
+        self.store.tables[table].columns.push(id);
+        let output = Output::Column { id, data_type: data_type.clone(), presence: None };
+        ValuePlan { op, column: id.number(), detail: 0, output }
+    }
+
+    fn enumeration(&mut self, values: &EnumDescriptor) -> CompiledEnum {
+        if let Some(compiled) = self.enums.get(values.full_name()) {
+            return compiled.clone();
+        }
+        let mut plan = EnumPlan::default();
+        let mut names: Vec<u8> = Vec::new();
+        // Backwards, so that of several names for one number the first stays.
+        for value in values.enum_descriptor_proto().value.iter().rev() {
+            plan.insert(value.number(), view(value.name().as_bytes(), names.len()));
+            names.extend_from_slice(value.name().as_bytes());
+        }
+        self.plan.enums.push(plan);
+        let compiled = CompiledEnum { place: self.plan.enums.len() - 1, names: Buffer::from_vec(names) };
+        self.enums.insert(values.full_name().to_owned(), compiled.clone());
+        compiled
+    }
+}
+
+/// The wire type of one value of the field.
+pub(super) fn wire_type(field: &FieldDescriptor) -> u32 {
+    match field.kind() {
+        _ if field.is_group() => wire::START_GROUP,
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::FIXED64,
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => wire::FIXED32,
+        Kind::String | Kind::Bytes | Kind::Message(_) => wire::DELIMITED,
+        Kind::Int32
+        | Kind::Int64
+        | Kind::Uint32
+        | Kind::Uint64
+        | Kind::Sint32
+        | Kind::Sint64
+        | Kind::Bool
+        | Kind::Enum(_) => wire::VARINT,
+    }
+}
+
+fn is_packable(kind: &Kind) -> bool {
+    !matches!(kind, Kind::String | Kind::Bytes | Kind::Message(_))
+}

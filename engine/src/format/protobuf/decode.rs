@@ -1,0 +1,319 @@
+//! Decoding one record: one pass over its bytes, each value written to its column.
+
+use super::error::{DecodeError, Reason};
+use super::plan::{MessagePlan, NONE, Op, Plan, Slot};
+use super::store::Store;
+use super::wire;
+
+/// A failure on its way up; the path is collected from the inside outwards. Boxed, since it is rare.
+type Fault = Box<FaultAt>;
+
+/// See [`Fault`].
+struct FaultAt {
+    reason: Reason,
+    /// The address at which reading stopped: all slices are parts of the record.
+    address: usize,
+    /// Numbers of the enclosing fields, innermost first; 0 is none.
+    fields: Vec<u32>,
+}
+
+#[cold]
+#[inline(never)]
+fn fault(reason: Reason, rest: &[u8], field: u32) -> Fault {
+    Box::new(FaultAt { reason, address: rest.as_ptr() as usize, fields: vec![field] })
+}
+
+#[cold]
+#[inline(never)]
+fn inside(mut fault: Fault, field: u32) -> Fault {
+    fault.fields.push(field);
+    fault
+}
+
+/// What a read gave; or leaves the function with why it gave nothing.
+macro_rules! read {
+    ($read:ident, $rest:ident, $slot:ident, $why:expr) => {
+        match wire::$read(&mut $rest) {
+            Some(value) => value,
+            None => return Err(fault($why($rest), $rest, $slot.number)),
+        }
+    };
+    (varint, $rest:ident, $slot:ident) => {
+        read!(varint, $rest, $slot, wire::varint_fault)
+    };
+    (delimited, $rest:ident, $slot:ident) => {
+        read!(delimited, $rest, $slot, wire::delimited_fault)
+    };
+    ($fixed:ident, $rest:ident, $slot:ident) => {
+        read!($fixed, $rest, $slot, |_| Reason::Truncated)
+    };
+}
+
+/// A plan at work on a store.
+pub(super) struct Decoding<'p, 's> {
+    pub(super) plan: &'p Plan,
+    pub(super) store: &'s mut Store,
+}
+
+impl<'p> Decoding<'p, '_> {
+    /// Decodes a record into row `row` of the record's table. After an error the row holds a part of it.
+    pub(super) fn record(&mut self, bytes: &[u8], row: usize) -> Result<(), DecodeError> {
+        let plan = self.plan;
+        match self.message(&plan.messages[plan.root], bytes, row, 0) {
+            Ok(_) => Ok(()),
+            Err(fault) => {
+                let offset = fault.address.saturating_sub(bytes.as_ptr() as usize).min(bytes.len());
+                Err(DecodeError { path: path(plan, &fault.fields), offset, reason: fault.reason })
+            }
+        }
+    }
+
+    /// Decodes the fields of a message, up to the end of `rest` or of the group `group` (0: none); gives what follows.
+    fn message<'a>(
+        &mut self,
+        message: &'p MessagePlan,
+        mut rest: &'a [u8],
+        row: usize,
+        group: u32,
+    ) -> Result<&'a [u8], Fault> {
+        while let Some((&first, tail)) = rest.split_first() {
+            let mut values = tail;
+            let mut tag = u32::from(first);
+            if first >= 0x80 {
+                values = rest;
+                tag = wire::read_tag(&mut values).map_err(|reason| fault(reason, rest, 0))?;
+            }
+            let slot = message.slot(tag);
+            if slot.op == Op::Unknown {
+                if tag == wire::tag(group, wire::END_GROUP) {
+                    self.check_required(message, row, rest)?;
+                    return Ok(values);
+                }
+                rest = unknown(tag, values, rest)?;
+                continue;
+            }
+            if !slot.prepared {
+                rest = self.value(slot, values, row)?;
+            } else if slot.packed {
+                rest = self.packed(slot, values, row)?;
+            } else {
+                let row = self.prepare(slot, row).map_err(|reason| fault(reason, rest, slot.number))?;
+                rest = self.value(slot, values, row)?;
+            }
+        }
+        if group != 0 {
+            return Err(fault(Reason::Truncated, rest, 0));
+        }
+        self.check_required(message, row, rest)?;
+        Ok(rest)
+    }
+
+    /// Presence, oneof and list: what a value's arrival means, before it is written. Gives the row to write to.
+    #[inline(always)]
+    fn prepare(&mut self, slot: &Slot, row: usize) -> Result<usize, Reason> {
+        if slot.list != NONE {
+            return self.store.append(slot.list as usize, row);
+        }
+        if slot.member != NONE {
+            self.set_member(slot.member, row);
+        }
+        if slot.presence != NONE {
+            self.store.bits[slot.presence as usize].set(row);
+        }
+        Ok(row)
+    }
+
+    /// Unsets the member of the oneof that was set before in this row, if it is another one.
+    fn set_member(&mut self, number: u32, row: usize) {
+        let member = self.plan.members[number as usize];
+        let case = &mut self.store.words[member.case as usize].values[row];
+        let before = std::mem::replace(case, number as i32 + 1);
+        if before == 0 || before == number as i32 + 1 {
+            return;
+        }
+        let before = self.plan.members[before as usize - 1];
+        for index in (before.from..before.to).rev() {
+            let column = self.store.tables[before.table].columns[index];
+            self.store.reset(column, row);
+        }
+    }
+
+    /// Decodes one value into `row`; gives what follows.
+    #[inline(always)]
+    fn value<'a>(&mut self, slot: &'p Slot, mut rest: &'a [u8], row: usize) -> Result<&'a [u8], Fault> {
+        let column = slot.column as usize;
+        match slot.op {
+            Op::Int64 => self.store.longs[column].write(row, read!(varint, rest, slot) as i64),
+            Op::Int32 => self.store.words[column].write(row, read!(varint, rest, slot) as i32),
+            Op::Text => {
+                let bytes = read!(delimited, rest, slot);
+                if !self.store.texts[column].write(row, bytes) {
+                    return Err(fault(Reason::Utf8, bytes, slot.number));
+                }
+            }
+            Op::Bits64 => self.store.longs[column].write(row, read!(fixed64, rest, slot) as i64),
+            Op::Bits32 => self.store.words[column].write(row, read!(fixed32, rest, slot) as i32),
+            Op::Bool => self.store.bits[column].write(row, read!(varint, rest, slot) != 0),
+            Op::Enum => {
+                let number = read!(varint, rest, slot) as i32;
+                self.store.labels[column].views.write(row, self.plan.enums[slot.detail as usize].view(number));
+            }
+            Op::Timestamp => {
+                let fields = read!(delimited, rest, slot);
+                if let Err(reason) = timestamp(fields, &mut self.store.longs[column].values[row]) {
+                    return Err(fault(reason, fields, slot.number));
+                }
+            }
+            Op::Duration => {
+                let fields = read!(delimited, rest, slot);
+                if let Err(reason) = duration(fields, &mut self.store.longs[column].values[row]) {
+                    return Err(fault(reason, fields, slot.number));
+                }
+            }
+            Op::Message => {
+                let bytes = read!(delimited, rest, slot);
+                if let Err(fault) = self.message(&self.plan.messages[slot.detail as usize], bytes, row, 0) {
+                    return Err(inside(fault, slot.number));
+                }
+            }
+            Op::Group => {
+                let group = self.message(&self.plan.messages[slot.detail as usize], rest, row, slot.number);
+                rest = group.map_err(|fault| inside(fault, slot.number))?;
+            }
+            Op::Sint32 => {
+                self.store.words[column].write(row, wire::unzigzag(read!(varint, rest, slot)) as i32);
+            }
+            Op::Sint64 => self.store.longs[column].write(row, wire::unzigzag(read!(varint, rest, slot))),
+            Op::Uint32 => self.store.longs[column].write(row, i64::from(read!(varint, rest, slot) as u32)),
+            Op::Fixed32 => self.store.longs[column].write(row, i64::from(read!(fixed32, rest, slot))),
+            Op::Uint64 => self.store.wides[column].write(row, i128::from(read!(varint, rest, slot))),
+            Op::Fixed64 => self.store.wides[column].write(row, i128::from(read!(fixed64, rest, slot))),
+            Op::Bytes => self.store.blobs[column].write(row, read!(delimited, rest, slot)),
+            Op::Raw => self.store.blobs[column].append(row, read!(delimited, rest, slot)),
+            Op::RawGroup => {
+                let start = rest;
+                match wire::group(slot.number, &mut rest, 0) {
+                    Ok(bytes) => self.store.blobs[column].append(row, bytes),
+                    Err(reason) => return Err(fault(reason, start, slot.number)),
+                }
+            }
+            // The column of a skipped field is the tag that it came with.
+            Op::Skip | Op::Unknown => {
+                let start = rest;
+                wire::skip(slot.column, &mut rest, 0).map_err(|reason| fault(reason, start, slot.number))?;
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Decodes a length and values one after the other, each an element of the field's list.
+    #[inline(never)]
+    fn packed<'a>(&mut self, slot: &'p Slot, mut rest: &'a [u8], row: usize) -> Result<&'a [u8], Fault> {
+        let mut values = read!(delimited, rest, slot);
+        while !values.is_empty() {
+            let element = self.prepare(slot, row).map_err(|reason| fault(reason, values, slot.number))?;
+            values = self.value(slot, values, element)?;
+        }
+        Ok(rest)
+    }
+
+    #[inline(always)]
+    fn check_required(&self, message: &MessagePlan, row: usize, rest: &[u8]) -> Result<(), Fault> {
+        for (bit, number) in &message.required {
+            if !self.store.bits[*bit as usize].get(row) {
+                return Err(fault(Reason::Required, rest, *number));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Skips the value of a field that the plan does not know; `start` is where its tag begins.
+#[inline(always)]
+fn unknown<'a>(tag: u32, mut rest: &'a [u8], start: &[u8]) -> Result<&'a [u8], Fault> {
+    // A tag of one byte was not looked at before it was looked up.
+    let skipped = if tag < 8 { Err(Reason::FieldNumber) } else { wire::skip(tag, &mut rest, 0) };
+    match skipped {
+        Ok(()) => Ok(rest),
+        Err(reason) => Err(fault(reason, start, tag >> 3)),
+    }
+}
+
+/// Names of the fields on the way to the fault, from the message's own name on.
+fn path(plan: &Plan, fields: &[u32]) -> String {
+    let mut path = plan.name.clone();
+    let mut message = Some(&plan.messages[plan.root]);
+    for number in fields.iter().rev().filter(|number| **number != 0) {
+        path.push('.');
+        match message.and_then(|message| message.names.get(number)) {
+            Some(name) => path.push_str(name),
+            None => path.push_str(&number.to_string()),
+        }
+        message = message.and_then(|message| {
+            let slots =
+                [wire::DELIMITED, wire::START_GROUP].map(|wire_type| message.slot(wire::tag(*number, wire_type)));
+            let nested = slots.into_iter().find(|slot| matches!(slot.op, Op::Message | Op::Group))?;
+            plan.messages.get(nested.detail as usize)
+        });
+    }
+    path
+}
+
+/// What years 1 to 9999 span.
+const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+/// What the definition of Duration allows, about 10,000 years.
+const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
+const NANOS_OF_SECOND: i32 = 1_000_000_000;
+
+/// `seconds` and `nanos` of a Timestamp or Duration; those given stand for what came before of the same field.
+#[inline(always)]
+fn seconds_and_nanos(mut fields: &[u8], mut seconds: i64, mut nanos: i32) -> Result<(i64, i32), Reason> {
+    const SECONDS: u8 = wire::tag(1, wire::VARINT) as u8;
+    const NANOS: u8 = wire::tag(2, wire::VARINT) as u8;
+    while let Some((&first, tail)) = fields.split_first() {
+        if first == SECONDS {
+            fields = tail;
+            seconds = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i64;
+        } else if first == NANOS {
+            fields = tail;
+            nanos = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i32;
+        } else {
+            skip_other(&mut fields)?;
+        }
+    }
+    Ok((seconds, nanos))
+}
+
+#[cold]
+fn skip_other(fields: &mut &[u8]) -> Result<(), Reason> {
+    let tag = wire::read_tag(fields)?;
+    wire::skip(tag, fields, 0)
+}
+
+#[inline(always)]
+fn timestamp(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
+    let before = *micros;
+    let (seconds, nanos) = match before {
+        0 => seconds_and_nanos(fields, 0, 0)?,
+        _ => {
+            let (seconds, micros) = (before.div_euclid(1_000_000), before.rem_euclid(1_000_000));
+            seconds_and_nanos(fields, seconds, micros as i32 * 1000)?
+        }
+    };
+    if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS_OF_SECOND).contains(&nanos) {
+        return Err(Reason::Timestamp);
+    }
+    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
+    Ok(())
+}
+
+#[inline(always)]
+fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
+    let (seconds, nanos) = seconds_and_nanos(fields, *micros / 1_000_000, (*micros % 1_000_000) as i32 * 1000)?;
+    let same_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
+    if !DURATION_SECONDS.contains(&seconds) || !(1 - NANOS_OF_SECOND..NANOS_OF_SECOND).contains(&nanos) || !same_sign {
+        return Err(Reason::Duration);
+    }
+    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! The decoder: records in, one record batch out.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use prost_reflect::MessageDescriptor;
+
+use super::compile::{Compiled, compile};
+use super::decode::Decoding;
+use super::error::{DecodeError, Reason};
+use crate::error::Result;
+use crate::format::decoder::{self, RowDecoder};
+use crate::schema::arrow_schema;
+
+/// Bytes of records in one batch: offsets are 32 bits wide, and a column's text is at most as long as the records.
+const MAX_BATCH_BYTES: usize = 1 << 30;
+
+/// Decodes records of one message into batches of the columns asked for.
+///
+/// ```text
+/// decoder.begin(messages.len(), bytes);
+/// for message in messages {
+///     if let Err(error) = decoder.push(message) { … }      // that record is left out, the others stay
+/// }
+/// let batch = decoder.finish()?;
+/// ```
+///
+/// The decoder keeps the buffers of the last batch in sight and takes their memory again once nobody else holds it, so
+/// one decoder should serve a reader for all of its life.
+pub struct ProtobufDecoder {
+    compiled: Compiled,
+    schema: SchemaRef,
+    bytes: usize,
+}
+
+impl ProtobufDecoder {
+    /// A decoder for the columns at `projection`, indices into [`arrow_schema`]'s fields, in that order. No column at
+    /// all is allowed: the batches count rows, and malformed records are still found.
+    pub fn new(message: &MessageDescriptor, projection: &[usize]) -> Result<Self> {
+        let schema = Arc::new(arrow_schema(message)?.project(projection)?);
+        let mut compiled = compile(message, projection, schema.fields())?;
+        compiled.store.clear();
+        Ok(Self { compiled, schema, bytes: 0 })
+    }
+
+    /// The batches' schema: the message's, projected.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Begins a batch that will have about `rows` rows from records of `bytes` bytes in all (more are allowed, and cost
+    /// growing; fewer waste memory for as long as the batch lives). Rows that were not finished are forgotten.
+    pub fn begin(&mut self, rows: usize, bytes: usize) {
+        self.bytes = 0;
+        self.compiled.store.begin(rows, bytes.min(MAX_BATCH_BYTES));
+    }
+
+    /// Rows of the batch so far.
+    pub fn rows(&self) -> usize {
+        self.compiled.store.tables.first().map_or(0, |table| table.rows)
+    }
+
+    /// Decodes a record into the next row. After an error the record has left no trace and the batch can go on; if
+    /// [`DecodeError::is_batch_full`], finish it and push the record again.
+    pub fn push(&mut self, record: &[u8]) -> Result<(), DecodeError> {
+        let rows = self.rows();
+        let Compiled { plan, store, .. } = &mut self.compiled;
+        let full = |reason| {
+            // Alone in its batch, the record is what is too large.
+            let reason = if rows == 0 { Reason::TooLarge } else { reason };
+            DecodeError { path: plan.name.clone(), offset: 0, reason }
+        };
+        if record.len() > MAX_BATCH_BYTES - self.bytes {
+            return Err(full(Reason::BatchFull));
+        }
+        let row = store.add_row(0).map_err(|_| full(Reason::BatchFull))?;
+        self.bytes += record.len();
+        Decoding { plan, store }.record(record, row).map_err(|mut error| {
+            store.truncate(0, rows);
+            if error.reason == Reason::TooLarge && rows > 0 {
+                error.reason = Reason::BatchFull;
+            }
+            error
+        })
+    }
+
+    /// The batch of all rows since [`begin`](Self::begin).
+    pub fn finish(&mut self) -> Result<RecordBatch> {
+        let rows = self.rows();
+        let Compiled { store, outputs, .. } = &mut self.compiled;
+        let columns = outputs.iter().map(|output| output.build(store, rows, None)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        self.bytes = 0;
+        self.compiled.store.clear();
+        Ok(batch)
+    }
+}
+
+impl RowDecoder for ProtobufDecoder {
+    fn schema(&self) -> SchemaRef {
+        ProtobufDecoder::schema(self)
+    }
+
+    fn begin(&mut self, rows: usize, bytes: usize) {
+        ProtobufDecoder::begin(self, rows, bytes);
+    }
+
+    fn push(&mut self, record: &[u8]) -> Result<(), decoder::DecodeError> {
+        ProtobufDecoder::push(self, record).map_err(|error| {
+            // Our path begins with the message's name, the connectors' with a field.
+            let field = error.path.strip_prefix(&self.compiled.plan.name).unwrap_or(&error.path);
+            decoder::DecodeError {
+                batch_full: error.is_batch_full(),
+                field: field.trim_start_matches('.').to_owned(),
+                offset: error.offset,
+                reason: error.reason.to_string(),
+            }
+        })
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        ProtobufDecoder::finish(self)
+    }
+}

@@ -1,0 +1,279 @@
+//! A batch's columns as arrays of exactly the types that are written, all values checked.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, StructArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType, UInt64Type,
+};
+use prost_reflect::Kind;
+
+use super::super::wire;
+use super::buffer::Tag;
+use super::plan::{Content, Ending, FieldShape, MessageShape, ValueShape};
+use super::range::{integers, is_live};
+use super::write::{Column, Fields, Values};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The columns of a message, bound. `live` are the rows in which the message is there.
+pub(super) fn bind_message(
+    shape: &MessageShape,
+    arrays: &[ArrayRef],
+    rows: usize,
+    live: Option<&NullBuffer>,
+) -> Result<Fields> {
+    let mut columns = Vec::with_capacity(shape.fields.len());
+    for field in &shape.fields {
+        let array = arrays
+            .get(field.column)
+            .ok_or_else(|| Error::internal(format!("the batch has no column for {}", field.path)))?;
+        columns.push(bind_field(field, array, live)?);
+    }
+    for members in &shape.oneofs {
+        for row in (0..rows).filter(|row| is_live(live, *row)) {
+            let mut set = members.iter().filter(|place| columns[**place].is_present(row));
+            if let (Some(one), Some(other)) = (set.next(), set.next()) {
+                let (one, other) = (&shape.fields[*one].path, &shape.fields[*other].path);
+                let text = format!("the columns {one} and {other} are of one oneof, and a row has values for both");
+                let hint = format!("make one of them NULL: CASE WHEN {one} IS NULL THEN {other} END AS {other}");
+                return Err(Error::new(ErrorKind::Data, text).with_hint(hint));
+            }
+        }
+    }
+    Ok(Fields(columns))
+}
+
+fn bind_field(field: &FieldShape, array: &ArrayRef, outer: Option<&NullBuffer>) -> Result<Column> {
+    let nulls = array.logical_nulls().filter(|nulls| nulls.null_count() > 0);
+    if let (true, Some(nulls)) = (field.required, &nulls)
+        && (0..array.len()).any(|row| nulls.is_null(row) && is_live(outer, row))
+    {
+        let text = format!("the column {} is NULL, but its field is required", field.path);
+        return Err(Error::new(ErrorKind::Data, text).with_hint("write COALESCE(…), or leave such rows out"));
+    }
+    let live = NullBuffer::union(nulls.as_ref(), outer);
+    let live = live.as_ref();
+    let values = match &field.content {
+        _ if array.data_type().is_null() => Values::Bool(BooleanBuffer::new_unset(array.len())),
+        Content::One(value) => bind_value(value, array, live, &field.path)?,
+        Content::List { item, packed } => {
+            let array = match array.data_type() {
+                DataType::List(_) => array.clone(),
+                DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    cast(array, &DataType::List(item.clone()))?
+                }
+                other => return Err(Error::internal(format!("{} changed its type to {other}", field.path))),
+            };
+            let list = array.as_list::<i32>();
+            let used = elements(list.offsets(), list.values().len(), live);
+            no_null(list.values(), used.as_ref(), &field.path)?;
+            let item = bind_value(item, list.values(), used.as_ref(), &field.path)?;
+            Values::List { offsets: list.offsets().clone(), item: Box::new(item), packed: *packed }
+        }
+        Content::Map { key, key_tag, value, value_tag } => {
+            let map = array.as_map();
+            let used = elements(map.offsets(), map.keys().len(), live);
+            no_null(map.values(), used.as_ref(), &field.path)?;
+            let part = |tag: u32, values: Values| Column { tag: Tag::new(tag), values, nulls: None, explicit: false };
+            let key = bind_value(key, map.keys(), used.as_ref(), &field.path)?;
+            let value = bind_value(value, map.values(), used.as_ref(), &field.path)?;
+            let pair = [part(*key_tag, key), part(*value_tag, value)];
+            Values::Map { offsets: map.offsets().clone(), pair: Box::new(pair) }
+        }
+    };
+    Ok(Column { tag: Tag::new(field.tag), values, nulls, explicit: field.explicit })
+}
+
+/// Which elements belong to live rows: a slice of a longer array leaves some out, and so does a NULL list. `None`: all.
+fn elements(offsets: &OffsetBuffer<i32>, count: usize, live: Option<&NullBuffer>) -> Option<NullBuffer> {
+    let whole = offsets.first() == Some(&0) && offsets.last().is_some_and(|last| *last as usize == count);
+    if whole && live.is_none() {
+        return None;
+    }
+    let mut used = BooleanBufferBuilder::new(count);
+    used.append_n(count, false);
+    for (row, pair) in offsets.windows(2).enumerate() {
+        if is_live(live, row) {
+            (pair[0]..pair[1]).for_each(|element| used.set_bit(element as usize, true));
+        }
+    }
+    Some(NullBuffer::new(used.finish()))
+}
+
+fn no_null(values: &ArrayRef, used: Option<&NullBuffer>, path: &str) -> Result<()> {
+    let Some(nulls) = values.logical_nulls().filter(|nulls| nulls.null_count() > 0) else { return Ok(()) };
+    if (0..values.len()).any(|element| nulls.is_null(element) && is_live(used, element)) {
+        let text = format!("the column {path} has a NULL among its elements, which protobuf cannot hold");
+        return Err(
+            Error::new(ErrorKind::Data, text).with_hint("write array_remove_all(…, NULL), or leave such rows out")
+        );
+    }
+    Ok(())
+}
+
+fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, path: &str) -> Result<Values> {
+    Ok(match shape {
+        ValueShape::Scalar(kind) => bind_scalar(kind, array, live, path)?,
+        ValueShape::Enum(numbers) => {
+            if array.data_type().is_integer() || matches!(array.data_type(), DataType::Decimal128(..)) {
+                bind_scalar(&Kind::Int32, array, live, path)?
+            } else {
+                Values::Int32(numbers.find_all(array, live, path)?)
+            }
+        }
+        ValueShape::Timestamp => {
+            let DataType::Timestamp(unit, _) = array.data_type() else {
+                return Err(Error::internal(format!("{path} is no timestamp")));
+            };
+            let ticks = cast(array, &DataType::Timestamp(*unit, None))?;
+            let ticks = as_longs(&ticks)?;
+            let per_second = per_second(unit);
+            let least = -62_135_596_800i64.saturating_mul(per_second);
+            let most = 253_402_300_800i64.saturating_mul(per_second);
+            for (row, value) in ticks.iter().enumerate() {
+                if is_live(live, row) && !(least..most).contains(value) {
+                    let text = format!("the column {path} has a timestamp outside of the years 1 to 9999");
+                    return Err(Error::new(ErrorKind::Data, text));
+                }
+            }
+            Values::Timestamp(ticks, *unit)
+        }
+        ValueShape::Duration => match array.data_type() {
+            DataType::Duration(unit) => Values::Duration(as_longs(array)?, *unit),
+            _ => interval(array, live, path)?,
+        },
+        ValueShape::Wrapper(kind) => {
+            let values = bind_scalar(kind, array, live, path)?;
+            let tag = wire::tag(1, scalar_wire_type(kind));
+            Values::Wrapper(Box::new(Column { tag: Tag::new(tag), values, nulls: None, explicit: false }))
+        }
+        ValueShape::Message(message, ending) => {
+            let array: &StructArray = array.as_struct();
+            let fields = bind_message(message, array.columns(), array.len(), live)?;
+            match ending {
+                Ending::Length => Values::Message(fields),
+                Ending::Group(end) => Values::Group(fields, Tag::new(*end)),
+            }
+        }
+        ValueShape::Raw(ending) => {
+            let bytes = cast(array, &DataType::Binary)?;
+            let bytes = bytes.as_binary::<i32>().clone();
+            for row in (0..bytes.len()).filter(|row| is_live(live, *row)) {
+                if let Err(reason) = wire::check_fields(bytes.value(row)) {
+                    let text = format!("the column {path} holds bytes that are no message: {reason}");
+                    return Err(Error::new(ErrorKind::Data, text));
+                }
+            }
+            match ending {
+                Ending::Length => Values::Bytes(bytes),
+                Ending::Group(end) => Values::RawGroup(bytes, Tag::new(*end)),
+            }
+        }
+    })
+}
+
+fn bind_scalar(kind: &Kind, array: &ArrayRef, live: Option<&NullBuffer>, path: &str) -> Result<Values> {
+    let word = || -> Result<ScalarBuffer<i32>> {
+        if array.data_type() == &DataType::Int32 {
+            return Ok(array.as_primitive::<Int32Type>().values().clone());
+        }
+        let bounds = (i32::MIN.into(), i32::MAX.into());
+        Ok(integers(array, &DataType::Int32, bounds, live, path)?.as_primitive::<Int32Type>().values().clone())
+    };
+    let long = |bounds: (i128, i128)| -> Result<ScalarBuffer<i64>> {
+        if array.data_type() == &DataType::Int64 && bounds.0 < 0 {
+            return Ok(array.as_primitive::<Int64Type>().values().clone());
+        }
+        Ok(integers(array, &DataType::Int64, bounds, live, path)?.as_primitive::<Int64Type>().values().clone())
+    };
+    let signed = (i64::MIN.into(), i64::MAX.into());
+    let unsigned = || -> Result<ScalarBuffer<u64>> {
+        let bounds = (0, u64::MAX.into());
+        if array.data_type() == &DataType::Decimal128(20, 0) {
+            // What decoding gives: checked and narrowed in one pass.
+            let values = array.as_primitive::<Decimal128Type>().values();
+            if values.iter().all(|value| (0..=i128::from(u64::MAX)).contains(value)) {
+                return Ok(values.iter().map(|value| *value as u64).collect());
+            }
+        }
+        Ok(integers(array, &DataType::UInt64, bounds, live, path)?.as_primitive::<UInt64Type>().values().clone())
+    };
+    Ok(match kind {
+        Kind::Int32 => Values::Int32(word()?),
+        Kind::Sint32 => Values::Sint32(word()?),
+        Kind::Sfixed32 => Values::Bits32(word()?.iter().map(|value| *value as u32).collect()),
+        Kind::Int64 => Values::Int64(long(signed)?),
+        Kind::Sint64 => Values::Sint64(long(signed)?),
+        Kind::Sfixed64 => Values::Bits64(long(signed)?.iter().map(|value| *value as u64).collect()),
+        Kind::Uint32 => Values::Int64(long((0, u32::MAX.into()))?),
+        Kind::Fixed32 => Values::Bits32(long((0, u32::MAX.into()))?.iter().map(|value| *value as u32).collect()),
+        Kind::Uint64 => Values::Uint64(unsigned()?),
+        Kind::Fixed64 => Values::Bits64(unsigned()?),
+        Kind::Bool => Values::Bool(array.as_boolean().values().clone()),
+        Kind::Float => {
+            let floats = cast(array, &DataType::Float32)?;
+            // The bits of −0.0 are not 0: it is written, as it should be.
+            Values::Bits32(ScalarBuffer::from(floats.as_primitive::<Float32Type>().values().inner().clone()))
+        }
+        Kind::Double => {
+            let floats = cast(array, &DataType::Float64)?;
+            Values::Bits64(ScalarBuffer::from(floats.as_primitive::<Float64Type>().values().inner().clone()))
+        }
+        Kind::String => Values::Text(cast(array, &DataType::Utf8View)?.as_string_view().clone()),
+        Kind::Bytes => Values::Bytes(cast(array, &DataType::Binary)?.as_binary::<i32>().clone()),
+        Kind::Enum(_) | Kind::Message(_) => return Err(Error::internal(format!("{path} is no scalar"))),
+    })
+}
+
+fn scalar_wire_type(kind: &Kind) -> u32 {
+    match kind {
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::FIXED64,
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => wire::FIXED32,
+        Kind::String | Kind::Bytes | Kind::Message(_) => wire::DELIMITED,
+        _ => wire::VARINT,
+    }
+}
+
+/// The ticks of a timestamp or duration of any unit.
+fn as_longs(array: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    let longs = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            return Ok(array.as_primitive::<TimestampMicrosecondType>().values().clone());
+        }
+        DataType::Duration(TimeUnit::Microsecond) => {
+            return Ok(array.as_primitive::<DurationMicrosecondType>().values().clone());
+        }
+        _ => cast(array, &DataType::Int64)?,
+    };
+    Ok(longs.as_primitive::<Int64Type>().values().clone())
+}
+
+fn per_second(unit: &TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// An interval without months is a length of time: days have 24 hours here, as everywhere in UTC.
+fn interval(array: &ArrayRef, live: Option<&NullBuffer>, path: &str) -> Result<Values> {
+    let intervals = array.as_primitive::<IntervalMonthDayNanoType>();
+    let mut ticks = Vec::with_capacity(intervals.len());
+    for (row, value) in intervals.values().iter().enumerate() {
+        let nanos =
+            i64::from(value.days).checked_mul(86_400_000_000_000).and_then(|days| days.checked_add(value.nanoseconds));
+        match nanos {
+            _ if !is_live(live, row) => ticks.push(0),
+            Some(nanos) if value.months == 0 => ticks.push(nanos),
+            _ => {
+                let what = if value.months == 0 { "is too long" } else { "has months, which have no fixed length" };
+                let text = format!("the column {path} has an interval that {what}");
+                return Err(Error::new(ErrorKind::Data, text).with_hint("write it in days, hours or smaller units"));
+            }
+        }
+    }
+    Ok(Values::Duration(ticks.into(), TimeUnit::Nanosecond))
+}

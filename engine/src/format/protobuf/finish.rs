@@ -1,0 +1,192 @@
+//! From the columns of a finished batch to Arrow arrays.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DurationMicrosecondArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, ListArray, MapArray, StructArray, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, FieldRef, Fields};
+
+use super::store::{ColumnId, Store};
+use super::text::TextKey;
+use crate::error::{Error, Result};
+
+/// How columns of the store become one array. `presence` is the bit column that says where the value is not NULL.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// A column.
+    Column { id: ColumnId, data_type: DataType, presence: Option<usize> },
+    /// A message.
+    Struct { fields: Fields, children: Vec<Output>, presence: Option<usize> },
+    /// A list.
+    List { list: usize, item: FieldRef, child: Box<Output> },
+    /// A map.
+    Map { list: usize, entries: FieldRef, key: Box<Output>, key_column: ColumnId, value: Box<Output> },
+}
+
+impl Output {
+    pub(super) fn map(list: usize, entries: FieldRef, key_and_value: Vec<Output>) -> Result<Self> {
+        let mut parts = key_and_value.into_iter();
+        match (parts.next(), parts.next()) {
+            (Some(key @ Self::Column { id, .. }), Some(value)) => {
+                Ok(Self::Map { list, entries, key_column: id, key: Box::new(key), value: Box::new(value) })
+            }
+            _ => Err(Error::internal("a map's entry is not a scalar key and a value")),
+        }
+    }
+
+    pub(super) fn with_presence(mut self, bit: Option<usize>) -> Self {
+        match &mut self {
+            Self::Column { presence, .. } | Self::Struct { presence, .. } => *presence = bit,
+            Self::List { .. } | Self::Map { .. } => {}
+        }
+        self
+    }
+
+    /// The array of the first `rows` rows. What lies inside of a NULL message is NULL as well: SQL's field access gives
+    /// the inner array without asking the outer one.
+    pub(super) fn build(&self, store: &mut Store, rows: usize, outer: Option<&NullBuffer>) -> Result<ArrayRef> {
+        match self {
+            Self::Column { id, data_type, presence } => {
+                let nulls = nulls(store, rows, *presence, outer);
+                column(store, *id, data_type, rows, nulls)
+            }
+            Self::Struct { fields, children, presence } => {
+                let nulls = nulls(store, rows, *presence, outer);
+                let children: Result<Vec<ArrayRef>> =
+                    children.iter().map(|child| child.build(store, rows, nulls.as_ref())).collect();
+                let array = StructArray::try_new_with_length(fields.clone(), children?, nulls, rows)?;
+                Ok(Arc::new(array))
+            }
+            Self::List { list, item, child } => {
+                let elements = store.tables[store.lists[*list].table].rows;
+                let offsets = offsets(store, *list, rows, elements);
+                let values = child.build(store, elements, None)?;
+                Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values, outer.cloned())?))
+            }
+            Self::Map { list, entries, key, key_column, value } => {
+                let elements = store.tables[store.lists[*list].table].rows;
+                let offsets = offsets(store, *list, rows, elements);
+                // Asked before the columns are given away.
+                let last = last_of_each_key(store, *key_column, &offsets);
+                let mut columns = vec![key.build(store, elements, None)?, value.build(store, elements, None)?];
+                let mut offsets = offsets;
+                if let Some(Kept { indices, offsets: fewer }) = last {
+                    for column in &mut columns {
+                        *column = take(column, &indices, None)?;
+                    }
+                    offsets = fewer;
+                }
+                let DataType::Struct(fields) = entries.data_type() else {
+                    return Err(Error::internal("the entries of a map are no struct"));
+                };
+                let pairs = StructArray::try_new(fields.clone(), columns, None)?;
+                Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, outer.cloned(), false)?))
+            }
+        }
+    }
+}
+
+fn nulls(store: &mut Store, rows: usize, presence: Option<usize>, outer: Option<&NullBuffer>) -> Option<NullBuffer> {
+    let own = presence.map(|bit| NullBuffer::new(store.bits[bit].finish(rows)));
+    NullBuffer::union(own.as_ref(), outer).filter(|nulls| nulls.null_count() > 0)
+}
+
+fn offsets(store: &mut Store, list: usize, rows: usize, elements: usize) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(ScalarBuffer::from(store.lists[list].finish(rows, elements)))
+}
+
+fn column(
+    store: &mut Store,
+    id: ColumnId,
+    data_type: &DataType,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    Ok(match (id, data_type) {
+        (ColumnId::Word(n), DataType::Int32) => {
+            Arc::new(Int32Array::try_new(store.words[n].finish(rows).into(), nulls)?)
+        }
+        (ColumnId::Word(n), DataType::Float32) => {
+            Arc::new(Float32Array::try_new(store.words[n].finish(rows).into(), nulls)?)
+        }
+        (ColumnId::Long(n), DataType::Int64) => {
+            Arc::new(Int64Array::try_new(store.longs[n].finish(rows).into(), nulls)?)
+        }
+        (ColumnId::Long(n), DataType::Float64) => {
+            Arc::new(Float64Array::try_new(store.longs[n].finish(rows).into(), nulls)?)
+        }
+        (ColumnId::Long(n), DataType::Timestamp(..)) => {
+            Arc::new(TimestampMicrosecondArray::try_new(store.longs[n].finish(rows).into(), nulls)?)
+        }
+        (ColumnId::Long(n), DataType::Duration(_)) => {
+            Arc::new(DurationMicrosecondArray::try_new(store.longs[n].finish(rows).into(), nulls)?)
+        }
+        (ColumnId::Wide(n), DataType::Decimal128(precision, scale)) => {
+            let numbers = Decimal128Array::try_new(store.wides[n].finish(rows).into(), nulls)?;
+            Arc::new(numbers.with_precision_and_scale(*precision, *scale)?)
+        }
+        (ColumnId::Bits(n), DataType::Boolean) => Arc::new(BooleanArray::new(store.bits[n].finish(rows), nulls)),
+        (ColumnId::Text(n), DataType::Utf8View) => store.texts[n].finish(rows, nulls),
+        (ColumnId::Text(n), DataType::Utf8) => cast(&store.texts[n].finish(rows, nulls), &DataType::Utf8)?,
+        (ColumnId::Labels(n), DataType::Utf8View) => store.labels[n].finish(rows, nulls),
+        (ColumnId::Blob(n), DataType::Binary) => {
+            let (offsets, bytes) = store.blobs[n].finish(rows);
+            Arc::new(BinaryArray::try_new(OffsetBuffer::new(offsets.into()), bytes, nulls)?)
+        }
+        (id, other) => return Err(Error::internal(format!("column {id:?} can't become {other}"))),
+    })
+}
+
+/// The entries that stay when keys come again in a map.
+struct Kept {
+    indices: UInt32Array,
+    offsets: OffsetBuffer<i32>,
+}
+
+/// A key by its content.
+#[derive(PartialEq, Eq, Hash)]
+enum Key<'a> {
+    Number(i128),
+    Text(TextKey<'a>),
+}
+
+/// Up to this many entries, each key is compared with all others.
+const FEW: usize = 16;
+
+/// Of entries with one key in one map the last stays; `None` if no map has such, as nearly always.
+fn last_of_each_key(store: &Store, column: ColumnId, offsets: &OffsetBuffer<i32>) -> Option<Kept> {
+    let key = |row: usize| match column {
+        ColumnId::Word(n) => Key::Number(store.words[n].values[row].into()),
+        ColumnId::Long(n) => Key::Number(store.longs[n].values[row].into()),
+        ColumnId::Wide(n) => Key::Number(store.wides[n].values[row]),
+        ColumnId::Bits(n) => Key::Number(store.bits[n].get(row).into()),
+        ColumnId::Text(n) => Key::Text(store.texts[n].key(row)),
+        ColumnId::Labels(_) | ColumnId::Blob(_) | ColumnId::List(_) => Key::Number(row as i128),
+    };
+    let maps = || offsets.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize));
+    let unique = |(from, to): (usize, usize)| {
+        if to - from <= FEW {
+            (from..to).all(|row| (row + 1..to).all(|later| key(row) != key(later)))
+        } else {
+            (from..to).map(key).collect::<HashSet<_>>().len() == to - from
+        }
+    };
+    if maps().all(unique) {
+        return None;
+    }
+    let mut indices = Vec::new();
+    let mut lengths = Vec::new();
+    for (from, to) in maps() {
+        let mut seen = HashSet::new();
+        let start = indices.len();
+        indices.extend((from..to).rev().filter(|row| seen.insert(key(*row))).map(|row| row as u32));
+        indices[start..].reverse();
+        lengths.push(indices.len() - start);
+    }
+    Some(Kept { indices: UInt32Array::from(indices), offsets: OffsetBuffer::from_lengths(lengths) })
+}

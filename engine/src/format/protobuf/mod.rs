@@ -1,0 +1,27 @@
+//! Protobuf ↔ Arrow, by plans that are compiled once from a message's descriptor. No message object is built for a row.
+//!
+//! * decoding: [`ProtobufDecoder`]; its columns have the types of [`crate::schema::types`]
+//! * encoding: [`ProtobufEncoder`]
+//!
+//! Parts of the decoder, in the order of a record's way: `wire` reads tags and numbers, `plan` says what a tag means
+//! (built by `compile`), `decode` walks a record, `store` holds the columns (`column`, `text`), `finish` makes arrays of
+//! them.
+
+mod column;
+mod compile;
+mod decode;
+mod decoder;
+mod encode;
+mod error;
+mod finish;
+mod plan;
+mod store;
+mod text;
+mod wire;
+
+pub use decoder::ProtobufDecoder;
+pub use encode::ProtobufEncoder;
+pub use error::{DecodeError, Reason};
+
+#[cfg(test)]
+mod tests;

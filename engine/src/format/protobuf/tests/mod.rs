@@ -1,0 +1,8 @@
+//! The decoder and the encoder against `prost_reflect::DynamicMessage`, an independent implementation.
+
+mod decode;
+mod encode;
+mod malformed;
+mod oracle;
+mod protos;
+mod sql;

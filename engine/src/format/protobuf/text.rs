@@ -1,0 +1,251 @@
+//! Text columns: Arrow's string views, written from checked bytes.
+//!
+//! A view is 16 bytes: the length, then the text itself if it has at most 12 bytes, else its first four bytes, the
+//! number of its buffer (here always 0) and its offset there.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringViewArray};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+
+use super::column::Fixed;
+
+/// The longest text that lies in its view.
+pub(super) const INLINE: usize = 12;
+
+/// A column of strings.
+#[derive(Debug)]
+pub(super) struct Text {
+    views: Fixed<u128>,
+    bytes: Fixed<u8>,
+    /// What `bytes` begins with in each batch: a long default.
+    seed: Box<[u8]>,
+}
+
+impl Text {
+    pub(super) fn new(default: &str) -> Self {
+        let seed: &[u8] = if default.len() > INLINE { default.as_bytes() } else { &[] };
+        Self { views: Fixed::new(view(default.as_bytes(), 0)), bytes: Fixed::new(0), seed: seed.into() }
+    }
+
+    /// Begins a batch of about `bytes` bytes of text.
+    pub(super) fn begin(&mut self, bytes: usize) {
+        self.views.begin();
+        self.bytes.begin();
+        self.bytes.values.reserve(bytes);
+        self.bytes.values.extend_from_slice(&self.seed);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.views.clear();
+        self.bytes.clear();
+        self.bytes.values.extend_from_slice(&self.seed);
+    }
+
+    pub(super) fn extend(&mut self, rows: usize) {
+        self.views.extend(rows);
+    }
+
+    /// Writes a string that has yet to be checked; false if it is not UTF-8, and then the row is as it was.
+    #[inline(always)]
+    pub(super) fn write(&mut self, row: usize, value: &[u8]) -> bool {
+        if value.len() <= INLINE {
+            let view = short_view(value);
+            // The text's bytes, without the length: the low four bytes are no text.
+            if view >> 32 & SHORT_NOT_ASCII != 0 && !is_utf8(value) {
+                return false;
+            }
+            self.views.write(row, view);
+        } else {
+            if !is_ascii(value) && !is_utf8(value) {
+                return false;
+            }
+            let bytes = &mut self.bytes.values;
+            let offset = bytes.len();
+            bytes.extend_from_slice(value);
+            self.views.write(row, view(value, offset));
+        }
+        true
+    }
+
+    pub(super) fn reset(&mut self, row: usize) {
+        let view = self.views.values[row];
+        let (length, offset) = (view as u32 as usize, (view >> 96) as usize);
+        // Gives back the text of a row that is taken back, unless something was written after it.
+        if length > INLINE && offset + length == self.bytes.values.len() && offset >= self.seed.len() {
+            self.bytes.values.truncate(offset);
+        }
+        self.views.reset(row);
+    }
+
+    /// What makes two rows' texts equal.
+    pub(super) fn key(&self, row: usize) -> TextKey<'_> {
+        let view = self.views.values[row];
+        let (length, offset) = (view as u32 as usize, (view >> 96) as usize);
+        if length <= INLINE {
+            TextKey::Short(view)
+        } else {
+            TextKey::Long(self.bytes.values.get(offset..offset + length).unwrap_or_default())
+        }
+    }
+
+    pub(super) fn finish(&mut self, rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
+        let length = self.bytes.values.len();
+        let bytes = self.bytes.finish(length);
+        views(self.views.finish(rows), bytes, nulls)
+    }
+}
+
+/// A text by its content.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum TextKey<'a> {
+    /// The whole view.
+    Short(u128),
+    /// More than 12 bytes.
+    Long(&'a [u8]),
+}
+
+/// A column of an enum's values: views of the names, which are written down once for all batches.
+#[derive(Debug)]
+pub(super) struct Labels {
+    pub(super) views: Fixed<u128>,
+    names: Buffer,
+}
+
+impl Labels {
+    pub(super) fn new(default: u128, names: Buffer) -> Self {
+        Self { views: Fixed::new(default), names }
+    }
+
+    pub(super) fn finish(&mut self, rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
+        views(self.views.finish(rows), self.names.clone(), nulls)
+    }
+}
+
+#[allow(unsafe_code)]
+fn views(views: Buffer, bytes: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
+    let buffers: Vec<Buffer> = if bytes.is_empty() { Vec::new() } else { vec![bytes] };
+    // SAFETY: every view was made by `view` or `short_view` above from bytes that are UTF-8 (`write` checks them,
+    // defaults and names are `str`), and a long one with the offset at which these bytes stand in the one buffer.
+    // The safe constructor would look at each string a second time, a quarter of the time of decoding.
+    Arc::new(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, nulls) })
+}
+
+/// The view of `value`, which stands at `offset` of the buffer if it is longer than 12 bytes.
+#[inline(always)]
+pub(super) fn view(value: &[u8], offset: usize) -> u128 {
+    match value.first_chunk::<4>() {
+        Some(prefix) if value.len() > INLINE => {
+            let prefix = u32::from_le_bytes(*prefix);
+            value.len() as u128 | u128::from(prefix) << 32 | (offset as u128) << 96
+        }
+        _ => short_view(value),
+    }
+}
+
+const SHORT_NOT_ASCII: u128 = 0x8080_8080_8080_8080_8080_8080;
+const LONG_NOT_ASCII: u64 = 0x8080_8080_8080_8080;
+
+/// At most 12 bytes, loaded by two reads that may overlap: where they do, they read the same.
+#[inline(always)]
+fn short_view(value: &[u8]) -> u128 {
+    let length = value.len();
+    let text = if let (Some(head), Some(tail)) = (value.first_chunk::<8>(), value.last_chunk::<4>()) {
+        u128::from(u64::from_le_bytes(*head)) | u128::from(u32::from_le_bytes(*tail)) << (8 * (length - 4))
+    } else if let (Some(head), Some(tail)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
+        u128::from(u32::from_le_bytes(*head)) | u128::from(u32::from_le_bytes(*tail)) << (8 * (length - 4))
+    } else {
+        value.iter().rev().fold(0, |text, byte| text << 8 | u128::from(*byte))
+    };
+    length as u128 | text << 32
+}
+
+/// Whether 13 bytes or more are all ASCII.
+#[inline(always)]
+fn is_ascii(value: &[u8]) -> bool {
+    let mut marks = 0;
+    let (words, _) = value.as_chunks::<8>();
+    for word in words {
+        marks |= u64::from_le_bytes(*word);
+    }
+    if let Some(tail) = value.last_chunk::<8>() {
+        marks |= u64::from_le_bytes(*tail);
+    }
+    marks & LONG_NOT_ASCII == 0
+}
+
+#[inline(never)]
+fn is_utf8(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn column(values: &[&[u8]], default: &str) -> (Vec<bool>, ArrayRef) {
+        let mut text = Text::new(default);
+        text.begin(0);
+        text.extend(values.len());
+        let good = values.iter().enumerate().map(|(row, value)| text.write(row, value)).collect();
+        let array = text.finish(values.len(), None);
+        array.to_data().validate_full().unwrap();
+        (good, array)
+    }
+
+    #[test]
+    fn strings_of_every_length() {
+        let long = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(3);
+        let values: Vec<&[u8]> = (0..long.len()).map(|length| &long.as_bytes()[..length]).collect();
+        let (good, array) = column(&values, "");
+        assert!(good.iter().all(|good| *good));
+        for (row, value) in values.iter().enumerate() {
+            assert_eq!(array.as_string_view().value(row).as_bytes(), *value);
+        }
+    }
+
+    #[test]
+    fn a_bad_string_leaves_the_default() {
+        for default in ["", "short", "a default of many bytes"] {
+            let values: [&[u8]; 4] = [b"\xff", b"fine", b"a long text with a bad byte \xc3\x28", "ä".as_bytes()];
+            let (good, array) = column(&values, default);
+            assert_eq!(good, [false, true, false, true]);
+            let read: Vec<_> = array.as_string_view().iter().flatten().collect();
+            assert_eq!(read, [default, "fine", default, "ä"]);
+        }
+    }
+
+    #[test]
+    fn taking_back_the_last_text_gives_back_its_bytes() {
+        let mut text = Text::new("a default of many bytes");
+        text.begin(0);
+        text.extend(2);
+        assert!(text.write(0, b"something of many bytes"));
+        let before = text.bytes.values.len();
+        assert!(text.write(1, b"something else of many bytes"));
+        text.reset(1);
+        assert_eq!(text.bytes.values.len(), before);
+        text.reset(1);
+        assert_eq!(text.bytes.values.len(), before);
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_what_is_utf8(values in prop::collection::vec(prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..30),
+            ".{0,30}".prop_map(String::into_bytes),
+            "[a-zä]{0,20}".prop_map(String::into_bytes),
+        ], 1..20)) {
+            let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+            let (good, array) = column(&values, "");
+            for (row, value) in values.iter().enumerate() {
+                let expected = std::str::from_utf8(value);
+                prop_assert_eq!(good[row], expected.is_ok());
+                prop_assert_eq!(array.as_string_view().value(row), expected.unwrap_or(""));
+            }
+        }
+    }
+}

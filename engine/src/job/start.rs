@@ -1,0 +1,76 @@
+//! Starting and stopping a job: from a plan to a dataflow in the pool.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::connector::{Reporter, ScanRequest};
+use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, Pool, Target};
+use crate::error::{Error, Result};
+use crate::plan::flow::{FlowOp, FlowPlan, ScanKind};
+use crate::time::Epoch;
+
+use super::{JobState, JobStatus, Live, LiveObjects};
+
+/// Builds a job into the pool. On success it runs.
+pub(crate) fn start(
+    pool: &Pool,
+    live: &LiveObjects,
+    status: &Arc<JobStatus>,
+    plan: &FlowPlan,
+    target: Target,
+    limits: JobLimits,
+) -> Result<JobHandle> {
+    status.enter(JobState::Starting);
+    let mut sources = HashMap::new();
+    let mut views = HashMap::new();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let FlowOp::Scan { relation, kind, projection, .. } = &node.op else { continue };
+        match (kind, live.get(relation)) {
+            (ScanKind::Stream, Some(Live::Stream { definition, .. })) => {
+                let scan =
+                    ScanRequest { projection: projection.clone(), schema: plan.arrow_schema(index), bounded: false };
+                sources.insert(index, definition.open(scan)?);
+            }
+            (ScanKind::View, Some(Live::MaterializedView { view, .. })) => {
+                views.insert(index, view);
+            }
+            _ => return Err(Error::internal(format!("the plan reads '{relation}', which is gone"))),
+        }
+    }
+    let blueprint = Blueprint {
+        job: JobId(status.id),
+        name: status.name.clone(),
+        plan: plan.clone(),
+        sources,
+        views,
+        target,
+        limits,
+        observer: Arc::clone(status) as Arc<dyn JobObserver>,
+        restore: None,
+    };
+    let handle = pool.create_job(blueprint).inspect_err(|error| status.fail(error.clone()))?;
+    status.attach(handle.clone());
+    Ok(handle)
+}
+
+impl JobObserver for JobStatus {
+    fn started(&self, _first: Epoch) {
+        self.enter(JobState::Running);
+    }
+
+    fn finished(&self) {
+        self.enter(JobState::Finished);
+    }
+
+    fn failed(&self, error: &Error) {
+        self.fail(error.clone());
+    }
+
+    fn waits_for(&self, who: &str, what: Option<String>) {
+        Reporter::waits_for(self, who, what);
+    }
+
+    fn skipped(&self, who: &str, rows: u64, last_reason: &str) {
+        Reporter::skipped(self, who, rows, last_reason);
+    }
+}

@@ -1,0 +1,126 @@
+//! When groups of a running aggregate are complete: one of their keys grows with a watermark.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+
+use super::windows::micros;
+use crate::error::{Error, Result};
+use crate::operator::StatePart;
+use crate::state::key_group::KEY_GROUPS;
+use crate::state::slots::Slot;
+use crate::time::{WatermarkId, Watermarks};
+
+/// Up to where time is over: a watermark less its delay, as it stood at the end of the last epoch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Horizon {
+    watermark: Option<(WatermarkId, i64)>,
+    at: i64,
+}
+
+impl Horizon {
+    pub(super) fn new(watermark: Option<(WatermarkId, i64)>) -> Self {
+        Self { watermark, at: i64::MIN }
+    }
+
+    /// Where it stood at the end of the last epoch.
+    pub(super) fn at(&self) -> i64 {
+        self.at
+    }
+
+    /// Where it stands with these watermarks. The end of the input is the end of time, whatever the delay.
+    pub(super) fn with(&self, watermarks: &Watermarks) -> i64 {
+        let Some((id, delay)) = self.watermark else { return self.at };
+        match watermarks.get(id) {
+            Some(i64::MAX) => i64::MAX,
+            Some(watermark) => watermark.saturating_sub(delay).max(self.at),
+            None => self.at,
+        }
+    }
+
+    pub(super) fn advance(&mut self, to: i64) {
+        self.at = self.at.max(to);
+    }
+
+    /// A part that every worker of a restored job gets, whichever key groups it owns.
+    pub(super) fn snapshot(&self) -> Result<StatePart> {
+        let schema = Schema::new(vec![
+            Field::new("_group", DataType::UInt8, false),
+            Field::new("closed", DataType::Int64, false),
+        ]);
+        let groups = UInt8Array::from_iter_values((0..KEY_GROUPS).map(|group| group as u8));
+        let closed = Int64Array::from_value(self.at, KEY_GROUPS);
+        let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(groups), Arc::new(closed)])?;
+        Ok(StatePart { name: Self::PART.to_owned(), rows })
+    }
+
+    /// The name of the part.
+    pub(super) const PART: &str = "closed";
+
+    pub(super) fn restore(&mut self, part: &StatePart) -> Result<()> {
+        let closed = part.rows.columns().get(1).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let closed = closed.ok_or_else(|| Error::invalid("the state 'closed' of an aggregate is of another shape"))?;
+        closed.values().iter().for_each(|at| self.advance(*at));
+        Ok(())
+    }
+}
+
+/// Which groups are complete when, by the key that grows.
+pub(super) struct Closes {
+    key: usize,
+    horizon: Horizon,
+    groups: BTreeMap<i64, Vec<Slot>>,
+    /// Groups whose key is NULL: complete at the end of the input.
+    timeless: Vec<Slot>,
+}
+
+impl Closes {
+    pub(super) fn new(key: usize, watermark: WatermarkId, delay: i64) -> Self {
+        let horizon = Horizon::new(Some((watermark, delay)));
+        Self { key, horizon, groups: BTreeMap::new(), timeless: Vec::new() }
+    }
+
+    pub(super) fn horizon(&mut self) -> &mut Horizon {
+        &mut self.horizon
+    }
+
+    fn times(&self, keys: &[ArrayRef]) -> Result<Int64Array> {
+        let key = keys.get(self.key).ok_or_else(|| Error::internal("an aggregate closes by a key that it has not"))?;
+        micros(key)
+    }
+
+    /// The rows whose group was complete at the end of the last epoch, if there are any.
+    pub(super) fn late(&self, keys: &[ArrayRef]) -> Result<Option<BooleanArray>> {
+        if self.horizon.at == i64::MIN {
+            return Ok(None);
+        }
+        let late: Vec<bool> =
+            self.times(keys)?.iter().map(|time| time.is_some_and(|time| time < self.horizon.at)).collect();
+        Ok(late.contains(&true).then(|| BooleanArray::from(late)))
+    }
+
+    /// Takes note of new groups.
+    pub(super) fn note(&mut self, keys: &[ArrayRef], slots: &[Slot]) -> Result<()> {
+        for (time, slot) in self.times(keys)?.iter().zip(slots) {
+            match time {
+                Some(time) => self.groups.entry(time).or_default().push(*slot),
+                None => self.timeless.push(*slot),
+            }
+        }
+        Ok(())
+    }
+
+    /// The groups that are complete now.
+    pub(super) fn complete(&mut self) -> Vec<Slot> {
+        if self.horizon.at == i64::MAX {
+            let mut all = std::mem::take(&mut self.timeless);
+            all.extend(std::mem::take(&mut self.groups).into_values().flatten());
+            return all;
+        }
+        let rest = self.groups.split_off(&self.horizon.at);
+        std::mem::replace(&mut self.groups, rest).into_values().flatten().collect()
+    }
+}

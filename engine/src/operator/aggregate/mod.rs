@@ -1,0 +1,71 @@
+//! Aggregates: running (per key) and windowed (per window and key).
+//!
+//! A table of groups is [`Slots`](crate::state::slots::Slots), which turn keys into slot numbers, and typed columns of
+//! accumulator state indexed by slot. Rows are added a batch at a time: evaluate keys and arguments, find the slots,
+//! then one loop per aggregate call. Results can be read without emptying the state.
+//!
+//! * `running`: `GROUP BY` without windows, DISTINCT; old and new row of touched groups at each epoch's end
+//! * `windowed`: windows shown once, when the watermark passes them, from slices that they share
+//! * `changing`: windows shown as they change
+//! * `local`: the half before the exchange
+//! * `native`: count, sum, avg, min, max; `boxed` and `grouped`: every other function of DataFusion
+
+mod accumulators;
+mod boxed;
+mod call;
+mod changing;
+mod closing;
+mod grouped;
+mod local;
+mod native;
+mod output;
+mod plan;
+mod running;
+mod table;
+mod tracked;
+mod windowed;
+mod windows;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::error::Result;
+use crate::operator::Operator;
+use crate::operator::build::Role;
+use crate::plan::flow::{Emit, FlowPlan, NodeIndex};
+use changing::Changing;
+use local::Local;
+use plan::AggregatePlan;
+use running::Running;
+use windowed::Windowed;
+
+/// The operator of an aggregate node.
+pub fn build(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn Operator>> {
+    let aggregate = AggregatePlan::new(plan, node)?;
+    Ok(match (role, aggregate.is_windowed(), aggregate.emit) {
+        (Role::Local, _, _) => Box::new(Local::new(&aggregate)?),
+        (_, false, _) => Box::new(Running::new(&aggregate, role)?),
+        (_, true, Emit::AfterWatermark) => Box::new(Windowed::new(&aggregate, role)?),
+        (_, true, Emit::OnChange) => Box::new(Changing::new(&aggregate, role)?),
+    })
+}
+
+/// What the local half emits and the final half takes: the keys (without a window's bounds), with windows the start of
+/// the slice, the states of the calls, and, where rows can be late, the number of rows.
+pub fn partial_schema(plan: &FlowPlan, node: NodeIndex) -> Result<SchemaRef> {
+    Ok(AggregatePlan::new(plan, node)?.partial_schema())
+}
+
+/// How many leading columns of [`partial_schema`] are the key by which partial rows are brought together. None of them:
+/// all rows go to one worker.
+pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex) -> Result<usize> {
+    Ok(AggregatePlan::new(plan, node)?.keys.len())
+}
+
+/// Whether the aggregate has a local half on a pool of several workers: where it makes fewer or smaller rows, and for
+/// aggregates of everything, whose one row the local halves announce.
+pub fn has_local_half(plan: &FlowPlan, node: NodeIndex) -> bool {
+    AggregatePlan::new(plan, node).is_ok_and(|aggregate| aggregate.gains_by_halves())
+}
+
+#[cfg(test)]
+mod tests;

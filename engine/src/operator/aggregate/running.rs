@@ -1,0 +1,205 @@
+//! Aggregates per key that never end: `GROUP BY` without windows, DISTINCT, and aggregates of everything.
+
+use arrow::array::{BooleanArray, Int64Array, UInt32Array};
+use arrow::compute::not;
+use arrow::datatypes::SchemaRef;
+
+use super::closing::{Closes, Horizon};
+use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
+use super::plan::{AggregatePlan, Input, Kind, Read};
+use super::table::{Rows, Shape};
+use super::tracked::{Showing, Tracked};
+use crate::delta::Delta;
+use crate::error::{Error, Result};
+use crate::operator::build::Role;
+use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use crate::plan::flow::Emit;
+use crate::state::slots::Slot;
+
+/// See the [module](self).
+pub(super) struct Running {
+    input: Input,
+    schema: SchemaRef,
+    state_schema: SchemaRef,
+    shape: Shape,
+    groups: Tracked,
+    closes: Option<Closes>,
+    emit: Emit,
+    /// Whether the output carries weights.
+    changelog: bool,
+    /// Whether the one group of an aggregate without keys must still be made.
+    sole_group_missing: bool,
+    ending: Ending,
+}
+
+/// Where the end of an epoch stands.
+enum Ending {
+    Done,
+    Showing(Showing),
+    /// Groups that are complete, and how many of them were handled.
+    Closing(Vec<Slot>, usize),
+}
+
+impl Running {
+    /// The whole operator, or (`Role::Final`) the half that merges what local halves emit.
+    ///
+    /// An aggregate without keys has its row from the first epoch on. Of several final halves only the one that the
+    /// local halves' (empty) states reach has it.
+    pub(super) fn new(plan: &AggregatePlan, role: Role) -> Result<Self> {
+        let shape = plan.shape();
+        let Kind::Running { closes } = &plan.kind else {
+            return Err(Error::internal("a windowed aggregate is not a running one"));
+        };
+        Ok(Self {
+            input: if role == Role::Final { plan.partial_input() } else { plan.raw_input(plan.calls.clone()) },
+            schema: plan.schema.clone(),
+            state_schema: plan.snapshot_schema(&[]),
+            groups: Tracked::new(&shape)?,
+            sole_group_missing: role == Role::Whole && shape.keys.is_empty(),
+            shape,
+            closes: closes.map(|(key, watermark, delay)| Closes::new(key, watermark, delay)),
+            emit: plan.emit,
+            changelog: plan.changelog,
+            ending: Ending::Done,
+        })
+    }
+
+    /// Drops and counts rows whose group was complete before this epoch.
+    fn without_late(&self, read: Read, out: &mut Output) -> Result<Rows> {
+        let Read { rows, totals, .. } = read;
+        let late = match &self.closes {
+            Some(closes) => closes.late(&rows.keys)?,
+            None => None,
+        };
+        let Some(late) = late else { return Ok(rows) };
+        out.drop_late(match totals {
+            None => late.true_count() as u64,
+            Some(totals) => late.values().set_indices().map(|row| totals.value(row) as u64).sum(),
+        });
+        let kept: BooleanArray = not(&late)?;
+        let kept: UInt32Array = kept.values().set_indices().map(|row| row as u32).collect();
+        rows.take(&kept)
+    }
+
+    fn add(&mut self, rows: &Rows) -> Result<()> {
+        if self.emit == Emit::OnChange {
+            self.groups.add(rows)?;
+        } else {
+            self.groups.table().add(rows)?;
+        }
+        self.note_created()
+    }
+
+    fn note_created(&mut self) -> Result<()> {
+        let Some(closes) = &mut self.closes else { return Ok(()) };
+        let table = self.groups.table();
+        let created = table.created();
+        closes.note(&table.keys(created)?, created)
+    }
+
+    fn go_on(&mut self, out: &mut Output) -> Result<Step> {
+        loop {
+            match &mut self.ending {
+                Ending::Done => return Ok(Step::Done),
+                Ending::Showing(showing) => match self.groups.show(showing, PIECE)? {
+                    Some(change) => {
+                        let count = change.weights.len();
+                        let columns = change.keys.into_iter().chain(change.results).collect();
+                        let rows = batch(&self.schema, columns, count)?;
+                        out.push(Delta::new(rows, self.changelog.then_some(change.weights)));
+                    }
+                    None => {
+                        let complete = self.closes.as_mut().map(Closes::complete).unwrap_or_default();
+                        self.ending = Ending::Closing(complete, 0);
+                    }
+                },
+                Ending::Closing(slots, at) if *at == slots.len() => self.ending = Ending::Done,
+                Ending::Closing(slots, at) => {
+                    let to = slots.len().min(*at + PIECE);
+                    let piece = &slots[*at..to];
+                    *at = to;
+                    if self.emit == Emit::AfterWatermark {
+                        let table = self.groups.table();
+                        let columns = table.keys(piece)?.into_iter().chain(table.results(piece)?).collect();
+                        let rows = batch(&self.schema, columns, piece.len())?;
+                        let weights = self.changelog.then(|| Int64Array::from_value(1, piece.len()));
+                        out.push(Delta::new(rows, weights));
+                    }
+                    self.groups.table().release(piece);
+                }
+            }
+            if out.exhausted() {
+                return Ok(Step::Yield);
+            }
+        }
+    }
+}
+
+impl Operator for Running {
+    fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
+        if delta.weights().is_some() {
+            return Err(Error::internal("a retraction reached an aggregate over rows that only grow"));
+        }
+        let read = self.input.read(delta.rows())?;
+        let rows = self.without_late(read, out)?;
+        self.add(&rows)?;
+        Ok(Step::Done)
+    }
+
+    fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, out: &mut Output) -> Result<Step> {
+        if std::mem::take(&mut self.sole_group_missing) && self.groups.len() == 0 {
+            // A row of no call: it makes the group and adds nothing to it.
+            self.add(&Rows { keys: Vec::new(), calls: Vec::new(), count: 1, partial: true })?;
+        }
+        if let Some(closes) = &mut self.closes {
+            let horizon = closes.horizon();
+            horizon.advance(horizon.with(epoch.watermarks));
+        }
+        self.ending = Ending::Showing(self.groups.begin()?);
+        self.go_on(out)
+    }
+
+    fn resume(&mut self, out: &mut Output) -> Result<Step> {
+        self.go_on(out)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut parts = Vec::new();
+        let table = self.groups.table();
+        for piece in table.live().chunks(SNAPSHOT_PIECE) {
+            let mut columns = state_columns(table.states(piece)?, &[]);
+            columns.extend(table.remembered(piece, &self.shape.calls)?);
+            parts.push(state_part(GROUPS, &self.state_schema, columns, self.shape.keys.len(), piece.len())?);
+        }
+        if let Some(closes) = &mut self.closes {
+            parts.push(closes.horizon().snapshot()?);
+        }
+        Ok(parts)
+    }
+
+    fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        for part in parts {
+            match (part.name.as_str(), &mut self.closes) {
+                (GROUPS, _) => {
+                    let keys = self.shape.keys.len();
+                    let rows = restored(&part, &self.state_schema)?;
+                    let calls = &self.shape.calls;
+                    let table = self.groups.table();
+                    table.add(&Rows::partial(&rows, keys, keys, calls))?;
+                    table.remember(&rows.columns()[keys + Rows::width(calls)..], calls)?;
+                    self.note_created()?;
+                }
+                (Horizon::PART, Some(closes)) => closes.horizon().restore(&part)?,
+                (other, _) => return Err(Error::internal(format!("an aggregate has no state '{other}'"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize { rows: self.groups.len(), bytes: self.groups.bytes() }
+    }
+}
+
+/// The part of a snapshot that holds the groups.
+const GROUPS: &str = "groups";

@@ -1,0 +1,7 @@
+//! Aggregates called directly, compared with DataFusion's batch answer.
+
+mod harness;
+mod late;
+mod running;
+mod speed;
+mod windowed;

@@ -1,0 +1,109 @@
+//! A join's part in a checkpoint: the live rows of each side, with their weights, and below what they were let go.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+
+use super::super::expression::batch;
+use super::super::{StatePart, columns::canonical};
+use super::side::Side;
+use crate::delta::Delta;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::key_group::{KEY_GROUPS, hash_keys, key_group};
+
+/// Names of the parts, by input.
+pub(super) const PARTS: [&str; 2] = ["left", "right"];
+
+/// Adds the rows of a side, a block at a time: `_group`, the input's columns and, of a changelog, `_weight`.
+pub(super) fn snapshot(side: &Side, name: &str, parts: &mut Vec<StatePart>) -> Result<()> {
+    let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
+    fields.extend(side.schema.fields().iter().cloned());
+    if side.changelog {
+        fields.push(Arc::new(Field::new("_weight", DataType::Int64, false)));
+    }
+    let schema = Arc::new(Schema::new(fields));
+    for block in 0..side.store().block_count() {
+        let live = side.live_rows(block);
+        if live.is_empty() {
+            continue;
+        }
+        let gather = side.store().gather(&live);
+        let keys = side.keys.iter().map(|key| canonical(&gather.column(*key)?)).collect::<Result<Vec<_>>>()?;
+        let mut hashes = Vec::new();
+        hash_keys(&keys, live.len(), &mut hashes)?;
+        let group: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
+        let mut columns = vec![group];
+        for column in 0..side.schema.fields().len() {
+            columns.push(gather.column(column)?);
+        }
+        if side.changelog {
+            columns.push(Arc::new(Int64Array::from_iter_values(live.iter().map(|at| side.store().weight(*at)))));
+        }
+        parts.push(StatePart { name: name.to_owned(), rows: batch(&schema, columns, live.len())? });
+    }
+    Ok(())
+}
+
+/// Takes up rows that a snapshot held.
+fn restore(side: &mut Side, rows: &RecordBatch) -> Result<()> {
+    let width = side.schema.fields().len();
+    if rows.num_columns() != 1 + width + usize::from(side.changelog) {
+        return Err(does_not_fit("it has another number of columns"));
+    }
+    let columns = rows.columns()[1..=width].to_vec();
+    let weights = match side.changelog {
+        true => {
+            let weights = rows.column(width + 1).as_primitive_opt::<Int64Type>();
+            Some(weights.cloned().ok_or_else(|| does_not_fit("its weights are no numbers"))?)
+        }
+        false => None,
+    };
+    let rows = batch(&side.schema, columns, rows.num_rows()).map_err(|error| does_not_fit(error.message()))?;
+    let arrivals = side.arrivals(&Delta::new(rows, weights))?;
+    side.absorb(&arrivals)
+}
+
+/// Below which times rows were let go, in ticks of each side's column: it decides which rows of the next epoch are late.
+/// Every worker must know it, so that it is written once for every key group.
+const RELEASED: &str = "released";
+
+/// Adds what both sides have let go, if they have.
+pub(super) fn snapshot_released(sides: &[Side; 2], parts: &mut Vec<StatePart>) -> Result<()> {
+    if sides.iter().all(|side| side.released_below == i64::MIN) {
+        return Ok(());
+    }
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("_group", DataType::UInt8, false),
+        Field::new("left", DataType::Int64, false),
+        Field::new("right", DataType::Int64, false),
+    ]));
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt8Array::from_iter_values(0..=u8::MAX))];
+    for side in sides {
+        columns.push(Arc::new(Int64Array::from_value(side.released_below, KEY_GROUPS)));
+    }
+    parts.push(StatePart { name: RELEASED.to_owned(), rows: batch(&schema, columns, KEY_GROUPS)? });
+    Ok(())
+}
+
+/// Takes up a part of a snapshot.
+pub(super) fn restore_part(sides: &mut [Side; 2], part: &StatePart) -> Result<()> {
+    if part.name == RELEASED {
+        for (side, column) in sides.iter_mut().zip(part.rows.columns().iter().skip(1)) {
+            let below = column.as_primitive_opt::<Int64Type>().and_then(arrow::compute::max);
+            side.released_below = side.released_below.max(below.unwrap_or(i64::MIN));
+        }
+        return Ok(());
+    }
+    match PARTS.iter().position(|name| *name == part.name) {
+        Some(side) => restore(&mut sides[side], &part.rows),
+        None => Err(does_not_fit(&format!("a join has no part {}", part.name))),
+    }
+}
+
+/// A snapshot of another statement, or of another version of it.
+fn does_not_fit(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidState, format!("the state of a join does not fit its statement: {why}"))
+        .with_hint("Start the job anew from its sources.")
+}

@@ -1,0 +1,89 @@
+//! The canonical form: what makes a statement a function of the multiset of its input.
+//!
+//! Both the continuous plan and the batch plan that the law compares it with are in this form. An aggregate whose result
+//! depends on the order of its input is given one by value:
+//!
+//! * `array_agg` and `string_agg` without ORDER BY sort by their values, NULLs last;
+//! * an ORDER BY inside an aggregate is completed by the aggregate's own arguments, so that rows which tie are equal in
+//!   all that the aggregate can see;
+//! * `any_value(x)` is the least.
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::error::Result as PlanResult;
+use datafusion::functions_aggregate::min_max::min_udaf;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+
+use crate::error::Result;
+
+use super::fault::planning_error;
+
+/// The plan in canonical form.
+pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(aggregate) => canonical_aggregate(aggregate),
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+    .map_err(planning_error)
+}
+
+fn canonical_aggregate(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan>> {
+    let mut changed = false;
+    let calls = aggregate
+        .aggr_expr
+        .iter()
+        .map(|expr| {
+            let name = expr.schema_name().to_string();
+            let canonical = expr.clone().transform_up(|expr| match expr {
+                Expr::AggregateFunction(call) => Ok(canonical_call(call)),
+                other => Ok(Transformed::no(other)),
+            })?;
+            if !canonical.transformed {
+                return Ok(canonical.data);
+            }
+            changed = true;
+            // The nodes above know the column by its name.
+            let renamed = canonical.data.schema_name().to_string() != name;
+            Ok(if renamed { canonical.data.alias(name) } else { canonical.data })
+        })
+        .collect::<PlanResult<Vec<Expr>>>()?;
+    if !changed {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    let aggregate = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
+    Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+}
+
+fn canonical_call(mut call: AggregateFunction) -> Transformed<Expr> {
+    let name = call.func.name().to_owned();
+    match name.as_str() {
+        "any_value" => {
+            call.func = min_udaf();
+            Transformed::yes(Expr::AggregateFunction(call))
+        }
+        "array_agg" | "string_agg" => complete_order(call),
+        _ if is_order_sensitive(&name) && !call.params.order_by.is_empty() => complete_order(call),
+        _ => Transformed::no(Expr::AggregateFunction(call)),
+    }
+}
+
+/// Whether an aggregate's result depends on the order of its input: those are refused in a continuous query if they have
+/// no ORDER BY.
+pub(super) fn is_order_sensitive(name: &str) -> bool {
+    matches!(name, "first_value" | "last_value" | "nth_value")
+}
+
+/// Adds the arguments that the order does not name yet.
+fn complete_order(mut call: AggregateFunction) -> Transformed<Expr> {
+    let mut added = false;
+    for argument in call.params.args.clone() {
+        let named = call.params.order_by.iter().any(|sort| sort.expr == argument);
+        if !named && !matches!(argument, Expr::Literal(..)) {
+            call.params.order_by.push(Sort::new(argument, true, false));
+            added = true;
+        }
+    }
+    let expr = Expr::AggregateFunction(call);
+    if added { Transformed::yes(expr) } else { Transformed::no(expr) }
+}

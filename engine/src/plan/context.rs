@@ -1,0 +1,194 @@
+//! The catalog and the functions as DataFusion's SQL planner asks for them.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::TableReference;
+use datafusion::config::ConfigOptions;
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql;
+
+use super::fault::planning_error;
+use super::functions::Functions;
+use super::relation::{Relation, RelationKind, RelationSource, Relations};
+
+/// Views may name views; a chain longer than this is a mistake or an attack.
+const MOST_NESTED_VIEWS: usize = 32;
+
+/// One planning.
+pub(super) struct Context<'a> {
+    relations: &'a dyn Relations,
+    functions: &'a Functions,
+    options: &'a ConfigOptions,
+    relation_planners: &'a [Arc<dyn RelationPlanner>],
+    /// The views that are being put in, from the outermost.
+    views: RefCell<Vec<String>>,
+    /// Everything that was named.
+    named: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        relations: &'a dyn Relations,
+        functions: &'a Functions,
+        options: &'a ConfigOptions,
+        relation_planners: &'a [Arc<dyn RelationPlanner>],
+    ) -> Self {
+        Self { relations, functions, options, relation_planners, views: RefCell::default(), named: RefCell::default() }
+    }
+
+    /// DataFusion's planner over this catalog.
+    pub(super) fn sql(&self) -> SqlToRel<'_, Self> {
+        SqlToRel::new_with_options(self, parser_options())
+    }
+
+    /// A query's plan, as SQL says it.
+    pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let statement = ast::Statement::Query(Box::new(query.clone()));
+        self.sql().sql_statement_to_plan(statement).map_err(planning_error)
+    }
+
+    /// The relations that the queries planned so far named, views that were put in among them.
+    pub(super) fn into_named(self) -> Vec<String> {
+        self.named.into_inner().into_iter().collect()
+    }
+
+    fn view(&self, relation: &Relation, query: &str, columns: &[String]) -> Result<LogicalPlan> {
+        if self.views.borrow().len() >= MOST_NESTED_VIEWS {
+            return Err(Error::not_supported(format!("views are nested more than {MOST_NESTED_VIEWS} deep")));
+        }
+        self.views.borrow_mut().push(relation.name.clone());
+        let plan = sql::parse_query(query).and_then(|query| self.plan(&query.body));
+        self.views.borrow_mut().pop();
+        // A place in the view's text would point into the wrong text.
+        let plan = plan.map_err(|error| {
+            let moved = Error::new(error.kind(), format!("in view {}: {}", relation.name, error.message()));
+            match error.hint() {
+                Some(hint) => moved.with_hint(hint),
+                None => moved,
+            }
+        })?;
+        renamed(plan, columns)
+    }
+}
+
+/// How text becomes types and names: PostgreSQL's folding and NULL order; text is Arrow's `Utf8`.
+fn parser_options() -> ParserOptions {
+    ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false)
+}
+
+/// A plan with new names for its first columns.
+pub(super) fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
+    if names.is_empty() {
+        return Ok(plan);
+    }
+    let width = plan.schema().fields().len();
+    if names.len() > width {
+        return Err(Error::invalid(format!(
+            "{} column names are given, and the query has {width} columns",
+            names.len()
+        )));
+    }
+    let columns: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .enumerate()
+        .map(|(index, column)| match names.get(index) {
+            Some(name) => Expr::Column(column).alias(name),
+            None => Expr::Column(column),
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build).map_err(planning_error)
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> PlanResult<Arc<dyn TableSource>> {
+        let ours = name.catalog().is_none() && name.schema().is_none_or(|schema| schema == "public");
+        let relation = if ours { self.relations.relation(name.table()) } else { None };
+        let Some(relation) = relation else {
+            if let Some(table) = self.relations.system_table(&name) {
+                return Ok(table);
+            }
+            let error = Error::new(ErrorKind::UndefinedObject, format!("there is no stream or view named {name}"));
+            return Err(match nearest(name.table(), self.relations.names()) {
+                Some(other) => error.with_hint(format!("do you mean {other}?")),
+                None => error.with_hint("SHOW TABLES lists what can be read"),
+            }
+            .into());
+        };
+        self.named.borrow_mut().insert(relation.name.clone());
+        let source = match &relation.kind {
+            RelationKind::View { query, columns } => {
+                let plan = self.view(&relation, query, columns).map_err(DataFusionError::from)?;
+                RelationSource::inlined(relation, plan)
+            }
+            RelationKind::Stream | RelationKind::MaterializedView => RelationSource::scanned(relation),
+        };
+        Ok(Arc::new(source))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.functions.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        self.relation_planners
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.functions.scalar(name)
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.functions.higher_order(name)
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.functions.aggregate(name)
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.functions.window(name)
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.functions.scalars().iter().map(|function| function.name().to_owned()).collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.functions.higher_order_names()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.functions.aggregates().iter().map(|function| function.name().to_owned()).collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.functions.windows().iter().map(|function| function.name().to_owned()).collect()
+    }
+}
+
+/// The name that is most like the one that was not found, if one is much like it.
+fn nearest(wanted: &str, names: Vec<String>) -> Option<String> {
+    let distance = |name: &String| datafusion::common::utils::datafusion_strsim::levenshtein(wanted, name);
+    let nearest = names.into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= 1 + wanted.len() / 4).then_some(nearest)
+}

@@ -1,0 +1,267 @@
+//! EXPLAIN: the flow plan as text.
+
+use std::fmt::Write as _;
+
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::sql::unparser::Unparser;
+
+use crate::time::WatermarkId;
+
+use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
+use super::properties::{Promise, join_release};
+use super::window_node::Length;
+
+/// The plan as a tree, root first. Below each operator stand, where there is something to say: whether its rows are
+/// append-only or a changelog, their keys, the columns that grow with a watermark; by what its input is exchanged between
+/// workers; and what it remembers and what bounds that.
+pub fn explain(plan: &FlowPlan) -> String {
+    let mut text = String::new();
+    if let Some(root) = plan.nodes.len().checked_sub(1) {
+        Explained { plan, text: &mut text }.node(root, 0);
+    }
+    text
+}
+
+struct Explained<'a> {
+    plan: &'a FlowPlan,
+    text: &'a mut String,
+}
+
+impl Explained<'_> {
+    fn node(&mut self, index: NodeIndex, depth: usize) {
+        let plan = self.plan;
+        let node = &plan.nodes[index];
+        self.line(depth, if depth == 0 { "" } else { "-> " }, &self.operator(node));
+        let deeper = depth + usize::from(depth > 0);
+        self.line(deeper, "     ", &self.rows(node));
+        if let Some(keys) = exchange(plan, node) {
+            self.line(deeper, "     ", &format!("exchange by {keys}"));
+        }
+        for state in self.state(index, node) {
+            self.line(deeper, "     ", &format!("state: {state}"));
+        }
+        for &input in &node.inputs {
+            self.node(input, depth + 1);
+        }
+    }
+
+    fn line(&mut self, depth: usize, lead: &str, content: &str) {
+        let indent = "  ".repeat(depth);
+        // Writing into a string cannot fail.
+        let _ = writeln!(self.text, "{indent}{lead}{content}");
+    }
+
+    fn operator(&self, node: &FlowNode) -> String {
+        let input = node.inputs.first().map(|&input| &self.plan.nodes[input]);
+        match &node.op {
+            FlowOp::Scan { relation, kind, watermark, .. } => {
+                let kind = match kind {
+                    super::flow::ScanKind::Stream => "stream",
+                    super::flow::ScanKind::View => "view",
+                };
+                let mut line = format!("Scan {kind} {relation}: {}", names(node));
+                if let Some(watermark) = watermark
+                    && kind == "stream"
+                {
+                    let column = node.schema.field(watermark.column).name();
+                    let _ = write!(line, "; watermark for {column} as {}", said(&watermark.expression));
+                }
+                line
+            }
+            FlowOp::Values { rows } => {
+                format!("Values: {} rows", rows.iter().map(|rows| rows.num_rows()).sum::<usize>())
+            }
+            FlowOp::Filter { predicate } => format!("Filter {}", said(predicate)),
+            FlowOp::Project { expressions } => format!("Project {}", list(expressions)),
+            FlowOp::Union => "Union all".to_owned(),
+            FlowOp::Window { window, time_column } => {
+                let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
+                format!("Window {window} of {time}: a copy of the row for each window")
+            }
+            FlowOp::WindowAggregate { window, time_column, group, aggregates, emit, .. } => {
+                let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
+                let keys: Vec<String> = group.iter().map(window_key).collect();
+                let mut line = format!("WindowAggregate {window} of {time} by {}", keys.join(", "));
+                if !aggregates.is_empty() {
+                    let _ = write!(line, ": {}", list(aggregates));
+                }
+                line + shown(*emit, aggregates)
+            }
+            FlowOp::Aggregate { group, aggregates, emit, .. } => {
+                if aggregates.is_empty() {
+                    return format!("Distinct {}", list(group));
+                }
+                let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group)) };
+                format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
+            }
+            FlowOp::Join { on, residual, .. } => {
+                let pairs: Vec<String> =
+                    on.iter().map(|(left, right)| format!("{} = {}", said(left), said(right))).collect();
+                let and = residual.as_ref().map_or(String::new(), |expr| format!(" and {}", said(expr)));
+                format!("Inner join on {}{and}", pairs.join(" and "))
+            }
+        }
+    }
+
+    fn rows(&self, node: &FlowNode) -> String {
+        let properties = &node.properties;
+        let mut line = if properties.changelog { "changelog".to_owned() } else { "append-only".to_owned() };
+        for key in &properties.keys {
+            match key.as_slice() {
+                [] => line.push_str("; one row"),
+                columns => {
+                    let columns: Vec<String> = columns.iter().map(|&index| column(node, index)).collect();
+                    let _ = write!(line, "; key ({})", columns.join(", "));
+                }
+            }
+        }
+        for time in &properties.time_columns {
+            let name = column(node, time.column);
+            let _ = write!(line, "; {name} grows with {}", self.promise((time.watermark, time.delay_micros)));
+        }
+        line
+    }
+
+    fn state(&self, index: NodeIndex, node: &FlowNode) -> Vec<String> {
+        match &node.op {
+            FlowOp::WindowAggregate { watermark: Some(promise), .. } => {
+                vec![format!("the open windows, released by {}", self.promise(*promise))]
+            }
+            FlowOp::WindowAggregate { watermark: None, .. } => {
+                vec!["all windows: not bounded, since the time has no watermark".to_owned()]
+            }
+            FlowOp::Aggregate { group, .. } if group.is_empty() => vec!["one row".to_owned()],
+            FlowOp::Aggregate { closes: Some((_, watermark, delay)), .. } => {
+                vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
+            }
+            FlowOp::Aggregate { .. } => vec!["grows with the number of groups: not bounded".to_owned()],
+            FlowOp::Join { .. } => {
+                let release = join_release(self.plan, index);
+                let side = |side: &str, promise: Option<Promise>| match promise {
+                    Some(promise) => format!("{side} rows, released by {}", self.promise(promise)),
+                    None => format!("{side} rows, all of them: not bounded"),
+                };
+                vec![
+                    side("left", release.and_then(|release| release.left_rows)),
+                    side("right", release.and_then(|release| release.right_rows)),
+                ]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn promise(&self, (watermark, delay): Promise) -> String {
+        let source = self.watermark(watermark);
+        if delay == 0 { source } else { format!("{source} less {}", Length(delay)) }
+    }
+
+    fn watermark(&self, id: WatermarkId) -> String {
+        let index = id.0 as usize;
+        if let Some(origin) = self.plan.watermarks.get(index) {
+            return format!("watermark of {}.{}", origin.relation, origin.column);
+        }
+        match self.plan.derived.get(index - self.plan.watermarks.len()) {
+            Some(derived) => {
+                let of: Vec<String> = derived.least_of.iter().map(|&promise| self.promise(promise)).collect();
+                format!("the least of ({})", of.join(", "))
+            }
+            None => format!("watermark {index}"),
+        }
+    }
+}
+
+fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
+    match &node.op {
+        FlowOp::WindowAggregate { group, .. } => {
+            let keys: Vec<String> = group.iter().map(window_key).collect();
+            Some(keys.join(", "))
+        }
+        FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::Aggregate { group, .. } => Some(list(group)),
+        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
+            let side = |right: bool| {
+                let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
+                keys.join(", ")
+            };
+            Some(format!("{} | {}", side(false), side(true)))
+        }
+        _ => None,
+    }
+}
+
+fn window_key(key: &WindowKey) -> String {
+    match key {
+        WindowKey::Start => "window_start".to_owned(),
+        WindowKey::End => "window_end".to_owned(),
+        WindowKey::Key(expr) => said(expr),
+    }
+}
+
+fn shown(emit: Emit, aggregates: &[Expr]) -> &'static str {
+    match emit {
+        Emit::OnChange if aggregates.is_empty() => "",
+        Emit::OnChange => ", shown at once and corrected",
+        Emit::AfterWatermark => ", shown once at the watermark",
+    }
+}
+
+fn list(exprs: &[Expr]) -> String {
+    let exprs: Vec<String> = exprs.iter().map(said).collect();
+    exprs.join(", ")
+}
+
+fn names(node: &FlowNode) -> String {
+    let names: Vec<&str> = node.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    names.join(", ")
+}
+
+/// An expression as SQL.
+fn said(expr: &Expr) -> String {
+    match expr {
+        Expr::Alias(alias) => {
+            let inner = said(&alias.expr);
+            if inner == plain(&alias.name) { inner } else { format!("{inner} AS {}", plain(&alias.name)) }
+        }
+        Expr::Column(column) => plain(&column.flat_name()),
+        Expr::AggregateFunction(call) => said_call(call),
+        _ => match Unparser::default().with_pretty(true).expr_to_sql(expr) {
+            Ok(sql) => plain(&sql.to_string()),
+            Err(_) => expr.human_display().to_string(),
+        },
+    }
+}
+
+fn said_call(call: &AggregateFunction) -> String {
+    let params = &call.params;
+    let star = call.func.name() == "count" && matches!(params.args.as_slice(), [Expr::Literal(..)]);
+    let mut text = format!("{}(", call.func.name());
+    if params.distinct {
+        text.push_str("DISTINCT ");
+    }
+    text.push_str(&if star { "*".to_owned() } else { list(&params.args) });
+    for (index, sort) in params.order_by.iter().enumerate() {
+        let lead = if index == 0 { " ORDER BY " } else { ", " };
+        let _ = write!(text, "{lead}{}{}", said(&sort.expr), if sort.asc { "" } else { " DESC" });
+    }
+    text.push(')');
+    if let Some(filter) = &params.filter {
+        let _ = write!(text, " FILTER (WHERE {})", said(filter));
+    }
+    text
+}
+
+/// Names that DataFusion gives, in the words of the statement.
+fn plain(name: &str) -> String {
+    name.replace("count(Int64(1))", "count(*)").replace("\"count(*)\"", "count(*)").replace(".000000000 SECS", " SECS")
+}
+
+/// A column's name, with its relation's where several columns have it.
+fn column(node: &FlowNode, index: usize) -> String {
+    let (qualifier, field) = node.schema.qualified_field(index);
+    let alone = node.schema.fields().iter().filter(|other| other.name() == field.name()).count() == 1;
+    match qualifier {
+        Some(qualifier) if !alone => plain(&format!("{qualifier}.{}", field.name())),
+        _ => plain(field.name()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Stable identities of operators: state is found by them.
+//!
+//! An identity is a hash of the operator's kind, of what its state is keyed by, and of its inputs' identities. It does not
+//! change when a column is added to a projection or an aggregate to a list: then the state's schema says what fits.
+
+use datafusion::logical_expr::Expr;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::flow::{FlowOp, WindowKey};
+
+/// The identity of an operator over inputs with these identities. `taken` are those given before in the same plan: a second
+/// operator of the same identity (a stream joined with itself) gets a number.
+pub(super) fn operator_id(op: &FlowOp, inputs: &[&str], taken: &[&str]) -> String {
+    let (kind, keys) = kind_and_keys(op);
+    let mut text = format!("{kind}\u{1f}{}", keys.join("\u{1e}"));
+    for input in inputs {
+        text.push('\u{1f}');
+        text.push_str(input);
+    }
+    let id = format!("{kind}-{:016x}", xxh3_64(text.as_bytes()));
+    if !taken.contains(&id.as_str()) {
+        return id;
+    }
+    let numbered = (2_u64..).map(|number| format!("{id}-{number}")).find(|id| !taken.contains(&id.as_str()));
+    numbered.unwrap_or(id)
+}
+
+fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
+    let texts = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match op {
+        FlowOp::Scan { relation, .. } => ("scan", vec![relation.clone()]),
+        FlowOp::Values { .. } => ("values", Vec::new()),
+        FlowOp::Filter { .. } => ("filter", Vec::new()),
+        FlowOp::Project { .. } => ("project", Vec::new()),
+        FlowOp::Union => ("union", Vec::new()),
+        FlowOp::Window { window, time_column } => ("window", vec![window.to_string(), time_column.to_string()]),
+        FlowOp::WindowAggregate { window, group, .. } => {
+            let mut keys = vec![window.to_string()];
+            keys.extend(group.iter().map(|key| match key {
+                WindowKey::Start => "window_start".to_owned(),
+                WindowKey::End => "window_end".to_owned(),
+                WindowKey::Key(expr) => expr.to_string(),
+            }));
+            ("window-aggregate", keys)
+        }
+        FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
+        FlowOp::Join { on, .. } => ("join", on.iter().map(|(left, right)| format!("{left} = {right}")).collect()),
+    }
+}

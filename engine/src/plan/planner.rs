@@ -1,0 +1,213 @@
+//! The planner's door.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::ParamValues;
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::planner::RelationPlanner;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{self, CreateView, Query, WatermarkClause};
+use crate::time::WatermarkId;
+
+use super::canonical::canonical;
+use super::check::{check, emission};
+use super::context::{Context, renamed};
+use super::explain::explain;
+use super::fault::planning_error;
+use super::flow::{Emit, FlowPlan, FlowProperties};
+use super::functions::Functions;
+use super::lower::Lowering;
+use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
+use super::rules::{optimized, options};
+use super::watermark::{planned, validated};
+use super::window_functions::relation_planners;
+
+/// Plans queries over the relations that a catalog names.
+#[derive(Clone)]
+pub struct Planner {
+    relations: Arc<dyn Relations>,
+    functions: Arc<Functions>,
+    options: Arc<ConfigOptions>,
+    relation_planners: Arc<Vec<Arc<dyn RelationPlanner>>>,
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planner").finish_non_exhaustive()
+    }
+}
+
+/// A query that can run continuously.
+#[derive(Debug, Clone)]
+pub struct ContinuousPlan {
+    /// Its operators.
+    pub flow: FlowPlan,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The same statement for [`crate::batch`], in canonical form: what the law compares with.
+    pub batch: LogicalPlan,
+    /// When its results are shown.
+    pub emit: Emit,
+    /// The names of all relations that it reads, views that were put in among them.
+    pub reads: Vec<String>,
+}
+
+impl ContinuousPlan {
+    /// What is known of its rows.
+    pub fn properties(&self) -> FlowProperties {
+        self.flow.root().map(|root| root.properties.clone()).unwrap_or_default()
+    }
+
+    /// The watermark that a materialized view of this query passes on with its changes, and the columns that grow with it,
+    /// each with its delay: the view's [`Relation::time_columns`].
+    pub fn passed_on(&self) -> Option<(WatermarkId, Vec<(usize, i64)>)> {
+        let times = self.properties().time_columns;
+        let watermark = times.first()?.watermark;
+        let of_it = times.iter().filter(|time| time.watermark == watermark);
+        Some((watermark, of_it.map(|time| (time.column, time.delay_micros)).collect()))
+    }
+
+    /// The relation that a materialized view of this query is.
+    pub fn relation(&self, name: &str) -> Relation {
+        let properties = self.properties();
+        Relation {
+            name: name.to_owned(),
+            schema: Arc::clone(&self.schema),
+            kind: RelationKind::MaterializedView,
+            changelog: properties.changelog,
+            keys: properties.keys,
+            watermark: None,
+            time_columns: self.passed_on().map(|(_, columns)| columns).unwrap_or_default(),
+        }
+    }
+
+    /// EXPLAIN's text.
+    pub fn explain(&self) -> String {
+        explain(&self.flow)
+    }
+}
+
+impl Planner {
+    /// A planner over a catalog.
+    pub fn new(relations: Arc<dyn Relations>, functions: Arc<Functions>) -> Self {
+        Self { relations, functions, options: Arc::new(options()), relation_planners: Arc::new(relation_planners()) }
+    }
+
+    /// The functions that it knows.
+    pub fn functions(&self) -> &Arc<Functions> {
+        &self.functions
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context::new(&*self.relations, &self.functions, &self.options, &self.relation_planners)
+    }
+
+    /// A continuous query: of a sink, a subscription, EXPLAIN.
+    pub fn plan_continuous(&self, query: &Query) -> Result<ContinuousPlan> {
+        self.continuous(query, &[])
+    }
+
+    /// The continuous query of a materialized view: its columns are renamed as the statement says, and each has a name of
+    /// its own.
+    pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
+        let plan = self.continuous(&view.query, &view.columns)?;
+        distinct_names(&plan.schema)?;
+        Ok(plan)
+    }
+
+    /// A plain view: its relation, if the query can be planned. It is not checked for running continuously: a plain view
+    /// may serve snapshots only. The second value are the relations that it reads.
+    pub fn plan_view(&self, view: &CreateView) -> Result<(Relation, Vec<String>)> {
+        if let Some(emit) = &view.query.emit {
+            return Err(Error::not_supported(format!("{emit} has no meaning in a view that is not materialized"))
+                .with_hint("write CREATE MATERIALIZED VIEW, or write EMIT in the query that reads the view"));
+        }
+        let context = self.context();
+        let plan = renamed(context.plan(&view.query.body)?, &view.columns)?;
+        let schema = Arc::clone(plan.schema().inner());
+        distinct_names(&schema)?;
+        let relation = Relation {
+            name: view.name.clone(),
+            schema,
+            kind: RelationKind::View { query: view.query.body.to_string(), columns: view.columns.clone() },
+            changelog: false,
+            keys: Vec::new(),
+            watermark: None,
+            time_columns: Vec::new(),
+        };
+        Ok((relation, context.into_named()))
+    }
+
+    /// A snapshot query, in canonical form, for [`crate::batch`]. `EMIT AFTER WATERMARK` changes nothing in it: a snapshot
+    /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
+    pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
+        emission(query.emit.as_ref())?;
+        let plan = canonical(self.context().plan(&query.body)?)?;
+        match parameters {
+            None => Ok(plan),
+            Some(values) => plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error),
+        }
+    }
+
+    /// The names of the relations that a snapshot query reads.
+    pub fn reads(&self, query: &Query) -> Result<Vec<String>> {
+        let context = self.context();
+        context.plan(&query.body)?;
+        Ok(context.into_named())
+    }
+
+    /// Checks `WATERMARK FOR column AS expression` against a stream's columns.
+    pub fn validate_watermark(&self, schema: &Schema, clause: &WatermarkClause) -> Result<WatermarkDefinition> {
+        validated(&self.context(), schema, &clause.column, &clause.expression).map_err(|error| {
+            match (error.position(), clause.position) {
+                (None, Some(position)) => error.at(position),
+                _ => error,
+            }
+        })
+    }
+
+    /// The Arrow schema of column definitions.
+    pub fn column_schema(&self, columns: &[ast::ColumnDef]) -> Result<Schema> {
+        let context = self.context();
+        let schema = context.sql().build_schema(columns.to_vec()).map_err(planning_error)?;
+        distinct_names(&schema)?;
+        Ok(schema)
+    }
+
+    fn continuous(&self, query: &Query, columns: &[String]) -> Result<ContinuousPlan> {
+        let emit = emission(query.emit.as_ref())?;
+        let context = self.context();
+        let plan = renamed(context.plan(&query.body)?, columns)?;
+        check(&plan)?;
+        let batch = canonical(plan)?;
+        let plan = optimized(batch.clone(), &self.options)?;
+        let watermark = |relation: &Relation| match &relation.watermark {
+            None => Ok(None),
+            Some(definition) => {
+                let expression = sql::parse_expression(&definition.expression)?;
+                planned(&context, &relation.schema, &expression).map(Some)
+            }
+        };
+        let flow = Lowering::lower(&plan, emit, &watermark)?;
+        let schema = Arc::clone(batch.schema().inner());
+        Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
+    }
+}
+
+/// A view's columns must be told apart by their names.
+fn distinct_names(schema: &Schema) -> Result<()> {
+    let fields = schema.fields();
+    for (index, field) in fields.iter().enumerate() {
+        if fields[..index].iter().any(|earlier| earlier.name() == field.name()) {
+            return Err(Error::new(ErrorKind::InvalidDefinition, format!("two columns are named {}", field.name()))
+                .with_hint("give one of them another name with AS"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What the planner needs to know of streams and views.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::logical_expr::{LogicalPlan, TableSource, TableType};
+
+/// A named thing that a query can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its name.
+    pub name: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// What it is.
+    pub kind: RelationKind,
+    /// Its rows may be retracted: a view whose results are corrected.
+    pub changelog: bool,
+    /// Unique keys: sets of columns.
+    pub keys: Vec<Vec<usize>>,
+    /// A stream's `WATERMARK FOR`.
+    pub watermark: Option<WatermarkDefinition>,
+    /// A materialized view's columns that grow with the watermark which its job passes on, each with its delay behind
+    /// that in microseconds: [`super::ContinuousPlan::passed_on`].
+    pub time_columns: Vec<(usize, i64)>,
+}
+
+/// Kinds of relations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelationKind {
+    /// Append-only rows from outside.
+    Stream,
+    /// A maintained result.
+    MaterializedView,
+    /// A query that is put in where it is named.
+    View {
+        /// The query's text.
+        query: String,
+        /// New names for its columns, from the first on.
+        columns: Vec<String>,
+    },
+}
+
+/// `WATERMARK FOR column AS expression`, validated by [`super::Planner::validate_watermark`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct WatermarkDefinition {
+    /// The event-time column, by index into the relation's schema.
+    pub column: usize,
+    /// The expression's text.
+    pub expression: String,
+}
+
+/// The catalog, as the planner sees it. Names are as written, lower case unless quoted.
+pub trait Relations: Send + Sync {
+    /// The stream or view of this name.
+    fn relation(&self, name: &str) -> Option<Arc<Relation>>;
+
+    /// All names that can be read.
+    fn names(&self) -> Vec<String>;
+
+    /// A table that is not a relation of ours but can be read in a snapshot: `pg_catalog.pg_class`.
+    fn system_table(&self, _name: &TableReference) -> Option<Arc<dyn TableSource>> {
+        None
+    }
+}
+
+/// A relation as DataFusion's planner holds it in a scan.
+#[derive(Clone)]
+pub struct RelationSource {
+    relation: Arc<Relation>,
+    inlined: Option<LogicalPlan>,
+}
+
+impl RelationSource {
+    /// A relation to scan.
+    pub(super) fn scanned(relation: Arc<Relation>) -> Self {
+        Self { relation, inlined: None }
+    }
+
+    /// A view to put in.
+    pub(super) fn inlined(relation: Arc<Relation>, plan: LogicalPlan) -> Self {
+        Self { relation, inlined: Some(plan) }
+    }
+
+    /// The relation.
+    pub fn relation(&self) -> &Arc<Relation> {
+        &self.relation
+    }
+}
+
+impl fmt::Debug for RelationSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RelationSource({})", self.relation.name)
+    }
+}
+
+impl TableSource for RelationSource {
+    fn schema(&self) -> SchemaRef {
+        match &self.inlined {
+            Some(plan) => Arc::clone(plan.schema().inner()),
+            None => Arc::clone(&self.relation.schema),
+        }
+    }
+
+    fn table_type(&self) -> TableType {
+        match self.relation.kind {
+            RelationKind::Stream => TableType::Base,
+            RelationKind::MaterializedView | RelationKind::View { .. } => TableType::View,
+        }
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        self.inlined.as_ref().map(Cow::Borrowed)
+    }
+}

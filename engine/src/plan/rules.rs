@@ -1,0 +1,79 @@
+//! The analyzer and the optimizer rules that a continuous plan may meet.
+//!
+//! An allow list: a rule of a new DataFusion version does nothing here until it was read and is named below. Left out with
+//! reasons of their own: `SingleDistinctToGroupBy` (nests two aggregates, the outer without a window),
+//! `UnionsToFilter` (reads a source once instead of twice, but assumes that it can be read again),
+//! `EliminateJoin` (makes inner joins semi joins where it can, which we do not have yet),
+//! `PushDownLimit`/`EliminateLimit` (no limits here), the decorrelation rules (no subqueries here yet),
+//! `EliminateGroupByConstant` (state would change its key), `ExtractLeafExpressions`/`PushDownLeafProjections`
+//! (rename columns next to scans, gain nothing without nested pruning).
+
+use std::sync::Arc;
+
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+
+use crate::error::Result;
+
+use super::fault::planning_error;
+
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// The allow list, in DataFusion's own order.
+fn rules() -> Vec<Rule> {
+    vec![
+        // UNION ALL of UNION ALL is one union: fewer operators.
+        Arc::new(OptimizeUnions::new()),
+        // Constants are computed once. It is given no start time, so that now() would stay what it is.
+        Arc::new(SimplifyExpressions::new()),
+        // DISTINCT is an aggregate without aggregates, which we have.
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        // ON a.x = b.x AND … : the equalities become keys, the rest the residual condition.
+        Arc::new(ExtractEquijoinPredicate::new()),
+        // GROUP BY a, a is GROUP BY a.
+        Arc::new(EliminateDuplicatedExpr::new()),
+        // WHERE true and WHERE false.
+        Arc::new(EliminateFilter::new()),
+        // FROM a, b WHERE a.x = b.x is an equality join.
+        Arc::new(EliminateCrossJoin::new()),
+        // What reads no rows has none.
+        Arc::new(PropagateEmptyRelation::new()),
+        // A NULL key meets nothing: such rows need not become state.
+        Arc::new(FilterNullJoinKeys::default()),
+        // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
+        Arc::new(PushDownFilter::new()),
+        // An expression that stands twice is computed once. Volatile functions are left alone.
+        Arc::new(CommonSubexprEliminate::new()),
+        // Only the columns that are needed are decoded. Our window node says which it needs itself.
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// DataFusion's settings for planning. Time zone and the like are at their defaults.
+pub(super) fn options() -> ConfigOptions {
+    let mut options = ConfigOptions::new();
+    options.optimizer.filter_null_join_keys = true;
+    options.optimizer.skip_failed_rules = false;
+    options
+}
+
+/// Types made to fit, then the allowed rules.
+pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    let plan = Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)?;
+    let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
+    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}).map_err(planning_error)
+}

@@ -1,0 +1,297 @@
+//! `TUMBLE`, `HOP` and `CUMULATE` in FROM, with or without `TABLE(…)` around them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{
+    self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableAlias, TableFactor,
+};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use crate::error::{Error, Position, Result};
+
+use super::event_time::{interval_micros, unit_micros};
+use super::fault::planning_error;
+use super::flow::WindowSpec;
+use super::window_node::{Length, WindowNode};
+
+/// A row may be in this many windows, not more: each copy costs.
+const MOST_WINDOWS_PER_ROW: i64 = 100_000;
+
+/// Plans the window functions; everything else is left to DataFusion.
+#[derive(Debug, Default)]
+pub(super) struct WindowFunctions;
+
+/// The window functions and their arguments, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Tumble,
+    Hop,
+    Cumulate,
+}
+
+impl Shape {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Shape::Tumble => &["data", "timecol", "size", "offset"],
+            Shape::Hop => &["data", "timecol", "slide", "size", "offset"],
+            Shape::Cumulate => &["data", "timecol", "step", "size", "offset"],
+        }
+    }
+
+    fn usage(self) -> &'static str {
+        match self {
+            Shape::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE [, offset])",
+            Shape::Hop => {
+                "HOP(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE, INTERVAL '5' MINUTE [, offset]): slide, then size"
+            }
+            Shape::Cumulate => {
+                "CUMULATE(TABLE t, DESCRIPTOR(time), INTERVAL '1' HOUR, INTERVAL '1' DAY [, offset]): step, then size"
+            }
+        }
+    }
+}
+
+impl RelationPlanner for WindowFunctions {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlanResult<RelationPlanning> {
+        let Some(call) = Call::of(&relation)? else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let position = call.position;
+        let plan = call.plan(context).map_err(|error| match position {
+            Some(position) if error.position().is_none() => error.at(position),
+            _ => error,
+        })?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
+    }
+}
+
+/// A call of a window function.
+struct Call {
+    shape: Shape,
+    arguments: Vec<FunctionArg>,
+    alias: Option<TableAlias>,
+    position: Option<Position>,
+}
+
+impl Call {
+    /// The call, if the relation is one.
+    fn of(relation: &TableFactor) -> Result<Option<Self>> {
+        let (name, arguments, alias) = match relation {
+            TableFactor::Table { name, args: Some(arguments), alias, .. } => (name, arguments.args.clone(), alias),
+            TableFactor::TableFunction {
+                expr: ast::Expr::Function(Function { name, args: FunctionArguments::List(list), .. }),
+                alias,
+            } => (name, list.args.clone(), alias),
+            TableFactor::Function { name, args, alias, .. } => (name, args.clone(), alias),
+            _ => return Ok(None),
+        };
+        let [ast::ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return Ok(None) };
+        let shape = match ident.value.to_lowercase().as_str() {
+            "tumble" => Shape::Tumble,
+            "hop" => Shape::Hop,
+            "cumulate" => Shape::Cumulate,
+            "session" => {
+                return Err(placed(
+                    Error::not_supported("SESSION windows are not supported yet")
+                        .with_hint("use TUMBLE, HOP or CUMULATE"),
+                    ident.span.start,
+                ));
+            }
+            _ => return Ok(None),
+        };
+        let position = position(ident.span.start);
+        Ok(Some(Self { shape, arguments, alias: alias.clone(), position }))
+    }
+
+    fn plan(&self, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+        let arguments = self.named()?;
+        let wrong = || Error::invalid(format!("the arguments do not fit {}", self.shape.usage()));
+        let argument = |name: &str| {
+            let place = self.shape.arguments().iter().position(|argument| *argument == name);
+            place.and_then(|place| arguments[place].clone())
+        };
+        let input = rows(argument("data").ok_or_else(wrong)?, context)?;
+        let time = event_time(argument("timecol").ok_or_else(wrong)?, &input, context)?;
+        let mut length = |name: &str| argument(name).map(|expr| interval(expr, context)).transpose();
+        let size = length("size")?.ok_or_else(wrong)?;
+        let offset = length("offset")?.unwrap_or(0);
+        let window = match self.shape {
+            Shape::Tumble => WindowSpec::Tumble { size, offset },
+            Shape::Hop => WindowSpec::Hop { slide: length("slide")?.ok_or_else(wrong)?, size, offset },
+            Shape::Cumulate => WindowSpec::Cumulate { step: length("step")?.ok_or_else(wrong)?, size, offset },
+        };
+        let window = checked(window)?;
+        let node = WindowNode::new(input, time, window)?;
+        fits_unit(&node)?;
+        Ok(node.into_plan())
+    }
+
+    /// The arguments in the order of [`Shape::arguments`].
+    fn named(&self) -> Result<Vec<Option<ast::Expr>>> {
+        let names = self.shape.arguments();
+        let mut found = vec![None; names.len()];
+        for (index, argument) in self.arguments.iter().enumerate() {
+            let (place, value) = match argument {
+                FunctionArg::Unnamed(value) => (Some(index).filter(|index| *index < names.len()), value),
+                FunctionArg::Named { name, arg, .. } => {
+                    let name = name.value.to_lowercase();
+                    (names.iter().position(|known| *known == name), arg)
+                }
+                FunctionArg::ExprNamed { .. } => (None, &FunctionArgExpr::Wildcard),
+            };
+            let (Some(place), FunctionArgExpr::Expr(value)) = (place, value) else {
+                return Err(Error::invalid(format!("{argument} is no argument of {}", self.shape.usage())));
+            };
+            if found[place].replace(value.clone()).is_some() {
+                return Err(Error::invalid(format!("the argument {} is given twice", names[place])));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The rows: `TABLE t`, `(SELECT …)` or the name alone.
+fn rows(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let factor = match argument {
+        ast::Expr::Subquery(subquery) => TableFactor::Derived { lateral: false, subquery, alias: None, sample: None },
+        ast::Expr::Identifier(name) => table(vec![name]),
+        ast::Expr::CompoundIdentifier(names) => table(names),
+        other => {
+            return Err(Error::invalid(format!("{other} is no table to be windowed"))
+                .with_hint("write TABLE and its name, or a query in parentheses"));
+        }
+    };
+    context.plan(factor).map_err(planning_error)
+}
+
+fn table(names: Vec<Ident>) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName::from(names),
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
+
+/// The column that `DESCRIPTOR(column)` names.
+fn event_time(argument: ast::Expr, input: &LogicalPlan, context: &mut dyn RelationPlannerContext) -> Result<Column> {
+    let wrong = || {
+        Error::invalid("the event-time column is named by DESCRIPTOR(column)").with_hint("write DESCRIPTOR(event_time)")
+    };
+    let ast::Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = argument else {
+        return Err(wrong());
+    };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(column))] = list.args.as_slice() else { return Err(wrong()) };
+    if !name.to_string().eq_ignore_ascii_case("descriptor") {
+        return Err(wrong());
+    }
+    match context.sql_to_expr(column.clone(), input.schema()).map_err(planning_error)? {
+        Expr::Column(column) => Ok(column),
+        _ => Err(wrong()),
+    }
+}
+
+fn interval(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<i64> {
+    match context.sql_to_expr(argument.clone(), &DFSchema::empty()).map_err(planning_error)? {
+        Expr::Literal(value, _) => interval_micros(&value),
+        Expr::Negative(inner) => match *inner {
+            Expr::Literal(value, _) => Ok(-interval_micros(&value)?),
+            _ => Err(not_constant(&argument)),
+        },
+        _ => Err(not_constant(&argument)),
+    }
+}
+
+fn not_constant(argument: &ast::Expr) -> Error {
+    Error::invalid(format!("{argument} is not a constant interval")).with_hint("write INTERVAL '1' MINUTE")
+}
+
+fn checked(window: WindowSpec) -> Result<WindowSpec> {
+    let positive = |name: &str, length: i64| {
+        if length > 0 { Ok(()) } else { Err(Error::invalid(format!("the window's {name} must be greater than zero"))) }
+    };
+    let copies = |size: i64, step: i64| {
+        let windows = size / step + i64::from(size % step != 0);
+        if windows <= MOST_WINDOWS_PER_ROW {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "each row would be in {windows} windows, and {MOST_WINDOWS_PER_ROW} is the most that is allowed"
+        )))
+    };
+    match window {
+        WindowSpec::Tumble { size, offset } => {
+            positive("size", size)?;
+            Ok(WindowSpec::Tumble { size, offset: offset.rem_euclid(size) })
+        }
+        WindowSpec::Hop { slide, size, offset } => {
+            positive("slide", slide)?;
+            positive("size", size)?;
+            copies(size, slide)?;
+            Ok(WindowSpec::Hop { slide, size, offset: offset.rem_euclid(slide) })
+        }
+        WindowSpec::Cumulate { step, size, offset } => {
+            positive("step", step)?;
+            positive("size", size)?;
+            if size % step != 0 {
+                return Err(Error::invalid(format!(
+                    "the size of CUMULATE must be a multiple of its step, and {} is none of {}",
+                    Length(size),
+                    Length(step)
+                )));
+            }
+            copies(size, step)?;
+            Ok(WindowSpec::Cumulate { step, size, offset: offset.rem_euclid(size) })
+        }
+    }
+}
+
+/// Window bounds have the event time's type: its unit must be able to say them.
+fn fits_unit(node: &WindowNode) -> Result<()> {
+    let fields = node.output().fields();
+    let Some(DataType::Timestamp(unit, _)) = fields.last().map(|field| field.data_type()) else { return Ok(()) };
+    let step = unit_micros(*unit).max(1);
+    let lengths = match node.window() {
+        WindowSpec::Tumble { size, offset } => [size, offset, 0],
+        WindowSpec::Hop { slide, size, offset } => [slide, size, offset],
+        WindowSpec::Cumulate { step, size, offset } => [step, size, offset],
+    };
+    match lengths.into_iter().find(|length| length % step != 0) {
+        None => Ok(()),
+        Some(length) => Err(Error::invalid(format!(
+            "the window's {} cannot be said in the unit of the column {}, which counts in {}",
+            Length(length),
+            node.time().name,
+            Length(step)
+        ))),
+    }
+}
+
+fn position(location: Location) -> Option<Position> {
+    (location.line > 0).then_some(Position { line: location.line, column: location.column })
+}
+
+fn placed(error: Error, location: Location) -> Error {
+    match position(location) {
+        Some(position) => error.at(position),
+        None => error,
+    }
+}
+
+/// The planners of relations that every planning asks.
+pub(super) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
+    vec![Arc::new(WindowFunctions)]
+}

@@ -1,0 +1,196 @@
+//! SELECT, SUBSCRIBE, COPY and EXPLAIN.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+
+use super::{blocking, show, stream_scan};
+use crate::batch::BatchScans;
+use crate::catalog::{DesiredState, ObjectKind, unknown};
+use crate::connector::ScanRequest;
+use crate::connector::channel::channel;
+use crate::dataflow::{JobId, Target};
+use crate::delta::EpochChanges;
+use crate::engine::{Engine, Outcome, Parameters, Shape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{JobState, JobStatus, Live};
+use crate::plan::{ContinuousPlan, Relation};
+use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
+
+/// A query's parameters and columns.
+pub(super) fn describe(engine: &Engine, query: &Query) -> Result<Shape> {
+    let plan = engine.planner.plan_batch(query, None)?;
+    let mut types: Vec<(usize, DataType)> = Vec::new();
+    for (name, data_type) in plan.get_parameter_types()? {
+        let number = name.trim_start_matches('$').parse().map_err(|_| {
+            Error::new(ErrorKind::Syntax, format!("the parameter {name} has no number")).with_hint("write $1, $2, …")
+        })?;
+        types.push((number, data_type.unwrap_or(DataType::Utf8)));
+    }
+    types.sort_by_key(|(number, _)| *number);
+    let parameters = types.into_iter().map(|(_, data_type)| data_type).collect();
+    Ok(Shape { parameters, columns: Some(Arc::clone(plan.schema().inner())) })
+}
+
+/// A snapshot: each materialized view at its last complete epoch, a stream from its first to its present last row.
+pub(super) async fn select(engine: &Arc<Engine>, query: &Query, parameters: &Parameters) -> Result<Outcome> {
+    let plan = engine.planner.plan_batch(query, Some(parameters))?;
+    let scans = Arc::new(LiveScans(Arc::clone(engine)));
+    let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
+    Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
+}
+
+/// The rows behind the names, now.
+struct LiveScans(Arc<Engine>);
+
+impl BatchScans for LiveScans {
+    fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
+        let schema = Arc::new(relation.schema.project(projection)?);
+        match self.0.live.get(&relation.name) {
+            Some(Live::MaterializedView { view, .. }) => {
+                let batches = view.snapshot()?.batches.into_iter();
+                let projection = projection.to_vec();
+                let projected = batches.map(move |batch| Ok(batch.project(&projection)?));
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(projected))))
+            }
+            Some(Live::Stream { definition, .. }) => {
+                let projection = projection.to_vec();
+                let source = definition.open(ScanRequest { projection, schema: Arc::clone(&schema), bounded: true })?;
+                stream_scan::read_once(source, schema, Arc::clone(&self.0.clock))
+            }
+            _ => Err(unknown(&relation.name)),
+        }
+    }
+}
+
+/// The query whose changes are subscribed to.
+fn subscribed(engine: &Engine, to: &Subscription) -> Result<Query> {
+    match to {
+        Subscription::Query(query) => Ok(query.clone()),
+        Subscription::Name(name) => match engine.live.get(name) {
+            Some(live) if live.relation().is_some() => sql::parse_query(&format!("SELECT * FROM {}", quoted(name))),
+            Some(Live::Broken { error, .. }) => Err(error),
+            Some(_) => Err(Error::new(ErrorKind::InvalidState, format!("'{name}' cannot be read"))),
+            None => Err(unknown(name)),
+        },
+    }
+}
+
+/// `epoch`, `weight`, then the columns of what is subscribed to.
+pub(super) fn subscription_schema(engine: &Engine, to: &Subscription) -> Result<SchemaRef> {
+    let rows = match to {
+        Subscription::Name(name) => match engine.live.get(name) {
+            Some(live) => match live.relation() {
+                Some(relation) => Arc::clone(&relation.schema),
+                None => return Err(unknown(name)),
+            },
+            None => return Err(unknown(name)),
+        },
+        Subscription::Query(query) => Arc::clone(engine.planner.plan_batch(query, None)?.schema().inner()),
+    };
+    let own = ["epoch", "weight"].map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
+    Ok(Arc::new(Schema::new(own.into_iter().chain(rows.fields().iter().cloned()).collect::<Vec<_>>())))
+}
+
+/// First what is there, then every change, whole epochs only.
+pub(super) async fn subscribe(engine: &Arc<Engine>, to: &Subscription, copy: bool) -> Result<Outcome> {
+    if let Subscription::Name(name) = to
+        && let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(name)
+    {
+        let status = job.view();
+        if status.state == JobState::Failed {
+            let reason = status.error.map_or_else(String::new, |error| format!(": {error}"));
+            return Err(Error::new(ErrorKind::InvalidState, format!("the job of '{name}' has failed{reason}")));
+        }
+        let schema = Arc::clone(view.schema());
+        let subscription = view.subscribe(true)?;
+        return Ok(Outcome::Changes { schema, stream: subscription.boxed(), copy });
+    }
+    let query = subscribed(engine, to)?;
+    let owner = Arc::clone(engine);
+    let (schema, changes) = blocking(move || start_nameless(&owner, &query)).await?;
+    Ok(Outcome::Changes { schema, stream: changes.boxed(), copy })
+}
+
+/// A job for one subscriber.
+fn start_nameless(engine: &Arc<Engine>, query: &Query) -> Result<(SchemaRef, Changes)> {
+    let plan = engine.planner.plan_continuous(query)?;
+    let id = engine.nameless.fetch_add(1, Ordering::Relaxed);
+    let status =
+        JobStatus::new(id, "a subscription", ObjectKind::Insert, DesiredState::Running, engine.clock.now_micros());
+    let status = Arc::new(status);
+    let (sink, receiver) = channel();
+    let schema = Arc::clone(&plan.schema);
+    let ContinuousPlan { flow, .. } = plan;
+    crate::job::start(&engine.pool, &engine.live, &status, &flow, Target::Sink(Box::new(sink)), engine.limits())?;
+    Ok((schema, Changes { receiver, status, engine: Arc::clone(engine), ended: false }))
+}
+
+/// The changes of a subscriber's own job; the job ends with it.
+struct Changes {
+    receiver: mpsc::Receiver<EpochChanges>,
+    status: Arc<JobStatus>,
+    engine: Arc<Engine>,
+    ended: bool,
+}
+
+impl Stream for Changes {
+    type Item = Result<EpochChanges>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match self.receiver.poll_recv(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(changes)) => Poll::Ready(Some(Ok(changes))),
+            // The job has let go of its sink: it has failed, or its input was bounded.
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(self.status.view().error.map(Err))
+            }
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        if self.status.take_built() {
+            let (engine, id) = (Arc::clone(&self.engine), JobId(self.status.id));
+            // Dropping waits for the workers, and this may be one of tokio's threads.
+            std::thread::spawn(move || {
+                if let Err(error) = engine.pool.drop_job(id) {
+                    tracing::debug!("a subscription's job was gone already: {error}");
+                }
+            });
+        }
+    }
+}
+
+/// The one column of EXPLAIN.
+pub(super) fn explain_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, true)]))
+}
+
+/// The operators of a continuous query.
+pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcome> {
+    let plan = match &inner.statement {
+        Statement::Query(query) => engine.planner.plan_continuous(query)?,
+        Statement::CreateView(view) => engine.planner.plan_materialized_view(view)?,
+        Statement::Insert(insert) => engine.planner.plan_continuous(&insert.query)?,
+        Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
+        Statement::CreateSink(sink) => match &sink.query {
+            Some(query) => engine.planner.plan_continuous(query)?,
+            None => return Err(Error::not_supported("a sink without a query has no plan")),
+        },
+        other => return Err(Error::not_supported(format!("{} has no plan", other.tag()))),
+    };
+    show::lines(explain_schema(), &plan.explain())
+}

@@ -1,0 +1,127 @@
+//! The dialect: PostgreSQL's, with Rondel's hooks.
+
+use std::any::TypeId;
+
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+
+/// PostgreSQL's dialect, in which `TABLE t` may be an argument of a function and `EMIT` is no alias.
+///
+/// The parser knows a dialect by what it overrides, so everything that [`PostgreSqlDialect`] overrides is handed on here
+/// by name. `tests::dialect` compares the two, because a new version of the parser may add to the list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RondelDialect;
+
+const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// Hands questions that are answered by yes or no on to PostgreSQL's dialect.
+macro_rules! as_postgres {
+    ($($question:ident)*) => {
+        $(fn $question(&self) -> bool {
+            POSTGRES.$question()
+        })*
+    };
+}
+
+impl Dialect for RondelDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
+        POSTGRES.identifier_quote_style(identifier)
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_delimited_identifier_start(ch)
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        POSTGRES.is_identifier_part(ch)
+    }
+
+    fn is_custom_operator_part(&self, ch: char) -> bool {
+        POSTGRES.is_custom_operator_part(ch)
+    }
+
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        POSTGRES.is_reserved_for_identifier(keyword)
+    }
+
+    fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
+        POSTGRES.get_next_precedence(parser)
+    }
+
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        POSTGRES.prec_value(precedence)
+    }
+
+    /// Off, unlike PostgreSQL's: with it the parser reads every function argument twice per level of nesting, which is
+    /// exponential in the depth. What it would give is `json_object('a' : 1)`.
+    fn supports_named_fn_args_with_expr_name(&self) -> bool {
+        false
+    }
+
+    /// `TABLE t` as an argument: `(SELECT * FROM t)`.
+    fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let [first, second] = parser.peek_tokens_ref();
+        match (&first.token, &second.token) {
+            (Token::Word(table), Token::Word(_)) if is_word(table, "TABLE") => Some(table_argument(parser)),
+            _ => None,
+        }
+    }
+
+    fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
+        explicit || (!stands_at_emit(parser) && self.is_table_alias(keyword, parser))
+    }
+
+    fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
+        explicit || (!stands_at_emit(parser) && self.is_column_alias(keyword, parser))
+    }
+
+    as_postgres! {
+        supports_unicode_string_literal supports_filter_during_aggregation supports_group_by_expr allow_extract_custom
+        allow_extract_single_quotes supports_create_index_with_clause supports_explain_with_utility_options
+        supports_listen_notify supports_factorial_operator supports_bitwise_shift_operators supports_comment_on
+        supports_load_extension supports_named_fn_args_with_colon_operator supports_empty_projections
+        supports_nested_comments supports_string_escape_constant supports_numeric_literal_underscores
+        supports_array_typedef_with_brackets supports_geometric_types supports_set_names
+        supports_alter_column_type_using supports_notnull_operator supports_interval_options
+        supports_insert_table_alias supports_create_table_like_parenthesized supports_select_wildcard_with_alias
+        supports_comma_separated_trim supports_xml_expressions supports_comment_optimizer_hint
+    }
+}
+
+/// Whether a word is this keyword, not quoted.
+pub(super) fn is_word(word: &Word, keyword: &str) -> bool {
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case(keyword)
+}
+
+/// The parser has consumed the word that may be an alias; it is asked about that one.
+fn stands_at_emit(parser: &Parser<'_>) -> bool {
+    matches!(&parser.get_current_token().token, Token::Word(word) if is_word(word, "EMIT"))
+}
+
+/// Reads `TABLE t` as `(SELECT * FROM t)`, with the positions of `t`'s own tokens: the planner's errors point there.
+fn table_argument(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+    let table = parser.next_token();
+    let mut tokens = vec![
+        TokenWithSpan::new(Token::make_keyword("SELECT"), table.span),
+        TokenWithSpan::new(Token::Mul, table.span),
+        TokenWithSpan::new(Token::make_keyword("FROM"), table.span),
+        parser.next_token(),
+    ];
+    while parser.peek_token_ref().token == Token::Period {
+        tokens.push(parser.next_token());
+        tokens.push(parser.next_token());
+    }
+    let query = Parser::new(&RondelDialect).with_tokens_with_locations(tokens).parse_query()?;
+    Ok(Expr::Subquery(query))
+}

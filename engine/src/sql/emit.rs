@@ -1,0 +1,151 @@
+//! The `EMIT` suffix of a query: when a result is shown, and how its corrections look.
+//!
+//! ```text
+//! query EMIT [STREAM] [trigger] [ALLOWED LATENESS interval] [DISCARDING | ACCUMULATING | RETRACTING]
+//! trigger := AFTER WATERMARK | AFTER DELAY interval | AFTER n ROWS | trigger AND trigger
+//! ```
+//!
+//! The ideas are the Dataflow model's, the syntax follows "One SQL to Rule Them All" (SIGMOD 2019).
+
+use std::fmt;
+
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+
+use super::parser::take_word;
+
+/// An `EMIT` clause. Every part may be absent, but not all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmitClause {
+    /// The changelog itself is the result, with columns that say so.
+    pub stream: bool,
+    /// What makes a result show; all of them fire.
+    pub triggers: Vec<Trigger>,
+    /// How long after the watermark a late row still corrects a result.
+    pub allowed_lateness: Option<Expr>,
+    /// How a correction looks.
+    pub mode: Option<EmitMode>,
+}
+
+/// What makes a result show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// The watermark says that it is complete.
+    AfterWatermark,
+    /// So much time has passed since its first change that was not shown.
+    AfterDelay(Expr),
+    /// So many rows have come.
+    AfterRows(u64),
+}
+
+/// How a correction looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmitMode {
+    /// Only what has come since the last time.
+    Discarding,
+    /// The new value, without taking back the old one.
+    Accumulating,
+    /// The old value taken back, and the new one.
+    Retracting,
+}
+
+impl EmitClause {
+    /// Whether the clause is exactly `EMIT AFTER WATERMARK`.
+    pub fn is_after_watermark(&self) -> bool {
+        !self.stream
+            && self.triggers == [Trigger::AfterWatermark]
+            && self.allowed_lateness.is_none()
+            && self.mode.is_none()
+    }
+}
+
+impl fmt::Display for EmitClause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EMIT")?;
+        if self.stream {
+            f.write_str(" STREAM")?;
+        }
+        for (index, trigger) in self.triggers.iter().enumerate() {
+            write!(f, "{} {trigger}", if index > 0 { " AND" } else { "" })?;
+        }
+        if let Some(interval) = &self.allowed_lateness {
+            write!(f, " ALLOWED LATENESS {interval}")?;
+        }
+        match self.mode {
+            Some(EmitMode::Discarding) => f.write_str(" DISCARDING"),
+            Some(EmitMode::Accumulating) => f.write_str(" ACCUMULATING"),
+            Some(EmitMode::Retracting) => f.write_str(" RETRACTING"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trigger::AfterWatermark => f.write_str("AFTER WATERMARK"),
+            Trigger::AfterDelay(interval) => write!(f, "AFTER DELAY {interval}"),
+            Trigger::AfterRows(rows) => write!(f, "AFTER {rows} ROWS"),
+        }
+    }
+}
+
+/// Reads the clause if it stands next.
+pub(super) fn parse_emit(parser: &mut Parser<'_>) -> Result<Option<EmitClause>, ParserError> {
+    if !take_word(parser, "EMIT") {
+        return Ok(None);
+    }
+    let stream = take_word(parser, "STREAM");
+    let mut triggers = Vec::new();
+    if take_word(parser, "AFTER") {
+        triggers.push(parse_trigger(parser)?);
+        while parser.parse_keyword(Keyword::AND) {
+            if !take_word(parser, "AFTER") {
+                return parser.expected("AFTER", parser.peek_token());
+            }
+            triggers.push(parse_trigger(parser)?);
+        }
+    }
+    let mut allowed_lateness = None;
+    if take_word(parser, "ALLOWED") {
+        if !take_word(parser, "LATENESS") {
+            return parser.expected("LATENESS", parser.peek_token());
+        }
+        allowed_lateness = Some(parse_interval(parser)?);
+    }
+    let mode = if take_word(parser, "DISCARDING") {
+        Some(EmitMode::Discarding)
+    } else if take_word(parser, "ACCUMULATING") {
+        Some(EmitMode::Accumulating)
+    } else if take_word(parser, "RETRACTING") {
+        Some(EmitMode::Retracting)
+    } else {
+        None
+    };
+    if !stream && triggers.is_empty() && allowed_lateness.is_none() && mode.is_none() {
+        return parser.expected("STREAM, AFTER, ALLOWED LATENESS or a mode after EMIT", parser.peek_token());
+    }
+    Ok(Some(EmitClause { stream, triggers, allowed_lateness, mode }))
+}
+
+fn parse_trigger(parser: &mut Parser<'_>) -> Result<Trigger, ParserError> {
+    if take_word(parser, "WATERMARK") {
+        return Ok(Trigger::AfterWatermark);
+    }
+    if take_word(parser, "DELAY") {
+        return Ok(Trigger::AfterDelay(parse_interval(parser)?));
+    }
+    let Ok(rows) = parser.parse_literal_uint() else {
+        return parser.expected("WATERMARK, DELAY or a number of rows", parser.peek_token());
+    };
+    if !take_word(parser, "ROWS") && !take_word(parser, "ROW") {
+        return parser.expected("ROWS", parser.peek_token());
+    }
+    Ok(Trigger::AfterRows(rows))
+}
+
+fn parse_interval(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
+    parser.expect_keyword_is(Keyword::INTERVAL)?;
+    parser.parse_interval()
+}

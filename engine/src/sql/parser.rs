@@ -1,0 +1,537 @@
+//! The statement parser: Rondel's own statements, and DataFusion's parser for the rest.
+
+use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DataFusionStatement};
+use datafusion::sql::sqlparser::ast::{self, ColumnDef, Expr, ObjectName};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+
+use crate::error::{Error, ErrorKind, Position, Result};
+
+use super::dialect::{RondelDialect, is_word};
+use super::emit::parse_emit;
+use super::name::{folded, statement_name};
+use super::show::{parse_reset, parse_set, parse_show};
+use super::statement::{
+    CreateSink, CreateStream, CreateView, DropObjects, InsertIntoSink, JobAction, ObjectKind, OptionEntry, Options,
+    ParsedStatement, Query, Statement, Subscription, Transaction, WatermarkClause,
+};
+use super::text::{Lines, position_of};
+
+/// How deeply statements may be nested.
+const RECURSION_LIMIT: usize = 50;
+
+/// Reads all statements of a text. Empty ones are left out.
+pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
+    StatementParser::new(text)?.statements()
+}
+
+/// Reads a text that holds one statement.
+pub fn parse_one(text: &str) -> Result<ParsedStatement> {
+    let mut statements = parse(text)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(last), false) => {
+            Err(Error::new(ErrorKind::Syntax, "one statement is wanted here, and the text holds several")
+                .at(last.position))
+        }
+        (None, _) => Err(Error::new(ErrorKind::Syntax, "the text holds no statement")),
+    }
+}
+
+/// Reads a text that is one query, perhaps with an `EMIT` suffix.
+pub fn parse_query(text: &str) -> Result<Query> {
+    let parsed = parse_one(text)?;
+    match parsed.statement {
+        Statement::Query(query) => Ok(query),
+        other => Err(Error::new(ErrorKind::Syntax, format!("a query is wanted here, and this is {}", other.tag()))
+            .at(parsed.position)),
+    }
+}
+
+/// Reads a text that is one expression.
+pub fn parse_expression(text: &str) -> Result<Expr> {
+    let mut parser = StatementParser::new(text)?;
+    let expression = parser.df.parser.parse_expr();
+    let expression = expression.map_err(|error| parser.error(error))?;
+    parser.expect_end(&[Token::EOF])?;
+    Ok(expression)
+}
+
+/// Takes the next word if it is this one, whether the parser has it for a keyword or not.
+pub(super) fn take_word(parser: &mut Parser<'_>, word: &str) -> bool {
+    let found = matches!(&parser.peek_token_ref().token, Token::Word(next) if is_word(next, word));
+    if found {
+        parser.advance_token();
+    }
+    found
+}
+
+fn expect_word(parser: &mut Parser<'_>, word: &str) -> Result<(), ParserError> {
+    if take_word(parser, word) { Ok(()) } else { parser.expected(word, parser.peek_token()) }
+}
+
+/// A mistake in the text, the parser's or ours.
+enum Mistake {
+    Parser(ParserError),
+    Own(Error),
+}
+
+impl From<ParserError> for Mistake {
+    fn from(error: ParserError) -> Self {
+        Mistake::Parser(error)
+    }
+}
+
+impl From<Error> for Mistake {
+    fn from(error: Error) -> Self {
+        Mistake::Own(error)
+    }
+}
+
+type Parsed<T> = std::result::Result<T, Mistake>;
+
+static DIALECT: RondelDialect = RondelDialect;
+
+/// Reads one text.
+struct StatementParser<'a> {
+    df: DFParser<'static>,
+    text: &'a str,
+    lines: Lines<'a>,
+    /// Where the tokens stand that are not blanks or comments.
+    spans: Vec<Span>,
+}
+
+impl<'a> StatementParser<'a> {
+    fn new(text: &'a str) -> Result<Self> {
+        let lines = Lines::of(text);
+        let tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|error| {
+            let place = position_of(error.location).unwrap_or_else(|| lines.end());
+            Error::new(ErrorKind::Syntax, error.message).at(place)
+        })?;
+        let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+        let spans = words.map(|token| token.span).collect();
+        let df = DFParserBuilder::new(tokens).with_dialect(&DIALECT).with_recursion_limit(RECURSION_LIMIT).build()?;
+        Ok(Self { df, text, lines, spans })
+    }
+
+    fn statements(&mut self) -> Result<Vec<ParsedStatement>> {
+        let mut statements = Vec::new();
+        loop {
+            while self.df.parser.consume_token(&Token::SemiColon) {}
+            if self.df.parser.peek_token_ref().token == Token::EOF {
+                return Ok(statements);
+            }
+            statements.push(self.parsed_statement().map_err(|mistake| self.mistake(mistake))?);
+            self.expect_end(&[Token::SemiColon, Token::EOF])?;
+        }
+    }
+
+    fn parsed_statement(&mut self) -> Parsed<ParsedStatement> {
+        let start = self.df.parser.peek_token_ref().span.start;
+        let statement = self.statement()?;
+        let range = self.lines.offset(start)..self.lines.offset(self.last_end());
+        let position = position_of(start).unwrap_or_else(|| self.lines.end());
+        Ok(ParsedStatement { statement, text: self.text[range.clone()].to_owned(), range, position })
+    }
+
+    /// Where the last token ends that was taken.
+    fn last_end(&self) -> Location {
+        let next = self.df.parser.peek_token_ref();
+        let taken = match next.token {
+            Token::EOF => self.spans.len(),
+            _ => self.spans.partition_point(|span| span.start < next.span.start),
+        };
+        self.spans[..taken].last().map_or(next.span.start, |span| span.end)
+    }
+
+    fn statement(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        let [first, second] = parser.peek_tokens();
+        let Token::Word(first) = first else { return self.query_or_other() };
+        let second = match &second {
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_uppercase(),
+            _ => String::new(),
+        };
+        if first.quote_style.is_some() {
+            return self.query_or_other();
+        }
+        match (first.value.to_uppercase().as_str(), second.as_str()) {
+            ("CREATE", "STREAM") => self.create_stream(),
+            ("CREATE", "SINK") => self.create_sink(),
+            ("CREATE", "VIEW" | "MATERIALIZED") => self.create_view(),
+            ("CREATE", "OR") => {
+                let error = Error::not_supported("CREATE OR REPLACE is not supported yet")
+                    .with_hint("DROP the old one first, or use IF NOT EXISTS");
+                Err(self.here(error).into())
+            }
+            ("INSERT", "INTO") => self.insert(),
+            ("DROP", "STREAM" | "VIEW" | "MATERIALIZED" | "SINK" | "JOB") => self.drop_objects(),
+            ("SUBSCRIBE", _) => Ok(Statement::Subscribe { to: self.subscription()?, copy: false }),
+            ("COPY", _) => self.copy(),
+            ("EXPLAIN", _) => self.explain(),
+            ("SHOW", _) => {
+                parser.advance_token();
+                Ok(Statement::Show(parse_show(parser)?))
+            }
+            ("SET", _) => self.set(),
+            ("RESET", _) => {
+                parser.advance_token();
+                Ok(parse_reset(parser)?)
+            }
+            ("ALTER", "JOB") => self.alter_job(),
+            ("FLUSH", _) => {
+                parser.advance_token();
+                Ok(Statement::Flush)
+            }
+            ("BEGIN", _) | ("START", "TRANSACTION") => Ok(self.transaction(Transaction::Begin)),
+            ("COMMIT" | "END", _) => Ok(self.transaction(Transaction::Commit)),
+            ("ROLLBACK" | "ABORT", _) => Ok(self.transaction(Transaction::Rollback)),
+            _ => self.query_or_other(),
+        }
+    }
+
+    fn query_or_other(&mut self) -> Parsed<Statement> {
+        let parser = &self.df.parser;
+        let is_query = match &parser.peek_token_ref().token {
+            Token::LParen => true,
+            Token::Word(word) => {
+                matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::TABLE)
+            }
+            _ => false,
+        };
+        if is_query {
+            return Ok(Statement::Query(self.query()?));
+        }
+        match self.df.parse_statement() {
+            Ok(DataFusionStatement::Statement(statement)) => Ok(Statement::Other(statement)),
+            Ok(other) => Err(Error::not_supported(format!("Rondel does not know the statement {other}")).into()),
+            Err(error) => Err(Mistake::Own(Error::from(error))),
+        }
+    }
+
+    fn query(&mut self) -> Parsed<Query> {
+        let parser = &mut self.df.parser;
+        let body = parser.parse_query()?;
+        Ok(Query { body, emit: parse_emit(parser)? })
+    }
+
+    fn create_stream(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        parser.advance_token();
+        let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+        let name = statement_name(&parser.parse_object_name(false)?)?;
+        let (columns, watermark) = parse_columns(parser, true)?;
+        let options = parse_options(parser)?;
+        Ok(Statement::CreateStream(CreateStream { name, if_not_exists, columns, watermark, options }))
+    }
+
+    fn create_view(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        let materialized = take_word(parser, "MATERIALIZED");
+        expect_word(parser, "VIEW")?;
+        let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+        let name = statement_name(&parser.parse_object_name(false)?)?;
+        let columns = parse_names(parser)?;
+        parser.expect_keyword_is(Keyword::AS)?;
+        let query = self.query()?;
+        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, query }))
+    }
+
+    fn create_sink(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        parser.advance_token();
+        let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+        let name = statement_name(&parser.parse_object_name(false)?)?;
+        let (columns, _) = parse_columns(parser, false)?;
+        let options = parse_options(parser)?;
+        let query = if parser.parse_keyword(Keyword::AS) { Some(self.query()?) } else { None };
+        Ok(Statement::CreateSink(CreateSink { name, if_not_exists, columns, options, query }))
+    }
+
+    fn insert(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        parser.advance_token();
+        let sink = statement_name(&parser.parse_object_name(false)?)?;
+        // A parenthesis may open a list of columns or the query itself.
+        let opens_query = matches!(
+            &parser.peek_nth_token_ref(1).token,
+            Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
+        );
+        let columns = if opens_query { Vec::new() } else { parse_names(parser)? };
+        let query = self.query()?;
+        Ok(Statement::Insert(InsertIntoSink { sink, columns, query }))
+    }
+
+    fn drop_objects(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        let kind = if take_word(parser, "STREAM") {
+            ObjectKind::Stream
+        } else if take_word(parser, "SINK") {
+            ObjectKind::Sink
+        } else if take_word(parser, "JOB") {
+            ObjectKind::Job
+        } else if take_word(parser, "MATERIALIZED") {
+            expect_word(parser, "VIEW")?;
+            ObjectKind::MaterializedView
+        } else {
+            expect_word(parser, "VIEW")?;
+            ObjectKind::View
+        };
+        let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let names: Vec<ObjectName> = parser.parse_comma_separated(|parser| parser.parse_object_name(false))?;
+        let names = names.iter().map(statement_name).collect::<Result<_>>()?;
+        let cascade = parser.parse_keyword(Keyword::CASCADE);
+        if !cascade {
+            let _ = parser.parse_keyword(Keyword::RESTRICT);
+        }
+        Ok(Statement::Drop(DropObjects { kind, if_exists, names, cascade }))
+    }
+
+    fn subscription(&mut self) -> Parsed<Subscription> {
+        let parser = &mut self.df.parser;
+        expect_word(parser, "SUBSCRIBE")?;
+        if parser.consume_token(&Token::LParen) {
+            let query = self.query()?;
+            self.df.parser.expect_token(&Token::RParen)?;
+            return Ok(Subscription::Query(query));
+        }
+        let _ = parser.parse_keyword(Keyword::TO);
+        Ok(Subscription::Name(statement_name(&parser.parse_object_name(false)?)?))
+    }
+
+    fn copy(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        let statement = if parser.consume_token(&Token::LParen) {
+            let subscribes = matches!(&parser.peek_token_ref().token, Token::Word(word) if is_word(word, "SUBSCRIBE"));
+            let statement = if subscribes {
+                Statement::Subscribe { to: self.subscription()?, copy: true }
+            } else {
+                Statement::CopyQuery(self.query()?)
+            };
+            self.df.parser.expect_token(&Token::RParen)?;
+            statement
+        } else {
+            let name = statement_name(&parser.parse_object_name(false)?)?;
+            let all = super::parse_query(&format!("SELECT * FROM {}", super::quoted(&name)))?;
+            Statement::CopyQuery(all)
+        };
+        let parser = &mut self.df.parser;
+        if parser.parse_keyword(Keyword::FROM) {
+            let error = Error::not_supported("COPY … FROM is not supported yet: Rondel has no tables to copy into")
+                .with_hint("register a stream that reads the data");
+            return Err(self.here(error).into());
+        }
+        parser.expect_keyword_is(Keyword::TO)?;
+        expect_word(parser, "STDOUT")?;
+        Ok(statement)
+    }
+
+    fn explain(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        if parser.parse_keyword(Keyword::ANALYZE) {
+            let error = Error::not_supported("EXPLAIN ANALYZE is not supported yet").with_hint("write EXPLAIN alone");
+            return Err(self.here(error).into());
+        }
+        let inner = self.parsed_statement()?;
+        match inner.statement {
+            Statement::Query(_)
+            | Statement::CreateView(_)
+            | Statement::CreateSink(CreateSink { query: Some(_), .. })
+            | Statement::Insert(_)
+            | Statement::Subscribe { copy: false, .. } => Ok(Statement::Explain(Box::new(inner))),
+            _ => Err(Error::not_supported(format!("EXPLAIN of {} has nothing to explain", inner.statement.tag()))
+                .with_hint("EXPLAIN a query, a CREATE … AS query, INSERT INTO a sink or SUBSCRIBE")
+                .at(inner.position)
+                .into()),
+        }
+    }
+
+    fn set(&mut self) -> Parsed<Statement> {
+        // `SET TRANSACTION …` and its like are read by the parser behind, from the word SET on.
+        let looks_on = self.df.parser.maybe_parse(|parser| {
+            parser.advance_token();
+            parse_set(parser)?.ok_or(ParserError::ParserError(String::new()))
+        })?;
+        match looks_on {
+            Some(statement) => Ok(statement),
+            None => self.query_or_other(),
+        }
+    }
+
+    fn alter_job(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        parser.advance_token();
+        let name = statement_name(&parser.parse_object_name(false)?)?;
+        let action = if take_word(parser, "STOP") {
+            JobAction::Stop
+        } else if take_word(parser, "START") {
+            JobAction::Start
+        } else {
+            return Err(parser
+                .expected::<()>("STOP or START", parser.peek_token())
+                .err()
+                .map_or_else(|| Mistake::Own(Error::internal("a parser's error without one")), Mistake::Parser));
+        };
+        Ok(Statement::AlterJob { name, action })
+    }
+
+    /// Isolation levels and modes have nothing to choose from here: they are read over.
+    fn transaction(&mut self, transaction: Transaction) -> Statement {
+        let parser = &mut self.df.parser;
+        while !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
+            parser.advance_token();
+        }
+        Statement::Transaction(transaction)
+    }
+
+    fn expect_end(&self, wanted: &[Token]) -> Result<()> {
+        let next = self.df.parser.peek_token();
+        if wanted.contains(&next.token) {
+            return Ok(());
+        }
+        let place = self.place(&next);
+        Err(Error::new(ErrorKind::Syntax, format!("the statement should end before {next}")).at(place))
+    }
+
+    fn place(&self, token: &TokenWithSpan) -> Position {
+        position_of(token.span.start).unwrap_or_else(|| self.lines.end())
+    }
+
+    /// An error at the token just read.
+    fn here(&self, error: Error) -> Error {
+        error.at(self.place(self.df.parser.get_current_token()))
+    }
+
+    fn mistake(&self, mistake: Mistake) -> Error {
+        match mistake {
+            Mistake::Parser(error) => self.error(error),
+            Mistake::Own(error) if error.kind() == ErrorKind::Syntax && error.position().is_none() => {
+                self.error(ParserError::ParserError(error.message().to_owned()))
+            }
+            Mistake::Own(error) => error,
+        }
+    }
+
+    /// The parser puts the place at the end of its sentence (` at Line: 1, Column: 5`), or nowhere at the text's end.
+    fn error(&self, error: ParserError) -> Error {
+        let text = match error {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text,
+            ParserError::RecursionLimitExceeded => {
+                return self.here(Error::new(ErrorKind::Syntax, "the statement is nested too deeply"));
+            }
+        };
+        let split = text.rsplit_once(" at Line: ").and_then(|(sentence, place)| {
+            let (line, column) = place.split_once(", Column: ")?;
+            let position = Position { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? };
+            Some((sentence.to_owned(), position))
+        });
+        let (sentence, position) = split.unwrap_or_else(|| (text, self.lines.end()));
+        let sentence = sentence.strip_prefix("sql parser error: ").unwrap_or(&sentence);
+        let sentence = sentence.replacen("Expected: ", "expected ", 1).replacen(", found: ", ", found ", 1);
+        let sentence = sentence.strip_suffix("EOF").map_or(sentence.clone(), |rest| format!("{rest}the end"));
+        Error::new(ErrorKind::Syntax, sentence).at(position)
+    }
+}
+
+/// `(name TYPE …, …, WATERMARK FOR c AS expression)`; nothing if no parenthesis opens.
+fn parse_columns(parser: &mut Parser<'_>, watermarks: bool) -> Parsed<(Vec<ColumnDef>, Option<WatermarkClause>)> {
+    let mut columns = Vec::new();
+    let mut watermark = None;
+    if !parser.consume_token(&Token::LParen) {
+        return Ok((columns, watermark));
+    }
+    loop {
+        let next = parser.peek_token();
+        let position = position_of(next.span.start);
+        let is_watermark = matches!(&next.token, Token::Word(word) if is_word(word, "WATERMARK"))
+            && matches!(&parser.peek_nth_token_ref(1).token, Token::Word(word) if is_word(word, "FOR"));
+        if is_watermark {
+            let clause = parse_watermark(parser, position)?;
+            if !watermarks || watermark.is_some() {
+                let sentence = if watermarks {
+                    "a stream has one WATERMARK clause, and this is a second"
+                } else {
+                    "only a stream has a WATERMARK clause"
+                };
+                let error = Error::new(ErrorKind::Syntax, sentence);
+                return Err(position.map_or(error.clone(), |position| error.at(position)).into());
+            }
+            watermark = Some(clause);
+        } else {
+            columns.push(parser.parse_column_def()?);
+        }
+        if !parser.consume_token(&Token::Comma) {
+            parser.expect_token(&Token::RParen)?;
+            return Ok((columns, watermark));
+        }
+    }
+}
+
+fn parse_watermark(parser: &mut Parser<'_>, position: Option<Position>) -> Result<WatermarkClause, ParserError> {
+    parser.advance_token();
+    parser.advance_token();
+    let column = folded(&parser.parse_identifier()?);
+    parser.expect_keyword_is(Keyword::AS)?;
+    Ok(WatermarkClause { column, expression: parser.parse_expr()?, position })
+}
+
+/// `(a, b)`; nothing if no parenthesis opens.
+fn parse_names(parser: &mut Parser<'_>) -> Result<Vec<String>, ParserError> {
+    if !parser.consume_token(&Token::LParen) {
+        return Ok(Vec::new());
+    }
+    let names = parser.parse_comma_separated(Parser::parse_identifier)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(names.iter().map(folded).collect())
+}
+
+/// `WITH (name = value, …)`; nothing if `WITH` does not follow.
+fn parse_options(parser: &mut Parser<'_>) -> Parsed<Options> {
+    if !parser.parse_keyword(Keyword::WITH) {
+        return Ok(Options::default());
+    }
+    parser.expect_token(&Token::LParen)?;
+    if parser.consume_token(&Token::RParen) {
+        return Ok(Options::default());
+    }
+    let entries = parser.parse_comma_separated(parse_option)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Options::new(entries)?)
+}
+
+fn parse_option(parser: &mut Parser<'_>) -> Result<OptionEntry, ParserError> {
+    let position = position_of(parser.peek_token_ref().span.start);
+    let mut name = folded(&parser.parse_identifier()?);
+    while parser.consume_token(&Token::Period) {
+        name.push('.');
+        name.push_str(&folded(&parser.parse_identifier()?));
+    }
+    parser.expect_token(&Token::Eq)?;
+    let negative = parser.consume_token(&Token::Minus);
+    let token = parser.next_token();
+    let value = match &token.token {
+        Token::Number(number, _) if negative => format!("-{number}"),
+        _ if negative => return parser.expected("a number", token),
+        Token::Number(number, _) => number.clone(),
+        Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => text.clone(),
+        Token::DollarQuotedString(text) => text.value.clone(),
+        Token::Word(word) if word.quote_style.is_none() => word.value.to_lowercase(),
+        _ => return parser.expected("a string, a number or a word", token),
+    };
+    Ok(OptionEntry { name, value, position })
+}
+
+impl From<ast::Query> for Query {
+    fn from(query: ast::Query) -> Self {
+        Query { body: Box::new(query), emit: None }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the server asks of the engine.
+//!
+//! A *frontend* is an engine seen from its doors: it opens a *session* for each connection, and names its relations for the
+//! system tables. The wire protocol and the command line know only these traits, so that they are tested without an engine.
+
+use arrow::datatypes::SchemaRef;
+use rondel_engine::Result;
+use rondel_engine::engine::{EngineSettings, Outcome, Parameters, Shape};
+
+/// What a relation is, as the system tables show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RelationKind {
+    /// An append-only source of rows.
+    Stream,
+    /// Rows with a primary key, stored by Rondel.
+    Table,
+    /// A named query.
+    View,
+    /// A named query whose result is maintained.
+    MaterializedView,
+    /// Where a query's changes go.
+    Sink,
+}
+
+/// One relation of the catalog.
+#[derive(Debug, Clone)]
+pub struct RelationInfo {
+    /// Its name, as it is written in SQL.
+    pub name: String,
+    /// What it is.
+    pub kind: RelationKind,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The query of a view, if it has one.
+    pub definition: Option<String>,
+}
+
+/// A figure of a job, in the words of Prometheus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// The metric.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub is_counter: bool,
+    /// The job.
+    pub job: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// The engine's relations, as the system tables need them.
+pub trait CatalogView: Send + Sync + 'static {
+    /// All relations, in any order. Called for every query of a system table: it is cheap.
+    fn relations(&self) -> Vec<RelationInfo>;
+}
+
+/// An engine, seen from its doors.
+pub trait Frontend: CatalogView + Sized {
+    /// What one connection talks to.
+    type Session: Session;
+
+    /// Starts an engine.
+    fn open(settings: EngineSettings) -> impl Future<Output = Result<Self>> + Send;
+
+    /// Opens a session for a user who connected to `database`.
+    fn connect(&self, user: &str, database: &str) -> Result<Self::Session>;
+
+    /// Whether statements can be answered now.
+    fn is_ready(&self) -> bool;
+
+    /// Waits until every job has finished; one whose input has no end never does. A job that failed is an error.
+    fn finished(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// What is counted of the jobs now, for the metrics page.
+    fn figures(&self) -> Vec<Figure>;
+
+    /// Stops all jobs in order and keeps what is to be kept. Statements fail from now on.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// One connection's view of the engine: its variables, and its statements.
+pub trait Session: Send + Sync + 'static {
+    /// A statement that was read, with all that its execution needs.
+    type Parsed: Send + Sync + 'static;
+
+    /// Reads a text, one answer per statement. Positions in errors are relative to `sql`.
+    fn parse(&self, sql: &str) -> Result<Vec<Self::Parsed>>;
+
+    /// A statement's parameters and columns, without running it.
+    fn describe(&self, parsed: &Self::Parsed) -> Result<Shape>;
+
+    /// Runs a statement. Dropping the future, or the stream that it answers with, stops the work.
+    fn execute(&self, parsed: &Self::Parsed, parameters: &Parameters) -> impl Future<Output = Result<Outcome>> + Send;
+
+    /// Sets a session variable, as SET does; a client may send some with its start.
+    fn set(&self, name: &str, value: &str) -> Result<()>;
+
+    /// A session variable's value; names in lower case.
+    fn get(&self, name: &str) -> Option<String>;
+
+    /// All session variables back to their defaults, as RESET ALL does.
+    fn reset(&self);
+}

@@ -1,0 +1,174 @@
+//! Random tables: rows in epochs, with event times out of order and some rows late.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+/// Microseconds in a second.
+pub(crate) const SECOND: i64 = 1_000_000;
+
+/// Where all event times begin: midnight of 2024-01-01.
+pub(crate) const START: i64 = 1_704_067_200 * SECOND;
+
+/// The columns that every table has.
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        Field::new("k", DataType::Int32, true),
+        Field::new("g", DataType::Int64, true),
+        Field::new("s", DataType::Utf8, true),
+        Field::new("x", DataType::Int64, true),
+        Field::new("d", DataType::Float64, true),
+        Field::new("b", DataType::Boolean, true),
+    ]))
+}
+
+/// Rows that come together from one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) partition: u32,
+    pub(crate) rows: RecordBatch,
+}
+
+/// A stream with `WATERMARK FOR ts AS ts - INTERVAL '<delay> seconds'`.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) delay_seconds: i64,
+    pub(crate) partitions: u32,
+    /// What comes in each epoch.
+    pub(crate) epochs: Vec<Vec<Arrival>>,
+}
+
+impl Table {
+    /// A table whose rows come in `epochs` epochs. Without late rows its watermark stays behind all that may come.
+    pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
+        let partitions = rng.random_range(1..=3);
+        let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
+        let most = [4, 12, 40][rng.random_range(0..3)];
+        let mut now = 0;
+        let epochs = (0..epochs)
+            .map(|_| {
+                let batches = rng.random_range(0..3);
+                let arrivals = (0..batches).map(|_| {
+                    now += rng.random_range(0..20 * SECOND);
+                    let count = rng.random_range(1..=most);
+                    let rows: Vec<Values> = (0..count).map(|_| Values::random(rng, now)).collect();
+                    Arrival { partition: rng.random_range(0..partitions), rows: columns(&rows) }
+                });
+                arrivals.collect()
+            })
+            .collect();
+        Self { name: name.to_owned(), delay_seconds, partitions, epochs }
+    }
+
+    /// How many rows came.
+    pub(crate) fn row_count(&self) -> usize {
+        self.epochs.iter().flatten().map(|arrival| arrival.rows.num_rows()).sum()
+    }
+
+    /// All rows that came.
+    pub(crate) fn all_rows(&self) -> Vec<RecordBatch> {
+        self.epochs.iter().flatten().map(|arrival| arrival.rows.clone()).collect()
+    }
+
+    /// The watermark at the end of each epoch: the least of the partitions' greatest times, less the delay; `None`
+    /// until every partition has had a row.
+    pub(crate) fn watermarks(&self) -> Vec<Option<i64>> {
+        let mut latest: Vec<Option<i64>> = vec![None; self.partitions as usize];
+        self.epochs
+            .iter()
+            .map(|arrivals| {
+                for arrival in arrivals {
+                    let known = &mut latest[arrival.partition as usize];
+                    *known = (*known).max(times(&arrival.rows).iter().flatten().max());
+                }
+                let least = latest.iter().copied().min().flatten();
+                least.map(|least| least - self.delay_seconds * SECOND)
+            })
+            .collect()
+    }
+
+    /// Everything that came, with the watermark at the end of the epoch before it: what makes a row late.
+    pub(crate) fn rows_and_watermarks(&self) -> Vec<(RecordBatch, Option<i64>)> {
+        let before = std::iter::once(None).chain(self.watermarks());
+        let epochs = self.epochs.iter().zip(before);
+        epochs.flat_map(|(arrivals, at)| arrivals.iter().map(move |arrival| (arrival.rows.clone(), at))).collect()
+    }
+
+    /// The sum of absolute values of all numbers: what a float's tolerance is relative to.
+    pub(crate) fn scale(&self) -> f64 {
+        use arrow::array::AsArray;
+        use arrow::datatypes::{Float64Type, Int64Type};
+        let rows = self.all_rows();
+        let sum = |rows: &RecordBatch| {
+            let floats = rows.column(5).as_primitive::<Float64Type>().iter().flatten().map(f64::abs).sum::<f64>();
+            let integers = rows.column(4).as_primitive::<Int64Type>().iter().flatten().map(|x| x.abs() as f64);
+            floats + integers.sum::<f64>()
+        };
+        rows.iter().map(sum).sum::<f64>().max(1.0)
+    }
+}
+
+/// The event times of rows, in microseconds.
+pub(crate) fn times(rows: &RecordBatch) -> TimestampMicrosecondArray {
+    use arrow::array::AsArray;
+    rows.column(0).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().clone()
+}
+
+/// One row's values, in the order of [`schema`].
+type Values = (Option<i64>, Option<i32>, Option<i64>, Option<&'static str>, Option<i64>, Option<f64>, Option<bool>);
+
+/// Makes a row.
+trait RandomRow {
+    fn random(rng: &mut SmallRng, now: i64) -> Self;
+}
+
+impl RandomRow for Values {
+    /// A row around `now`: mostly a little before, sometimes long before. Floats are quarters, so that their sums are
+    /// exact whatever the order; texts repeat and some are longer than a view holds.
+    fn random(rng: &mut SmallRng, now: i64) -> Self {
+        fn maybe<T>(rng: &mut SmallRng, value: T) -> Option<T> {
+            (!rng.random_bool(0.12)).then_some(value)
+        }
+        const TEXTS: [&str; 8] = [
+            "",
+            "a",
+            "b",
+            "Ab",
+            "zone 7",
+            "ünïcode",
+            "a text that does not fit a view",
+            "a text that does not fit either",
+        ];
+        let behind =
+            if rng.random_bool(0.1) { rng.random_range(0..60 * SECOND) } else { rng.random_range(0..6 * SECOND) };
+        // Times of whole seconds are common, so that rows stand on the bounds of windows.
+        let time = START + now - behind;
+        let time = if rng.random_bool(0.3) { time - time.rem_euclid(SECOND) } else { time };
+        let (k, g) = (rng.random_range(0..5), rng.random_range(-2..3));
+        let (x, d) = (rng.random_range(-1000..1000), f64::from(rng.random_range(-400..400)) / 4.0);
+        let (text, truth) = (TEXTS[rng.random_range(0..TEXTS.len())], rng.random_bool(0.5));
+        let time = (!rng.random_bool(0.03)).then_some(time);
+        (time, maybe(rng, k), maybe(rng, g), maybe(rng, text), maybe(rng, x), maybe(rng, d), maybe(rng, truth))
+    }
+}
+
+fn columns(rows: &[Values]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMicrosecondArray::from_iter(rows.iter().map(|row| row.0))),
+        Arc::new(Int32Array::from_iter(rows.iter().map(|row| row.1))),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.2))),
+        Arc::new(StringArray::from_iter(rows.iter().map(|row| row.3))),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.4))),
+        Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.5))),
+        Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.6))),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}

@@ -1,0 +1,167 @@
+//! A real Apache Kafka on loopback, run by `tests/components/kafka/broker.sh`.
+//!
+//! The script stops the broker and removes its data when its standard input ends. The only writing end of that pipe is
+//! here, so the broker ends with the test process, however that ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tempfile::TempDir;
+
+use crate::{Result, free_port, root};
+
+/// How often another pair of ports is tried when the broker does not start.
+const START_ATTEMPTS: usize = 3;
+
+/// A broker of one node; see the [module](self).
+#[derive(Debug)]
+pub struct KafkaBroker {
+    port: u16,
+    controller_port: u16,
+    folder: TempDir,
+    process: Mutex<Option<Process>>,
+}
+
+/// The script's process; the broker runs until `alive` is dropped.
+#[derive(Debug)]
+struct Process {
+    script: Child,
+    alive: ChildStdin,
+}
+
+impl KafkaBroker {
+    /// The broker that all tests of this process share. Tests keep out of each other's way by their topics' names.
+    pub fn shared() -> Result<&'static KafkaBroker> {
+        static SHARED: OnceLock<std::result::Result<KafkaBroker, String>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| Self::start().map_err(|error| error.to_string()))
+            .as_ref()
+            .map_err(|text| text.clone().into())
+    }
+
+    /// A broker of one's own, for tests that stop it. It ends when it is dropped.
+    pub fn start() -> Result<KafkaBroker> {
+        let mut attempt = 1;
+        loop {
+            let broker = KafkaBroker {
+                port: free_port()?,
+                controller_port: free_port()?,
+                folder: tempfile::Builder::new().prefix("rondel-kafka-").tempdir()?,
+                process: Mutex::new(None),
+            };
+            match broker.resume() {
+                Ok(()) => return Ok(broker),
+                Err(error) if attempt == START_ATTEMPTS => return Err(error),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    /// Starts a stopped broker again, on the same port, with what it had.
+    pub fn resume(&self) -> Result<()> {
+        let mut process = self.process.lock().map_err(|_| "another thread panicked while it started the broker")?;
+        if process.is_some() {
+            return Ok(());
+        }
+        let mut script = Command::new("bash")
+            .arg(root().join("tests/components/kafka/broker.sh"))
+            .arg("serve")
+            .arg(self.folder.path())
+            .args([self.port.to_string(), self.controller_port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let alive = script.stdin.take().ok_or("the broker's script has no standard input")?;
+        let stdout = script.stdout.take().ok_or("the broker's script has no standard output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.trim() != "ready" {
+            drop(alive);
+            let status = script.wait()?;
+            return Err(format!("Kafka did not start ({status}); its last words are above").into());
+        }
+        *process = Some(Process { script, alive });
+        Ok(())
+    }
+
+    /// Stops the broker; its topics stay. Clients find nobody at its port.
+    pub fn stop(&self) -> Result<()> {
+        let taken = self.process.lock().map_err(|_| "another thread panicked while it started the broker")?.take();
+        if let Some(Process { mut script, mut alive }) = taken {
+            alive.write_all(b"stop\n")?;
+            drop(alive);
+            script.wait()?;
+        }
+        Ok(())
+    }
+
+    /// `host:port`, for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Makes a topic with as many partitions; an error if there is one of that name.
+    pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        for outcome in self.admin()?.create_topics([&topic], &options).await? {
+            outcome.map_err(|(topic, code)| format!("topic {topic} was not created: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a topic more partitions.
+    pub async fn add_partitions(&self, topic: &str, partitions: usize) -> Result<()> {
+        let change = rdkafka::admin::NewPartitions::new(topic, partitions);
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        for outcome in self.admin()?.create_partitions([&change], &options).await? {
+            outcome.map_err(|(topic, code)| format!("topic {topic} was not changed: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes records to a topic's partition, and waits until the broker has them.
+    pub fn produce(&self, topic: &str, partition: i32, values: &[Vec<u8>]) -> Result<()> {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", self.bootstrap()).create()?;
+        for value in values {
+            let record: BaseRecord<'_, (), Vec<u8>> = BaseRecord::to(topic).partition(partition).payload(value);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        producer.flush(Duration::from_secs(20))?;
+        Ok(())
+    }
+
+    /// Runs a single-file Java program of `tests/components/kafka/` with the broker's own jars; answers what it printed.
+    pub fn java(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let folder = root().join("tests/components/kafka");
+        let output = Command::new("bash")
+            .arg(folder.join("broker.sh"))
+            .arg("java")
+            .arg(folder.join(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("{program} failed ({}): {words}", output.status).into());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        Ok(ClientConfig::new().set("bootstrap.servers", self.bootstrap()).create()?)
+    }
+}
+
+impl Drop for KafkaBroker {
+    fn drop(&mut self) {
+        // A broker that cannot be stopped ends with this process all the same.
+        let _ = self.stop();
+    }
+}

@@ -1,1 +1,0 @@
-//! Rondel through its doors.

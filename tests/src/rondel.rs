@@ -1,0 +1,179 @@
+//! The `rondel` program itself, as a process, and its clients.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::{Result, free_port, root};
+
+/// How long a server may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The program's file. Built when it is first asked for, so that no test runs an old one.
+pub fn program() -> Result<PathBuf> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(|| build().map_err(|error| error.to_string())).clone().map_err(Into::into)
+}
+
+fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // The whole workspace and a test beside the program: so cargo chooses the features of `cargo test`, and finds every
+    // dependency compiled.
+    let output = Command::new(cargo)
+        .args(["build", "--workspace", "--locked", "--bin", "rondel", "--test", "integration"])
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("rondel was not built: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    // Tests lie in `deps`, beside which cargo puts programs.
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).ok_or("the test lies in no folder of cargo's")?;
+    Ok(folder.join("rondel"))
+}
+
+/// A server with a data directory of its own, on free ports of loopback; it ends when it is dropped, or with this process.
+#[derive(Debug)]
+pub struct RondelServer {
+    process: Child,
+    /// Held open: the server's leash.
+    leash: Option<ChildStdin>,
+    postgres_port: u16,
+    http_port: u16,
+    data: TempDir,
+    log: PathBuf,
+}
+
+impl RondelServer {
+    /// Starts a server with as many workers, and waits until it answers. It runs in the checkout's root, so that
+    /// `file:sql/tour/booking.proto` is found.
+    pub async fn start(workers: usize) -> Result<RondelServer> {
+        let program = program()?;
+        let data = tempfile::Builder::new().prefix("rondel-data-").tempdir()?;
+        let (postgres_port, http_port) = (free_port()?, free_port()?);
+        let log = data.path().join("server.log");
+        let output = File::create(&log)?;
+        let mut process = Command::new("bash")
+            .arg(root().join("tests/components/leashed.sh"))
+            .arg(program)
+            .arg("server")
+            .args(["--pg", &format!("127.0.0.1:{postgres_port}")])
+            .args(["--http", &format!("127.0.0.1:{http_port}")])
+            .args(["--workers", &workers.to_string()])
+            .arg("--data-dir")
+            .arg(data.path().join("data"))
+            .current_dir(root())
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        let leash = process.stdin.take();
+        let mut server = RondelServer { process, leash, postgres_port, http_port, data, log };
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                return Err(format!("rondel server ended at once ({status}): {}", self.log()).into());
+            }
+            if let Ok(client) = self.connect().await
+                && client.simple_query("SELECT 1").await.is_ok()
+            {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("rondel server did not answer in {START_TIMEOUT:?}: {}", self.log()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A connection.
+    pub async fn connect(&self) -> Result<Client> {
+        let address = format!("host=127.0.0.1 port={} user=rondel dbname=rondel", self.postgres_port);
+        let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
+        tokio::spawn(async move {
+            // Its end is seen by the client's calls.
+            let _ = connection.await;
+        });
+        Ok(client)
+    }
+
+    /// Runs SQL through the client program psql, which stops at the first error.
+    pub fn psql(&self, sql: &str) -> Result<Output> {
+        Ok(Command::new("psql")
+            .args(["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--host=127.0.0.1", "--username=rondel", "--dbname=rondel"])
+            .arg(format!("--port={}", self.postgres_port))
+            .arg(format!("--command={sql}"))
+            .stdin(Stdio::null())
+            .output()?)
+    }
+
+    /// The port of PostgreSQL's protocol.
+    pub fn postgres_port(&self) -> u16 {
+        self.postgres_port
+    }
+
+    /// The port of health and metrics.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// What the server has written to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The folder in which the server keeps its catalog.
+    pub fn data_folder(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+}
+
+impl Drop for RondelServer {
+    fn drop(&mut self) {
+        drop(self.leash.take());
+        // The script waits for the server, and kills it if it does not end.
+        let _ = self.process.wait();
+    }
+}
+
+/// The rows of a statement as text, NULL as `None`.
+pub async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+    let mut rows = Vec::new();
+    for message in client.simple_query(sql).await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            rows.push((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect());
+        }
+    }
+    Ok(rows)
+}
+
+/// Asks again and again until `done` is content with a statement's rows; the last rows are in the error when it is not.
+pub async fn rows_until(
+    client: &Client,
+    sql: &str,
+    timeout: Duration,
+    done: impl Fn(&[Vec<Option<String>>]) -> bool,
+) -> Result<Vec<Vec<Option<String>>>> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let found = rows(client, sql).await?;
+        if done(&found) {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("after {timeout:?}, {sql} still answers {found:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
