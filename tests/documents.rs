@@ -138,6 +138,7 @@ impl Scene {
                 while let Some(bytes) = rows.next().await {
                     if let Err(error) = bytes {
                         assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
+                        break;
                     }
                 }
                 Ok(())

@@ -2,11 +2,14 @@
 
 mod broker;
 mod faults;
+mod source;
 mod windows;
 
 use std::io::Write;
 use std::path::Path;
 
+use prost_reflect::prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use rondel_tests::{Result, root};
 use tempfile::NamedTempFile;
 
@@ -27,4 +30,18 @@ fn create_bookings(name: &str, bootstrap: &str, topic: &str, descriptor: &Path, 
                message = 'rondel.tour.Booking', descriptor = 'file:{}'{more})",
         descriptor.display()
     )
+}
+
+/// A booking's bytes.
+fn booking(order: &str, seconds: i64) -> Result<Vec<u8>> {
+    let pool = protox::compile(["booking.proto"], [root().join("sql/tour")])?;
+    let pool = DescriptorPool::from_file_descriptor_set(pool)?;
+    let class = pool.get_message_by_name("rondel.tour.Booking").ok_or("no such message")?;
+    let time = pool.get_message_by_name("google.protobuf.Timestamp").ok_or("no such message")?;
+    let mut timestamp = DynamicMessage::new(time);
+    timestamp.set_field_by_name("seconds", Value::I64(seconds));
+    let mut message = DynamicMessage::new(class);
+    message.set_field_by_name("order_number", Value::String(order.to_owned()));
+    message.set_field_by_name("event_timestamp", Value::Message(timestamp));
+    Ok(message.encode_to_vec())
 }

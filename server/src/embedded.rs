@@ -1,25 +1,33 @@
 //! The engine in this process, as a [`Frontend`](crate::frontend::Frontend).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use rondel_engine::Result;
-use rondel_engine::engine::{Engine, Outcome, Parameters, Shape};
+use rondel_engine::engine::{Engine, EngineSettings, Outcome, Parameters, Shape};
+use rondel_engine::job::{JobState, JobView};
+use rondel_engine::plan::Functions;
 use rondel_engine::plan::RelationKind as PlannedKind;
 use rondel_engine::session::Session as EngineSession;
 use rondel_engine::sql::ParsedStatement;
+use rondel_engine::time::SystemClock;
+use rondel_engine::{Error, ErrorKind, Result};
 
-use crate::frontend::{CatalogView, Frontend, RelationInfo, RelationKind, Session};
+use crate::frontend::{CatalogView, Figure, Frontend, RelationInfo, RelationKind, Session};
 
 /// The engine behind the doors.
-#[derive(Clone)]
 pub struct Embedded {
     engine: Arc<Engine>,
+    is_open: AtomicBool,
 }
+
+/// How often the jobs of `rondel run` are looked at.
+const FINISHED_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Embedded {
     /// The doors to `engine`.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+        Self { engine, is_open: AtomicBool::new(true) }
     }
 
     /// The engine itself.
@@ -45,13 +53,71 @@ impl CatalogView for Embedded {
 impl Frontend for Embedded {
     type Session = EmbeddedSession;
 
+    async fn open(settings: EngineSettings) -> Result<Self> {
+        let open = || Engine::open(settings, Functions::builtin(), Arc::new(SystemClock));
+        blocking(open).await?.map(Self::new)
+    }
+
     fn connect(&self, _user: &str, _database: &str) -> Result<Self::Session> {
+        if !self.is_ready() {
+            return Err(Error::new(ErrorKind::InvalidState, "the engine is closed"));
+        }
         Ok(EmbeddedSession(self.engine.session()))
     }
 
     fn is_ready(&self) -> bool {
-        true
+        self.is_open.load(Ordering::Acquire)
     }
+
+    async fn finished(&self) -> Result<()> {
+        let mut interval = tokio::time::interval(FINISHED_INTERVAL);
+        loop {
+            interval.tick().await;
+            let jobs = self.engine.jobs();
+            if let Some(failed) = jobs.iter().find(|job| job.state == JobState::Failed) {
+                let error = failed.error.clone();
+                let error = error.unwrap_or_else(|| Error::internal("it failed and does not say why"));
+                return Err(error.context(format!("job \"{}\"", failed.name)));
+            }
+            if jobs.iter().all(|job| matches!(job.state, JobState::Finished | JobState::Stopped)) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.engine.jobs().iter().flat_map(figures_of).collect()
+    }
+
+    async fn close(&self) {
+        self.is_open.store(false, Ordering::Release);
+        let engine = Arc::clone(&self.engine);
+        if let Err(error) = blocking(move || engine.shutdown()).await {
+            tracing::error!(%error, "the engine did not close in order");
+        }
+    }
+}
+
+fn figures_of(job: &JobView) -> Vec<Figure> {
+    let figure = |name, help, is_counter, value: f64| Figure { name, help, is_counter, job: job.name.clone(), value };
+    let counter = |name, help, value: u64| figure(name, help, true, value as f64);
+    let gauge = |name, help, value: u64| figure(name, help, false, value as f64);
+    vec![
+        counter("rondel_job_rows_in_total", "Rows read from the job's sources.", job.rows_in),
+        counter("rondel_job_rows_out_total", "Changes written to the job's view or sink.", job.rows_out),
+        counter("rondel_job_late_rows_total", "Rows dropped because they came too late.", job.late_rows),
+        counter("rondel_job_skipped_rows_total", "Rows that could not be read and were skipped.", job.skipped_rows),
+        gauge("rondel_job_state_bytes", "Bytes that the job's operators remember.", job.state_bytes),
+        gauge("rondel_job_in_flight_bytes", "Bytes under way between the job's operators.", job.in_flight_bytes),
+        gauge("rondel_job_running", "1 if the job runs.", u64::from(job.state == JobState::Running)),
+        gauge("rondel_job_failed", "1 if the job has failed.", u64::from(job.state == JobState::Failed)),
+    ]
+}
+
+/// Runs what waits for workers or disks on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal(format!("the engine broke off: {error}")))
 }
 
 /// A session of the engine in this process.

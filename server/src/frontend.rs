@@ -5,7 +5,7 @@
 
 use arrow::datatypes::SchemaRef;
 use rondel_engine::Result;
-use rondel_engine::engine::{Outcome, Parameters, Shape};
+use rondel_engine::engine::{EngineSettings, Outcome, Parameters, Shape};
 
 /// What a relation is, as the system tables show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +35,21 @@ pub struct RelationInfo {
     pub definition: Option<String>,
 }
 
+/// A figure of a job, in the words of Prometheus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// The metric.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub is_counter: bool,
+    /// The job.
+    pub job: String,
+    /// The value.
+    pub value: f64,
+}
+
 /// The engine's relations, as the system tables need them.
 pub trait CatalogView: Send + Sync + 'static {
     /// All relations, in any order. Called for every query of a system table: it is cheap.
@@ -42,15 +57,27 @@ pub trait CatalogView: Send + Sync + 'static {
 }
 
 /// An engine, seen from its doors.
-pub trait Frontend: CatalogView {
+pub trait Frontend: CatalogView + Sized {
     /// What one connection talks to.
     type Session: Session;
+
+    /// Starts an engine.
+    fn open(settings: EngineSettings) -> impl Future<Output = Result<Self>> + Send;
 
     /// Opens a session for a user who connected to `database`.
     fn connect(&self, user: &str, database: &str) -> Result<Self::Session>;
 
     /// Whether statements can be answered now.
     fn is_ready(&self) -> bool;
+
+    /// Waits until every job has finished; one whose input has no end never does. A job that failed is an error.
+    fn finished(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// What is counted of the jobs now, for the metrics page.
+    fn figures(&self) -> Vec<Figure>;
+
+    /// Stops all jobs in order and keeps what is to be kept. Statements fail from now on.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// One connection's view of the engine: its variables, and its statements.

@@ -7,6 +7,7 @@
 //! * [`script`]: a text of several statements, and places in it
 //! * [`pg`]: PostgreSQL's wire protocol, with the system tables that clients look into
 //! * [`http`]: health and metrics
+//! * [`demo`]: everything in one process, for the first five minutes
 //! * [`cli`]: the `rondel` command
 //! * [`settings`]: what can be set, each declared once
 //! * [`shutdown`]: stopping in order
@@ -17,8 +18,12 @@
 //! hands the rest to a [`frontend::Session`]. The answer runs in a task of its own, which the connection reads from while
 //! it also watches for a cancel request, for the client's going and for the server's shutdown.
 
+pub mod cli;
+pub mod demo;
 pub mod embedded;
 pub mod frontend;
+pub mod http;
 pub mod pg;
 pub mod script;
+pub mod settings;
 pub mod shutdown;

@@ -51,6 +51,11 @@ impl Piece {
         self.characters_before + before + 1
     }
 
+    /// Byte offset in the text at which a token begins; the text's end if there is no such token.
+    pub fn offset(&self, token: usize) -> usize {
+        self.offsets.get(token).copied().unwrap_or(self.text.len())
+    }
+
     /// Where the piece begins in the script.
     pub fn start(&self) -> Position {
         self.start
@@ -58,8 +63,8 @@ impl Piece {
 
     /// The text from token `from` up to token `to` (its end if there is no such token), as a piece of its own.
     pub fn part(&self, from: usize, to: usize) -> Self {
-        let begin = self.offsets.get(from).copied().unwrap_or(self.text.len());
-        let end = self.offsets.get(to).copied().unwrap_or(self.text.len()).max(begin);
+        let begin = self.offset(from);
+        let end = self.offset(to).max(begin);
         let (from, to) = (from.min(self.tokens.len()), to.clamp(from, self.tokens.len().max(from)));
         let head = &self.text[..begin];
         let lines = head.matches('\n').count() as u64;

@@ -110,7 +110,8 @@ pub(crate) fn scalar(rng: &mut SmallRng, columns: &[Column], kind: Kind, depth: 
             let one = inner(Kind::Time);
             let other = inner(Kind::Time);
             match rng.random_range(0..4) {
-                0 => format!("date_trunc('minute', {one})"),
+                // Never of NULL: the function also truncates the number that stands behind one, which may overflow.
+                0 => format!("date_trunc('minute', coalesce({one}, TIMESTAMP '2024-01-01 00:00:00'))"),
                 1 => format!("({one} + INTERVAL '90' SECOND)"),
                 2 => format!("({one} - INTERVAL '7' SECOND)"),
                 _ => format!("coalesce({one}, {other})"),

@@ -152,7 +152,9 @@ impl Machine {
     pub(crate) fn snapshot(&mut self) -> Result<Snapshot> {
         let mut snapshot = Vec::new();
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            for operator in node.keyed.iter_mut().flatten() {
+            // What a local half has not flushed goes to the keyed one when the job is restored: local halves start empty.
+            let keyed = node.keyed.iter_mut().flatten();
+            for operator in node.local.iter_mut().chain(keyed) {
                 snapshot.extend(operator.snapshot()?.into_iter().map(|part| (index, part)));
             }
         }

@@ -166,7 +166,7 @@ fn cells(rows: &RecordBatch) -> Vec<Row> {
     let options = FormatOptions::default();
     for column in rows.columns() {
         let floats = (*column.data_type() == DataType::Float64).then(|| column.as_primitive::<Float64Type>());
-        let texts = ArrayFormatter::try_new(column.as_ref(), &options).unwrap();
+        let Ok(texts) = ArrayFormatter::try_new(column.as_ref(), &options) else { continue };
         for (number, row) in cells.iter_mut().enumerate() {
             row.push(match floats {
                 _ if column.is_null(number) => Cell::Null,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array,
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
-use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
@@ -52,7 +51,7 @@ impl Table {
     pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
         let partitions = rng.random_range(1..=3);
         let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
-        let most = *[4, 12, 40].get(rng.random_range(0..3)).unwrap();
+        let most = [4, 12, 40][rng.random_range(0..3)];
         let mut now = 0;
         let epochs = (0..epochs)
             .map(|_| {
@@ -96,23 +95,11 @@ impl Table {
             .collect()
     }
 
-    /// The rows that were not late: whose time did not lie below the watermark at the end of the epoch before.
-    pub(crate) fn rows_on_time(&self) -> Vec<RecordBatch> {
-        let watermarks = self.watermarks();
-        let mut on_time = Vec::new();
-        for (epoch, arrivals) in self.epochs.iter().enumerate() {
-            let watermark = if epoch == 0 { None } else { watermarks[epoch - 1] };
-            for arrival in arrivals {
-                let times = times(&arrival.rows);
-                let kept = times.iter().enumerate().filter_map(|(row, time)| {
-                    let late = matches!((time, watermark), (Some(time), Some(watermark)) if time < watermark);
-                    (!late).then_some(row as u32)
-                });
-                let kept = UInt32Array::from_iter_values(kept);
-                on_time.push(take_record_batch(&arrival.rows, &kept).unwrap());
-            }
-        }
-        on_time
+    /// Everything that came, with the watermark at the end of the epoch before it: what makes a row late.
+    pub(crate) fn rows_and_watermarks(&self) -> Vec<(RecordBatch, Option<i64>)> {
+        let before = std::iter::once(None).chain(self.watermarks());
+        let epochs = self.epochs.iter().zip(before);
+        epochs.flat_map(|(arrivals, at)| arrivals.iter().map(move |arrival| (arrival.rows.clone(), at))).collect()
     }
 
     /// The sum of absolute values of all numbers: what a float's tolerance is relative to.

@@ -24,7 +24,8 @@ pub(crate) fn session(statement: &Statement, tables: &[Table]) -> datafusion::er
     }
     for (number, source) in statement.windows.iter().enumerate() {
         let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
-        let rows = table.rows_on_time().iter().map(|rows| expand(rows, source.windows)).collect();
+        let rows = table.rows_and_watermarks();
+        let rows = rows.iter().map(|(rows, before)| expand(rows, source.windows, *before)).collect();
         context.register_table(format!("w{number}"), Arc::new(MemTable::try_new(windowed_schema(), vec![rows])?))?;
     }
     Ok(context)
@@ -47,11 +48,13 @@ fn windowed_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Each row once for every window that covers it; a row without a time is in none.
-fn expand(rows: &RecordBatch, windows: Windows) -> RecordBatch {
+/// Each row once for every window that covers it and had not ended at watermark `before`: it is late for those that had.
+/// A row without a time is in no window.
+fn expand(rows: &RecordBatch, windows: Windows, before: Option<i64>) -> RecordBatch {
     let (mut places, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for (row, time) in times(rows).iter().enumerate() {
-        for (start, end) in time.map(|time| windows.covering(time)).unwrap_or_default() {
+        let covering = time.map(|time| windows.covering(time)).unwrap_or_default();
+        for (start, end) in covering.into_iter().filter(|(_, end)| before.is_none_or(|before| *end > before)) {
             places.push(row as u32);
             starts.push(start);
             ends.push(end);

@@ -1,7 +1,7 @@
 //! An engine in memory: what the server's doors are tested with.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use futures::StreamExt;
-use rondel_engine::engine::{EpochChanges, Outcome, Parameters, Shape};
+use rondel_engine::engine::{EngineSettings, EpochChanges, Outcome, Parameters, Shape};
 use rondel_engine::error::Position;
 use rondel_engine::{Delta, Error, ErrorKind, Result};
-use rondel_server::frontend::{CatalogView, Frontend, RelationInfo, RelationKind, Session};
+use rondel_server::frontend::{CatalogView, Figure, Frontend, RelationInfo, RelationKind, Session};
 
 /// Tables in memory and subscriptions without an end.
 pub(super) struct MemoryEngine {
     context: SessionContext,
     running: Arc<AtomicUsize>,
+    ready: AtomicBool,
 }
 
 /// A connection's session.
@@ -52,7 +53,7 @@ impl MemoryEngine {
             Arc::new(StringArray::from(vec![Some("Berlin"), None, Some("tab\there")])),
         ];
         context.register_batch("cities", RecordBatch::try_new(schema, columns).unwrap()).unwrap();
-        Self { context, running: Arc::default() }
+        Self { context, running: Arc::default(), ready: AtomicBool::new(true) }
     }
 
     /// Subscriptions whose stream was not dropped.
@@ -99,8 +100,24 @@ impl Frontend for MemoryEngine {
         })
     }
 
+    async fn open(_settings: EngineSettings) -> Result<Self> {
+        Ok(Self::new())
+    }
+
     fn is_ready(&self) -> bool {
-        true
+        self.ready.load(Ordering::SeqCst)
+    }
+
+    async fn finished(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        vec![Figure { name: "rondel_job_rows_in_total", help: "Rows.", is_counter: true, job: "j".into(), value: 7.0 }]
+    }
+
+    async fn close(&self) {
+        self.ready.store(false, Ordering::SeqCst);
     }
 }
 

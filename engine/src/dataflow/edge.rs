@@ -86,7 +86,7 @@ impl ViewWriter {
             .iter()
             .filter_map(|(id, promise)| match promise {
                 Promise::At(at) => Some((*id, *at)),
-                Promise::NoneHere => None,
+                Promise::NoneHere | Promise::Resting(_) => None,
             })
             .collect();
         moved.iter().for_each(|(id, at)| {

@@ -71,8 +71,8 @@ impl EventTime {
             return None;
         }
         self.said = Some(promise);
-        if let Promise::At(at) = promise {
-            self.promised = Some(at);
+        if let Promise::At(at) | Promise::Resting(at) = promise {
+            self.promised = self.promised.max(Some(at));
         }
         Some(promise)
     }
@@ -93,8 +93,12 @@ impl EventTime {
             let known = self.partitions.get(partition.partition as usize).copied().flatten().or(self.promised)?;
             least = Some(least.map_or(known, |least| least.min(known)));
         }
-        Some(match least {
-            Some(least) => Promise::At(self.promised.map_or(least, |promised| promised.max(least))),
+        if let Some(least) = least {
+            return Some(Promise::At(self.promised.map_or(least, |promised| promised.max(least))));
+        }
+        let known = |partition: &PartitionState| self.partitions.get(partition.partition as usize).copied().flatten();
+        Some(match partitions.iter().filter_map(known).max() {
+            Some(greatest) => Promise::Resting(greatest),
             None => Promise::NoneHere,
         })
     }
@@ -162,6 +166,8 @@ mod tests {
         assert_eq!(time.promise(&idle, false), Some(Promise::At(9_000)));
         assert_eq!(time.promise(&reads(&[0, 1]), false), None, "never back");
         assert_eq!(time.promise(&reads(&[0, 2]), false), None, "a new partition starts where we are");
+        let resting = [PartitionState { partition: 0, idle: true }, PartitionState { partition: 1, idle: true }];
+        assert_eq!(time.promise(&resting, false), Some(Promise::Resting(9_000)));
         assert_eq!(time.promise(&reads(&[]), false), Some(Promise::NoneHere));
         assert_eq!(time.promise(&reads(&[]), true), Some(Promise::At(i64::MAX)));
     }

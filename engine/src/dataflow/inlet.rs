@@ -38,11 +38,15 @@ impl Merger {
         promises[from] = Some(promise);
         let all_spoke = promises.iter().all(Option::is_some);
         let least = promises.iter().flatten().filter_map(|promise| match promise {
-            Promise::NoneHere => None,
+            Promise::NoneHere | Promise::Resting(_) => None,
             Promise::At(at) => Some(*at),
         });
-        if all_spoke && let Some(least) = least.min() {
-            self.merged.advance(id, least);
+        let resting = promises.iter().flatten().filter_map(|promise| match promise {
+            Promise::NoneHere | Promise::At(_) => None,
+            Promise::Resting(at) => Some(*at),
+        });
+        if all_spoke && let Some(promised) = least.min().or_else(|| resting.max()) {
+            self.merged.advance(id, promised);
         }
     }
 }
@@ -162,5 +166,10 @@ mod tests {
         merger.take(1, id, Promise::NoneHere);
         merger.take(2, id, Promise::NoneHere);
         assert_eq!(merger.merged.get(id), Some(10));
+        merger.take(1, id, Promise::Resting(30));
+        assert_eq!(merger.merged.get(id), Some(30), "the whole stream rests");
+        merger.take(0, id, Promise::At(35));
+        merger.take(2, id, Promise::Resting(50));
+        assert_eq!(merger.merged.get(id), Some(35), "one worker reads");
     }
 }

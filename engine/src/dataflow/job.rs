@@ -219,6 +219,8 @@ pub(crate) struct JobShared {
     epochs: Mutex<VecDeque<Epoch>>,
     /// By worker: all epochs before are complete there, and written.
     done: Vec<AtomicU64>,
+    /// All epochs before have been told to the observer.
+    completed: AtomicU64,
     error: Mutex<Option<Error>>,
     failed: AtomicBool,
     outcome: Mutex<Option<Result<()>>>,
@@ -255,6 +257,7 @@ impl JobShared {
             gate: AtomicU64::new(0),
             epochs: Mutex::new(VecDeque::new()),
             done: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            completed: AtomicU64::new(0),
             error: Mutex::new(None),
             failed: AtomicBool::new(false),
             outcome: Mutex::new(None),
@@ -317,17 +320,21 @@ impl JobShared {
     }
 
     /// A worker's view or sink has all epochs before `frontier`.
-    pub(crate) fn set_done(&self, worker: usize, frontier: Epoch, completed: Option<Epoch>) {
-        let before = self.frontier();
+    pub(crate) fn set_done(&self, worker: usize, frontier: Epoch) {
         self.done[worker].store(frontier, Ordering::SeqCst);
-        if self.frontier() > before {
-            if let Some(epoch) = completed {
-                self.epochs_completed.fetch_add(1, Ordering::Relaxed);
-                self.observer.epoch_completed(epoch);
-            }
-            if frontier == Epoch::MAX || self.awaited.load(Ordering::SeqCst) {
-                self.signal.notify();
-            }
+        let everywhere = self.frontier();
+        let before = self.completed.fetch_max(everywhere, Ordering::SeqCst);
+        if everywhere <= before {
+            return;
+        }
+        let epochs = lock(&self.epochs);
+        for epoch in epochs.iter().filter(|epoch| (before..everywhere).contains(epoch)) {
+            self.epochs_completed.fetch_add(1, Ordering::Relaxed);
+            self.observer.epoch_completed(*epoch);
+        }
+        drop(epochs);
+        if everywhere == Epoch::MAX || self.awaited.load(Ordering::SeqCst) {
+            self.signal.notify();
         }
     }
 

@@ -28,6 +28,9 @@ use super::flow_control::ByteGuard;
 pub(crate) enum Promise {
     /// This worker has nothing that the watermark depends on: it takes no part in the minimum.
     NoneHere,
+    /// All that the watermark depends on here is idle. It takes no part in the minimum either; but when the whole stream
+    /// rests, the greatest of these counts, as if the partitions had fallen idle one after the other.
+    Resting(i64),
     /// Nothing earlier will follow from this worker; microseconds.
     At(i64),
 }
@@ -169,6 +172,7 @@ fn encode_control(control: &Control) -> Vec<u8> {
         let (here, at) = match promise {
             Promise::NoneHere => (0_u64, 0),
             Promise::At(at) => (1, *at),
+            Promise::Resting(at) => (2, *at),
         };
         bytes.extend_from_slice(&u64::from(id.0).to_le_bytes());
         bytes.extend_from_slice(&here.to_le_bytes());
@@ -185,7 +189,12 @@ fn decode_control(bytes: &[u8]) -> Result<Control> {
         let id = WatermarkId(words.next()? as u32);
         let here = words.next()?;
         let at = words.next()? as i64;
-        promises.push((id, if here == 0 { Promise::NoneHere } else { Promise::At(at) }));
+        let promise = match here {
+            0 => Promise::NoneHere,
+            1 => Promise::At(at),
+            _ => Promise::Resting(at),
+        };
+        promises.push((id, promise));
     }
     Ok(Control { from, promises })
 }
@@ -263,6 +272,7 @@ mod tests {
             from: 2,
             promises: vec![
                 (WatermarkId(0), Promise::NoneHere),
+                (WatermarkId(3), Promise::Resting(77)),
                 (WatermarkId(7), Promise::At(i64::MAX)),
                 (WatermarkId(1), Promise::At(-5)),
             ],

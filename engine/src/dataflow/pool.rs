@@ -68,9 +68,12 @@ impl Pool {
             .name("rondel:control".to_owned())
             .spawn(move || {
                 let start = Instant::now();
-                while !control.is_stopped() {
+                loop {
                     let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let wait = control.turn(millis(of_clock.as_ref()), micros);
+                    if control.is_stopped() {
+                        return;
+                    }
                     of_control.signal.wait(wait.map(Duration::from_micros));
                 }
             })

@@ -113,7 +113,7 @@ impl Terminal {
                 if at_end && !self.closed {
                     self.closed = true;
                     writer.close();
-                    self.job.set_done(self.worker, Epoch::MAX, None);
+                    self.job.set_done(self.worker, Epoch::MAX);
                 }
                 let more = writer.absorb(&mut Output::FUEL.clone())?;
                 if more {
@@ -123,7 +123,7 @@ impl Terminal {
             }
             Destination::Sink(sink) => {
                 let progress = sink.run(at_end, &self.activator, |done| {
-                    self.job.set_done(self.worker, done.saturating_add(1), (done != Epoch::MAX).then_some(done));
+                    self.job.set_done(self.worker, done.saturating_add(1));
                 })?;
                 Ok(progress)
             }
@@ -139,7 +139,7 @@ impl Terminal {
         match &mut self.destination {
             Destination::View(writer) => {
                 writer.borrow_mut().end_epoch(epoch, deltas, &moved)?;
-                self.job.set_done(self.worker, epoch + 1, Some(epoch));
+                self.job.set_done(self.worker, epoch + 1);
             }
             Destination::Sink(sink) => {
                 sink.queue.push_back((epoch, deltas.into()));

@@ -26,11 +26,6 @@ impl EncodedRows {
         self.ends.push(self.bytes.len());
     }
 
-    /// The buffer and where each record ends in it, for an encoder that writes many records at once.
-    pub(super) fn parts(&mut self) -> (&mut Vec<u8>, &mut Vec<usize>) {
-        (&mut self.bytes, &mut self.ends)
-    }
-
     /// How many records.
     pub fn len(&self) -> usize {
         self.ends.len()

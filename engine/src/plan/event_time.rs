@@ -64,7 +64,10 @@ pub(super) fn grows_with(expr: &Expr, schema: &DFSchema) -> Option<Grows> {
             let inner = grows_with(&cast.expr, schema)?;
             // A cast that adds or takes a time zone may move the time; one that only changes the unit cuts it.
             match schema.field(inner.column).data_type() {
-                DataType::Timestamp(_, from) if from == zone => later(inner, unit_micros(*unit)),
+                DataType::Timestamp(from, from_zone) if from_zone == zone => {
+                    let cut = if unit_micros(*unit) > unit_micros(*from) { unit_micros(*unit) } else { 0 };
+                    later(inner, cut)
+                }
                 _ => None,
             }
         }

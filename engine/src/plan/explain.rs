@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::sql::unparser::Unparser;
 
 use crate::time::WatermarkId;
 
@@ -63,14 +65,14 @@ impl Explained<'_> {
                     && kind == "stream"
                 {
                     let column = node.schema.field(watermark.column).name();
-                    let _ = write!(line, "; watermark for {column} as {}", watermark.expression.human_display());
+                    let _ = write!(line, "; watermark for {column} as {}", said(&watermark.expression));
                 }
                 line
             }
             FlowOp::Values { rows } => {
                 format!("Values: {} rows", rows.iter().map(|rows| rows.num_rows()).sum::<usize>())
             }
-            FlowOp::Filter { predicate } => format!("Filter {}", predicate.human_display()),
+            FlowOp::Filter { predicate } => format!("Filter {}", said(predicate)),
             FlowOp::Project { expressions } => format!("Project {}", list(expressions)),
             FlowOp::Union => "Union all".to_owned(),
             FlowOp::Window { window, time_column } => {
@@ -94,11 +96,9 @@ impl Explained<'_> {
                 format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
             }
             FlowOp::Join { on, residual, .. } => {
-                let pairs: Vec<String> = on
-                    .iter()
-                    .map(|(left, right)| format!("{} = {}", left.human_display(), right.human_display()))
-                    .collect();
-                let and = residual.as_ref().map_or(String::new(), |expr| format!(" and {}", expr.human_display()));
+                let pairs: Vec<String> =
+                    on.iter().map(|(left, right)| format!("{} = {}", said(left), said(right))).collect();
+                let and = residual.as_ref().map_or(String::new(), |expr| format!(" and {}", said(expr)));
                 format!("Inner join on {}{and}", pairs.join(" and "))
             }
         }
@@ -111,15 +111,14 @@ impl Explained<'_> {
             match key.as_slice() {
                 [] => line.push_str("; one row"),
                 columns => {
-                    let columns: Vec<&str> =
-                        columns.iter().map(|&column| node.schema.field(column).name().as_str()).collect();
+                    let columns: Vec<String> = columns.iter().map(|&index| column(node, index)).collect();
                     let _ = write!(line, "; key ({})", columns.join(", "));
                 }
             }
         }
         for time in &properties.time_columns {
-            let column = node.schema.field(time.column).name();
-            let _ = write!(line, "; {column} grows with {}", self.promise((time.watermark, time.delay_micros)));
+            let name = column(node, time.column);
+            let _ = write!(line, "; {name} grows with {}", self.promise((time.watermark, time.delay_micros)));
         }
         line
     }
@@ -182,10 +181,7 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Aggregate { group, .. } => Some(list(group)),
         FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
             let side = |right: bool| {
-                let keys: Vec<String> = on
-                    .iter()
-                    .map(|(l, r)| if right { r.human_display() } else { l.human_display() }.to_string())
-                    .collect();
+                let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
                 keys.join(", ")
             };
             Some(format!("{} | {}", side(false), side(true)))
@@ -198,7 +194,7 @@ fn window_key(key: &WindowKey) -> String {
     match key {
         WindowKey::Start => "window_start".to_owned(),
         WindowKey::End => "window_end".to_owned(),
-        WindowKey::Key(expr) => expr.human_display().to_string(),
+        WindowKey::Key(expr) => said(expr),
     }
 }
 
@@ -211,11 +207,61 @@ fn shown(emit: Emit, aggregates: &[Expr]) -> &'static str {
 }
 
 fn list(exprs: &[Expr]) -> String {
-    let exprs: Vec<String> = exprs.iter().map(|expr| expr.human_display().to_string()).collect();
+    let exprs: Vec<String> = exprs.iter().map(said).collect();
     exprs.join(", ")
 }
 
 fn names(node: &FlowNode) -> String {
     let names: Vec<&str> = node.schema.fields().iter().map(|field| field.name().as_str()).collect();
     names.join(", ")
+}
+
+/// An expression as SQL.
+fn said(expr: &Expr) -> String {
+    match expr {
+        Expr::Alias(alias) => {
+            let inner = said(&alias.expr);
+            if inner == plain(&alias.name) { inner } else { format!("{inner} AS {}", plain(&alias.name)) }
+        }
+        Expr::Column(column) => plain(&column.flat_name()),
+        Expr::AggregateFunction(call) => said_call(call),
+        _ => match Unparser::default().with_pretty(true).expr_to_sql(expr) {
+            Ok(sql) => plain(&sql.to_string()),
+            Err(_) => expr.human_display().to_string(),
+        },
+    }
+}
+
+fn said_call(call: &AggregateFunction) -> String {
+    let params = &call.params;
+    let star = call.func.name() == "count" && matches!(params.args.as_slice(), [Expr::Literal(..)]);
+    let mut text = format!("{}(", call.func.name());
+    if params.distinct {
+        text.push_str("DISTINCT ");
+    }
+    text.push_str(&if star { "*".to_owned() } else { list(&params.args) });
+    for (index, sort) in params.order_by.iter().enumerate() {
+        let lead = if index == 0 { " ORDER BY " } else { ", " };
+        let _ = write!(text, "{lead}{}{}", said(&sort.expr), if sort.asc { "" } else { " DESC" });
+    }
+    text.push(')');
+    if let Some(filter) = &params.filter {
+        let _ = write!(text, " FILTER (WHERE {})", said(filter));
+    }
+    text
+}
+
+/// Names that DataFusion gives, in the words of the statement.
+fn plain(name: &str) -> String {
+    name.replace("count(Int64(1))", "count(*)").replace("\"count(*)\"", "count(*)").replace(".000000000 SECS", " SECS")
+}
+
+/// A column's name, with its relation's where several columns have it.
+fn column(node: &FlowNode, index: usize) -> String {
+    let (qualifier, field) = node.schema.qualified_field(index);
+    let alone = node.schema.fields().iter().filter(|other| other.name() == field.name()).count() == 1;
+    match qualifier {
+        Some(qualifier) if !alone => plain(&format!("{qualifier}.{}", field.name())),
+        _ => plain(field.name()),
+    }
 }

@@ -4,15 +4,16 @@
 //! query reads (the watermark's), so a flow node's schema may be wider than the logical node's; wherever columns are found
 //! by position instead of by name, [`Lowering::fitted`] cuts it to size.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
     Aggregate, EmptyRelation, Expr, Join, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
 };
@@ -22,13 +23,14 @@ use datafusion::scalar::ScalarValue;
 use crate::error::{Error, Result};
 use crate::time::WatermarkId;
 
+use super::event_time::unit_micros;
 use super::fault::planning_error;
 use super::flow::{
     DerivedWatermark, Emit, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
     WatermarkOrigin, WindowKey, WindowSpec,
 };
 use super::identity::operator_id;
-use super::properties::{Promise, joined, projected, promise};
+use super::properties::{Promise, join_release, joined, projected, promise};
 use super::relation::{Relation, RelationKind, RelationSource};
 use super::window_node::WindowNode;
 use super::windowed::{Windowed, windowed};
@@ -39,6 +41,9 @@ const DERIVED: u32 = 1 << 31;
 /// A plan being lowered.
 pub(super) struct Lowering<'a> {
     emit: Emit,
+    /// The scans, in the order in which they are met, whose watermark nobody needs.
+    unneeded: BTreeSet<usize>,
+    scans: usize,
     /// A stream's watermark expression over its columns.
     watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     plan: FlowPlan,
@@ -51,7 +56,19 @@ impl<'a> Lowering<'a> {
         emit: Emit,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let mut lowering = Self { emit, watermark, plan: FlowPlan::default() };
+        let all = Self::with(plan, emit, watermark, BTreeSet::new())?;
+        // A watermark that nobody waits for need not be computed, nor its column read.
+        let unneeded = unneeded(&all);
+        if unneeded.is_empty() { Ok(all) } else { Self::with(plan, emit, watermark, unneeded) }
+    }
+
+    fn with(
+        plan: &LogicalPlan,
+        emit: Emit,
+        watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
+        unneeded: BTreeSet<usize>,
+    ) -> Result<FlowPlan> {
+        let mut lowering = Self { emit, unneeded, scans: 0, watermark, plan: FlowPlan::default() };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
         if emit == Emit::AfterWatermark && lowering.plan.nodes[root].properties.changelog {
@@ -131,7 +148,9 @@ impl<'a> Lowering<'a> {
         let relation = Arc::clone(source.relation());
         let width = relation.schema.fields().len();
         let mut projection = scan.projection.clone().unwrap_or_else(|| (0..width).collect());
-        let expression = (self.watermark)(&relation)?;
+        let needed = !self.unneeded.contains(&self.scans);
+        self.scans += 1;
+        let expression = if needed { (self.watermark)(&relation)? } else { None };
         if let (Some(expression), Some(definition)) = (&expression, &relation.watermark) {
             projection.push(definition.column);
             let names = expression.column_refs();
@@ -154,6 +173,7 @@ impl<'a> Lowering<'a> {
                 let promise = column.zip(expression);
                 (promise, column.map(|column| (column, 0)).into_iter().collect::<Vec<_>>())
             }
+            _ if !needed => (None, Vec::new()),
             _ => {
                 let times: Vec<(usize, i64)> =
                     relation.time_columns.iter().filter_map(|&(column, delay)| Some((place(column)?, delay))).collect();
@@ -211,6 +231,13 @@ impl<'a> Lowering<'a> {
 
     fn filter(&mut self, input: NodeIndex, predicate: Expr) -> Result<NodeIndex> {
         self.stable(std::slice::from_ref(&predicate), input)?;
+        // Rules push a condition down again and again: one filter says each once.
+        if let FlowOp::Filter { predicate: below } = &mut self.plan.nodes[input].op {
+            let known = split_conjunction_owned(below.clone());
+            let new = split_conjunction_owned(predicate).into_iter().filter(|part| !known.contains(part));
+            *below = new.fold(below.clone(), Expr::and);
+            return Ok(input);
+        }
         let (schema, properties) = (Arc::clone(self.schema(input)), self.properties(input).clone());
         Ok(self.push(FlowOp::Filter { predicate }, vec![input], schema, properties))
     }
@@ -353,10 +380,11 @@ impl<'a> Lowering<'a> {
         self.append_only(aggregate, input)?;
         let group: Vec<Expr> = aggregate.group_expr.iter().cloned().map(Expr::unalias).collect();
         let aggregates: Vec<Expr> = aggregate.aggr_expr.iter().cloned().map(Expr::unalias).collect();
-        let closes = group.iter().enumerate().find_map(|(index, expr)| {
+        let promises = group.iter().enumerate().filter_map(|(index, expr)| {
             let (watermark, delay) = promise(expr, self.schema(input), self.properties(input))?;
             Some((index, watermark, delay))
         });
+        let closes = promises.min_by_key(|(_, _, delay)| *delay);
         // Without aggregates (DISTINCT) a row is final when it is first shown.
         let emit = if aggregates.is_empty() { Emit::OnChange } else { self.emit };
         if emit == Emit::AfterWatermark && closes.is_none() {
@@ -419,9 +447,7 @@ impl<'a> Lowering<'a> {
         let mut pairs = Vec::new();
         let mut times = Vec::new();
         for (left_key, right_key) in &join.on {
-            let (Expr::Column(left_column), Expr::Column(right_column)) = (left_key, right_key) else { continue };
-            let place = |schema: &DFSchema, column| schema.maybe_index_of_column(column);
-            let (Some(l), Some(r)) = (place(&left_schema, left_column), place(&right_schema, right_column)) else {
+            let (Some(l), Some(r)) = (same_as(left_key, &left_schema), same_as(right_key, &right_schema)) else {
                 continue;
             };
             pairs.push((l, r));
@@ -503,6 +529,57 @@ fn bounds_of(window: WindowSpec, first: usize, (watermark, delay): Promise) -> [
         TimeColumn { column: first, watermark, delay_micros: delay.saturating_add(size) },
         TimeColumn { column: first + 1, watermark, delay_micros: delay },
     ]
+}
+
+/// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.
+fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+    use DataType::{Int8, Int16, Int32, Int64, Timestamp};
+    match expr {
+        Expr::Column(column) => schema.maybe_index_of_column(column),
+        Expr::Cast(cast) => {
+            let column = same_as(&cast.expr, schema)?;
+            let lossless = match (schema.field(column).data_type(), cast.field.data_type()) {
+                (Timestamp(from, _), Timestamp(to, _)) => unit_micros(*from) >= unit_micros(*to),
+                (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+                (from, to) => from.is_string() && to.is_string(),
+            };
+            lossless.then_some(column)
+        }
+        _ => None,
+    }
+}
+
+/// The scans, in the order in which they are met, whose watermark decides nothing: no window or group closes by it, no
+/// join releases rows by it, and no reader of the result is told of it.
+fn unneeded(plan: &FlowPlan) -> BTreeSet<usize> {
+    let mut needed: Vec<WatermarkId> = Vec::new();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        match &node.op {
+            FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
+            FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
+            FlowOp::Join { .. } => {
+                let release = join_release(plan, index);
+                let sides = release.into_iter().flat_map(|release| [release.left_rows, release.right_rows]);
+                needed.extend(sides.flatten().map(|(id, _)| id));
+            }
+            _ => {}
+        }
+    }
+    let root = plan.root().into_iter().flat_map(|root| &root.properties.time_columns);
+    needed.extend(root.map(|time| time.watermark));
+    for (place, derived) in plan.derived.iter().enumerate().rev() {
+        if needed.contains(&WatermarkId((plan.watermarks.len() + place) as u32)) {
+            needed.extend(derived.least_of.iter().map(|(id, _)| *id));
+        }
+    }
+    let scans = plan.nodes.iter().filter_map(|node| match &node.op {
+        FlowOp::Scan { watermark, .. } => Some(watermark),
+        _ => None,
+    });
+    let unneeded = scans
+        .enumerate()
+        .filter(|(_, watermark)| watermark.as_ref().is_some_and(|watermark| !needed.contains(&watermark.id)));
+    unneeded.map(|(scan, _)| scan).collect()
 }
 
 /// The value of an expression without columns.

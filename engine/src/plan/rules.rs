@@ -3,6 +3,7 @@
 //! An allow list: a rule of a new DataFusion version does nothing here until it was read and is named below. Left out with
 //! reasons of their own: `SingleDistinctToGroupBy` (nests two aggregates, the outer without a window),
 //! `UnionsToFilter` (reads a source once instead of twice, but assumes that it can be read again),
+//! `EliminateJoin` (makes inner joins semi joins where it can, which we do not have yet),
 //! `PushDownLimit`/`EliminateLimit` (no limits here), the decorrelation rules (no subqueries here yet),
 //! `EliminateGroupByConstant` (state would change its key), `ExtractLeafExpressions`/`PushDownLeafProjections`
 //! (rename columns next to scans, gain nothing without nested pruning).
@@ -16,7 +17,6 @@ use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
-use datafusion::optimizer::eliminate_join::EliminateJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -42,8 +42,6 @@ fn rules() -> Vec<Rule> {
         Arc::new(SimplifyExpressions::new()),
         // DISTINCT is an aggregate without aggregates, which we have.
         Arc::new(ReplaceDistinctWithAggregate::new()),
-        // A join whose condition is false has no rows.
-        Arc::new(EliminateJoin::new()),
         // ON a.x = b.x AND … : the equalities become keys, the rest the residual condition.
         Arc::new(ExtractEquijoinPredicate::new()),
         // GROUP BY a, a is GROUP BY a.

@@ -135,3 +135,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         Err(error) => Err(Error::internal(format!("a statement broke off: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use super::value::Column;
 const BATCHES_AHEAD: usize = 2;
 
 /// What a statement answers.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Rows, as long as they come.
     Rows(Rows),
     /// No rows.
@@ -34,11 +34,11 @@ pub(super) enum Answer {
 }
 
 /// Rows on their way.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// Their columns.
-    pub(super) schema: SchemaRef,
+    pub(crate) schema: SchemaRef,
     /// Whether they go on until the client leaves.
-    pub(super) is_endless: bool,
+    pub(crate) is_endless: bool,
     batches: mpsc::Receiver<Event>,
     /// The rows of one batch that weren't taken yet.
     current: Option<Block>,
@@ -47,15 +47,15 @@ pub(super) struct Rows {
 }
 
 /// A batch in the form in which its rows are written.
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Its columns.
-    pub(super) columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     next: usize,
     rows: usize,
 }
 
 /// What can be had without waiting.
-pub(super) enum Ready {
+pub(crate) enum Ready {
     /// A row of the current block.
     Row,
     /// Nothing yet.
@@ -86,7 +86,7 @@ impl Drop for AbortOnDrop {
 
 impl Answer {
     /// Runs a statement and waits until it is done, or until its rows' columns are known.
-    pub(super) async fn of(run: impl Future<Output = Result<Outcome>> + Send + 'static) -> Result<Self> {
+    pub(crate) async fn of(run: impl Future<Output = Result<Outcome>> + Send + 'static) -> Result<Self> {
         let (head, first) = oneshot::channel();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let task = AbortOnDrop(tokio::spawn(work(run, head, sender)).abort_handle());
@@ -101,14 +101,14 @@ impl Answer {
     }
 
     /// Done, with nothing to say.
-    pub(super) fn done(tag: impl Into<String>) -> Self {
+    pub(crate) fn done(tag: impl Into<String>) -> Self {
         Self::Done { tag: tag.into(), notices: Vec::new() }
     }
 }
 
 impl Rows {
     /// Looks for a row without waiting.
-    pub(super) fn poll(&mut self) -> Result<Ready> {
+    pub(crate) fn poll(&mut self) -> Result<Ready> {
         loop {
             if self.current.as_ref().is_some_and(|block| block.next < block.rows) {
                 return Ok(Ready::Row);
@@ -126,7 +126,7 @@ impl Rows {
     }
 
     /// Waits until there is something to look at. Dropping the future loses nothing.
-    pub(super) async fn wait(&mut self) -> Result<()> {
+    pub(crate) async fn wait(&mut self) -> Result<()> {
         if self.has_ended || self.current.is_some() {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Rows {
     }
 
     /// The row that [`poll`](Self::poll) found; it counts as taken.
-    pub(super) fn take_row(&mut self) -> Option<(&[Column], usize)> {
+    pub(crate) fn take_row(&mut self) -> Option<(&[Column], usize)> {
         let block = self.current.as_mut()?;
         let row = block.next;
         block.next += 1;
@@ -167,7 +167,7 @@ impl Block {
 }
 
 /// The columns of a subscription: the epoch and the weight, then the row's own.
-pub(super) fn changes_schema(rows: &Schema) -> SchemaRef {
+pub(crate) fn changes_schema(rows: &Schema) -> SchemaRef {
     let mut fields = vec![
         Arc::new(Field::new("epoch", DataType::Int64, false)),
         Arc::new(Field::new("weight", DataType::Int64, false)),

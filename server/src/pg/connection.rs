@@ -39,7 +39,7 @@ pub(super) struct Ended;
 /// A connection's state between two messages.
 pub(super) struct Connection<S: Session> {
     pub(super) session: Arc<S>,
-    pub(super) system: Arc<SystemTables>,
+    pub(super) system: SystemTables,
     pub(super) interrupts: Interrupts,
     pub(super) outbound: Outbound,
     pub(super) reported: Reported,
@@ -225,10 +225,10 @@ impl<S: Session> Connection<S> {
         piece: &Piece,
         parameters: &Parameters,
     ) -> Result<Answer, Stop> {
-        let (session, system) = (Arc::clone(&self.session), Arc::clone(&self.system));
+        let (session, system) = (Arc::clone(&self.session), self.system.clone());
         let work = async {
             let resolved = query.resolve(piece, &session, &system).await?;
-            resolved.run(piece, parameters, &session, &system).await
+            resolved.run(piece, parameters, &session).await
         };
         Ok(self.interrupts.guard(work).await??)
     }

@@ -19,7 +19,6 @@ use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use rondel_engine::{Error, ErrorKind};
 
 use super::answer::changes_schema;
-use super::catalog::SystemTables;
 use super::command::Command;
 use super::connection::{Begun, Connection, Ended, NEXT_ROW_WAIT, Running, row_description, whole_text_fault};
 use super::delivery::{Form, Portion, Stop};
@@ -144,12 +143,9 @@ impl<S: Session> Connection<S> {
     }
 
     async fn shape(&mut self, query: &Query<S>, piece: &Piece) -> Result<(Vec<DataType>, Option<SchemaRef>), Stop> {
-        let (session, system) = (Arc::clone(&self.session), Arc::clone(&self.system));
+        let (session, system) = (Arc::clone(&self.session), self.system.clone());
         let resolved: Resolved<S> = self.interrupts.guard(query.resolve(piece, &session, &system)).await??;
-        let shape = match &resolved {
-            Resolved::System(plan) => SystemTables::shape(plan),
-            Resolved::Engine(_) => resolved.describe(piece, &session)?,
-        };
+        let shape = resolved.describe(piece, &session)?;
         let is_subscription = piece.text.get(..9).is_some_and(|word| word.eq_ignore_ascii_case("subscribe"));
         let columns = shape.columns.map(|columns| match is_subscription && !starts_with_epoch(&columns) {
             true => changes_schema(&columns),

@@ -46,10 +46,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use cancel::CancelRegistry;
-use catalog::SystemTables;
 use connection::Connection;
 use delivery::Interrupts;
-use sqlstate::Fault;
 use startup::Greeting;
 use variables::Reported;
 use wire::{Inbound, Outbound};
@@ -57,7 +55,11 @@ use wire::{Inbound, Outbound};
 use crate::frontend::{Frontend, Session};
 use crate::shutdown::Shutdown;
 
+pub(crate) use answer::{Answer, Ready, Rows};
+pub(crate) use catalog::SystemTables;
+pub(crate) use sqlstate::Fault;
 pub use sqlstate::sqlstate;
+pub(crate) use statement::Query;
 
 /// A client has so long to say who it is.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +92,7 @@ pub struct PgServer<F: Frontend> {
 /// What all connections share.
 struct Shared<F: Frontend> {
     frontend: Arc<F>,
-    system: Arc<SystemTables>,
+    system: SystemTables,
     registry: Arc<CancelRegistry>,
     limits: Limits,
     connections: Arc<Semaphore>,
@@ -104,7 +106,7 @@ impl<F: Frontend> PgServer<F> {
                 .with_hint("--pg takes another address")
         })?;
         let shared = Shared {
-            system: Arc::new(SystemTables::new(Arc::clone(&frontend) as _)?),
+            system: SystemTables::new(Arc::clone(&frontend) as _)?,
             registry: Arc::default(),
             connections: Arc::new(Semaphore::new(limits.connections_max)),
             frontend,
@@ -220,7 +222,7 @@ async fn converse<F: Frontend>(
     startup::welcome(&mut outbound, session.as_ref(), &mut reported, &key);
     let connection = Connection {
         session,
-        system: Arc::clone(&shared.system),
+        system: shared.system.of_user(&greeting.user),
         interrupts: Interrupts { inbound, cancellation, shutdown },
         outbound,
         reported,

@@ -29,52 +29,52 @@ pub fn sqlstate(kind: ErrorKind) -> &'static str {
 
 /// What goes wrong in the protocol itself, or in a statement that the server answers.
 #[derive(Debug, Clone)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The SQLSTATE.
-    pub(super) state: &'static str,
+    pub(crate) state: &'static str,
     /// The sentence, its hint and detail.
-    pub(super) error: Box<Error>,
+    pub(crate) error: Box<Error>,
     /// The place, as the number of a character in the text that the client sent.
-    pub(super) character: Option<usize>,
+    pub(crate) character: Option<usize>,
     /// Whether the connection ends.
-    pub(super) is_fatal: bool,
+    pub(crate) is_fatal: bool,
 }
 
 impl Fault {
     /// A fault with a SQLSTATE that no [`ErrorKind`] stands for.
-    pub(super) fn new(state: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(state: &'static str, message: impl Into<String>) -> Self {
         Self { state, error: Box::new(Error::new(ErrorKind::InvalidState, message)), character: None, is_fatal: false }
     }
 
     /// The connection ends with it.
-    pub(super) fn fatal(state: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn fatal(state: &'static str, message: impl Into<String>) -> Self {
         Self { is_fatal: true, ..Self::new(state, message) }
     }
 
     /// Adds what to do about it.
-    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         *self.error = self.error.as_ref().clone().with_hint(hint);
         self
     }
 
     /// The user's own wish.
-    pub(super) fn canceled() -> Self {
+    pub(crate) fn canceled() -> Self {
         Error::new(ErrorKind::Canceled, "canceling statement due to user request").into()
     }
 
     /// The server goes down.
-    pub(super) fn shutdown() -> Self {
+    pub(crate) fn shutdown() -> Self {
         Self::fatal("57P01", "terminating connection due to administrator command")
     }
 
     /// The error's place was in `piece`: tells it in the client's text.
-    pub(super) fn of(error: Error, piece: &Piece) -> Self {
+    pub(crate) fn of(error: Error, piece: &Piece) -> Self {
         let character = error.position().map(|at| piece.character(at));
         Self { character, ..error.into() }
     }
 
     /// The message to the client.
-    pub(super) fn message(&self) -> PgWireBackendMessage {
+    pub(crate) fn message(&self) -> PgWireBackendMessage {
         PgWireBackendMessage::ErrorResponse(self.report(if self.is_fatal { "FATAL" } else { "ERROR" }).into())
     }
 
@@ -95,7 +95,7 @@ impl From<Error> for Fault {
 }
 
 /// A notice or warning: what the user should know though nothing failed.
-pub(super) fn notice(severity: &str, text: &str) -> PgWireBackendMessage {
+pub(crate) fn notice(severity: &str, text: &str) -> PgWireBackendMessage {
     let state = if severity == "WARNING" { "01000" } else { "00000" };
     let mut report = ErrorInfo::new(severity.to_owned(), state.to_owned(), text.to_owned());
     report.severity_nonlocalized = Some(severity.to_owned());

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::LogicalPlan;
 use rondel_engine::engine::{Parameters, Shape};
 use rondel_engine::{Error, ErrorKind};
 
 use super::answer::Answer;
-use super::catalog::{Interest, SystemTables};
+use super::catalog::{Interest, SystemQuery, SystemTables};
 use super::command::Command;
 use super::sqlstate::Fault;
 use crate::frontend::Session;
 use crate::script::Piece;
 
 /// A statement that was read.
-pub(super) enum Statement<S: Session> {
+pub(crate) enum Statement<S: Session> {
     /// The server answers.
     Command(Command),
     /// Another answers; which one is known when the catalog is looked at.
@@ -22,7 +21,7 @@ pub(super) enum Statement<S: Session> {
 }
 
 /// A statement for the system tables or the engine.
-pub(super) enum Query<S: Session> {
+pub(crate) enum Query<S: Session> {
     /// It names system tables.
     System,
     /// It names no relation: the system tables' functions are tried first, then the engine's.
@@ -32,9 +31,9 @@ pub(super) enum Query<S: Session> {
 }
 
 /// A statement whose answerer is settled.
-pub(super) enum Resolved<S: Session> {
-    /// The system tables, with their plan.
-    System(Arc<LogicalPlan>),
+pub(crate) enum Resolved<S: Session> {
+    /// The system tables.
+    System(Arc<SystemQuery>),
     /// The engine.
     Engine(Arc<S::Parsed>),
 }
@@ -42,7 +41,7 @@ pub(super) enum Resolved<S: Session> {
 impl<S: Session> Clone for Resolved<S> {
     fn clone(&self) -> Self {
         match self {
-            Self::System(plan) => Self::System(Arc::clone(plan)),
+            Self::System(query) => Self::System(Arc::clone(query)),
             Self::Engine(parsed) => Self::Engine(Arc::clone(parsed)),
         }
     }
@@ -50,7 +49,7 @@ impl<S: Session> Clone for Resolved<S> {
 
 impl<S: Session> Statement<S> {
     /// Reads a piece. Nothing is looked up yet, so a script is read as a whole before its first statement runs.
-    pub(super) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
+    pub(crate) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
         match Command::recognise(piece).map_err(|error| Fault::of(error, piece))? {
             Some(command) => Ok(Self::Command(command)),
             None => Query::read(piece, session).map(Self::Query),
@@ -60,7 +59,7 @@ impl<S: Session> Statement<S> {
 
 impl<S: Session> Query<S> {
     /// Reads a piece that is no command.
-    pub(super) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
+    pub(crate) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
         match SystemTables::interest(piece) {
             Interest::Theirs => Ok(Self::System),
             Interest::NoRelation => Ok(Self::Either),
@@ -69,7 +68,7 @@ impl<S: Session> Query<S> {
     }
 
     /// Settles who answers, and plans what the system tables answer.
-    pub(super) async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         piece: &Piece,
         session: &Arc<S>,
@@ -77,8 +76,8 @@ impl<S: Session> Query<S> {
     ) -> Result<Resolved<S>, Fault> {
         let plan = match self {
             Self::Engine(parsed) => return Ok(Resolved::Engine(Arc::clone(parsed))),
-            Self::System => system.plan(&piece.text).await.map_err(|error| Fault::of(error, piece))?,
-            Self::Either => match system.plan(&piece.text).await {
+            Self::System => system.plan(piece, session).await.map_err(|error| Fault::of(error, piece))?,
+            Self::Either => match system.plan(piece, session).await {
                 Ok(plan) => plan,
                 // The engine knows more functions, and its errors have places.
                 Err(_) => return parse(piece, session).map(Resolved::Engine),
@@ -90,27 +89,18 @@ impl<S: Session> Query<S> {
 
 impl<S: Session> Resolved<S> {
     /// Parameters and columns.
-    pub(super) fn describe(&self, piece: &Piece, session: &S) -> Result<Shape, Fault> {
+    pub(crate) fn describe(&self, piece: &Piece, session: &S) -> Result<Shape, Fault> {
         match self {
-            Self::System(plan) => Ok(SystemTables::shape(plan)),
+            Self::System(query) => Ok(query.shape()),
             Self::Engine(parsed) => session.describe(parsed).map_err(|error| Fault::of(error, piece)),
         }
     }
 
     /// Runs it; the answer's rows come as long as the answer lives.
-    pub(super) async fn run(
-        self,
-        piece: &Piece,
-        parameters: &Parameters,
-        session: &Arc<S>,
-        system: &Arc<SystemTables>,
-    ) -> Result<Answer, Fault> {
+    pub(crate) async fn run(self, piece: &Piece, parameters: &Parameters, session: &Arc<S>) -> Result<Answer, Fault> {
         let parameters = parameters.to_vec();
         let answer = match self {
-            Self::System(plan) => {
-                let system = Arc::clone(system);
-                Answer::of(async move { system.run(&plan, parameters).await }).await
-            }
+            Self::System(query) => Answer::of(async move { query.run(parameters).await }).await,
             Self::Engine(parsed) => {
                 let session = Arc::clone(session);
                 Answer::of(async move { session.execute(&parsed, &parameters).await }).await

@@ -232,9 +232,9 @@ impl Coordinator {
     /// Where each partition starts and, for a bounded scan, ends.
     fn resolve(&self, new: &[Place], first: bool) -> Result<Vec<(i64, Option<i64>)>, Trouble> {
         // What appears later is read from its beginning: its first records are news, whatever `start` says.
-        // A bounded scan reads what the topic holds, unless the stream is defined as a part of it.
+        // A snapshot of a stream that jobs read from now on is of what the topic holds: it would always be empty.
         let start = match &self.options.start {
-            Start::Latest | Start::Committed if self.bounded => &Start::Earliest,
+            Start::Latest if self.bounded => &Start::Earliest,
             start if first => start,
             _ => &Start::Earliest,
         };

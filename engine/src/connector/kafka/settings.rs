@@ -56,7 +56,7 @@ pub const SOURCE: OptionTable = OptionTable {
             kind: OptionKind::Text,
             default: Some("earliest"),
             required: false,
-            doc: "Where reading starts: 'earliest', 'latest', 'committed', 'timestamp:2026-01-31T12:00:00Z' or 'offsets:0=12,1=40'. Partitions that appear later are read from their beginning, and so is everything by a bounded SELECT under 'latest' and 'committed'.",
+            doc: "Where reading starts: 'earliest', 'latest', 'committed', 'timestamp:2026-01-31T12:00:00Z' or 'offsets:0=12,1=40'. Partitions that appear later are read from their beginning, and so is everything by a bounded SELECT when it says 'latest'.",
         },
         OptionSpec {
             name: "idle_timeout",

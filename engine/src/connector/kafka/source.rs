@@ -10,21 +10,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::RDKafkaErrorCode;
 
-use super::batch_queue::{BATCH_ROWS, Batch, BatchReader, Record, Wake, Watched, WorkerQueue};
+use super::batch_queue::{BATCH_ROWS, BatchReader, Wake, Watched, WorkerQueue};
 use super::coordinator::Coordinator;
 use super::dead_letters::{DeadLetters, LetterBox};
 use super::health::{Health, ReadingContext};
 use super::metadata::MetadataBuilder;
 use super::partitions::{Partition, Partitions};
+use super::rows::{LeftOut, Rows, View};
 use super::settings::{KafkaSourceOptions, OnError, config_error};
 use crate::connector::{PartitionState, PollState, Reporter, ScanRequest, Source, SourceBatch, SourceReader, Waker};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::decoder::RowDecoder;
 use crate::time::Clock;
 
@@ -113,6 +110,8 @@ impl Source for KafkaSource {
                     schema: Arc::clone(&self.request.schema),
                     decoder: (self.decoders)()?,
                     metadata: self.metadata()?,
+                    runs: Vec::new(),
+                    left_out: LeftOut::default(),
                     letters: letters.clone().map(LetterBox::new),
                     health: Arc::clone(&health),
                     skip: self.options.on_error == OnError::Skip,
@@ -150,188 +149,6 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.0.leave();
     }
-}
-
-/// What a reader knows of the dealt partitions.
-#[derive(Default)]
-struct View {
-    version: u64,
-    /// This worker's, by number.
-    mine: Vec<Arc<Partition>>,
-    /// Those met in the queue, by topic and partition: `mine` again.
-    met: HashMap<(usize, i32), usize>,
-    /// The last one met: records come in runs.
-    last: Option<((usize, i32), usize)>,
-}
-
-impl View {
-    fn refresh(&mut self, worker: usize, partitions: &Partitions) {
-        let version = partitions.version();
-        if version != self.version {
-            self.mine = partitions
-                .all()
-                .into_iter()
-                .filter(|partition| partitions.worker_of(partition.number) == worker)
-                .collect();
-            self.version = version;
-        }
-    }
-
-    /// The partition of a record, by its place in `mine`.
-    #[inline]
-    fn find(&mut self, record: Record<'_>) -> Option<usize> {
-        let id = (record.topic_id(), record.partition());
-        if let Some((last, index)) = self.last
-            && last == id
-        {
-            return Some(index);
-        }
-        let index = match self.met.get(&id) {
-            Some(index) => *index,
-            None => {
-                let (topic, number) = (record.topic(), record.partition());
-                let index = self.mine.iter().position(|mine| mine.partition == number && *mine.topic == *topic)?;
-                self.met.insert(id, index);
-                index
-            }
-        };
-        self.last = Some((id, index));
-        Some(index)
-    }
-}
-
-/// Turns batches of records into batches of rows.
-struct Rows {
-    schema: SchemaRef,
-    decoder: Box<dyn RowDecoder>,
-    metadata: Vec<MetadataBuilder>,
-    letters: Option<LetterBox>,
-    health: Arc<Health>,
-    skip: bool,
-    clock: Arc<dyn Clock>,
-}
-
-impl Rows {
-    fn decode(&mut self, batch: &Batch<'_>, view: &mut View) -> Result<Option<SourceBatch>> {
-        let bytes = batch.iter().filter(|record| record.event().is_none()).filter_map(|record| record.payload());
-        self.decoder.begin(batch.len(), bytes.map(<[u8]>::len).sum());
-        let mut runs: Vec<(u32, usize)> = Vec::new();
-        let (mut tombstones, mut skipped, mut reason) = (0_u64, 0_u64, String::new());
-        for record in batch.iter() {
-            let found = view.find(record);
-            if let Some(code) = record.event() {
-                self.event(code, record, found.map(|index| &*view.mine[index]))?;
-                continue;
-            }
-            let Some(index) = found else {
-                return Err(Error::internal(format!("{} was never dealt to this worker", place(record))));
-            };
-            let partition = &view.mine[index];
-            partition.moved();
-            if let Some(end) = partition.end {
-                if record.offset() + 1 >= end {
-                    partition.finish();
-                }
-                if record.offset() >= end {
-                    continue;
-                }
-            }
-            let Some(payload) = record.payload() else {
-                tombstones += 1;
-                continue;
-            };
-            if let Err(error) = self.decoder.push(payload) {
-                if let Some(letters) = &mut self.letters {
-                    letters.push(record, error.to_string())?;
-                } else if self.skip {
-                    skipped += 1;
-                    reason = format!("{}: {error}", place(record));
-                } else {
-                    return Err(Error::new(ErrorKind::Data, format!("{}: {error}", place(record))).with_hint(
-                        "Compare the record with the stream's message type; on_error = 'skip' or 'dead_letter' goes on without it.",
-                    ));
-                }
-                continue;
-            }
-            for column in &mut self.metadata {
-                column.push(record)?;
-            }
-            match runs.last_mut() {
-                Some((number, rows)) if *number == partition.number => *rows += 1,
-                _ => runs.push((partition.number, 1)),
-            }
-        }
-        if tombstones > 0 {
-            self.health.skipped(tombstones, "the record has no value (a tombstone)");
-        }
-        if skipped > 0 {
-            self.health.skipped(skipped, &reason);
-        }
-        let rows = self.decoder.finish()?;
-        if runs.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(SourceBatch { rows: self.with_metadata(rows)?, runs }))
-    }
-
-    fn with_metadata(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-        columns.extend(self.metadata.iter_mut().map(MetadataBuilder::finish));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
-    }
-
-    /// An event in a record's place.
-    fn event(&self, code: RDKafkaErrorCode, record: Record<'_>, partition: Option<&Partition>) -> Result<()> {
-        use RDKafkaErrorCode as C;
-        match code {
-            C::PartitionEOF => {
-                if let Some(partition) = partition {
-                    partition.reached_end(record.offset(), self.clock.now_micros());
-                    // By position: the last offsets may be marks of transactions, which are no records.
-                    if partition.end.is_some_and(|end| record.offset() >= end) {
-                        partition.finish();
-                    }
-                }
-                Ok(())
-            }
-            // librdkafka goes on by itself; the coordinator tells what the job waits for.
-            C::BrokerTransportFailure
-            | C::AllBrokersDown
-            | C::OperationTimedOut
-            | C::RequestTimedOut
-            | C::Resolve
-            | C::NodeUpdate
-            | C::LeaderNotAvailable
-            | C::NotLeaderForPartition
-            | C::ReplicaNotAvailable
-            | C::UnknownTopicOrPartition
-            | C::UnknownTopic
-            | C::UnknownPartition
-            | C::KafkaStorageError
-            | C::OffsetNotAvailable => {
-                tracing::info!(stream = self.health.who(), "{}: {}", place(record), record.event_text());
-                Ok(())
-            }
-            C::AutoOffsetReset | C::OffsetOutOfRange => Err(Error::new(
-                ErrorKind::External,
-                format!("{} is no longer, or not yet, in the topic: {}", place(record), record.event_text()),
-            )
-            .with_hint(
-                "The topic's retention has removed it. Start elsewhere, or say \"kafka.auto.offset.reset\" = 'earliest' to go on with a gap.",
-            )),
-            C::TopicAuthorizationFailed | C::GroupAuthorizationFailed => Err(Error::new(
-                ErrorKind::External,
-                format!("topic {} may not be read: the broker refuses access", record.topic()),
-            )),
-            _ => Err(Error::new(ErrorKind::External, format!("{}: {}", place(record), record.event_text()))),
-        }
-    }
-}
-
-/// Where a record stands, in words.
-fn place(record: Record<'_>) -> String {
-    format!("topic {}, partition {}, offset {}", record.topic(), record.partition(), record.offset())
 }
 
 /// One worker's reader. The queue goes before the membership: the coordinator, which ends after the last member, is then
@@ -375,7 +192,7 @@ impl SourceReader for KafkaReader {
             let taken = batch.len();
             if taken > 0 {
                 self.view.refresh(self.worker, &self.membership.0);
-                out.extend(self.rows.decode(&batch, &mut self.view)?);
+                self.rows.decode(&batch, &mut self.view, out)?;
             }
             drop(batch);
             if self.finished() {

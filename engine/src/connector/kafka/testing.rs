@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, Int64Builder, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayBuilder, AsArray, Int64Builder, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::mock::MockBroker;
@@ -15,7 +15,7 @@ use crate::connector::{PartitionState, PollState, Reporter, ScanRequest, Source,
 use crate::error::{Error, Result};
 use crate::format::decoder::{DecodeError, RowDecoder};
 use crate::format::encoder::{EncodedRows, RowEncoder};
-use crate::time::SystemClock;
+use crate::time::{Clock, SystemClock};
 
 /// No test waits longer than this for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -83,7 +83,10 @@ impl Reporter for TestReporter {
     }
 }
 
-/// Reads a number written as text into the column `n`.
+/// Rows that a batch of [`NumberDecoder`] has room for.
+pub(super) const ROOM: usize = 300;
+
+/// Reads a number written as text into the column `n`. A batch has room for [`ROOM`].
 pub(super) struct NumberDecoder {
     schema: SchemaRef,
     numbers: Int64Builder,
@@ -106,14 +109,17 @@ impl RowDecoder for NumberDecoder {
     }
 
     fn push(&mut self, record: &[u8]) -> Result<(), DecodeError> {
-        let number = std::str::from_utf8(record).ok().and_then(|text| text.parse().ok());
-        let number = number.ok_or_else(|| DecodeError {
+        let error = |reason: &str, batch_full| DecodeError {
             field: "n".to_owned(),
             offset: 0,
-            reason: "not a number".to_owned(),
-            batch_full: false,
-        })?;
-        self.numbers.append_value(number);
+            reason: reason.to_owned(),
+            batch_full,
+        };
+        if self.numbers.len() == ROOM {
+            return Err(error("no room", true));
+        }
+        let number = std::str::from_utf8(record).ok().and_then(|text| text.parse().ok());
+        self.numbers.append_value(number.ok_or_else(|| error("not a number", false))?);
         Ok(())
     }
 
@@ -156,6 +162,11 @@ pub(super) struct Job {
 impl Job {
     /// Opens a source over the column `n` and the metadata columns of the options, read in full.
     pub(super) fn open(broker: &MockBroker, options: &[(&str, &str)], workers: usize, bounded: bool) -> Self {
+        Self::start(Self::source(broker, options, bounded), workers, Arc::new(SystemClock))
+    }
+
+    /// The source that [`Self::open`] opens.
+    pub(super) fn source(broker: &MockBroker, options: &[(&str, &str)], bounded: bool) -> KafkaSource {
         let mut values = values(options);
         values.insert("brokers".to_owned(), broker.bootstrap().to_owned());
         let options = KafkaSourceOptions::parse(&values, &[]).unwrap();
@@ -163,15 +174,13 @@ impl Job {
         fields.extend(options.metadata_fields());
         let projection = (0..fields.len()).collect();
         let request = ScanRequest { projection, schema: Arc::new(Schema::new(fields)), bounded };
-        let source =
-            KafkaSource::new("numbers", options, request, 1, Arc::new(|| Ok(Box::new(NumberDecoder::new(true)))));
-        Self::start(source, workers)
+        KafkaSource::new("numbers", options, request, 1, Arc::new(|| Ok(Box::new(NumberDecoder::new(true)))))
     }
 
-    pub(super) fn start(source: KafkaSource, workers: usize) -> Self {
+    pub(super) fn start(source: KafkaSource, workers: usize, clock: Arc<dyn Clock>) -> Self {
         let (reporter, inbox) = TestReporter::new();
         let told: Arc<dyn Reporter> = Arc::<TestReporter>::clone(&reporter);
-        let mut readers = Box::new(source).readers(workers, Arc::new(SystemClock), told).unwrap();
+        let mut readers = Box::new(source).readers(workers, clock, told).unwrap();
         for reader in &mut readers {
             let news = reporter.news.clone();
             reader.set_waker(Arc::new(move || news.try_send(()).unwrap_or(())));
@@ -195,6 +204,15 @@ impl Job {
             if !more {
                 let _ = self.inbox.recv_timeout(until.saturating_duration_since(Instant::now()));
             }
+        }
+    }
+
+    /// Polls for that long, whatever happens.
+    pub(super) fn rest(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.poll();
+            let _ = self.inbox.recv_timeout(until.saturating_duration_since(Instant::now()));
         }
     }
 

@@ -108,11 +108,15 @@ impl RowDecoder for ProtobufDecoder {
     }
 
     fn push(&mut self, record: &[u8]) -> Result<(), decoder::DecodeError> {
-        ProtobufDecoder::push(self, record).map_err(|error| decoder::DecodeError {
-            batch_full: error.is_batch_full(),
-            field: error.path,
-            offset: error.offset,
-            reason: error.reason.to_string(),
+        ProtobufDecoder::push(self, record).map_err(|error| {
+            // Our path begins with the message's name, the connectors' with a field.
+            let field = error.path.strip_prefix(&self.compiled.plan.name).unwrap_or(&error.path);
+            decoder::DecodeError {
+                batch_full: error.is_batch_full(),
+                field: field.trim_start_matches('.').to_owned(),
+                offset: error.offset,
+                reason: error.reason.to_string(),
+            }
         })
     }
 

@@ -36,9 +36,11 @@ impl Grouped {
         if let Some(states) = &self.states {
             return Ok(states.clone());
         }
-        // Slots that have seen no row yet count too.
+        // Slots that have seen no row yet count too. The filter matters: without one an accumulator that has seen no
+        // NULL takes all groups up to the bound for seen.
         let no_rows: Vec<ArrayRef> = self.types.iter().map(new_empty_array).collect();
-        self.groups.update_batch(&no_rows, &[], None, self.bound)?;
+        let none = BooleanArray::from(Vec::<bool>::new());
+        self.groups.update_batch(&no_rows, &[], Some(&none), self.bound)?;
         let states = self.groups.state(EmitTo::All)?;
         if states.iter().any(|column| column.len() != self.bound) {
             return Err(Error::internal(format!("{} gives states of other groups", self.aggregate.name())));

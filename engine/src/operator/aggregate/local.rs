@@ -239,4 +239,4 @@ impl Operator for Local {
 }
 
 /// The part of a snapshot that holds rows which were not flushed yet.
-const PARTIAL: &str = "partial";
+pub(super) const PARTIAL: &str = "partial";

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::SchemaRef;
 
 use super::closing::Horizon;
+use super::local::PARTIAL;
 use super::output::{PIECE, SNAPSHOT_PIECE, WindowOutput, restored, state_columns, state_part};
 use super::plan::{AggregatePlan, Input, Kind, Read};
 use super::table::{Rows, Shape, Table};
@@ -24,6 +25,8 @@ pub(super) struct Windowed {
     windows: Windows,
     output: WindowOutput,
     state_schema: SchemaRef,
+    /// Of what a local half had not flushed at a snapshot: it is taken up here, on however many workers.
+    partial_schema: SchemaRef,
     shape: Shape,
     horizon: Horizon,
     slices: BTreeMap<i64, Table>,
@@ -60,6 +63,7 @@ impl Windowed {
             windows: *windows,
             output: WindowOutput::new(&plan.schema, layout),
             state_schema: plan.state_schema(&["_slice"]),
+            partial_schema: plan.partial_schema(),
             shape: plan.shape(),
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
@@ -234,10 +238,12 @@ impl Operator for Windowed {
         }
         let mut out = Output::default();
         for part in parts.iter().filter(|part| part.name != Horizon::PART) {
-            if part.name != SLICES {
-                return Err(Error::internal(format!("a windowed aggregate has no state '{}'", part.name)));
-            }
-            let rows = restored(part, &self.state_schema)?;
+            let schema = match part.name.as_str() {
+                SLICES => &self.state_schema,
+                PARTIAL => &self.partial_schema,
+                other => return Err(Error::internal(format!("a windowed aggregate has no state '{other}'"))),
+            };
+            let rows = restored(part, schema)?;
             let keys = self.shape.keys.len();
             let read = Read {
                 times: Some(super::windows::micros(rows.column(keys))?),

@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::col;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -165,9 +165,8 @@ fn end_epoch(join: &mut Join, watermarks: &Watermarks) {
 }
 
 fn batch_join(contents: &[Vec<Row>; 2], condition: &str) -> BTreeMap<String, i64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let context = SessionContext::new();
+    futures::executor::block_on(async {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         for (name, contents) in ["l", "r"].into_iter().zip(contents) {
             let table = MemTable::try_new(schema(), vec![vec![rows(contents)]]).unwrap();
             context.register_table(name, Arc::new(table)).unwrap();
@@ -383,6 +382,18 @@ fn a_row_may_be_retracted_after_it_was_let_go() {
     feed(&mut join, 0, Delta::weighted(window_rows(&[(10, 1)]), Int64Array::from(vec![-1])), &mut counts);
     assert!(counts.is_empty());
     assert_eq!(join.state_size().rows, 1);
+}
+
+#[test]
+fn a_row_that_was_retracted_needs_no_release() {
+    let mut join = window_join(true);
+    let mut counts = BTreeMap::new();
+    feed(&mut join, 0, Delta::append(window_rows(&[(10, 1), (9_000, 1), (9_001, 1)])), &mut counts);
+    feed(&mut join, 0, Delta::weighted(window_rows(&[(10, 1)]), Int64Array::from(vec![-1])), &mut counts);
+    let mut watermarks = Watermarks::none(2);
+    watermarks.advance(WatermarkId(1), 5_000_000);
+    end_epoch(&mut join, &watermarks);
+    assert_eq!(join.state_size().rows, 2);
 }
 
 #[test]

@@ -30,10 +30,10 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use pgwire::api::Type;
 use rondel_engine::Result;
 
-pub(super) use types::{is_json, pg_type, type_modifier, type_size};
+pub(crate) use types::{is_json, pg_type, type_modifier, type_size};
 
 /// One column of a batch, ready to be written.
-pub(super) struct Column {
+pub(crate) struct Column {
     values: Values,
     /// The PostgreSQL type that the client was told.
     pg_type: Type,
@@ -65,7 +65,7 @@ enum Values {
 
 impl Column {
     /// The column in canonical form.
-    pub(super) fn new(array: &ArrayRef, field: &Field) -> Result<Self> {
+    pub(crate) fn new(array: &ArrayRef, field: &Field) -> Result<Self> {
         let array = canonical(array)?;
         let values = match array.data_type() {
             DataType::Null => Values::Null,
@@ -111,7 +111,7 @@ impl Column {
     }
 
     /// Whether the value of `row` is NULL.
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         match &self.values {
             Values::Null => true,
             Values::Boolean(array) => array.is_null(row),

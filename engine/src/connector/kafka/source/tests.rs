@@ -5,7 +5,8 @@ use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampM
 
 use crate::connector::kafka::client::{KafkaRecord, Producer, commit_offsets, read_topic};
 use crate::connector::kafka::mock::MockBroker;
-use crate::connector::kafka::testing::{Job, NumberDecoder, PATIENCE, values};
+use crate::connector::kafka::testing::{Job, NumberDecoder, PATIENCE, ROOM, values};
+use crate::time::ManualClock;
 
 fn broker(topics: &[(&str, i32)]) -> MockBroker {
     let broker = MockBroker::start(1).unwrap();
@@ -35,6 +36,8 @@ fn every_record_of_every_partition_comes_once() {
     assert_eq!(job.by_reader, [2_000, 2_000, 1_000]);
     let dealt: Vec<u32> = job.readers[0].partitions().iter().map(|state| state.partition).collect();
     assert_eq!(dealt, [0, 3]);
+    // The decoder ran out of room in between: nothing is lost, no batch is larger than it can make.
+    assert!(job.batches.iter().all(|batch| (1..=ROOM).contains(&batch.rows.num_rows())));
     for batch in &job.batches {
         let expanded = batch.runs.iter().flat_map(|(partition, rows)| std::iter::repeat_n(*partition as i32, *rows));
         let column = batch.rows.column(1).as_primitive::<Int32Type>();
@@ -129,7 +132,7 @@ fn only_the_projected_columns_are_made() {
     let request = ScanRequest { projection: vec![2], schema, bounded: true };
     assert!(KafkaSource::value_projection(&request.projection, 1).is_empty());
     let source = KafkaSource::new("t", options, request, 1, Arc::new(|| Ok(Box::new(NumberDecoder::new(false)))));
-    let mut job = Job::start(source, 1);
+    let mut job = Job::start(source, 1, Arc::new(crate::time::SystemClock));
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers(), [0, 1]);
 }
@@ -197,7 +200,7 @@ fn a_bounded_scan_ends_at_what_was_there() {
     let mut job = Job::open(&broker, &[("topic", "t"), ("start", "offsets:0=998,1=1000,2=1000")], 1, true);
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers(), [2_994, 2_997]);
-    // A snapshot reads what there is, also of a stream that a job reads from now on.
+    // A snapshot is of what there is, also of a stream that jobs read from now on.
     let mut job = Job::open(&broker, &[("topic", "t"), ("start", "latest")], 1, true);
     job.until("the end", |job| job.finished == 1);
     assert_eq!(job.numbers().len(), 3_000);
@@ -247,7 +250,7 @@ fn a_bad_record_stops_the_job() {
     let broker = with_a_bad_record();
     let error = Job::open(&broker, &[("topic", "t")], 1, false).until_error();
     assert_eq!(error.message(), "topic t, partition 0, offset 1: field n, byte 0: not a number");
-    assert_eq!(error.kind(), ErrorKind::Data);
+    assert_eq!(error.kind(), crate::ErrorKind::Data);
 }
 
 #[test]
@@ -306,21 +309,28 @@ fn a_dead_letter_that_cannot_be_written_stops_the_job() {
 fn a_partition_is_idle_by_the_brokers_word_only() {
     let broker = broker(&[("t", 2)]);
     write(&broker, "t", [(0, 1)]);
-    let mut job = Job::open(&broker, &[("topic", "t"), ("idle_timeout", "100ms")], 1, false);
-    job.until("both idle", |job| job.partitions().len() == 2 && job.partitions().iter().all(|state| state.idle));
-    write(&broker, "t", [(1, 2)]);
-    job.until("the new record", |job| job.numbers() == [1, 2]);
-    job.until("idle again", |job| job.partitions()[1].idle);
-    // A reader that stands at its end and cannot ask is not idle.
-    write(&broker, "t", [(0, 3)]);
-    job.until("another", |job| job.numbers() == [1, 2, 3]);
+    let clock = ManualClock::at(1_000_000);
+    // The end of a partition is told with an empty answer, which a broker otherwise holds back for half a second.
+    let options = [("topic", "t"), ("idle_timeout", "100ms"), ("kafka.fetch.wait.max.ms", "10")];
+    let source = Job::source(&broker, &options, false);
+    let mut job = Job::start(source, 1, Arc::new(clock.clone()));
+    let idle = |job: &Job| job.partitions().iter().map(|state| state.idle).collect::<Vec<_>>();
+    job.until("the record", |job| job.numbers() == [1] && job.partitions().len() == 2);
+    // Silent, but not for as long as the time-out: the clock stands.
+    job.rest(Duration::from_millis(300));
+    assert_eq!(idle(&job), [false, false]);
+    // Long enough, but the broker cannot be asked: a slow partition is not an idle one.
     broker.go_down().unwrap();
     job.until("down", |job| !job.reporter.waits().is_empty());
-    if !job.partitions()[0].idle {
-        std::thread::sleep(Duration::from_millis(400));
-        job.poll();
-        assert!(!job.partitions()[0].idle, "silence of a broker that is down is no idleness");
-    }
+    clock.advance_micros(100_000);
+    job.rest(Duration::from_millis(300));
+    assert_eq!(idle(&job), [false, false]);
+    broker.come_up().unwrap();
+    job.until("both idle", |job| idle(job) == [true, true]);
+    write(&broker, "t", [(1, 2)]);
+    job.until("a record ends it", |job| job.numbers() == [1, 2] && idle(job) == [true, false]);
+    clock.advance_micros(100_000);
+    job.until("idle again", |job| idle(job) == [true, true]);
 }
 
 #[test]

@@ -2,15 +2,9 @@
 
 use super::super::wire;
 
-/// Bytes that any small write may touch: its own and what lies behind, which later writes replace.
-const WORD: usize = 16;
-
-/// Bytes written so far are `bytes[..length]`; what lies behind is room.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Buffer {
-    bytes: Vec<u8>,
-    length: usize,
-}
+/// Bytes at the end of a growing vector.
+#[derive(Debug)]
+pub(super) struct Buffer<'v>(&'v mut Vec<u8>);
 
 /// A tag as it is written: its bytes, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -33,40 +27,19 @@ impl Tag {
     }
 }
 
-impl Buffer {
-    pub(super) fn len(&self) -> usize {
-        self.length
+impl<'v> Buffer<'v> {
+    /// Writes behind what `bytes` holds.
+    pub(super) fn new(bytes: &'v mut Vec<u8>) -> Self {
+        Self(bytes)
     }
 
-    /// Goes on after bytes that stand already.
-    pub(super) fn after(bytes: Vec<u8>) -> Self {
-        let length = bytes.len();
-        Self { bytes, length }
-    }
-
-    /// The bytes written.
-    pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.length);
-        self.bytes
-    }
-
-    /// Writes the low `length` bytes of `word`, at most 16.
+    /// Writes the low `length` bytes of `word`, at most 16. All 16 are written and the others taken back: that is one
+    /// store, and does not ask how many.
     #[inline(always)]
     fn put(&mut self, word: u128, length: usize) {
-        if self.bytes.len() < self.length + WORD {
-            self.grow(WORD);
-        }
-        if let Some(place) = self.bytes.get_mut(self.length..).and_then(|room| room.first_chunk_mut::<WORD>()) {
-            *place = word.to_le_bytes();
-        }
-        self.length += length;
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self, more: usize) {
-        let length = (self.bytes.len() * 2).max(self.length + more).max(4096);
-        self.bytes.resize(length, 0);
+        let end = self.0.len() + length;
+        self.0.extend_from_slice(&word.to_le_bytes());
+        self.0.truncate(end);
     }
 
     /// Writes a tag and a varint.
@@ -105,13 +78,7 @@ impl Buffer {
     /// Writes bytes as they are.
     #[inline(always)]
     pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
-        if self.bytes.len() < self.length + bytes.len() {
-            self.grow(bytes.len());
-        }
-        if let Some(place) = self.bytes.get_mut(self.length..self.length + bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-        self.length += bytes.len();
+        self.0.extend_from_slice(bytes);
     }
 
     /// Writes a tag, a length, and what `body` writes. One byte is kept for the length; a longer one pushes the body
@@ -119,10 +86,10 @@ impl Buffer {
     #[inline(always)]
     pub(super) fn put_delimited(&mut self, tag: Tag, body: impl FnOnce(&mut Self)) {
         self.put(tag.bytes.into(), tag.length + 1);
-        let start = self.length;
+        let start = self.0.len();
         body(self);
-        let length = self.length - start;
-        match self.bytes.get_mut(start - 1) {
+        let length = self.0.len() - start;
+        match self.0.get_mut(start - 1) {
             Some(place) if length < 0x80 => *place = length as u8,
             _ => self.push_back(start, length),
         }
@@ -131,14 +98,8 @@ impl Buffer {
     #[inline(never)]
     fn push_back(&mut self, start: usize, length: usize) {
         let (bytes, width) = spread(length as u64);
-        if self.bytes.len() < self.length + width {
-            self.grow(width);
-        }
-        self.bytes.copy_within(start..start + length, start + width - 1);
-        if let Some(place) = self.bytes.get_mut(start - 1..start - 1 + width) {
-            place.copy_from_slice(&bytes.to_le_bytes()[..width]);
-        }
-        self.length += width - 1;
+        let bytes = bytes.to_le_bytes();
+        self.0.splice(start - 1..start, bytes.into_iter().take(width));
     }
 }
 
@@ -164,9 +125,8 @@ mod tests {
         let mut values = vec![0, u64::MAX];
         values.extend((0..64).flat_map(|bit| [1u64 << bit, (1 << bit) - 1, u64::MAX >> bit]));
         for tag in [Tag::NONE, Tag::new(8), Tag::new(1 << 14), Tag::new(u32::MAX)] {
-            let mut buffer = Buffer::default();
-            values.iter().for_each(|value| buffer.put_varint(tag, *value));
-            let bytes = buffer.into_bytes();
+            let mut bytes = Vec::new();
+            values.iter().for_each(|value| Buffer::new(&mut bytes).put_varint(tag, *value));
             let mut rest = bytes.as_slice();
             for value in &values {
                 for _ in 0..tag.length.min(1) {
@@ -182,10 +142,10 @@ mod tests {
     fn lengths_of_every_width() {
         for length in [0, 1, 127, 128, 16_383, 16_384, 3_000_000] {
             let body = vec![7; length];
-            let mut buffer = Buffer::default();
+            let mut bytes = Vec::new();
+            let mut buffer = Buffer::new(&mut bytes);
             buffer.put_delimited(Tag::new(10), |buffer| buffer.put_bytes(&body));
             buffer.put_bytes(&[1]);
-            let bytes = buffer.into_bytes();
             let mut rest = bytes.as_slice();
             assert_eq!(wire::read_tag(&mut rest), Ok(10));
             assert_eq!(wire::delimited(&mut rest), Some(body.as_slice()));

@@ -47,14 +47,10 @@ impl RowEncoder for ProtobufEncoder {
         debug_assert_eq!(batch.num_columns(), self.schema.fields().len());
         let rows = batch.num_rows();
         let columns = bind_message(&self.shape, batch.columns(), rows, None)?;
-        let (bytes, ends) = out.parts();
-        let mut buffer = Buffer::after(std::mem::take(bytes));
-        ends.reserve(rows);
         for row in 0..rows {
-            write_fields(&columns, row, &mut buffer);
-            ends.push(buffer.len());
+            write_fields(&columns, row, &mut Buffer::new(out.buffer()));
+            out.end_row();
         }
-        *bytes = buffer.into_bytes();
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ pub(super) enum Values {
 }
 
 /// Writes the fields of one message.
-pub(super) fn write_fields(fields: &Fields, row: usize, out: &mut Buffer) {
+pub(super) fn write_fields(fields: &Fields, row: usize, out: &mut Buffer<'_>) {
     for column in &fields.0 {
         if column.is_present(row) {
             write_value(&column.values, row, column.tag, column.explicit, out);
@@ -75,7 +75,7 @@ pub(super) fn write_fields(fields: &Fields, row: usize, out: &mut Buffer) {
 
 /// Writes a value under `tag`; unless it is the default and not `explicit`, which absence stands for as well.
 #[inline(always)]
-fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer) {
+fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
     match values {
         Values::Int64(values) => put_number(values[row] as u64, tag, explicit, out),
         Values::Int32(values) => put_number(i64::from(values[row]) as u64, tag, explicit, out),
@@ -142,7 +142,7 @@ fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut 
             if !*packed {
                 elements.for_each(|element| write_value_slowly(item, element, tag, true, out));
             } else if !elements.is_empty() {
-                let body = |out: &mut Buffer| {
+                let body = |out: &mut Buffer<'_>| {
                     elements.for_each(|element| write_value_slowly(item, element, Tag::NONE, true, out));
                 };
                 out.put_delimited(tag, body);
@@ -150,7 +150,7 @@ fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut 
         }
         Values::Map { offsets, pair } => {
             for element in offsets[row] as usize..offsets[row + 1] as usize {
-                let body = |out: &mut Buffer| {
+                let body = |out: &mut Buffer<'_>| {
                     for part in pair.iter() {
                         write_value_slowly(&part.values, element, part.tag, false, out);
                     }
@@ -163,24 +163,24 @@ fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut 
 
 /// The same for elements and what else lies further inside, not inlined.
 #[inline(never)]
-fn write_value_slowly(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer) {
+fn write_value_slowly(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
     write_value(values, row, tag, explicit, out);
 }
 
 #[inline(never)]
-fn write_message(fields: &Fields, row: usize, out: &mut Buffer) {
+fn write_message(fields: &Fields, row: usize, out: &mut Buffer<'_>) {
     write_fields(fields, row, out);
 }
 
 #[inline(always)]
-fn put_number(value: u64, tag: Tag, explicit: bool, out: &mut Buffer) {
+fn put_number(value: u64, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
     if explicit || value != 0 {
         out.put_varint(tag, value);
     }
 }
 
 #[inline(always)]
-fn put_text(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, out: &mut Buffer) {
+fn put_text(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
     let view = values.views()[row];
     let length = view as u32;
     // A short text lies in its view: length and text are one word.
@@ -208,7 +208,7 @@ fn truncate<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
 }
 
 #[inline(always)]
-fn put_time(seconds: i64, nanos: i64, tag: Tag, out: &mut Buffer) {
+fn put_time(seconds: i64, nanos: i64, tag: Tag, out: &mut Buffer<'_>) {
     out.put_delimited(tag, |out| {
         put_number(seconds as u64, Tag::SECONDS, false, out);
         put_number(nanos as u64, Tag::NANOS, false, out);

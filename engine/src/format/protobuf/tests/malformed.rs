@@ -6,6 +6,7 @@ use prost_reflect::{DynamicMessage, ReflectMessage};
 
 use super::oracle::{Source, check_row};
 use super::protos::{ALL, message};
+use crate::format::decoder::RowDecoder;
 use crate::format::protobuf::{DecodeError, ProtobufDecoder, Reason};
 use crate::schema::arrow_schema;
 
@@ -66,6 +67,13 @@ fn the_error_says_where_and_why() {
     }
     let error = refused("p3.Optionals", &[0x42, 4, 8, 1, 0x72, 9]);
     assert_eq!(error.to_string(), "not a valid p3.Optionals.h.n at byte 5: the bytes end within a value");
+}
+
+#[test]
+fn a_connector_is_told_the_field() {
+    let refused = |record: &[u8]| RowDecoder::push(&mut decoder("p3.Optionals"), record).unwrap_err();
+    assert_eq!(refused(&[0x42, 4, 8, 1, 0x72, 9]).to_string(), "field h.n, byte 5: the bytes end within a value");
+    assert_eq!(refused(&[0x80]).to_string(), "byte 0: the bytes end within a value");
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! From records to rows: decoding a batch, and what happens to the records that are no rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::batch_queue::{Batch, Record};
+use super::dead_letters::LetterBox;
+use super::health::Health;
+use super::metadata::MetadataBuilder;
+use super::partitions::{Partition, Partitions};
+use crate::connector::SourceBatch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::decoder::{DecodeError, RowDecoder};
+use crate::time::Clock;
+
+/// What a reader knows of the dealt partitions.
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) version: u64,
+    /// This worker's, by number.
+    pub(super) mine: Vec<Arc<Partition>>,
+    /// Those met in the queue, by topic and partition: `mine` again.
+    met: HashMap<(usize, i32), usize>,
+    /// The last one met: records come in runs.
+    last: Option<((usize, i32), usize)>,
+}
+
+impl View {
+    pub(super) fn refresh(&mut self, worker: usize, partitions: &Partitions) {
+        let version = partitions.version();
+        if version != self.version {
+            self.mine = partitions
+                .all()
+                .into_iter()
+                .filter(|partition| partitions.worker_of(partition.number) == worker)
+                .collect();
+            self.version = version;
+        }
+    }
+
+    /// The partition of a record, by its place in `mine`.
+    #[inline]
+    fn find(&mut self, record: Record<'_>) -> Option<usize> {
+        let id = (record.topic_id(), record.partition());
+        if let Some((last, index)) = self.last
+            && last == id
+        {
+            return Some(index);
+        }
+        let index = match self.met.get(&id) {
+            Some(index) => *index,
+            None => {
+                let (topic, number) = (record.topic(), record.partition());
+                let index = self.mine.iter().position(|mine| mine.partition == number && *mine.topic == *topic)?;
+                self.met.insert(id, index);
+                index
+            }
+        };
+        self.last = Some((id, index));
+        Some(index)
+    }
+}
+
+/// Turns batches of records into batches of rows.
+pub(super) struct Rows {
+    pub(super) schema: SchemaRef,
+    pub(super) decoder: Box<dyn RowDecoder>,
+    pub(super) metadata: Vec<MetadataBuilder>,
+    /// Those of the batch that the decoder is at.
+    pub(super) runs: Vec<(u32, usize)>,
+    pub(super) left_out: LeftOut,
+    pub(super) letters: Option<LetterBox>,
+    pub(super) health: Arc<Health>,
+    pub(super) skip: bool,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Records of a batch that are no rows.
+#[derive(Default)]
+pub(super) struct LeftOut {
+    tombstones: u64,
+    skipped: u64,
+    last_reason: String,
+}
+
+impl Rows {
+    /// Decodes one batch of the queue into `out`: usually one batch of rows, more if the decoder runs out of room.
+    pub(super) fn decode(&mut self, batch: &Batch<'_>, view: &mut View, out: &mut Vec<SourceBatch>) -> Result<()> {
+        let records = batch.iter().filter(|record| record.event().is_none());
+        let mut bytes: usize = records.filter_map(|record| record.payload()).map(<[u8]>::len).sum();
+        self.decoder.begin(batch.len(), bytes);
+        for (index, record) in batch.iter().enumerate() {
+            let found = view.find(record);
+            if let Some(code) = record.event() {
+                self.event(code, record, found.map(|index| &*view.mine[index]))?;
+                continue;
+            }
+            let Some(found) = found else {
+                return Err(Error::internal(format!("{} was never dealt to this worker", place(record))));
+            };
+            let partition = &view.mine[found];
+            let payload = record.payload();
+            if !reads(partition, record) {
+                bytes -= payload.map_or(0, <[u8]>::len);
+                continue;
+            }
+            let Some(payload) = payload else {
+                self.left_out.tombstones += 1;
+                continue;
+            };
+            let mut pushed = self.decoder.push(payload);
+            if matches!(&pushed, Err(error) if error.batch_full) && !self.runs.is_empty() {
+                self.finish(out)?;
+                self.decoder.begin(batch.len() - index, bytes);
+                pushed = self.decoder.push(payload);
+            }
+            bytes -= payload.len();
+            match pushed {
+                Ok(()) => self.accept(record, partition.number)?,
+                Err(error) => self.refuse(record, &error)?,
+            }
+        }
+        self.tell_left_out();
+        self.finish(out)
+    }
+
+    /// The decoder has taken a record.
+    #[inline]
+    fn accept(&mut self, record: Record<'_>, number: u32) -> Result<()> {
+        for column in &mut self.metadata {
+            column.push(record)?;
+        }
+        match self.runs.last_mut() {
+            Some((last, rows)) if *last == number => *rows += 1,
+            _ => self.runs.push((number, 1)),
+        }
+        Ok(())
+    }
+
+    /// The decoder has refused a record: what `on_error` says.
+    fn refuse(&mut self, record: Record<'_>, error: &DecodeError) -> Result<()> {
+        if let Some(letters) = &mut self.letters {
+            return letters.push(record, error.to_string());
+        }
+        let words = format!("{}: {error}", place(record));
+        if self.skip {
+            self.left_out.skipped += 1;
+            self.left_out.last_reason = words;
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Data, words).with_hint(
+            "Compare the record with the stream's message type; on_error = 'skip' or 'dead_letter' goes on without it.",
+        ))
+    }
+
+    fn tell_left_out(&mut self) {
+        let left_out = std::mem::take(&mut self.left_out);
+        if left_out.tombstones > 0 {
+            self.health.skipped(left_out.tombstones, "the record has no value (a tombstone)");
+        }
+        if left_out.skipped > 0 {
+            self.health.skipped(left_out.skipped, &left_out.last_reason);
+        }
+    }
+
+    /// Ends the decoder's batch.
+    fn finish(&mut self, out: &mut Vec<SourceBatch>) -> Result<()> {
+        let rows = self.decoder.finish()?;
+        if self.runs.is_empty() {
+            return Ok(());
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        columns.extend(self.metadata.iter_mut().map(MetadataBuilder::finish));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        out.push(SourceBatch { rows, runs: std::mem::take(&mut self.runs) });
+        Ok(())
+    }
+
+    /// An event in a record's place.
+    fn event(&self, code: RDKafkaErrorCode, record: Record<'_>, partition: Option<&Partition>) -> Result<()> {
+        use RDKafkaErrorCode as C;
+        match code {
+            C::PartitionEOF => {
+                if let Some(partition) = partition {
+                    partition.reached_end(record.offset(), self.clock.now_micros());
+                    // By position: the last offsets may be marks of transactions, which are no records.
+                    if partition.end.is_some_and(|end| record.offset() >= end) {
+                        partition.finish();
+                    }
+                }
+                Ok(())
+            }
+            // librdkafka goes on by itself; the coordinator tells what the job waits for.
+            C::BrokerTransportFailure
+            | C::AllBrokersDown
+            | C::OperationTimedOut
+            | C::RequestTimedOut
+            | C::Resolve
+            | C::NodeUpdate
+            | C::LeaderNotAvailable
+            | C::NotLeaderForPartition
+            | C::ReplicaNotAvailable
+            | C::UnknownTopicOrPartition
+            | C::UnknownTopic
+            | C::UnknownPartition
+            | C::KafkaStorageError
+            | C::OffsetNotAvailable => {
+                tracing::info!(stream = self.health.who(), "{}: {}", place(record), record.event_text());
+                Ok(())
+            }
+            C::AutoOffsetReset | C::OffsetOutOfRange => Err(Error::new(
+                ErrorKind::External,
+                format!("{} is no longer, or not yet, in the topic: {}", place(record), record.event_text()),
+            )
+            .with_hint(
+                "The topic's retention has removed it. Start elsewhere, or say \"kafka.auto.offset.reset\" = 'earliest' to go on with a gap.",
+            )),
+            C::TopicAuthorizationFailed | C::GroupAuthorizationFailed => Err(Error::new(
+                ErrorKind::External,
+                format!("topic {} may not be read: the broker refuses access", record.topic()),
+            )),
+            _ => Err(Error::new(ErrorKind::External, format!("{}: {}", place(record), record.event_text()))),
+        }
+    }
+}
+
+/// Notes that a record came; answers whether it belongs to the scan.
+#[inline]
+fn reads(partition: &Partition, record: Record<'_>) -> bool {
+    partition.moved();
+    let Some(end) = partition.end else { return true };
+    if record.offset() + 1 >= end {
+        partition.finish();
+    }
+    record.offset() < end
+}
+
+/// Where a record stands, in words.
+fn place(record: Record<'_>) -> String {
+    format!("topic {}, partition {}, offset {}", record.topic(), record.partition(), record.offset())
+}

@@ -1,0 +1,164 @@
+use std::time::{Duration, Instant};
+
+use arrow::util::pretty::pretty_format_batches;
+use futures::{StreamExt, TryStreamExt};
+
+use super::*;
+use crate::connector::kafka::client::Producer;
+use crate::connector::kafka::mock::MockBroker;
+use crate::engine::EngineSettings;
+use crate::plan::Functions;
+use crate::time::SystemClock;
+
+const PROTO: &str = r#"
+syntax = "proto3";
+package t;
+import "google/protobuf/timestamp.proto";
+message Ride { string zone = 1; int64 fare = 2; google.protobuf.Timestamp at = 3; }
+message Count { string zone = 1; int64 rides = 2; int64 fares = 3; google.protobuf.Timestamp window_start = 4; }
+"#;
+
+struct Server {
+    broker: MockBroker,
+    engine: Arc<Engine>,
+    session: Session,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(workers: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("t.proto"), PROTO).unwrap();
+        let broker = MockBroker::start(1).unwrap();
+        broker.create_topic("rides", 2).unwrap();
+        broker.create_topic("counts", 1).unwrap();
+        let settings = EngineSettings { data_dir: None, workers, job_memory_bytes: 256 << 20 };
+        let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
+        let session = engine.session();
+        Self { broker, engine, session, folder }
+    }
+
+    fn options(&self, rest: &str) -> String {
+        let (brokers, proto) = (self.broker.bootstrap(), self.folder.path().join("t.proto"));
+        format!("connector = 'kafka', brokers = '{brokers}', descriptor = '{}', {rest}", proto.display())
+    }
+
+    async fn try_run(&self, sql: &str) -> Result<String> {
+        let mut shown = String::new();
+        for statement in self.session.parse(sql)? {
+            match self.session.execute(&statement, &[]).await? {
+                Outcome::Rows(rows) => {
+                    let batches: Vec<_> = rows.try_collect().await?;
+                    shown = pretty_format_batches(&batches).unwrap().to_string();
+                }
+                Outcome::Done { tag, .. } => shown = tag,
+                Outcome::Changes { .. } => shown = "changes".to_owned(),
+            }
+        }
+        Ok(shown)
+    }
+
+    async fn run(&self, sql: &str) -> String {
+        self.try_run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error} ({:?})", error.hint()))
+    }
+
+    async fn stream(&self) {
+        let options = self.options("topic = 'rides', message = 't.Ride', idle_timeout = '100ms'");
+        self.run(&format!("CREATE STREAM rides (WATERMARK FOR at AS at - INTERVAL '5' SECOND) WITH ({options})")).await;
+    }
+
+    fn produce(&self, rides: &[(&str, i64, i64)]) {
+        let producer = Producer::new(self.broker.bootstrap()).unwrap();
+        for (zone, fare, second) in rides {
+            let mut bytes = vec![0x0a, zone.len() as u8];
+            bytes.extend_from_slice(zone.as_bytes());
+            bytes.push(0x10);
+            push_varint(&mut bytes, *fare as u64);
+            let mut time = vec![0x08];
+            push_varint(&mut time, *second as u64);
+            bytes.extend([0x1a, time.len() as u8]);
+            bytes.extend(time);
+            producer.send_value("rides", (*fare % 2) as i32, &bytes).unwrap();
+        }
+        producer.flush(Duration::from_secs(10)).unwrap();
+    }
+
+    /// Asks until the answer holds `wanted`.
+    async fn until(&self, sql: &str, wanted: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let shown = self.run(sql).await;
+            if shown.contains(wanted) {
+                return shown;
+            }
+            if begun.elapsed() > Duration::from_secs(20) {
+                panic!("{sql}\nnever held {wanted}:\n{shown}\n{}", self.run("SHOW JOBS").await);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_windowed_view_and_a_running_view_over_kafka() {
+    for workers in [1, 2] {
+        let server = Server::start(workers);
+        server.stream().await;
+        server.run(
+            "CREATE MATERIALIZED VIEW per_minute AS SELECT window_start, zone, count(*) AS rides, sum(fare) AS fares \
+             FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, zone EMIT AFTER WATERMARK",
+        )
+        .await;
+        server.run("CREATE MATERIALIZED VIEW totals AS SELECT zone, count(*) AS rides, max(fare) AS top FROM rides GROUP BY zone").await;
+        server.produce(&[("a", 1, 60), ("b", 2, 61), ("a", 3, 100), ("a", 5, 119), ("b", 4, 130), ("a", 7, 200)]);
+        let totals = server.until("SELECT * FROM totals ORDER BY zone", "| a    | 4 ").await;
+        assert!(totals.contains("| b    | 2     | 4   |"), "{totals}");
+        let windows = server.until("SELECT * FROM per_minute ORDER BY window_start, zone", "1970-01-01T00:02:00").await;
+        assert!(windows.contains("| 1970-01-01T00:01:00 | a    | 3     | 9     |"), "{windows}");
+        assert!(windows.contains("| 1970-01-01T00:01:00 | b    | 1     | 2     |"), "{windows}");
+        assert!(windows.contains("| 1970-01-01T00:02:00 | b    | 1     | 4     |"), "{windows}");
+        assert!(!windows.contains("00:03:00"), "{windows}");
+        // The stream itself, read once.
+        let rides = server.run("SELECT count(*) AS n, sum(fare) AS s FROM rides").await;
+        assert!(rides.contains("| 6 | 22 |"), "{rides}");
+        server.run("DROP STREAM rides CASCADE").await;
+        assert!(!server.run("SHOW JOBS").await.contains("totals"));
+        server.engine.shutdown();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_over_a_view_a_sink_and_a_subscription() {
+    let server = Server::start(2);
+    server.stream().await;
+    server.run("CREATE MATERIALIZED VIEW totals AS SELECT zone, count(*) AS rides, sum(fare) AS fares FROM rides GROUP BY zone").await;
+    server.produce(&[("a", 1, 60), ("b", 2, 61)]);
+    server.until("SELECT * FROM totals ORDER BY zone", "| b    | 1 ").await;
+    server.run("CREATE MATERIALIZED VIEW big AS SELECT zone, fares FROM totals WHERE fares > 5").await;
+    let options = server.options("topic = 'counts', message = 't.Count', key = 'zone', changelog = 'upsert'");
+    server.run(&format!("CREATE SINK counts WITH ({options}) AS SELECT zone, rides, fares FROM totals")).await;
+    let subscription = server.session.parse("SUBSCRIBE TO big").unwrap();
+    let Outcome::Changes { mut stream, .. } = server.session.execute(&subscription[0], &[]).await.unwrap() else {
+        panic!("a subscription gives changes");
+    };
+    server.produce(&[("a", 9, 62)]);
+    let changes = loop {
+        let changes = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap().unwrap().unwrap();
+        if !changes.deltas.is_empty() {
+            break changes;
+        }
+    };
+    assert_eq!(changes.deltas.iter().map(crate::Delta::num_rows).sum::<usize>(), 1);
+    server.until("SELECT * FROM big", "| a    | 10    |").await;
+    let error = server.try_run("DROP MATERIALIZED VIEW totals").await.unwrap_err();
+    assert!(error.message().contains("sink 'counts'") && error.message().contains("'big'"), "{error}");
+    server.engine.shutdown();
+}

@@ -1,0 +1,154 @@
+//! The `rondel` command.
+
+mod run;
+mod serve;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use rondel_engine::engine::EngineSettings;
+use rondel_engine::{Error, ErrorKind, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::demo::demo;
+use crate::frontend::Frontend;
+use crate::settings::{EngineOptions, ServerOptions};
+use crate::shutdown;
+
+pub use run::{Complaint, run_script};
+pub use serve::serve;
+pub use table::Printer;
+
+/// SQL over streams: continuously maintained results from Kafka, in psql and in Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "rondel", version, arg_required_else_help = true)]
+struct Line {
+    /// What is logged to standard error: error, warn, info, debug, trace, or filters by module
+    #[arg(long, env = "RONDEL_LOG", global = true, value_name = "FILTER")]
+    log: Option<String>,
+
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Serves PostgreSQL clients and HTTP until it is stopped
+    Server(ServerOptions),
+    /// Runs the tour in one process: an embedded broker, a producer of ride bookings, and the server
+    Demo(ServerOptions),
+    /// Runs files of SQL in this process, in order, and waits until their jobs have finished
+    Run(RunOptions),
+}
+
+/// Options of `rondel run`.
+#[derive(Debug, clap::Args)]
+struct RunOptions {
+    /// Files of SQL statements; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How rows are printed
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    format: RowFormat,
+
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// Aligned columns
+    Table,
+    /// Comma-separated values
+    Csv,
+}
+
+/// The whole program, over an engine of type `F`.
+pub fn main<F: Frontend>() -> ExitCode {
+    let line = Line::parse();
+    let (level, finished) = match &line.task {
+        Task::Server(_) => ("info", "the server ended"),
+        Task::Demo(_) => ("warn", "the demo ended"),
+        Task::Run(_) => ("warn", "the files were run"),
+    };
+    let done = start_logging(line.log.as_deref().unwrap_or(level)).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::new(ErrorKind::External, format!("no threads: {error}")))?;
+        let code = runtime.block_on(perform::<F>(line.task));
+        // What still blocks a thread does not keep the process.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        code
+    });
+    match done {
+        Ok(code) => {
+            tracing::info!("{finished}");
+            code
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Server(options) => {
+            let frontend = Arc::new(F::open(engine_settings(&options.engine, options.data_dir())).await?);
+            serve(frontend, &options, stop_signal()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo(options) => {
+            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            demo(frontend, &options, stop_signal()).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Run(options) => {
+            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            let code = run::run_files(&frontend, &options.files, options.format).await?;
+            frontend.close().await;
+            Ok(code)
+        }
+    }
+}
+
+/// Done when the process is asked to stop.
+async fn stop_signal() {
+    match shutdown::signal().await {
+        Ok(signal) => tracing::info!(signal, "stopping"),
+        Err(error) => {
+            tracing::error!(%error, "signals can't be waited for: the server has to be killed");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn engine_settings(options: &EngineOptions, data_dir: Option<PathBuf>) -> EngineSettings {
+    EngineSettings { data_dir, workers: options.workers(), job_memory_bytes: options.job_memory }
+}
+
+fn start_logging(filter: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Error::invalid(format!("the log filter \"{filter}\" can't be read: {error}"))
+            .with_hint("it is a level such as info, or levels by module such as info,rondel_engine=debug")
+    })?;
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let logging = logging.with_ansi(io::stderr().is_terminal()).try_init();
+    logging.map_err(|error| Error::internal(format!("logging can't be started: {error}")))
+}
+
+/// The program's last words.
+fn complain(error: &Error) {
+    let mut stderr = io::stderr().lock();
+    // When even this can't be written there is nobody to tell.
+    let _ = writeln!(stderr, "rondel: {error}");
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+}

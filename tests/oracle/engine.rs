@@ -1,0 +1,176 @@
+//! The engine's side of a case: its planner over the case's streams, and its pool.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rondel_engine::batch::{BatchContext, BatchScans};
+use rondel_engine::connector::Source;
+use rondel_engine::connector::memory::{MemoryHandle, MemorySink};
+use rondel_engine::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobSnapshot, Pool, PoolSettings, Target};
+use rondel_engine::plan::flow::{FlowOp, FlowPlan, NodeIndex};
+use rondel_engine::plan::{ContinuousPlan, Functions, Planner, Relation, RelationKind, Relations, WatermarkDefinition};
+use rondel_engine::sql::parse_query;
+use rondel_engine::{Delta, Error, Result};
+
+use super::multiset::Multiset;
+use super::table::{START, Table, schema};
+
+/// The streams, as a catalog has them.
+struct Streams(BTreeMap<String, Arc<Relation>>);
+
+impl Streams {
+    fn new(tables: &[Table]) -> Self {
+        let relation = |table: &Table| Relation {
+            name: table.name.clone(),
+            schema: schema(),
+            kind: RelationKind::Stream,
+            changelog: false,
+            keys: Vec::new(),
+            watermark: Some(WatermarkDefinition {
+                column: 0,
+                expression: format!("ts - INTERVAL '{}' SECOND", table.delay_seconds),
+            }),
+            time_columns: Vec::new(),
+        };
+        Self(tables.iter().map(|table| (table.name.clone(), Arc::new(relation(table)))).collect())
+    }
+}
+
+impl Relations for Streams {
+    fn relation(&self, name: &str) -> Option<Arc<Relation>> {
+        self.0.get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Plans a statement over the streams.
+pub(crate) fn planned(sql: &str, tables: &[Table], functions: &Arc<Functions>) -> Result<ContinuousPlan> {
+    let planner = Planner::new(Arc::new(Streams::new(tables)), Arc::clone(functions));
+    planner.plan_continuous(&parse_query(sql)?)
+}
+
+/// All rows of the streams, for a bounded query.
+struct AllRows(Vec<Table>);
+
+impl BatchScans for AllRows {
+    fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
+        let table = self.0.iter().find(|table| table.name == relation.name);
+        let table = table.ok_or_else(|| Error::internal(format!("no rows of {}", relation.name)))?;
+        let rows: Vec<_> = table.all_rows().iter().map(|rows| Ok(rows.project(projection)?)).collect();
+        let schema = Arc::new(schema().project(projection)?);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows))))
+    }
+}
+
+/// What the engine's own batch side answers.
+pub(crate) async fn batch_answer(
+    plan: &ContinuousPlan,
+    tables: &[Table],
+    functions: &Arc<Functions>,
+) -> Result<Multiset> {
+    let scans = Arc::new(AllRows(tables.to_vec()));
+    let mut rows = BatchContext::new(functions, 1).execute(&plan.batch, scans, START, 1 << 30).await?;
+    let mut answer = Multiset::default();
+    while let Some(rows) = rows.next().await {
+        answer.add(&rows.map_err(Error::from)?, |_| 1);
+    }
+    Ok(answer)
+}
+
+/// A plan on a simulated pool, from one restart to the next.
+pub(crate) struct PooledJob {
+    pool: Pool,
+    job: JobHandle,
+    /// By scan: the stream that it reads, its columns, and where its rows are put.
+    feeds: Vec<(String, Vec<usize>, MemoryHandle)>,
+    sink: MemorySink,
+    seen: usize,
+}
+
+impl PooledJob {
+    /// Starts the plan on `workers` workers, from a snapshot or anew.
+    pub(crate) fn start(
+        plan: &FlowPlan,
+        tables: &[Table],
+        workers: usize,
+        restore: Option<JobSnapshot>,
+        rng: &mut SmallRng,
+    ) -> Result<Self> {
+        let pool = Pool::simulated(PoolSettings::workers(workers), rng.random())?;
+        let mut feeds = Vec::new();
+        let mut sources: HashMap<NodeIndex, Box<dyn Source>> = HashMap::new();
+        for (index, node) in plan.nodes.iter().enumerate() {
+            if let FlowOp::Scan { relation, projection, .. } = &node.op {
+                let partitions =
+                    tables.iter().find(|table| table.name == *relation).map_or(1, |table| table.partitions);
+                let handle = MemoryHandle::new(partitions as usize);
+                sources.insert(index, handle.source());
+                feeds.push((relation.clone(), projection.clone(), handle));
+            }
+        }
+        let sink = MemorySink::new();
+        let job = pool.create_job(Blueprint {
+            job: JobId(1),
+            name: "oracle".to_owned(),
+            plan: plan.clone(),
+            sources,
+            views: HashMap::new(),
+            target: Target::Sink(Box::new(sink.clone())),
+            limits: JobLimits::default(),
+            observer: Arc::new(()),
+            restore,
+        })?;
+        Ok(Self { pool, job, feeds, sink, seen: 0 })
+    }
+
+    /// Runs one epoch of the tables; after the last one the inputs end. Answers what the job said.
+    pub(crate) fn epoch(&mut self, tables: &[Table], epoch: usize) -> Result<Vec<Delta>> {
+        let mut ended = true;
+        for (relation, projection, handle) in &self.feeds {
+            let Some(table) = tables.iter().find(|table| table.name == *relation) else { continue };
+            match table.epochs.get(epoch) {
+                Some(arrivals) => {
+                    ended = false;
+                    for arrival in arrivals {
+                        handle.push(arrival.partition as usize, arrival.rows.project(projection)?)?;
+                    }
+                }
+                None => handle.close(),
+            }
+        }
+        if ended {
+            let job = self.job.clone();
+            self.pool.wait_until(std::time::Duration::from_secs(60), || job.outcome().is_some());
+            match self.job.outcome() {
+                Some(outcome) => outcome?,
+                None => return Err(Error::internal("the job does not end though its inputs have")),
+            }
+        } else if !self.has_ended() {
+            self.pool.step(self.job.id())?;
+        }
+        let written = self.sink.written();
+        let new = written[self.seen..].iter().map(|(_, delta)| delta.clone()).collect();
+        self.seen = written.len();
+        Ok(new)
+    }
+
+    /// A job without inputs (the planner found that no row can pass) ends by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.job.outcome().is_some()
+    }
+
+    /// All that the job remembers; it is over afterwards.
+    pub(crate) fn stop(self) -> Result<JobSnapshot> {
+        let snapshot = self.pool.snapshot(self.job.id())?;
+        self.pool.drop_job(self.job.id())?;
+        Ok(snapshot)
+    }
+}
