@@ -237,7 +237,7 @@ fn build_dataflow<'scope>(
                     LinkEnd::Member { member, input, .. } => Some((member, input)),
                     LinkEnd::Terminal => None,
                 });
-                let inlets = (Inlets::new(inputs, &watermarks), entries.collect());
+                let inlets = (Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks), entries.collect());
                 let start = (first, watermarks.clone());
                 builder.build_reschedule(|capabilities| {
                     let mut chain = Chain::new(members, inlets, outlets_with(capabilities), shared, activator, start);
@@ -251,7 +251,8 @@ fn build_dataflow<'scope>(
     }
     let mut builder = OperatorBuilder::new("terminal".to_owned(), scope);
     let incoming: Vec<usize> = layout.into_terminal().collect();
-    let inlets = Inlets::new(connect(&mut builder, &layout, &incoming, &mut ports), &watermarks);
+    let inputs = connect(&mut builder, &layout, &incoming, &mut ports);
+    let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks);
     let activator = scope.activator_for(builder.operator_info().address);
     let destination = match destination {
         DestinationPart::Sink(writer) => Destination::Sink(SinkTask::new(writer)),
