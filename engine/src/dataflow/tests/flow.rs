@@ -12,11 +12,13 @@ use crate::ErrorKind;
 use crate::connector::memory::{MemorySink, PrebuiltSource};
 use crate::operator::{EpochContext, Output, StateSize, Step};
 
+/// Of one epoch: rows given before its end, workers that ended it, and the watermark there.
+type Entry = (usize, usize, Vec<Option<i64>>);
+
 /// Counts rows by epoch on all workers, and checks what every operator is promised.
 #[derive(Default)]
 struct Ledger {
-    /// By epoch: rows given before its end, workers that ended it, and the watermark there.
-    epochs: Mutex<BTreeMap<Epoch, (usize, usize, Vec<Option<i64>>)>>,
+    epochs: Mutex<BTreeMap<Epoch, Entry>>,
     ended: AtomicUsize,
 }
 
