@@ -38,13 +38,13 @@ impl Merger {
         // A link from the same worker's operator has one upstream, whatever that worker's number.
         let from = if self.upstreams == 1 { 0 } else { from };
         promises[from] = Some(promise);
-        let all_spoke = promises.iter().all(Option::is_some);
+        let all_spoke = promises.iter().all(|promise| !matches!(promise, None | Some(Promise::Hold)));
         let least = promises.iter().flatten().filter_map(|promise| match promise {
-            Promise::NoneHere | Promise::Resting(_) => None,
+            Promise::NoneHere | Promise::Hold | Promise::Resting(_) => None,
             Promise::At(at) => Some(*at),
         });
         let resting = promises.iter().flatten().filter_map(|promise| match promise {
-            Promise::NoneHere | Promise::At(_) => None,
+            Promise::NoneHere | Promise::Hold | Promise::At(_) => None,
             Promise::Resting(at) => Some(*at),
         });
         if all_spoke && let Some(promised) = least.min().or_else(|| resting.max()) {
@@ -172,6 +172,9 @@ mod tests {
         assert_eq!(merger.merged.get(id), Some(10));
         merger.take(2, id, Promise::At(3));
         assert_eq!(merger.merged.get(id), Some(10), "a rebalance to a worker that lags takes nothing back");
+        merger.take(2, id, Promise::Hold);
+        merger.take(0, id, Promise::At(30));
+        assert_eq!(merger.merged.get(id), Some(10), "a new partition holds it where it is");
         merger.take(0, id, Promise::NoneHere);
         merger.take(1, id, Promise::NoneHere);
         merger.take(2, id, Promise::NoneHere);

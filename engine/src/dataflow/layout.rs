@@ -77,7 +77,7 @@ impl Layout {
     }
 
     /// The link into the view or sink.
-    pub(crate) fn into_terminal(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn to_terminal(&self) -> impl Iterator<Item = usize> + '_ {
         self.links.iter().enumerate().filter(|(_, link)| link.to == LinkEnd::Terminal).map(|(index, _)| index)
     }
 
