@@ -50,7 +50,7 @@ async fn an_endless_subscription_streams_in_the_extended_protocol() {
         let mut rows = std::pin::pin!(rows);
         let token = client.cancel_token();
         for expected in [(1_i64, 1_i64), (1, -1)] {
-            let row = tokio::time::timeout(Duration::from_secs(5), rows.next()).await.unwrap().unwrap().unwrap();
+            let row = tokio::time::timeout(Duration::from_secs(30), rows.next()).await.unwrap().unwrap().unwrap();
             assert_eq!((row.get::<_, i64>("epoch"), row.get::<_, i64>("weight")), expected);
         }
         token.cancel_query(NoTls).await.unwrap();
@@ -168,7 +168,7 @@ async fn bytes_that_are_no_messages_end_the_connection_only() {
         socket.shutdown().await.unwrap();
         let mut answer = Vec::new();
         let read = socket.read_to_end(&mut answer);
-        let _ = tokio::time::timeout(Duration::from_secs(5), read).await.expect("the connection is closed");
+        let _ = tokio::time::timeout(Duration::from_secs(30), read).await.expect("the connection is closed");
     }
     let client = connect(&server).await;
     assert_eq!(client.query("SELECT id FROM cities", &[]).await.unwrap().len(), 3);

@@ -213,7 +213,7 @@ impl<'a> StatementParser<'a> {
     fn query(&mut self) -> Parsed<Query> {
         let parser = &mut self.df.parser;
         let body = parser.parse_query()?;
-        Ok(Query { body, emit: parse_emit(parser)? })
+        Ok(Query { body, emit: parse_emit(parser)?.map(Box::new) })
     }
 
     fn create_stream(&mut self) -> Parsed<Statement> {

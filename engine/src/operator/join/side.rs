@@ -409,6 +409,9 @@ impl Side {
     }
 
     fn hashes_of(&self, addresses: &[Address]) -> Result<Vec<u64>> {
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
         let gather = self.store.gather(addresses);
         let mut hashes = vec![0; addresses.len()];
         let keys = self.keys.iter().map(|key| gather.column(*key)).collect::<Result<Vec<_>>>()?;

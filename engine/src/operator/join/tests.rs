@@ -385,6 +385,18 @@ fn a_row_may_be_retracted_after_it_was_let_go() {
 }
 
 #[test]
+fn a_row_that_was_retracted_needs_no_release() {
+    let mut join = window_join(true);
+    let mut counts = BTreeMap::new();
+    feed(&mut join, 0, Delta::append(window_rows(&[(10, 1), (9_000, 1), (9_001, 1)])), &mut counts);
+    feed(&mut join, 0, Delta::weighted(window_rows(&[(10, 1)]), Int64Array::from(vec![-1])), &mut counts);
+    let mut watermarks = Watermarks::none(2);
+    watermarks.advance(WatermarkId(1), 5_000_000);
+    end_epoch(&mut join, &watermarks);
+    assert_eq!(join.state_size().rows, 2);
+}
+
+#[test]
 fn a_snapshot_goes_to_the_workers_of_its_key_groups() {
     use crate::state::key_group::{hash_keys, key_group, worker_of};
     let case = &cases()[3];

@@ -13,12 +13,13 @@ pub(super) fn rewritten(piece: &Piece) -> String {
     let mut text = String::with_capacity(piece.text.len());
     let (mut at, mut copied) = (0, 0);
     while at < piece.tokens.len() {
-        let Some((until, replacement)) = tokens.array_of_query(at).or_else(|| tokens.is_composite(at)) else {
+        let found = tokens.array_of_query(at).or_else(|| tokens.is_composite(at));
+        let Some((until, replacement)) = found.or_else(|| tokens.operator(at)).or_else(|| tokens.user(at)) else {
             at += 1;
             continue;
         };
         text.push_str(&piece.text[copied..piece.offset(at)]);
-        text.push_str(replacement);
+        text.push_str(&replacement);
         copied = piece.offset(until);
         at = until;
     }
@@ -38,7 +39,7 @@ impl Tokens<'_> {
     }
 
     /// `ARRAY(SELECT …)`: privileges, role memberships, options. Rondel has none of them.
-    fn array_of_query(&self, at: usize) -> Option<(usize, &'static str)> {
+    fn array_of_query(&self, at: usize) -> Option<(usize, String)> {
         if !(self.word(at, "array") && self.token(at + 1, &Token::LParen) && self.word(at + 2, "select")) {
             return None;
         }
@@ -51,18 +52,40 @@ impl Tokens<'_> {
             }
             depth == 0
         })?;
-        Some((closing + 1, "CAST(NULL AS TEXT[])"))
+        Some((closing + 1, "CAST(NULL AS TEXT[])".to_owned()))
     }
 
     /// `(SELECT c.relkind = 'c' FROM …)`: whether a type is a row type. A scalar subquery has to be an aggregate.
-    fn is_composite(&self, at: usize) -> Option<(usize, &'static str)> {
+    fn is_composite(&self, at: usize) -> Option<(usize, String)> {
         let fits = self.word(at, "select")
             && self.word(at + 1, "c")
             && self.token(at + 2, &Token::Period)
             && self.word(at + 3, "relkind")
             && self.token(at + 4, &Token::Eq)
             && self.word(at + 6, "from");
-        fits.then_some((at + 4, "SELECT max(c.relkind) "))
+        fits.then(|| (at + 4, "SELECT max(c.relkind) ".to_owned()))
+    }
+
+    /// `OPERATOR(pg_catalog.<>)`: the operator.
+    fn operator(&self, at: usize) -> Option<(usize, String)> {
+        let fits = self.word(at, "operator")
+            && self.token(at + 1, &Token::LParen)
+            && self.word(at + 2, "pg_catalog")
+            && self.token(at + 3, &Token::Period)
+            && self.token(at + 5, &Token::RParen);
+        fits.then(|| (at + 6, format!("{} ", self.0.tokens[at + 4])))
+    }
+
+    /// `CURRENT_USER` and its like, which are functions without parentheses.
+    fn user(&self, at: usize) -> Option<(usize, String)> {
+        let Token::Word(word) = self.0.tokens.get(at)? else { return None };
+        let name = word.value.to_lowercase();
+        let fits = word.quote_style.is_none()
+            && matches!(name.as_str(), "current_user" | "session_user")
+            && !(at > 0 && self.token(at - 1, &Token::Period))
+            && !self.token(at + 1, &Token::LParen)
+            && !self.token(at + 1, &Token::Period);
+        fits.then(|| (at + 1, format!("rondel_{name}() ")))
     }
 }
 
@@ -80,6 +103,8 @@ mod tests {
                 "SELECT 1 WHERE (SELECT max(c.relkind) = 'c' FROM pg_class c)",
             ),
             ("SELECT 'array(select'", "SELECT 'array(select'"),
+            ("SELECT a OPERATOR(pg_catalog.<>) 1", "SELECT a <> 1"),
+            ("SELECT current_user, x.session_user", "SELECT rondel_current_user() , x.session_user"),
         ] {
             let pieces = crate::script::split(text).unwrap();
             assert_eq!(rewritten(&pieces[0]), expected);

@@ -120,6 +120,7 @@ impl SystemRelations {
                 ("attlen", shorts(attributes.iter().map(|row| type_size(&row.3)))),
                 ("attnum", shorts(attributes.iter().map(|row| row.1))),
                 ("attcacheoff", integers(attributes.iter().map(|_| -1))),
+                ("attstattarget", integers(attributes.iter().map(|_| -1))),
                 ("atttypmod", integers(attributes.iter().map(|row| type_modifier(row.2.data_type())))),
                 ("attalign", texts(attributes.iter().map(|_| "i"))),
                 ("attstorage", texts(attributes.iter().map(|row| storage(&row.3)))),
