@@ -11,9 +11,10 @@
 //! * [`state`]: what operators remember
 //! * [`dataflow`]: operators on timely workers
 //! * [`connector`]: sources and sinks
-//! * [`job`]: lifecycle
+//! * [`job`]: the life of jobs: starting, stopping, how they are doing
 //! * [`batch`]: bounded queries
-//! * [`session`]: statements, from text to result; [`engine`] is the door
+//! * [`session`]: statements, from text to result
+//! * [`engine`]: the door
 
 pub mod batch;
 pub mod catalog;

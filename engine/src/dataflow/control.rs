@@ -25,6 +25,7 @@ pub(crate) enum Request {
     Create(Box<Prepared>, Reply<Epoch>),
     Drop(JobId, Reply<()>),
     Step(JobId, Reply<Epoch>),
+    Stop(JobId, Reply<Epoch>),
     Snapshot(Vec<JobId>, Reply<Vec<JobSnapshot>>),
     Shutdown(Reply<()>),
 }
@@ -111,6 +112,8 @@ pub(crate) struct Control {
     snapshots: Vec<Snapshotting>,
     /// The greatest epoch given out.
     last_epoch: Epoch,
+    /// Microseconds that one worker needs to step all open jobs once.
+    pub(crate) open_cost: u64,
     stopped: bool,
 }
 
@@ -124,6 +127,7 @@ impl Control {
             drops: Vec::new(),
             snapshots: Vec::new(),
             last_epoch: 0,
+            open_cost: 0,
             stopped: false,
         }
     }
@@ -139,9 +143,10 @@ impl Control {
         self.take_requests();
         self.note_failures();
         self.note_finished();
-        self.finish_build(now, micros);
+        self.finish_build(micros);
         self.start_build(now);
         self.finish_drops();
+        self.note_cost();
         let mut wait = None;
         for group in self.groups() {
             let again = self.step_group(&group, now, micros);
@@ -169,6 +174,7 @@ impl Control {
                     Ok(entry) => entry.steps.push(StepWait { reply, target: None }),
                     Err(error) => answer(&reply, Err(error)),
                 },
+                Request::Stop(job, reply) => self.stop_job(job, reply),
                 Request::Snapshot(jobs, reply) => {
                     match jobs.iter().try_for_each(|job| self.running(*job).map(|_| ())) {
                         Ok(()) => self.snapshots.push(Snapshotting { jobs, placed: false, reply }),
@@ -258,7 +264,7 @@ impl Control {
         Ok(reads)
     }
 
-    fn finish_build(&mut self, now: Epoch, micros: u64) {
+    fn finish_build(&mut self, micros: u64) {
         if !self.building.as_ref().is_some_and(|building| building.acknowledgement.is_complete()) {
             return;
         }
@@ -273,7 +279,7 @@ impl Control {
             reads,
             view: maintains,
             snapshot_givers,
-            pace: Pace::new(units, self.pool.workers.len()),
+            pace: Pace::new(units),
             steps: Vec::new(),
         };
         self.jobs.insert(id, entry);
@@ -281,7 +287,6 @@ impl Control {
         if let Some(group) = self.groups().into_iter().find(|group| group.contains(&id)) {
             self.open(&group, first, micros);
         }
-        let _ = now;
         answer(&reply, Ok(first));
     }
 
@@ -290,7 +295,26 @@ impl Control {
         self.building.as_ref().is_some_and(|building| building.reads.iter().any(|job| group.contains(job)))
     }
 
-    fn drop_job(&mut self, id: JobId, reply: Reply<()>) {
+    /// Lets a job write what it has read, and end.
+    fn stop_job(&mut self, id: JobId, reply: Reply<Epoch>) {
+        if let Some(error) = self.why_read(id) {
+            answer(&reply, Err(error));
+            return;
+        }
+        match self.running(id) {
+            Err(error) => answer(&reply, Err(error)),
+            Ok(entry) => {
+                if entry.status == Status::Running {
+                    entry.status = Status::Closing;
+                    entry.job.stop();
+                }
+                entry.steps.push(StepWait { reply, target: Some(Epoch::MAX) });
+            }
+        }
+    }
+
+    /// Why a job must stay: others read its view.
+    fn why_read(&self, id: JobId) -> Option<Error> {
         let readers: Vec<&str> = self
             .jobs
             .values()
@@ -299,12 +323,18 @@ impl Control {
             .map(|entry| entry.job.name.as_str())
             .collect();
         let being_read = self.building.as_ref().is_some_and(|building| building.reads.contains(&id));
-        if !readers.is_empty() || being_read {
-            let error = Error::new(
+        (!readers.is_empty() || being_read).then(|| {
+            Error::new(
                 ErrorKind::DependentObjects,
                 format!("job {id} can't be dropped while others read its view: {}", readers.join(", ")),
-            );
-            answer(&reply, Err(error.with_hint("drop those first")));
+            )
+            .with_hint("drop those first")
+        })
+    }
+
+    fn drop_job(&mut self, id: JobId, reply: Reply<()>) {
+        if let Some(error) = self.why_read(id) {
+            answer(&reply, Err(error));
             return;
         }
         match self.jobs.get_mut(&id) {
@@ -403,7 +433,9 @@ impl Control {
                 if let Some(view) = &entry.view {
                     view.end(None);
                 }
-                entry.job.observer.finished();
+                if !entry.job.stopping.load(Ordering::SeqCst) {
+                    entry.job.observer.finished();
+                }
                 entry.job.end(Ok(()));
                 // Readers may be able to end now.
                 self.pool.signal.notify();
@@ -532,7 +564,9 @@ fn answer<T>(reply: &Reply<T>, result: Result<T>) {
 
 fn refuse(request: Request, error: &Error) {
     match request {
-        Request::Create(_, reply) | Request::Step(_, reply) => answer(&reply, Err(error.clone())),
+        Request::Create(_, reply) | Request::Step(_, reply) | Request::Stop(_, reply) => {
+            answer(&reply, Err(error.clone()))
+        }
         Request::Drop(_, reply) | Request::Shutdown(reply) => answer(&reply, Err(error.clone())),
         Request::Snapshot(_, reply) => answer(&reply, Err(error.clone())),
     }

@@ -21,7 +21,7 @@ use crate::time::{Epoch, WatermarkId, Watermarks};
 use super::exchange::Outlet;
 use super::flow_control::{ByteGuard, Meter, delta_bytes, lock};
 use super::guarded::guarded;
-use super::job::JobShared;
+use super::job::{GateState, JobShared};
 use super::packet::Promise;
 use super::snapshot;
 use super::source::BACK_OFF;
@@ -86,7 +86,7 @@ impl ViewWriter {
             .iter()
             .filter_map(|(id, promise)| match promise {
                 Promise::At(at) => Some((*id, *at)),
-                Promise::NoneHere | Promise::Resting(_) => None,
+                Promise::NoneHere | Promise::Hold | Promise::Resting(_) => None,
             })
             .collect();
         moved.iter().for_each(|(id, at)| {
@@ -99,7 +99,10 @@ impl ViewWriter {
         {
             lock(shard).pending.push_back((epoch, deltas.into()));
         }
-        self.view.end_epoch(self.worker, epoch, &all);
+        if self.view.end_epoch(self.worker, epoch, &all) && self.job.gate().state != GateState::Open {
+            // No next epoch will soon make the others look: they may have waited for this worker.
+            self.job.wake_terminals();
+        }
         let watermarks = &self.watermarks;
         self.readers.retain(|reader| {
             let Some(queue) = reader.queue.upgrade() else { return false };
@@ -130,7 +133,12 @@ impl ViewWriter {
         self.closed = true;
         for reader in &self.readers {
             if let Some(queue) = reader.queue.upgrade() {
-                queue.borrow_mut().closed = true;
+                let mut queue = queue.borrow_mut();
+                if reader.start > self.ended {
+                    // Its boundary will not come: it begins with all that there is.
+                    queue.items.push_back(EdgeItem::Watermarks(reader.start, promised(&self.watermarks)));
+                }
+                queue.closed = true;
                 reader.activator.activate();
             }
         }
@@ -326,6 +334,21 @@ impl EdgeTask {
     }
 
     fn try_run(&mut self) -> Result<()> {
+        if self.job.stopping.load(Ordering::SeqCst) {
+            self.outlets.iter_mut().for_each(Outlet::close);
+            self.queue.borrow_mut().items.clear();
+            if self.slot.take().is_some() {
+                self.writer.borrow_mut().release(&self.queue)?;
+            }
+            return Ok(());
+        }
+        if self.job.gate().state == GateState::Idle && self.job.frontier() < self.start {
+            // Being built: the first epoch is opened when all workers are there.
+            if self.job.epoch_after(self.start - 1).is_none() {
+                self.activator.activate_after(BACK_OFF);
+                return Ok(());
+            }
+        }
         let mut fuel = 2 * Output::FUEL;
         while let Some(slot) = self.slot {
             if fuel == 0 {

@@ -66,12 +66,12 @@ impl EventTime {
 
     /// What to say at the end of an epoch, if it is news. `partitions` are those that this worker reads now.
     pub(crate) fn promise(&mut self, partitions: &[PartitionState], finished: bool) -> Option<Promise> {
-        let promise = self.current(partitions, finished)?;
+        let promise = self.current(partitions, finished);
         if self.said == Some(promise) {
             return None;
         }
         self.said = Some(promise);
-        if let Promise::At(at) | Promise::Resting(at) = promise {
+        if let Promise::At(at) = promise {
             self.promised = self.promised.max(Some(at));
         }
         Some(promise)
@@ -79,28 +79,28 @@ impl EventTime {
 
     /// Whether [`EventTime::promise`] would be news.
     pub(crate) fn has_news(&self, partitions: &[PartitionState], finished: bool) -> bool {
-        self.current(partitions, finished).is_some_and(|promise| self.said != Some(promise))
+        self.said != Some(self.current(partitions, finished))
     }
 
-    /// `None`: a partition has had no row yet, so that nothing can be promised.
-    fn current(&self, partitions: &[PartitionState], finished: bool) -> Option<Promise> {
+    fn current(&self, partitions: &[PartitionState], finished: bool) -> Promise {
         if finished {
-            return Some(Promise::At(i64::MAX));
+            return Promise::At(i64::MAX);
         }
         let mut least: Option<i64> = None;
         for partition in partitions.iter().filter(|partition| !partition.idle) {
             // A partition found while running starts at what was promised already.
-            let known = self.partitions.get(partition.partition as usize).copied().flatten().or(self.promised)?;
+            let known = self.partitions.get(partition.partition as usize).copied().flatten().or(self.promised);
+            let Some(known) = known else { return Promise::Hold };
             least = Some(least.map_or(known, |least| least.min(known)));
         }
         if let Some(least) = least {
-            return Some(Promise::At(self.promised.map_or(least, |promised| promised.max(least))));
+            return Promise::At(least);
         }
         let known = |partition: &PartitionState| self.partitions.get(partition.partition as usize).copied().flatten();
-        Some(match partitions.iter().filter_map(known).max() {
+        match partitions.iter().filter_map(known).max() {
             Some(greatest) => Promise::Resting(greatest),
             None => Promise::NoneHere,
-        })
+        }
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
         let mut time = event_time();
         assert_eq!(time.promise(&[], false), Some(Promise::NoneHere));
         assert_eq!(time.promise(&[], false), None, "only news");
-        assert_eq!(time.promise(&reads(&[0, 1]), false), None, "no partition has had a row");
+        assert_eq!(time.promise(&reads(&[0, 1]), false), Some(Promise::Hold), "no partition has had a row");
         time.observe(&batch(vec![Some(5), None, Some(3)], vec![(0, 3)])).unwrap();
         assert_eq!(time.promise(&reads(&[0, 1]), false), None, "partition 1 has had none");
         time.observe(&batch(vec![Some(9), Some(2), Some(4)], vec![(0, 1), (1, 2)])).unwrap();
@@ -164,8 +164,10 @@ mod tests {
         assert_eq!(time.promise(&reads(&[0, 1]), false), Some(Promise::At(4_000)));
         let idle = [PartitionState { partition: 0, idle: false }, PartitionState { partition: 1, idle: true }];
         assert_eq!(time.promise(&idle, false), Some(Promise::At(9_000)));
-        assert_eq!(time.promise(&reads(&[0, 1]), false), None, "never back");
-        assert_eq!(time.promise(&reads(&[0, 2]), false), None, "a new partition starts where we are");
+        let back = time.promise(&reads(&[0, 1]), false);
+        assert_eq!(back, Some(Promise::At(4_000)), "what is merged of it does not go back, but waits for the others");
+        let new = time.promise(&reads(&[0, 2]), false);
+        assert_eq!(new, Some(Promise::At(9_000)), "a new partition starts where we are");
         let resting = [PartitionState { partition: 0, idle: true }, PartitionState { partition: 1, idle: true }];
         assert_eq!(time.promise(&resting, false), Some(Promise::Resting(9_000)));
         assert_eq!(time.promise(&reads(&[]), false), Some(Promise::NoneHere));

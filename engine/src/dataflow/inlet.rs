@@ -1,11 +1,13 @@
 //! A timely operator's inputs: packets sorted by epoch, and the watermarks that came with them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use timely::communication::Pull;
 use timely::dataflow::channels::Message;
 use timely::dataflow::operators::generic::InputHandleCore;
 
+use crate::plan::flow::FlowPlan;
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::packet::{Packet, Payload, Promise};
@@ -36,13 +38,13 @@ impl Merger {
         // A link from the same worker's operator has one upstream, whatever that worker's number.
         let from = if self.upstreams == 1 { 0 } else { from };
         promises[from] = Some(promise);
-        let all_spoke = promises.iter().all(Option::is_some);
+        let all_spoke = promises.iter().all(|promise| !matches!(promise, None | Some(Promise::Hold)));
         let least = promises.iter().flatten().filter_map(|promise| match promise {
-            Promise::NoneHere | Promise::Resting(_) => None,
+            Promise::NoneHere | Promise::Hold | Promise::Resting(_) => None,
             Promise::At(at) => Some(*at),
         });
         let resting = promises.iter().flatten().filter_map(|promise| match promise {
-            Promise::NoneHere | Promise::At(_) => None,
+            Promise::NoneHere | Promise::Hold | Promise::At(_) => None,
             Promise::Resting(at) => Some(*at),
         });
         if all_spoke && let Some(promised) = least.min().or_else(|| resting.max()) {
@@ -69,6 +71,8 @@ pub(crate) struct InletSpec {
 
 /// All inputs of one timely operator.
 pub(crate) struct Inlets {
+    /// It says which watermarks follow from others.
+    plan: Arc<FlowPlan>,
     inputs: Vec<Input>,
     /// By epoch, in the order of arrival.
     waiting: BTreeMap<Epoch, VecDeque<(usize, Packet)>>,
@@ -76,7 +80,7 @@ pub(crate) struct Inlets {
 
 impl Inlets {
     /// Inputs that start with the watermarks of a restored snapshot, or none.
-    pub(crate) fn new(inputs: Vec<(Box<dyn Inlet>, InletSpec)>, restored: &Watermarks) -> Self {
+    pub(crate) fn new(plan: Arc<FlowPlan>, inputs: Vec<(Box<dyn Inlet>, InletSpec)>, restored: &Watermarks) -> Self {
         let inputs = inputs
             .into_iter()
             .map(|(handle, InletSpec { upstreams, ids })| {
@@ -84,7 +88,7 @@ impl Inlets {
                 Input { handle, merger, ids }
             })
             .collect();
-        Self { inputs, waiting: BTreeMap::new() }
+        Self { plan, inputs, waiting: BTreeMap::new() }
     }
 
     /// Takes in what has come. Only what is ahead of the frontier stays here for long.
@@ -123,7 +127,8 @@ impl Inlets {
         }
     }
 
-    /// Moves `watermarks` to the minimum over the inputs that have each; answers what moved.
+    /// Moves `watermarks` to the minimum over the inputs that have each, and those that follow from them; answers what
+    /// moved.
     pub(crate) fn merge_into(&self, watermarks: &mut Watermarks) -> Vec<(WatermarkId, Promise)> {
         let ids: BTreeSet<WatermarkId> = self.inputs.iter().flat_map(|input| input.ids.iter().copied()).collect();
         let mut moved = Vec::new();
@@ -137,6 +142,11 @@ impl Inlets {
                 moved.push((id, Promise::At(least)));
             }
         }
+        let derived = (self.plan.watermarks.len()..self.plan.watermark_count()).map(|index| WatermarkId(index as u32));
+        let before: Vec<_> = derived.map(|id| (id, watermarks.get(id))).collect();
+        self.plan.derive_watermarks(watermarks);
+        let after = before.into_iter().filter(|(id, before)| watermarks.get(*id) != *before);
+        moved.extend(after.filter_map(|(id, _)| Some((id, Promise::At(watermarks.get(id)?)))));
         moved
     }
 }
@@ -162,6 +172,9 @@ mod tests {
         assert_eq!(merger.merged.get(id), Some(10));
         merger.take(2, id, Promise::At(3));
         assert_eq!(merger.merged.get(id), Some(10), "a rebalance to a worker that lags takes nothing back");
+        merger.take(2, id, Promise::Hold);
+        merger.take(0, id, Promise::At(30));
+        assert_eq!(merger.merged.get(id), Some(10), "a new partition holds it where it is");
         merger.take(0, id, Promise::NoneHere);
         merger.take(1, id, Promise::NoneHere);
         merger.take(2, id, Promise::NoneHere);

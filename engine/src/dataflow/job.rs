@@ -166,18 +166,23 @@ pub(crate) struct SourceStatus {
     pub(crate) finished: AtomicBool,
     /// The last epoch in which the reader was asked until it had nothing more, or the budget was used up.
     pub(crate) read_in: AtomicU64,
-    activator: Mutex<Option<SyncActivator>>,
+    /// Lets the worker look at the source and its gate.
+    pub(crate) wake_up: WakeUp,
 }
 
-impl SourceStatus {
+/// Activates a timely operator from any thread.
+#[derive(Debug, Default)]
+pub(crate) struct WakeUp(Mutex<Option<SyncActivator>>);
+
+impl WakeUp {
     /// Set on the worker's own thread, while the dataflow is built.
-    pub(crate) fn set_activator(&self, activator: SyncActivator) {
-        *lock(&self.activator) = Some(activator);
+    pub(crate) fn set(&self, activator: SyncActivator) {
+        *lock(&self.0) = Some(activator);
     }
 
-    /// Lets the worker look at the source and its gate.
+    /// Activates it.
     pub(crate) fn activate(&self) {
-        if let Some(activator) = &*lock(&self.activator) {
+        if let Some(activator) = &*lock(&self.0) {
             // The worker is gone only when the pool is.
             let _ = activator.activate();
         }
@@ -203,6 +208,12 @@ pub(crate) struct JobShared {
     pub(crate) meter: Arc<Meter>,
     /// Streams' readers, one per source and worker.
     pub(crate) sources: Vec<Arc<SourceStatus>>,
+    /// Edges from views, on all workers.
+    edges: Mutex<Vec<SyncActivator>>,
+    /// The job is to read no more, and to write what it has read.
+    pub(crate) stopping: AtomicBool,
+    /// The dataflow's end on each worker.
+    terminals: Vec<WakeUp>,
     /// Something was read, or a watermark moved, in the open epoch.
     pub(crate) active: AtomicBool,
     /// A source has used up its budget for the open epoch.
@@ -246,6 +257,9 @@ impl JobShared {
             observer,
             signal,
             sources: (0..sources * workers).map(|_| ready()).collect(),
+            edges: Mutex::new(Vec::new()),
+            stopping: AtomicBool::new(false),
+            terminals: (0..workers).map(|_| WakeUp::default()).collect(),
             active: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
             awaited: AtomicBool::new(false),
@@ -295,8 +309,34 @@ impl JobShared {
         }
         self.gate.store(gate.pack(), Ordering::SeqCst);
         for source in &self.sources {
-            source.activate();
+            source.wake_up.activate();
         }
+    }
+
+    /// An edge from a view, to be woken when the job is stopped.
+    pub(crate) fn add_edge(&self, activator: SyncActivator) {
+        lock(&self.edges).push(activator);
+    }
+
+    /// Reads no more; for the control only.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let epoch = self.gate().epoch + 1;
+        self.set_gate(Gate { epoch, state: GateState::Closed });
+        for edge in lock(&self.edges).iter() {
+            // The worker is gone only when the pool is.
+            let _ = edge.activate();
+        }
+    }
+
+    /// How to wake the dataflow's end on a worker.
+    pub(crate) fn terminal(&self, worker: usize) -> &WakeUp {
+        &self.terminals[worker]
+    }
+
+    /// Lets the dataflow's end look again, on all workers.
+    pub(crate) fn wake_terminals(&self) {
+        self.terminals.iter().for_each(WakeUp::activate);
     }
 
     /// The first opened epoch after `epoch`.

@@ -28,6 +28,8 @@ use super::flow_control::ByteGuard;
 pub(crate) enum Promise {
     /// This worker has nothing that the watermark depends on: it takes no part in the minimum.
     NoneHere,
+    /// This worker has a partition that has not promised anything: the watermark stays where it is.
+    Hold,
     /// All that the watermark depends on here is idle. It takes no part in the minimum either; but when the whole stream
     /// rests, the greatest of these counts, as if the partitions had fallen idle one after the other.
     Resting(i64),
@@ -173,6 +175,7 @@ fn encode_control(control: &Control) -> Vec<u8> {
             Promise::NoneHere => (0_u64, 0),
             Promise::At(at) => (1, *at),
             Promise::Resting(at) => (2, *at),
+            Promise::Hold => (3, 0),
         };
         bytes.extend_from_slice(&u64::from(id.0).to_le_bytes());
         bytes.extend_from_slice(&here.to_le_bytes());
@@ -192,7 +195,8 @@ fn decode_control(bytes: &[u8]) -> Result<Control> {
         let promise = match here {
             0 => Promise::NoneHere,
             1 => Promise::At(at),
-            _ => Promise::Resting(at),
+            2 => Promise::Resting(at),
+            _ => Promise::Hold,
         };
         promises.push((id, promise));
     }
@@ -275,6 +279,7 @@ mod tests {
                 (WatermarkId(3), Promise::Resting(77)),
                 (WatermarkId(7), Promise::At(i64::MAX)),
                 (WatermarkId(1), Promise::At(-5)),
+                (WatermarkId(2), Promise::Hold),
             ],
         };
         let back = round_trip(&Packet { target: 1, payload: Payload::Control(control.clone()) });

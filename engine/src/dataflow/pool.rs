@@ -116,6 +116,25 @@ impl Pool {
         self.ask(|reply| Request::Drop(job, reply))
     }
 
+    /// Ends a job in order: it reads no more, what it has read reaches its view or sink, which is flushed, and it is
+    /// dropped. What takes longer than `patience` is lost. Those that read its view are to be stopped before.
+    pub fn stop_job(&self, job: JobId, patience: Duration) -> Result<()> {
+        let (reply, answer) = sync_channel(1);
+        self.shared.ask(Request::Stop(job, reply));
+        let mut refused = None;
+        self.wait_until(patience, || match answer.try_recv() {
+            Ok(result) => {
+                refused = result.err();
+                true
+            }
+            Err(error) => error == TryRecvError::Disconnected,
+        });
+        match refused {
+            Some(error) if error.kind() == ErrorKind::DependentObjects => Err(error),
+            _ => self.drop_job(job),
+        }
+    }
+
     /// Closes the job's epoch with all that its sources have to read now, and returns when it is complete and written.
     pub fn step(&self, job: JobId) -> Result<Epoch> {
         self.ask(|reply| Request::Step(job, reply))

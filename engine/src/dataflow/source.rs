@@ -190,7 +190,7 @@ fn waker(job: &Arc<JobShared>, status: &Arc<SourceStatus>) -> Waker {
     Arc::new(move || {
         if !status.ready.swap(true, Ordering::SeqCst) {
             if job.gate().state == GateState::Open {
-                status.activate();
+                status.wake_up.activate();
             } else {
                 job.signal.notify();
             }

@@ -30,7 +30,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(operators: usize, _workers: usize) -> Self {
+    pub(crate) fn new(operators: usize) -> Self {
         Self { cost: operators as u64 * STEP_MICROS, opened_at: 0, tick: LEAST_TICK }
     }
 
@@ -65,12 +65,16 @@ impl Control {
         groups.into_values().collect()
     }
 
+    /// Adds up what it costs to step the jobs that are open.
+    pub(crate) fn note_cost(&mut self) {
+        let open = |entry: &&Entry| entry.status == Status::Running && entry.job.gate().state == GateState::Open;
+        self.open_cost = self.jobs.values().filter(open).map(|entry| entry.pace.cost).sum();
+    }
+
     /// The tick of open groups: together they may take a tenth of a worker's time.
     fn tick(&self, group: &[JobId]) -> u64 {
-        let open = |entry: &&Entry| entry.status == Status::Running && entry.job.gate().state == GateState::Open;
-        let cost: u64 = self.jobs.values().filter(open).map(|entry| entry.pace.cost).sum();
         let own = self.members(group).map(|entry| entry.pace.tick).max().unwrap_or(LEAST_TICK);
-        own.max(cost * 10).clamp(LEAST_TICK, GREATEST_TICK)
+        own.max(self.open_cost * 10).clamp(LEAST_TICK, GREATEST_TICK)
     }
 
     fn members<'a>(&'a self, group: &'a [JobId]) -> impl Iterator<Item = &'a Entry> + 'a {
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_tick_stretches_and_shrinks() {
-        let mut pace = Pace::new(4, 2);
+        let mut pace = Pace::new(4);
         for _ in 0..10 {
             pace.adapt(false);
         }

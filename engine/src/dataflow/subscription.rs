@@ -96,10 +96,7 @@ impl MailboxState {
             self.bytes -= bytes;
             return Some(Some(Ok(changes)));
         }
-        match &mut self.ended {
-            None => None,
-            Some(error) => Some(error.take().map(Err)),
-        }
+        self.ended.as_mut().map(|error| error.take().map(Err))
     }
 }
 

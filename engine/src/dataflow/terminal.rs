@@ -28,6 +28,7 @@ use super::snapshot;
 const SINK_RETRY: Duration = Duration::from_millis(2);
 
 type Deltas = Vec<(Delta, Option<ByteGuard>)>;
+type Waiting = VecDeque<(Delta, Option<ByteGuard>)>;
 
 /// Where a worker's results go.
 pub(crate) enum Destination {
@@ -175,7 +176,7 @@ impl Terminal {
 /// Writes complete epochs to a sink, in order.
 pub(crate) struct SinkTask {
     writer: Box<dyn SinkWriter>,
-    queue: VecDeque<(Epoch, VecDeque<(Delta, Option<ByteGuard>)>)>,
+    queue: VecDeque<(Epoch, Waiting)>,
     /// Counts what the writer has taken while it is full.
     taken: Option<ByteGuard>,
     full: bool,

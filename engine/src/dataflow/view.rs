@@ -160,9 +160,11 @@ impl View {
         lock(&self.hub).ended.fill(first.saturating_sub(1));
     }
 
-    /// A worker has ended an epoch; its deltas are in its shard already. Completes it if it was the last worker.
-    pub(crate) fn end_epoch(&self, worker: usize, epoch: Epoch, deltas: &[Delta]) {
+    /// A worker has ended an epoch; its deltas are in its shard already. Answers whether it was the last worker, so
+    /// that the epoch is complete.
+    pub(crate) fn end_epoch(&self, worker: usize, epoch: Epoch, deltas: &[Delta]) -> bool {
         let mut hub = lock(&self.hub);
+        let before = hub.complete();
         if !hub.subscribers.is_empty() && !deltas.is_empty() {
             hub.incomplete.entry(epoch).or_default().extend_from_slice(deltas);
         }
@@ -174,6 +176,7 @@ impl View {
             let (epoch, deltas) = entry.remove_entry();
             hub.subscribers.retain(|subscriber| subscriber.deliver(epoch, &deltas));
         }
+        complete > before
     }
 
     /// The last complete epoch; 0 before the first.

@@ -207,7 +207,7 @@ fn build_dataflow<'scope>(
         let shared = Arc::clone(&shared);
         match part {
             UnitPart::Stream(part) => {
-                part.status.set_activator(scope.worker().sync_activator_for(address.to_vec()));
+                part.status.wake_up.set(scope.worker().sync_activator_for(address.to_vec()));
                 builder.build_reschedule(|capabilities| {
                     let mut task = SourceTask::new(part, outlets_with(capabilities), shared, activator, first);
                     move |_| {
@@ -217,6 +217,7 @@ fn build_dataflow<'scope>(
                 });
             }
             UnitPart::View { view, projection, links } => {
+                shared.add_edge(scope.worker().sync_activator_for(address.to_vec()));
                 let writer = views.get(&view.id()).map(Rc::clone);
                 builder.build_reschedule(|capabilities| {
                     let outlets = outlets_with(capabilities);
@@ -237,7 +238,7 @@ fn build_dataflow<'scope>(
                     LinkEnd::Member { member, input, .. } => Some((member, input)),
                     LinkEnd::Terminal => None,
                 });
-                let inlets = (Inlets::new(inputs, &watermarks), entries.collect());
+                let inlets = (Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks), entries.collect());
                 let start = (first, watermarks.clone());
                 builder.build_reschedule(|capabilities| {
                     let mut chain = Chain::new(members, inlets, outlets_with(capabilities), shared, activator, start);
@@ -250,9 +251,12 @@ fn build_dataflow<'scope>(
         }
     }
     let mut builder = OperatorBuilder::new("terminal".to_owned(), scope);
-    let incoming: Vec<usize> = layout.into_terminal().collect();
-    let inlets = Inlets::new(connect(&mut builder, &layout, &incoming, &mut ports), &watermarks);
-    let activator = scope.activator_for(builder.operator_info().address);
+    let incoming: Vec<usize> = layout.to_terminal().collect();
+    let inputs = connect(&mut builder, &layout, &incoming, &mut ports);
+    let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks);
+    let address = builder.operator_info().address;
+    shared.terminal(worker).set(scope.worker().sync_activator_for(address.to_vec()));
+    let activator = scope.activator_for(address);
     let destination = match destination {
         DestinationPart::Sink(writer) => Destination::Sink(SinkTask::new(writer)),
         DestinationPart::View(view) => {

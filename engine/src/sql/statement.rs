@@ -25,6 +25,8 @@ pub struct ParsedStatement {
 }
 
 /// A statement.
+// Statements are few and are moved once or twice: boxes would only be in the reader's way.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
     /// `CREATE STREAM`

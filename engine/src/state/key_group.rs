@@ -264,7 +264,7 @@ fn wide_decimals(array: &Decimal256Array, scale: i8, seed: u64, out: &mut Vec<u6
         let mut mantissa = array.value(row);
         let mut scale = scale;
         while mantissa != i256::ZERO && mantissa % ten == i256::ZERO && scale > i8::MIN {
-            mantissa = mantissa / ten;
+            mantissa /= ten;
             scale -= 1;
         }
         match mantissa.to_i128() {

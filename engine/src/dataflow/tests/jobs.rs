@@ -173,3 +173,62 @@ fn a_snapshot_is_restored_on_another_number_of_workers() {
         assert_eq!(contents(&second), expected);
     }
 }
+
+#[test]
+fn a_stopped_job_writes_what_it_has_read() {
+    for workers in [1, 2] {
+        let pool = threads(workers, &TestOperators::new());
+        let (feed, sink, base) = (MemoryHandle::new(2), MemorySink::new(), view(false));
+        let plan = PlanBuilder::new().stream("s").then("by_key");
+        let (job, _) = JobBuilder::new(1, plan, Target::View(Arc::clone(&base))).reads(0, &feed).create(&pool).unwrap();
+        let plan = PlanBuilder::new().view("v").then("by_key");
+        let (reader, witness) =
+            JobBuilder::new(2, plan, Target::Sink(Box::new(sink.clone()))).reads_view(0, &base).create(&pool).unwrap();
+        feed.push(0, batch(&(0..1_000).map(|row| (row, 1, 0)).collect::<Vec<_>>())).unwrap();
+        pool.step(reader.id()).unwrap();
+        assert_eq!(pool.stop_job(job.id(), PATIENCE).unwrap_err().kind(), crate::ErrorKind::DependentObjects);
+        pool.stop_job(reader.id(), PATIENCE).unwrap();
+        assert_eq!(summed(sink.written().iter().map(|(_, delta)| delta)).len(), 1_000);
+        assert_eq!((sink.flushes(), *witness.finished.lock().unwrap()), (workers, 0));
+        pool.stop_job(job.id(), PATIENCE).unwrap();
+        assert_eq!(base.stats().rows, 1_000, "the view can still be read");
+    }
+}
+
+/// `cargo test --release idle_jobs -- --ignored --nocapture` prints what idle jobs cost.
+#[test]
+#[ignore = "a measurement of five seconds"]
+fn idle_jobs_cost_next_to_nothing() {
+    let pool = threads(2, &TestOperators::new());
+    let feeds: Vec<MemoryHandle> = (0..50).map(|_| MemoryHandle::new(2)).collect();
+    for (job, feed) in feeds.iter().enumerate() {
+        let plan = PlanBuilder::new().stream("s").then("pass").then("sum").then("by_key");
+        JobBuilder::new(job as u64, plan, Target::View(view(true))).reads(0, feed).create(&pool).unwrap();
+        feed.push(0, batch(&[(1, 1, 0)])).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let busy = |feed: &MemoryHandle, for_all: bool| {
+        let (start, before) = (std::time::Instant::now(), cpu_time());
+        while start.elapsed() < Duration::from_secs(2) {
+            if for_all {
+                feeds.iter().for_each(|feed| feed.push(1, batch(&[(1, 1, 0)])).unwrap());
+            } else if feed.waiting_rows() > 10 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        (cpu_time() - before).as_secs_f64() / start.elapsed().as_secs_f64()
+    };
+    let idle = busy(&feeds[0], false);
+    let stepped = busy(&feeds[0], true);
+    println!("50 idle jobs: {:.2} % of a core; with a row each every 10 ms: {:.1} %", idle * 100.0, stepped * 100.0);
+    assert!(idle < 0.02, "{idle}");
+}
+
+/// Time that this process has used.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
