@@ -161,7 +161,8 @@ fn fifty_jobs_come_and_go_under_load() {
     let operators = with_traps();
     let pool = threads(2, &operators);
     let mut random = StdRng::seed_from_u64(11);
-    let mut running: Vec<(JobHandle, MemoryHandle, Arc<View>, BTreeMap<(i64, i64), i64>)> = Vec::new();
+    type Sums = BTreeMap<(i64, i64), i64>;
+    let mut running: Vec<(JobHandle, MemoryHandle, Arc<View>, Sums)> = Vec::new();
     let threads_before = thread_count();
     let failed = AtomicUsize::new(0);
     for round in 0..600_u64 {

@@ -114,7 +114,7 @@ impl Sum {
             } else {
                 self.sums.remove(&key);
             }
-            if !self.touched.is_empty() && self.touched.len() % 3 == 0 {
+            if !self.touched.is_empty() && self.touched.len().is_multiple_of(3) {
                 return Ok(Step::Yield);
             }
         }
