@@ -32,7 +32,19 @@ impl Server {
         let broker = MockBroker::start(1).unwrap();
         broker.create_topic("rides", 2).unwrap();
         broker.create_topic("counts", 1).unwrap();
-        let settings = EngineSettings { data_dir: None, workers, job_memory_bytes: 256 << 20 };
+        let data_dir = Some(folder.path().join("data"));
+        let settings = EngineSettings { data_dir, workers, job_memory_bytes: 256 << 20 };
+        let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
+        let session = engine.session();
+        Self { broker, engine, session, folder }
+    }
+
+    /// Another server on the same data directory.
+    fn restarted(self) -> Self {
+        let Self { broker, engine, session, folder } = self;
+        let settings = engine.settings.clone();
+        engine.shutdown();
+        drop((engine, session));
         let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
         let session = engine.session();
         Self { broker, engine, session, folder }
@@ -160,5 +172,37 @@ async fn a_view_over_a_view_a_sink_and_a_subscription() {
     server.until("SELECT * FROM big", "| a    | 10    |").await;
     let error = server.try_run("DROP MATERIALIZED VIEW totals").await.unwrap_err();
     assert!(error.message().contains("sink 'counts'") && error.message().contains("'big'"), "{error}");
+    server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_knows_its_streams_views_sinks_and_jobs() {
+    let server = Server::start(2);
+    server.stream().await;
+    server.run("CREATE VIEW dear AS SELECT zone, fare FROM rides WHERE fare > 3").await;
+    server.run("CREATE MATERIALIZED VIEW totals AS SELECT zone, sum(fare) AS fares FROM dear GROUP BY zone").await;
+    server.run("CREATE MATERIALIZED VIEW halted AS SELECT count(*) AS rides FROM rides").await;
+    server.run("ALTER JOB halted STOP").await;
+    let options = server.options("topic = 'counts', message = 't.Count'");
+    server.run(&format!("CREATE SINK counts WITH ({options})")).await;
+    server.run("INSERT INTO counts (zone, fares) SELECT zone, fare FROM dear").await;
+    server.produce(&[("a", 1, 60), ("a", 4, 61), ("b", 6, 62)]);
+    server.until("SELECT * FROM totals ORDER BY zone", "| b    | 6     |").await;
+
+    // The message's definition is in the catalog: its file may go.
+    std::fs::remove_file(server.folder.path().join("t.proto")).unwrap();
+    let server = server.restarted();
+    server.until("SELECT * FROM totals ORDER BY zone", "| b    | 6     |").await;
+    let jobs = server.run("SHOW JOBS").await;
+    assert!(jobs.contains("counts_insert_1"), "{jobs}");
+    let halted: Vec<&str> = jobs.lines().filter(|line| line.contains("halted")).collect();
+    assert!(halted[0].contains("STOPPED"), "{jobs}");
+    server.run("ALTER JOB halted START").await;
+    server.until("SELECT * FROM halted", "| 3     |").await;
+    let error = server.try_run("DROP VIEW dear").await.unwrap_err();
+    assert!(error.message().contains("'totals'") && error.message().contains("counts_insert_1"), "{error}");
+    server.run("DROP VIEW dear CASCADE").await;
+    let jobs = server.run("SHOW JOBS").await;
+    assert!(!jobs.contains("totals") && !jobs.contains("insert") && jobs.contains("halted"), "{jobs}");
     server.engine.shutdown();
 }

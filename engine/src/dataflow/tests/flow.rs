@@ -178,6 +178,7 @@ fn the_slowest_partition_holds_the_watermark_and_workers_without_any_do_not() {
     assert_eq!(watermark(), Some(5_000), "never back");
     assert_eq!(*witness.late.lock().unwrap(), 1, "by the watermark of the epoch before");
     feed.push(2, batch(&[])).unwrap();
+    assert_eq!(watermark(), Some(5_000), "found by its worker before the others read on");
     feed.push(0, batch(&[(1, 1, 6_000)])).unwrap();
     feed.push(1, batch(&[(1, 1, 6_000)])).unwrap();
     assert_eq!(watermark(), Some(5_000), "a new partition, on a worker that had none, starts where we are");
