@@ -99,6 +99,7 @@ async fn a_failed_transaction_waits_for_its_end() {
     let tags = client.simple_query("COMMIT").await.unwrap();
     assert!(matches!(tags.as_slice(), [SimpleQueryMessage::CommandComplete(_)]));
     client.batch_execute("SELECT 1").await.unwrap();
+    client.batch_execute("BEGIN; SELECT 1; ROLLBACK").await.unwrap();
     // The same in the extended protocol: an error is answered once, and the next statement works.
     assert_eq!(code(&client.query("SELECT nothing FROM cities", &[]).await.unwrap_err()), "42703");
     assert_eq!(code(&client.query("SELEC", &[]).await.unwrap_err()), "42601");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::Schema;
+use metrics::counter;
 use pgwire::api::results::FieldFormat;
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 use pgwire::messages::data::{FieldDescription, RowDescription};
@@ -128,6 +129,7 @@ impl<S: Session> Connection<S> {
     /// Tells the client what went wrong. The transaction, if one is open, has failed.
     pub(super) fn fail(&mut self, stop: Stop) -> Result<(), Ended> {
         let Stop::Fault(fault) = stop else { return Err(Ended) };
+        counter!("rondel_pg_errors_total", "sqlstate" => fault.state).increment(1);
         self.outbound.queue(fault.message());
         self.transaction = self.transaction.to_error_state();
         if fault.is_fatal { Err(Ended) } else { Ok(()) }
@@ -193,6 +195,7 @@ impl<S: Session> Connection<S> {
         parameters: &Parameters,
         formats: &[FieldFormat],
     ) -> Result<Begun, Stop> {
+        counter!("rondel_pg_statements_total").increment(1);
         let ends = matches!(statement, Statement::Command(Command::Commit | Command::Rollback));
         if self.transaction == TransactionStatus::Error && !ends {
             let sentence = "current transaction is aborted, commands ignored until end of transaction block";
@@ -201,6 +204,10 @@ impl<S: Session> Connection<S> {
         match statement {
             Statement::Query(query) => {
                 let answer = self.answer(query, piece, parameters).await?;
+                if let Answer::Done { tag, .. } = &answer {
+                    let is_setting = matches!(tag.as_str(), "SET" | "RESET");
+                    self.has_changed |= !is_setting && self.transaction == TransactionStatus::Transaction;
+                }
                 Ok(self.begun(answer, Form::Rows(formats.to_vec()), verb(piece)))
             }
             Statement::Command(Command::CopyOut { query, format }) => {
@@ -239,7 +246,6 @@ impl<S: Session> Connection<S> {
                 if matches!(tag.as_str(), "SET" | "RESET") {
                     self.report_variables();
                 }
-                self.has_changed |= self.transaction == TransactionStatus::Transaction;
                 Begun::Done { tag, notices }
             }
             Answer::Rows(rows) => Begun::Running(Running { rows, form, verb }),

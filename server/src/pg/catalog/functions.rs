@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use pgwire::api::Type;
 
 use super::DATABASE;
 use super::tables::SystemRelations;
@@ -126,6 +127,7 @@ pub(super) fn shared(relations: &SystemRelations) -> Vec<ScalarUDF> {
             let texts = sizes.as_string::<i32>().iter().map(|size| size.map(|size| format!("{size} bytes")));
             Ok(ColumnarValue::Array(Arc::new(texts.collect::<StringArray>())))
         }),
+        format_type(),
         constant("version", format!("PostgreSQL {}", rondel_version())),
         number("pg_table_size", &[1], 0),
         number("pg_indexes_size", &[1], 0),
@@ -202,6 +204,70 @@ pub(super) fn of_connection(user: &str, session: &Arc<impl Session>) -> Vec<Scal
     vec![user("session_user"), user("current_user"), user("user"), current_setting, set_config]
 }
 
+/// A type's name as SQL writes it.
+fn format_type() -> ScalarUDF {
+    function("format_type", &[2], DataType::Utf8, |arguments, rows| {
+        let integers = |index: usize| cast(&arguments[index].to_array(rows)?, &DataType::Int32);
+        let (oids, modifiers) = (integers(0)?, integers(1)?);
+        let pairs = oids.as_primitive::<Int32Type>().iter().zip(modifiers.as_primitive::<Int32Type>());
+        let names = pairs.map(|(oid, modifier)| oid.map(|oid| type_name(oid as u32, modifier.unwrap_or(-1))));
+        Ok(ColumnarValue::Array(Arc::new(names.collect::<StringArray>())))
+    })
+}
+
+fn type_name(oid: u32, modifier: i32) -> String {
+    let Some(pg_type) = Type::from_oid(oid) else { return "???".to_owned() };
+    if let Some(item) = pg_type.name().strip_prefix('_') {
+        return format!("{}[]", plain_name(item, -1));
+    }
+    plain_name(pg_type.name(), modifier)
+}
+
+/// The words of the standard for the types that it knows.
+fn plain_name(name: &str, modifier: i32) -> String {
+    match name {
+        "bool" => "boolean",
+        "int2" => "smallint",
+        "int4" => "integer",
+        "int8" => "bigint",
+        "float4" => "real",
+        "float8" => "double precision",
+        "varchar" => "character varying",
+        "bpchar" => "character",
+        "char" => "\"char\"",
+        "time" => "time without time zone",
+        "timetz" => "time with time zone",
+        "timestamp" => "timestamp without time zone",
+        "timestamptz" => "timestamp with time zone",
+        "numeric" if modifier >= 4 => {
+            return format!("numeric({},{})", (modifier - 4) >> 16 & 0xffff, (modifier - 4) & 0xffff);
+        }
+        other => other,
+    }
+    .to_owned()
+}
+
 fn rondel_version() -> String {
     format!("15.0 (Rondel {})", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_the_names_of_the_standard() {
+        for (pg_type, modifier, name) in [
+            (Type::INT8, -1, "bigint"),
+            (Type::FLOAT8_ARRAY, -1, "double precision[]"),
+            (Type::NUMERIC, ((10 << 16) | 2) + 4, "numeric(10,2)"),
+            (Type::NUMERIC, -1, "numeric"),
+            (Type::RECORD, -1, "record"),
+            (Type::RECORD_ARRAY, -1, "record[]"),
+            (Type::TIMESTAMPTZ, -1, "timestamp with time zone"),
+        ] {
+            assert_eq!(type_name(pg_type.oid(), modifier), name);
+        }
+        assert_eq!(type_name(4_000_000_000, -1), "???");
+    }
 }
