@@ -5,7 +5,7 @@
 //! * [`sql`]: text → statement
 //! * [`catalog`]: names → things, durable
 //! * [`schema`]: protobuf descriptors, type mapping
-//! * [`format`]: bytes ↔ Arrow
+//! * [`mod@format`]: bytes ↔ Arrow
 //! * [`plan`]: logical plan → checked, changelog-aware [flow plan](plan::flow)
 //! * [`operator`]: one operator, one file: pure, synchronous, deltas in, deltas out
 //! * [`state`]: what operators remember
