@@ -207,7 +207,8 @@ impl Chain {
     fn finish_epoch(&mut self, epoch: Epoch) -> Result<()> {
         for index in 0..self.members.len() {
             let member = &mut self.members[index];
-            let bytes = member.operator.state_size().bytes;
+            let operator = &member.operator;
+            let bytes = guarded(|| Ok(operator.state_size()))?.bytes;
             self.job.meter.set_state(&mut member.state_bytes, bytes)?;
         }
         let job = Arc::clone(&self.job);

@@ -118,7 +118,8 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(pool: Arc<PoolShared>) -> Self {
+    /// A control that gives out epochs after `last_epoch`.
+    pub(crate) fn new(pool: Arc<PoolShared>, last_epoch: Epoch) -> Self {
         Self {
             pool,
             jobs: BTreeMap::new(),
@@ -126,7 +127,7 @@ impl Control {
             building: None,
             drops: Vec::new(),
             snapshots: Vec::new(),
-            last_epoch: 0,
+            last_epoch,
             open_cost: 0,
             stopped: false,
         }
@@ -369,6 +370,14 @@ impl Control {
 
     /// Takes failed jobs down, and those that read their views, readers first.
     fn note_failures(&mut self) {
+        // A reader that was being built when what it reads failed.
+        for entry in self.jobs.values().filter(|entry| matches!(entry.status, Status::Running | Status::Closing)) {
+            for read in entry.reads.iter().filter_map(|read| self.jobs.get(read)) {
+                if let (Status::Failed, Some(reason)) = (read.status, read.job.error()) {
+                    entry.job.fail(reason.context(format!("it reads {}, which failed", read.job.name)));
+                }
+            }
+        }
         let mut failed: Vec<JobId> = Vec::new();
         for (id, entry) in &self.jobs {
             if entry.job.is_failed() && !matches!(entry.status, Status::Failed | Status::Dropping) {

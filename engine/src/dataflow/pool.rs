@@ -30,12 +30,14 @@ pub struct PoolSettings {
     pub workers: usize,
     /// Where operators come from; tests inject others.
     pub operators: Arc<dyn OperatorFactory>,
+    /// Epochs up to this one were given out before: those of this pool are greater.
+    pub last_epoch: Epoch,
 }
 
 impl PoolSettings {
     /// `workers` workers that run the engine's own operators.
     pub fn workers(workers: usize) -> Self {
-        Self { workers, operators: Arc::new(EngineOperators) }
+        Self { workers, operators: Arc::new(EngineOperators), last_epoch: 0 }
     }
 }
 
@@ -62,7 +64,7 @@ impl Pool {
     pub fn threads(settings: PoolSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let shared = share(&settings)?;
         let workers = spawn_workers(&shared, Some(Instant::now()), Worker::run)?;
-        let mut control = Control::new(Arc::clone(&shared));
+        let mut control = Control::new(Arc::clone(&shared), settings.last_epoch);
         let (of_control, of_clock) = (Arc::clone(&shared), Arc::clone(&clock));
         let control = std::thread::Builder::new()
             .name("rondel:control".to_owned())
@@ -86,7 +88,7 @@ impl Pool {
     /// calls make equal runs.
     pub fn simulated(settings: PoolSettings, seed: u64) -> Result<Self> {
         let shared = share(&settings)?;
-        let simulation = Simulation::start(&shared, seed)?;
+        let simulation = Simulation::start(&shared, settings.last_epoch, seed)?;
         let clock = simulation.clock();
         Ok(Self { settings, clock, shared, form: Form::Simulated(Box::new(Mutex::new(simulation))) })
     }

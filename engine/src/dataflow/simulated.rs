@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use timely::communication::WorkerGuards;
 
 use crate::error::Result;
-use crate::time::{Clock, ManualClock};
+use crate::time::{Clock, Epoch, ManualClock};
 
 use super::control::{Control, PoolShared, Request};
 use super::flow_control::lock;
@@ -100,7 +100,7 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
-    pub(crate) fn start(shared: &Arc<PoolShared>, seed: u64) -> Result<Self> {
+    pub(crate) fn start(shared: &Arc<PoolShared>, last_epoch: Epoch, seed: u64) -> Result<Self> {
         let baton = Arc::new(Baton::default());
         let of_workers = Arc::clone(&baton);
         let threads = spawn_workers(shared, None, move |worker| {
@@ -111,7 +111,7 @@ impl Simulation {
             baton,
             workers: shared.workers.len(),
             threads: Some(threads),
-            control: Control::new(Arc::clone(shared)),
+            control: Control::new(Arc::clone(shared), last_epoch),
             shared: Arc::clone(shared),
             clock: ManualClock::at(START_MICROS),
             random: StdRng::seed_from_u64(seed),

@@ -169,8 +169,9 @@ impl SourceTask {
             }
         }
         let finished = state == PollState::Finished;
-        let partitions = || self.part.reader.partitions();
-        let news = self.part.event_time.as_ref().is_some_and(|event_time| event_time.has_news(&partitions(), finished));
+        let reader = &self.part.reader;
+        let partitions = guarded(|| Ok(reader.partitions()))?;
+        let news = self.part.event_time.as_ref().is_some_and(|event_time| event_time.has_news(&partitions, finished));
         if rows > 0 || news || finished {
             self.job.note_activity();
         }

@@ -60,7 +60,7 @@ struct Hub {
     subscribers: Vec<Arc<Mailbox>>,
 }
 
-/// See the [module](self).
+/// See the [module](self). A view is maintained by one job, once: a job that is created again needs a new view.
 pub struct View {
     id: u64,
     name: String,

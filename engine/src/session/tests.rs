@@ -206,3 +206,35 @@ async fn a_restarted_server_knows_its_streams_views_sinks_and_jobs() {
     assert!(!jobs.contains("totals") && !jobs.contains("insert") && jobs.contains("halted"), "{jobs}");
     server.engine.shutdown();
 }
+
+/// Parts of a query that are named twice run once; rows of several readers have the least of their watermarks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shared_parts_and_watermarks_of_several_readers() {
+    for workers in [1, 2] {
+        let server = Server::start(workers);
+        server.stream().await;
+        server.run(
+            "CREATE MATERIALIZED VIEW hot AS WITH counts AS (SELECT zone, window_end, count(*) AS n \
+               FROM HOP(TABLE rides, DESCRIPTOR(at), INTERVAL '30' SECOND, INTERVAL '1' MINUTE) GROUP BY zone, window_end), \
+             most AS (SELECT window_end, max(n) AS n FROM counts GROUP BY window_end) \
+             SELECT counts.zone, counts.window_end, counts.n FROM counts JOIN most \
+             ON counts.window_end = most.window_end AND counts.n = most.n EMIT AFTER WATERMARK",
+        )
+        .await;
+        server.run("CREATE MATERIALIZED VIEW pairs AS SELECT a.zone, a.fare AS one, b.fare AS other FROM rides a JOIN rides b ON a.zone = b.zone").await;
+        server.run(
+            "CREATE MATERIALIZED VIEW both AS SELECT window_end, count(*) AS n FROM TUMBLE((SELECT at, zone FROM rides \
+             WHERE zone = 'a' UNION ALL SELECT at, zone FROM rides), DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_end EMIT AFTER WATERMARK",
+        )
+        .await;
+        server.produce(&[("a", 1, 60), ("b", 2, 61), ("a", 3, 100), ("a", 5, 119), ("b", 4, 130), ("a", 7, 300)]);
+        let hot = server.until("SELECT * FROM hot ORDER BY window_end, zone", "00:03:00").await;
+        assert!(hot.contains("| a    | 1970-01-01T00:02:00 | 3 |"), "{hot}");
+        assert!(!hot.contains("| b    | 1970-01-01T00:02:00"), "{hot}");
+        let pairs = server.until("SELECT count(*) AS n FROM pairs", "| 20 |").await;
+        assert!(pairs.contains("| 20 |"), "{pairs}");
+        let both = server.until("SELECT * FROM both ORDER BY window_end", "00:03:00").await;
+        assert!(both.contains("| 1970-01-01T00:02:00 | 7 |") && both.contains("| 1970-01-01T00:03:00 | 1 |"), "{both}");
+        server.engine.shutdown();
+    }
+}

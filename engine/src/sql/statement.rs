@@ -99,7 +99,7 @@ pub struct CreateStream {
     /// Columns, if they are not left to the schema.
     pub columns: Vec<ast::ColumnDef>,
     /// Event time.
-    pub watermark: Option<WatermarkClause>,
+    pub watermark: Option<Box<WatermarkClause>>,
     /// Connector, format and their options.
     pub options: Options,
 }

@@ -156,15 +156,13 @@ fn a_failing_source_and_a_failing_key_fail_their_job_only() {
     assert_eq!((error.kind(), error.message()), (ErrorKind::External, "s: no such topic"));
 }
 
-/// A job, what feeds it, its view, and the sums that the view should hold.
-type RunningJob = (JobHandle, MemoryHandle, Arc<View>, BTreeMap<(i64, i64), i64>);
-
 #[test]
 fn fifty_jobs_come_and_go_under_load() {
     let operators = with_traps();
     let pool = threads(2, &operators);
     let mut random = StdRng::seed_from_u64(11);
-    let mut running: Vec<RunningJob> = Vec::new();
+    type Sums = BTreeMap<(i64, i64), i64>;
+    let mut running: Vec<(JobHandle, MemoryHandle, Arc<View>, Sums)> = Vec::new();
     let threads_before = thread_count();
     let failed = AtomicUsize::new(0);
     for round in 0..600_u64 {

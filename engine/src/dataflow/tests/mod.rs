@@ -196,7 +196,7 @@ fn view(changelog: bool) -> Arc<View> {
 }
 
 fn settings(workers: usize, operators: &Arc<TestOperators>) -> PoolSettings {
-    PoolSettings { workers, operators: Arc::clone(operators) as Arc<dyn OperatorFactory> }
+    PoolSettings { workers, operators: Arc::clone(operators) as Arc<dyn OperatorFactory>, last_epoch: 0 }
 }
 
 fn threads(workers: usize, operators: &Arc<TestOperators>) -> Pool {
