@@ -37,9 +37,8 @@ lint: toolchain
 	cargo fmt --all --check
 	cargo clippy $(CARGO_ARGS) --all-targets -- -D warnings
 
-# For those who work on it: private items are shown, and may be linked to.
 docs: toolchain
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc $(CARGO_ARGS) --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_ARGS) --no-deps
 
 bench: toolchain
 	@tests/components/setup.sh build
