@@ -43,7 +43,6 @@ docs: toolchain
 bench: toolchain
 	@tests/components/setup.sh build
 	cargo bench $(CARGO_ARGS)
-	cargo run --release $(CARGO_ARGS) --bin rondel -- bench
 
 # What compiling and testing need of the system and of the package registries, if it is not there yet.
 setup: components

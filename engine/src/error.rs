@@ -196,7 +196,7 @@ impl From<datafusion::error::DataFusionError> for Error {
             D::ResourcesExhausted(text) => Error::new(ErrorKind::ResourceExhausted, text),
             D::Context(context, inner) => Error::from(*inner).context(context),
             D::Diagnostic(_, inner) => Error::from(*inner),
-            D::Shared(inner) => Error::internal(inner.to_string()),
+            D::Shared(inner) => shared(&inner),
             D::External(inner) => match inner.downcast::<Error>() {
                 Ok(own) => *own,
                 Err(other) => Error::new(ErrorKind::External, other.to_string()),
@@ -209,6 +209,24 @@ impl From<datafusion::error::DataFusionError> for Error {
 impl From<Error> for datafusion::error::DataFusionError {
     fn from(error: Error) -> Self {
         datafusion::error::DataFusionError::External(Box::new(error))
+    }
+}
+
+/// An error that several readers of one stream were given: it can only be looked at.
+fn shared(error: &datafusion::error::DataFusionError) -> Error {
+    use datafusion::error::DataFusionError as D;
+    match error {
+        D::Shared(inner) => shared(inner),
+        D::Context(context, inner) => shared(inner).context(context),
+        D::Diagnostic(_, inner) => shared(inner),
+        D::ResourcesExhausted(text) => Error::new(ErrorKind::ResourceExhausted, text.clone()),
+        D::Execution(text) => Error::new(ErrorKind::Data, text.clone()),
+        D::ArrowError(inner, _) => Error::new(ErrorKind::Data, inner.to_string()),
+        D::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(own) => own.clone(),
+            None => Error::new(ErrorKind::External, inner.to_string()),
+        },
+        other => Error::internal(other.strip_backtrace()),
     }
 }
 

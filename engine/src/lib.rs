@@ -5,15 +5,16 @@
 //! * [`sql`]: text → statement
 //! * [`catalog`]: names → things, durable
 //! * [`schema`]: protobuf descriptors, type mapping
-//! * [`format`]: bytes ↔ Arrow
+//! * [`mod@format`]: bytes ↔ Arrow
 //! * [`plan`]: logical plan → checked, changelog-aware [flow plan](plan::flow)
 //! * [`operator`]: one operator, one file: pure, synchronous, deltas in, deltas out
 //! * [`state`]: what operators remember
 //! * [`dataflow`]: operators on timely workers
 //! * [`connector`]: sources and sinks
-//! * [`job`]: lifecycle
+//! * [`job`]: the life of jobs: starting, stopping, how they are doing
 //! * [`batch`]: bounded queries
-//! * [`session`]: statements, from text to result; [`engine`] is the door
+//! * [`session`]: statements, from text to result
+//! * [`engine`]: the door
 
 pub mod batch;
 pub mod catalog;

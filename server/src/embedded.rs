@@ -1,4 +1,4 @@
-//! The engine in this process, as a [`Frontend`](crate::frontend::Frontend).
+//! The engine in this process, as a [`Frontend`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

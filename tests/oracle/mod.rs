@@ -19,7 +19,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rondel_engine::Delta;
 use rondel_engine::operator::EpochContext;
-use rondel_engine::plan::flow::{FlowOp, FlowPlan, NodeIndex};
+use rondel_engine::plan::flow::{Emit, FlowOp, FlowPlan, NodeIndex};
 use rondel_engine::plan::{ContinuousPlan, Functions};
 use rondel_engine::time::{WatermarkId, Watermarks};
 
@@ -35,6 +35,32 @@ enum Verdict {
     Equal(usize),
     /// The statement is not one that runs continuously, or fails as a batch as well: why.
     Refused(String),
+}
+
+/// What the law demands of a case.
+struct Expected {
+    /// Of all that comes.
+    end: Multiset,
+    /// Of what has come by the end of an epoch before the last one; only of statements that show their current result.
+    midway: Option<(usize, Multiset)>,
+}
+
+impl Expected {
+    /// Compares the sum at the end of an epoch, if there is something to compare it with.
+    fn check(&self, case: &Case, sum: &Multiset, epoch: usize, workers: usize) -> Result<(), String> {
+        if let Some(row) = sum.negative() {
+            return Err(format!("after epoch {epoch} on {workers} workers a row is there less than never: {row}"));
+        }
+        let expected = match &self.midway {
+            Some((midway, expected)) if *midway == epoch => expected,
+            _ if epoch == case.epochs() => &self.end,
+            _ => return Ok(()),
+        };
+        match sum.difference(expected, case.scale()) {
+            Some(difference) => Err(format!("after epoch {epoch} the sum is not the batch answer\n{difference}")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A random world: streams, and a statement over them.
@@ -59,6 +85,17 @@ impl Case {
         Self { seed, late_rows, tables, statement }
     }
 
+    /// How many epochs have rows; in one more the inputs end.
+    fn epochs(&self) -> usize {
+        self.tables.iter().map(|table| table.epochs.len()).max().unwrap_or(0)
+    }
+
+    /// The streams as they are after some epochs.
+    fn tables_until(&self, epochs: usize) -> Vec<Table> {
+        let until = |table: &Table| Table { epochs: table.epochs[..epochs].to_vec(), ..table.clone() };
+        self.tables.iter().map(until).collect()
+    }
+
     fn scale(&self) -> f64 {
         self.tables.iter().map(Table::scale).sum()
     }
@@ -72,15 +109,14 @@ impl Case {
     }
 
     /// Runs a plan by calling its operators, and compares.
-    fn run_by_hand(&self, plan: &FlowPlan, expected: &Multiset) -> Result<(), String> {
+    fn run_by_hand(&self, plan: &FlowPlan, expected: &Expected) -> Result<(), String> {
         let mut rng = SmallRng::seed_from_u64(self.seed ^ 0x6d61_6368);
         let mut sum = Multiset::default();
         let failed = |error: rondel_engine::Error| format!("{error}");
         let mut workers = rng.random_range(1..=4);
         let mut machine = Machine::new(plan, workers, &mut rng).map_err(failed)?;
-        let epochs = self.tables.iter().map(|table| table.epochs.len()).max().unwrap_or(0);
         let mut watermarks = Watermarks::none(plan.watermark_count());
-        for epoch in 0..=epochs {
+        for epoch in 0..=self.epochs() {
             let mut arrivals = BTreeMap::new();
             for (index, node) in plan.nodes.iter().enumerate() {
                 if let FlowOp::Scan { relation, projection, watermark, .. } = &node.op {
@@ -96,9 +132,7 @@ impl Case {
             for delta in machine.epoch(&arrivals, &context, &mut rng).map_err(failed)? {
                 sum.add(delta.rows(), |row| delta.weight(row));
             }
-            if let Some(row) = sum.negative() {
-                return Err(format!("after epoch {epoch} on {workers} workers a row is there less than never: {row}"));
-            }
+            expected.check(self, &sum, epoch, workers)?;
             if rng.random_bool(0.25) {
                 let snapshot = machine.snapshot().map_err(failed)?;
                 workers = rng.random_range(1..=4);
@@ -106,37 +140,28 @@ impl Case {
                 machine.restore(&snapshot).map_err(failed)?;
             }
         }
-        match sum.difference(expected, self.scale()) {
-            Some(difference) => Err(format!("the sum is not the batch answer\n{difference}")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Runs a plan as a job of a simulated pool, sometimes stopped and restored on another number of workers.
-    fn run_on_a_pool(&self, plan: &FlowPlan, expected: &Multiset) -> Result<(), String> {
+    fn run_on_a_pool(&self, plan: &FlowPlan, expected: &Expected) -> Result<(), String> {
         let mut rng = SmallRng::seed_from_u64(self.seed ^ 0x706f_6f6c);
         let failed = |error: rondel_engine::Error| format!("{error}");
         let mut sum = Multiset::default();
         let mut workers = rng.random_range(1..=4);
         let mut job = PooledJob::start(plan, &self.tables, workers, None, &mut rng).map_err(failed)?;
-        let epochs = self.tables.iter().map(|table| table.epochs.len()).max().unwrap_or(0);
-        for epoch in 0..=epochs {
+        for epoch in 0..=self.epochs() {
             for delta in job.epoch(&self.tables, epoch).map_err(failed)? {
                 sum.add(delta.rows(), |row| delta.weight(row));
             }
-            if let Some(row) = sum.negative() {
-                return Err(format!("after epoch {epoch} on {workers} workers a row is there less than never: {row}"));
-            }
-            if epoch < epochs && !job.has_ended() && rng.random_bool(0.25) {
+            expected.check(self, &sum, epoch, workers)?;
+            if epoch < self.epochs() && !job.has_ended() && rng.random_bool(0.25) {
                 let snapshot = job.stop().map_err(failed)?;
                 workers = rng.random_range(1..=4);
                 job = PooledJob::start(plan, &self.tables, workers, Some(snapshot), &mut rng).map_err(failed)?;
             }
         }
-        match sum.difference(expected, self.scale()) {
-            Some(difference) => Err(format!("the job's sum is not the batch answer\n{difference}")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn table(&self, name: &str) -> Result<&Table, String> {
@@ -209,14 +234,23 @@ fn run_cases(default: u64, verdict: impl Fn(&Case) -> Result<Verdict, String>) {
 }
 
 /// What a case's statement must say, if it runs continuously and as a batch.
-async fn prepared(case: &Case, functions: &Arc<Functions>) -> Result<(ContinuousPlan, Multiset), String> {
+async fn prepared(case: &Case, functions: &Arc<Functions>) -> Result<(ContinuousPlan, Expected), String> {
     let shortened = |text: String| text.chars().take(90).collect::<String>();
     let plan = engine::planned(&case.statement.sql, &case.tables, functions)
         .map_err(|error| shortened(format!("planner: {:?} {error}", error.kind())))?;
-    let context = truth::session(&case.statement, &case.tables).map_err(|error| shortened(error.strip_backtrace()))?;
-    let expected =
-        truth::answer(&context, &case.statement).await.map_err(|error| shortened(error.strip_backtrace()))?;
-    Ok((plan, expected))
+    let answer = async |tables: &[Table]| {
+        let context = truth::session(&case.statement, tables).map_err(|error| shortened(error.strip_backtrace()))?;
+        truth::answer(&context, &case.statement).await.map_err(|error| shortened(error.strip_backtrace()))
+    };
+    let end = answer(&case.tables).await?;
+    let midway = match case.seed as usize % 3 {
+        0 if plan.emit == Emit::OnChange && case.epochs() > 1 => {
+            let epoch = (case.seed / 3) as usize % (case.epochs() - 1);
+            Some((epoch, answer(&case.tables_until(epoch + 1)).await?))
+        }
+        _ => None,
+    };
+    Ok((plan, Expected { end, midway }))
 }
 
 /// Statements through the planner, their operators called one by one.
@@ -233,11 +267,11 @@ fn operators_sum_to_the_batch_answer() {
         if !case.late_rows && case.seed % 4 == 0 {
             let batch = runtime.block_on(engine::batch_answer(&plan, &case.tables, &functions));
             let batch = batch.map_err(|error| format!("the snapshot query fails: {error}"))?;
-            if let Some(difference) = batch.difference(&expected, case.scale()) {
+            if let Some(difference) = batch.difference(&expected.end, case.scale()) {
                 return Err(format!("the snapshot query answers otherwise\n{difference}"));
             }
         }
-        Ok(Verdict::Equal(expected.len()))
+        Ok(Verdict::Equal(expected.end.len()))
     });
 }
 
@@ -252,6 +286,6 @@ fn jobs_sum_to_the_batch_answer() {
             Err(why) => return Ok(Verdict::Refused(why)),
         };
         case.run_on_a_pool(&plan.flow, &expected)?;
-        Ok(Verdict::Equal(expected.len()))
+        Ok(Verdict::Equal(expected.end.len()))
     });
 }

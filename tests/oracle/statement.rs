@@ -375,7 +375,7 @@ impl Author<'_> {
 
     /// An aggregate of a window's aggregates: per window again.
     fn over_windows(&mut self) -> String {
-        let from = self.windowed_relation();
+        let from = if self.chance(0.4) { self.window_union() } else { self.windowed_relation() };
         let (mut items, mut columns) = (Vec::new(), Vec::new());
         let bounds: Vec<String> = from.columns[..2].iter().map(|column| column.name.clone()).collect();
         for bound in &bounds {
@@ -384,6 +384,26 @@ impl Author<'_> {
         }
         self.aggregates(&from.columns[2..], &mut items, &mut columns);
         format!("SELECT {} FROM {} GROUP BY {}", items.join(", "), from.from, bounds.join(", "))
+    }
+
+    /// Two relations with windows, one after the other: their time is the slower one's.
+    fn window_union(&mut self) -> Relation {
+        let sides = [self.windowed_relation(), self.windowed_relation()];
+        let names: Vec<String> = ["ws", "we", "c", "c"].iter().map(|prefix| self.name(prefix)).collect();
+        let mut rows = 0;
+        let mut side = |from: &Relation| {
+            rows += from.rows;
+            let number = scalar(&mut self.rng, &from.columns[2..], Kind::Int, 1);
+            let text = scalar(&mut self.rng, &from.columns[2..], Kind::Text, 1);
+            let values = [&from.columns[0].name, &from.columns[1].name, &format!("CAST({number} AS BIGINT)"), &text];
+            let items: Vec<String> =
+                values.iter().zip(&names).map(|(value, name)| format!("{value} AS {name}")).collect();
+            format!("SELECT {} FROM {}", items.join(", "), from.from)
+        };
+        let text = format!("{} UNION ALL {}", side(&sides[0]), side(&sides[1]));
+        let kinds = [Kind::Time, Kind::Time, Kind::Int, Kind::Text];
+        let columns = names.into_iter().zip(kinds).map(|(name, kind)| Column { name, kind, exact: true }).collect();
+        self.derived((text, columns, true, rows))
     }
 
     /// Two relations with windows, joined on the window and perhaps more.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rondel_tests::kafka::KafkaBroker;
-use rondel_tests::rondel::{RondelServer, rows};
+use rondel_tests::rondel::{RondelServer, job_column, rows};
 use rondel_tests::{Result, python};
 use serde_json::Value;
 
@@ -76,6 +76,12 @@ async fn a_million_bookings_through_windows() -> Result<()> {
                 let jobs = rows(&client, "SHOW JOBS").await;
                 return Err(format!("{workers} workers, {name}: {error}\n{jobs:?}\n{}", server.log()).into());
             }
+        }
+        for (name, _) in queries {
+            let sink = format!("{name}_out");
+            let rows_in = job_column(&client, &sink, "rows_in").await?;
+            assert_eq!(rows_in, Some((RECORDS + PARTITIONS as usize).to_string()));
+            assert_eq!(job_column(&client, &sink, "late_rows").await?.as_deref(), Some("0"));
         }
         // The same stream read as a bounded input: all of it, the closing records included.
         let all = rows(&client, "SELECT count(*), count(driver_id) FROM bookings").await?;

@@ -158,6 +158,18 @@ pub async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>
     Ok(rows)
 }
 
+/// A job's column of SHOW JOBS.
+pub async fn job_column(client: &Client, job: &str, column: &str) -> Result<Option<String>> {
+    for message in client.simple_query("SHOW JOBS").await? {
+        if let SimpleQueryMessage::Row(row) = message
+            && row.try_get("name")? == Some(job)
+        {
+            return Ok(row.try_get(column)?.map(str::to_owned));
+        }
+    }
+    Err(format!("there is no job {job}").into())
+}
+
 /// Asks again and again until `done` is content with a statement's rows; the last rows are in the error when it is not.
 pub async fn rows_until(
     client: &Client,

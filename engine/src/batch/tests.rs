@@ -1,1 +1,293 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::TimeUnit;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
+use futures::TryStreamExt;
+use proptest::prelude::*;
+
+use super::windows::windows_of;
+use super::*;
+use crate::error::ErrorKind;
+use crate::plan::flow::WindowSpec;
+use crate::plan::{Functions, Planner, RelationKind, Relations, WatermarkDefinition};
+use crate::sql;
+
+const NOW: i64 = 1_700_000_000_000_000;
+
+/// Relations with their rows.
+struct Tables(HashMap<String, (Arc<Relation>, RecordBatch)>);
+
+impl Relations for Tables {
+    fn relation(&self, name: &str) -> Option<Arc<Relation>> {
+        self.0.get(name).map(|(relation, _)| Arc::clone(relation))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+impl BatchScans for Tables {
+    fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
+        let rows = self.0[&relation.name].1.project(projection)?;
+        Ok(Box::pin(RecordBatchStreamAdapter::new(rows.schema(), futures::stream::iter([Ok(rows)]))))
+    }
+}
+
+/// A stream `t(at, zone, price, id)` of four rows, one without a time.
+fn tables() -> Arc<Tables> {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("at", Arc::new(TimestampMicrosecondArray::from(vec![Some(30_000_000), Some(90_000_000), None, Some(-1)]))),
+        ("zone", Arc::new(StringArray::from(vec![Some("b"), Some("a"), Some("a"), None]))),
+        ("price", Arc::new(Float64Array::from(vec![1.5, 2.0, 4.0, 8.0]))),
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3, 4]))),
+    ];
+    let rows =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap();
+    let relation = Relation {
+        name: "t".to_owned(),
+        schema: rows.schema(),
+        kind: RelationKind::Stream,
+        changelog: false,
+        keys: Vec::new(),
+        watermark: Some(WatermarkDefinition { column: 0, expression: "at".to_owned() }),
+        time_columns: Vec::new(),
+    };
+    Arc::new(Tables(HashMap::from([("t".to_owned(), (Arc::new(relation), rows))])))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn run(text: &str, parameters: Option<&[ScalarValue]>, memory_bytes: usize) -> Result<Vec<RecordBatch>> {
+    let functions = Arc::new(Functions::builtin());
+    let tables = tables();
+    let planner = Planner::new(Arc::clone(&tables) as Arc<dyn Relations>, Arc::clone(&functions));
+    let plan = planner.plan_batch(&sql::parse_query(text)?, parameters)?;
+    let context = BatchContext::new(&functions, 1);
+    runtime().block_on(async {
+        let stream = context.execute(&plan, tables, NOW, memory_bytes).await?;
+        Ok(stream.try_collect().await?)
+    })
+}
+
+fn answer(text: &str) -> String {
+    let batches = run(text, None, 64 << 20).unwrap_or_else(|error| panic!("{text}: {error} {:?}", error.detail()));
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+#[test]
+fn windows_in_sql() {
+    insta::assert_snapshot!(answer(
+        "SELECT window_start, window_end, zone, count(*) AS n FROM TUMBLE(TABLE t, DESCRIPTOR(at), INTERVAL '1' MINUTE)
+         GROUP BY window_start, window_end, zone ORDER BY window_start, zone EMIT AFTER WATERMARK"
+    ), @r"
++---------------------+---------------------+------+---+
+| window_start        | window_end          | zone | n |
++---------------------+---------------------+------+---+
+| 1969-12-31T23:59:00 | 1970-01-01T00:00:00 |      | 1 |
+| 1970-01-01T00:00:00 | 1970-01-01T00:01:00 | b    | 1 |
+| 1970-01-01T00:01:00 | 1970-01-01T00:02:00 | a    | 1 |
++---------------------+---------------------+------+---+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT w.id, w.window_end FROM HOP(TABLE t, DESCRIPTOR(at), INTERVAL '30' SECOND, INTERVAL '1' MINUTE) w
+         WHERE w.price < 3 ORDER BY 1, 2"
+    ), @r"
++----+---------------------+
+| id | window_end          |
++----+---------------------+
+| 1  | 1970-01-01T00:01:00 |
+| 1  | 1970-01-01T00:01:30 |
+| 2  | 1970-01-01T00:02:00 |
+| 2  | 1970-01-01T00:02:30 |
++----+---------------------+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT max(n) FROM (SELECT window_end, count(*) AS n
+           FROM CUMULATE(TABLE t, DESCRIPTOR(at), INTERVAL '1' MINUTE, INTERVAL '2' MINUTE) GROUP BY window_start, window_end)"
+    ), @r"
++--------+
+| max(n) |
++--------+
+| 2      |
++--------+
+");
+    // A window inside a subquery that is a value.
+    insta::assert_snapshot!(answer(
+        "SELECT (SELECT count(*) FROM TUMBLE(TABLE t, DESCRIPTOR(at), INTERVAL '1' MINUTE)) AS n"
+    ), @r"
++---+
+| n |
++---+
+| 3 |
++---+
+");
+}
+
+#[test]
+fn the_canonical_form_is_run() {
+    insta::assert_snapshot!(answer(
+        "SELECT array_agg(zone) AS z, string_agg(zone, '-') AS s, any_value(zone) AS any, array_agg(id ORDER BY zone) AS i,
+           first_value(id ORDER BY zone) AS f FROM t"
+    ), @r"
++-------------+-------+-----+--------------+---+
+| z           | s     | any | i            | f |
++-------------+-------+-----+--------------+---+
+| [a, a, b, ] | a-a-b | a   | [2, 3, 1, 4] | 2 |
++-------------+-------+-----+--------------+---+
+");
+}
+
+#[test]
+fn snapshots_have_all_of_sql() {
+    insta::assert_snapshot!(answer("SELECT zone, sum(price) FROM t GROUP BY ROLLUP (zone) ORDER BY zone, 2 LIMIT 3"), @r"
++------+--------------+
+| zone | sum(t.price) |
++------+--------------+
+| a    | 6.0          |
+| b    | 1.5          |
+|      | 8.0          |
++------+--------------+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT id, rank() OVER (ORDER BY price DESC) AS r FROM t WHERE id IN (SELECT id FROM t WHERE price > 1.7) ORDER BY id"
+    ), @r"
++----+---+
+| id | r |
++----+---+
+| 2  | 3 |
+| 3  | 2 |
+| 4  | 1 |
++----+---+
+");
+    insta::assert_snapshot!(answer(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT sum(i) FROM n"
+    ), @r"
++----------+
+| sum(n.i) |
++----------+
+| 6        |
++----------+
+");
+    insta::assert_snapshot!(answer("SELECT count(*) FROM t"), @r"
++----------+
+| count(*) |
++----------+
+| 4        |
++----------+
+");
+    insta::assert_snapshot!(answer("SELECT DISTINCT ON (zone) zone, id FROM t ORDER BY zone, id"), @r"
++------+----+
+| zone | id |
++------+----+
+| a    | 2  |
+| b    | 1  |
+|      | 4  |
++------+----+
+");
+}
+
+#[test]
+fn now_is_the_statements_time() {
+    insta::assert_snapshot!(answer("SELECT now() AS n, now() = current_timestamp AS same"), @r"
++---------------------+------+
+| n                   | same |
++---------------------+------+
+| 2023-11-14T22:13:20 | true |
++---------------------+------+
+");
+}
+
+#[test]
+fn parameters_are_put_in() {
+    let batches = run("SELECT id FROM t WHERE zone = $1", Some(&[ScalarValue::from("b")]), 64 << 20).unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    let error = run("SELECT id FROM t WHERE zone = $1", Some(&[]), 64 << 20).unwrap_err();
+    assert!(error.message().contains("$1"), "{error}");
+}
+
+#[test]
+fn memory_is_limited() {
+    let error =
+        run("SELECT array_agg(x.id ORDER BY y.id) FROM t x, t y, t z, t u, t v, t w, t q, t r, t s", None, 1 << 20)
+            .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+}
+
+#[test]
+fn errors_of_rows_are_data_errors() {
+    let error = run("SELECT 1 / (id - id) FROM t", None, 64 << 20).unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Data, "division by zero"));
+}
+
+/// All windows whose bounds lie near a time, asked one by one whether they cover it.
+fn by_trying(time: i128, per_unit: i128, window: WindowSpec) -> Vec<(i128, i128)> {
+    let nanos = |micros: i64| i128::from(micros) * 1_000;
+    let time = time * per_unit;
+    let mut found = Vec::new();
+    let (step, size, offset) = match window {
+        WindowSpec::Tumble { size, offset } => (nanos(size), nanos(size), nanos(offset)),
+        WindowSpec::Hop { slide, size, offset } => (nanos(slide), nanos(size), nanos(offset)),
+        WindowSpec::Cumulate { size, offset, .. } => (nanos(size), nanos(size), nanos(offset)),
+    };
+    let around = (time - offset) / step;
+    for index in around - size / step - 3..=around + 3 {
+        let start = offset + index * step;
+        let ends = match window {
+            WindowSpec::Cumulate { step, .. } => (1..=size / nanos(step)).map(|k| start + k * nanos(step)).collect(),
+            _ => vec![start + size],
+        };
+        found.extend(
+            ends.into_iter().filter(|end| start <= time && time < *end).map(|end| (start / per_unit, end / per_unit)),
+        );
+    }
+    found.sort_unstable();
+    found
+}
+
+fn any_window() -> impl Strategy<Value = WindowSpec> {
+    let offset = 0_i64..50;
+    prop_oneof![
+        (1_i64..40, offset.clone()).prop_map(|(size, offset)| WindowSpec::Tumble { size, offset: offset % size }),
+        (1_i64..40, 1_i64..200, offset.clone()).prop_map(|(slide, size, offset)| WindowSpec::Hop {
+            slide,
+            size,
+            offset: offset % slide
+        }),
+        (1_i64..20, 1_i64..9, offset).prop_map(|(step, steps, offset)| WindowSpec::Cumulate {
+            step,
+            size: step * steps,
+            offset: offset % (step * steps)
+        }),
+    ]
+}
+
+proptest! {
+    /// Negative times, offsets, sizes that are no multiple of the slide, slides longer than the size.
+    #[test]
+    fn windows_cover_the_time(time in -500_i64..500, window in any_window()) {
+        let listed: Vec<_> = windows_of(time, TimeUnit::Microsecond, window).collect();
+        prop_assert_eq!(listed, by_trying(i128::from(time), 1_000, window));
+    }
+
+    #[test]
+    fn windows_in_other_units(time in -500_000_i64..500_000, window in any_window()) {
+        let listed: Vec<_> = windows_of(time, TimeUnit::Nanosecond, window).collect();
+        prop_assert_eq!(listed, by_trying(i128::from(time), 1, window));
+    }
+}
+
+#[test]
+fn windows_at_the_ends_of_time() {
+    let window = WindowSpec::Tumble { size: 60_000_000, offset: 0 };
+    for time in [i64::MIN, i64::MAX] {
+        assert_eq!(windows_of(time, TimeUnit::Microsecond, window).count(), 1);
+    }
+}

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, ListArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::functions::core::expr_ext::FieldAccessor;
@@ -28,7 +28,7 @@ const END: &str = "window_end";
 
 /// The plan with its windows lowered.
 pub fn lowered(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let lowered = plan.transform_up(|node| {
+    let lowered = plan.transform_up_with_subqueries(|node| {
         let window = match &node {
             LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowNode>(),
             _ => None,

@@ -162,8 +162,8 @@ impl Blueprint {
         }
         let (destinations, maintains) = self.destinations(workers, &reporter)?;
         let watermarks = match &self.restore {
-            Some(snapshot) => snapshot.watermarks(self.plan.watermarks.len()),
-            None => Watermarks::none(self.plan.watermarks.len()),
+            Some(snapshot) => snapshot.watermarks(self.plan.watermark_count()),
+            None => Watermarks::none(self.plan.watermark_count()),
         };
         let meters: Arc<[Arc<LinkMeter>]> = layout.links.iter().map(|_| Arc::default()).collect();
         let identifier = Arc::new(AtomicUsize::new(0));

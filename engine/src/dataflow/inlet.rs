@@ -1,11 +1,13 @@
 //! A timely operator's inputs: packets sorted by epoch, and the watermarks that came with them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use timely::communication::Pull;
 use timely::dataflow::channels::Message;
 use timely::dataflow::operators::generic::InputHandleCore;
 
+use crate::plan::flow::FlowPlan;
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::packet::{Packet, Payload, Promise};
@@ -69,6 +71,8 @@ pub(crate) struct InletSpec {
 
 /// All inputs of one timely operator.
 pub(crate) struct Inlets {
+    /// It says which watermarks follow from others.
+    plan: Arc<FlowPlan>,
     inputs: Vec<Input>,
     /// By epoch, in the order of arrival.
     waiting: BTreeMap<Epoch, VecDeque<(usize, Packet)>>,
@@ -76,7 +80,7 @@ pub(crate) struct Inlets {
 
 impl Inlets {
     /// Inputs that start with the watermarks of a restored snapshot, or none.
-    pub(crate) fn new(inputs: Vec<(Box<dyn Inlet>, InletSpec)>, restored: &Watermarks) -> Self {
+    pub(crate) fn new(plan: Arc<FlowPlan>, inputs: Vec<(Box<dyn Inlet>, InletSpec)>, restored: &Watermarks) -> Self {
         let inputs = inputs
             .into_iter()
             .map(|(handle, InletSpec { upstreams, ids })| {
@@ -84,7 +88,7 @@ impl Inlets {
                 Input { handle, merger, ids }
             })
             .collect();
-        Self { inputs, waiting: BTreeMap::new() }
+        Self { plan, inputs, waiting: BTreeMap::new() }
     }
 
     /// Takes in what has come. Only what is ahead of the frontier stays here for long.
@@ -123,7 +127,8 @@ impl Inlets {
         }
     }
 
-    /// Moves `watermarks` to the minimum over the inputs that have each; answers what moved.
+    /// Moves `watermarks` to the minimum over the inputs that have each, and those that follow from them; answers what
+    /// moved.
     pub(crate) fn merge_into(&self, watermarks: &mut Watermarks) -> Vec<(WatermarkId, Promise)> {
         let ids: BTreeSet<WatermarkId> = self.inputs.iter().flat_map(|input| input.ids.iter().copied()).collect();
         let mut moved = Vec::new();
@@ -137,6 +142,11 @@ impl Inlets {
                 moved.push((id, Promise::At(least)));
             }
         }
+        let derived = (self.plan.watermarks.len()..self.plan.watermark_count()).map(|index| WatermarkId(index as u32));
+        let before: Vec<_> = derived.map(|id| (id, watermarks.get(id))).collect();
+        self.plan.derive_watermarks(watermarks);
+        let after = before.into_iter().filter(|(id, before)| watermarks.get(*id) != *before);
+        moved.extend(after.filter_map(|(id, _)| Some((id, Promise::At(watermarks.get(id)?)))));
         moved
     }
 }

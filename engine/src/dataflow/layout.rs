@@ -58,6 +58,8 @@ pub(crate) struct Link {
 
 /// All of a job, the same on every worker. Units stand in the order in which they are built: inputs first.
 pub(crate) struct Layout {
+    /// What is laid out.
+    pub(crate) plan: Arc<FlowPlan>,
     pub(crate) units: Vec<Unit>,
     pub(crate) links: Vec<Link>,
 }
@@ -251,7 +253,7 @@ impl<'a> Drawing<'a> {
                 *unit = numbers[*unit];
             }
         }
-        Ok(Layout { units, links: self.links })
+        Ok(Layout { plan: Arc::new(self.plan.clone()), units, links: self.links })
     }
 }
 

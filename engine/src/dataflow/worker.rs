@@ -238,7 +238,7 @@ fn build_dataflow<'scope>(
                     LinkEnd::Member { member, input, .. } => Some((member, input)),
                     LinkEnd::Terminal => None,
                 });
-                let inlets = (Inlets::new(inputs, &watermarks), entries.collect());
+                let inlets = (Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks), entries.collect());
                 let start = (first, watermarks.clone());
                 builder.build_reschedule(|capabilities| {
                     let mut chain = Chain::new(members, inlets, outlets_with(capabilities), shared, activator, start);
@@ -252,7 +252,8 @@ fn build_dataflow<'scope>(
     }
     let mut builder = OperatorBuilder::new("terminal".to_owned(), scope);
     let incoming: Vec<usize> = layout.to_terminal().collect();
-    let inlets = Inlets::new(connect(&mut builder, &layout, &incoming, &mut ports), &watermarks);
+    let inputs = connect(&mut builder, &layout, &incoming, &mut ports);
+    let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks);
     let address = builder.operator_info().address;
     shared.terminal(worker).set(scope.worker().sync_activator_for(address.to_vec()));
     let activator = scope.activator_for(address);

@@ -32,6 +32,7 @@ pub(super) fn emission(emit: Option<&EmitClause>) -> Result<Emit> {
 /// retracted is decided when the plan is lowered.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     plan.apply(|node| {
+        // A recursion's own parts are no tables of the user's.
         check_node(node)?;
         node.apply_expressions(|expr| {
             expr.apply(|inner| {

@@ -83,8 +83,11 @@ pub(super) fn grows_with(expr: &Expr, schema: &DFSchema) -> Option<Grows> {
         Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
             ("date_trunc", [Expr::Literal(unit, _), time]) => {
                 let inner = grows_with(time, schema)?;
-                // In a time zone of its own a day may have 25 hours.
-                let DataType::Timestamp(_, None) = schema.field(inner.column).data_type() else { return None };
+                // In another time zone a day may have 25 hours.
+                let DataType::Timestamp(_, zone) = schema.field(inner.column).data_type() else { return None };
+                if zone.as_deref().is_some_and(|zone| !matches!(zone, "UTC" | "+00:00")) {
+                    return None;
+                }
                 let length = match unit.try_as_str()??.to_lowercase().as_str() {
                     "microsecond" => 1,
                     "millisecond" => 1_000,

@@ -1,5 +1,6 @@
 //! EXPLAIN: the flow plan as text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use datafusion::logical_expr::Expr;
@@ -18,13 +19,19 @@ use super::window_node::Length;
 pub fn explain(plan: &FlowPlan) -> String {
     let mut text = String::new();
     if let Some(root) = plan.nodes.len().checked_sub(1) {
-        Explained { plan, text: &mut text }.node(root, 0);
+        let users = |node| plan.nodes.iter().flat_map(|user| &user.inputs).filter(|input| **input == node).count();
+        let shared = (0..plan.nodes.len()).filter(|&node| users(node) > 1).collect();
+        Explained { plan, shared, said: BTreeSet::new(), text: &mut text }.node(root, 0);
     }
     text
 }
 
 struct Explained<'a> {
     plan: &'a FlowPlan,
+    /// Nodes that several others read, in the plan's order; they are numbered.
+    shared: Vec<NodeIndex>,
+    /// Those that stand in the text already.
+    said: BTreeSet<NodeIndex>,
     text: &'a mut String,
 }
 
@@ -32,7 +39,16 @@ impl Explained<'_> {
     fn node(&mut self, index: NodeIndex, depth: usize) {
         let plan = self.plan;
         let node = &plan.nodes[index];
-        self.line(depth, if depth == 0 { "" } else { "-> " }, &self.operator(node));
+        let lead = if depth == 0 { "" } else { "-> " };
+        let operator = match self.shared.iter().position(|shared| *shared == index) {
+            Some(number) if self.said.contains(&index) => {
+                return self.line(depth, lead, &format!("[{}] as above", number + 1));
+            }
+            Some(number) => format!("[{}] {}", number + 1, self.operator(node)),
+            None => self.operator(node),
+        };
+        self.said.insert(index);
+        self.line(depth, lead, &operator);
         let deeper = depth + usize::from(depth > 0);
         self.line(deeper, "     ", &self.rows(node));
         if let Some(keys) = exchange(plan, node) {

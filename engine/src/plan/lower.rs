@@ -43,7 +43,12 @@ pub(super) struct Lowering<'a> {
     emit: Emit,
     /// The scans, in the order in which they are met, whose watermark nobody needs.
     unneeded: BTreeSet<usize>,
-    scans: usize,
+    /// The node of each scan met so far.
+    scans: Vec<NodeIndex>,
+    /// What each node does and reads, as text, for [`Lowering::push`]; empty for nodes that are never shared.
+    texts: Vec<String>,
+    /// Nodes that more than one user was given.
+    shared: BTreeSet<NodeIndex>,
     /// A stream's watermark expression over its columns.
     watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     plan: FlowPlan,
@@ -56,10 +61,10 @@ impl<'a> Lowering<'a> {
         emit: Emit,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let all = Self::with(plan, emit, watermark, BTreeSet::new())?;
+        let (all, scans) = Self::with(plan, emit, watermark, BTreeSet::new())?;
         // A watermark that nobody waits for need not be computed, nor its column read.
-        let unneeded = unneeded(&all);
-        if unneeded.is_empty() { Ok(all) } else { Self::with(plan, emit, watermark, unneeded) }
+        let unneeded = unneeded(&all, &scans);
+        if unneeded.is_empty() { Ok(all) } else { Ok(Self::with(plan, emit, watermark, unneeded)?.0) }
     }
 
     fn with(
@@ -67,8 +72,16 @@ impl<'a> Lowering<'a> {
         emit: Emit,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
         unneeded: BTreeSet<usize>,
-    ) -> Result<FlowPlan> {
-        let mut lowering = Self { emit, unneeded, scans: 0, watermark, plan: FlowPlan::default() };
+    ) -> Result<(FlowPlan, Vec<NodeIndex>)> {
+        let mut lowering = Self {
+            emit,
+            unneeded,
+            scans: Vec::new(),
+            texts: Vec::new(),
+            shared: BTreeSet::new(),
+            watermark,
+            plan: FlowPlan::default(),
+        };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
         if emit == Emit::AfterWatermark && lowering.plan.nodes[root].properties.changelog {
@@ -77,7 +90,8 @@ impl<'a> Lowering<'a> {
             )
             .with_hint("create the view that it reads with EMIT AFTER WATERMARK as well, or leave EMIT out here"));
         }
-        Ok(lowering.numbered())
+        let scans = std::mem::take(&mut lowering.scans);
+        Ok((lowering.numbered(), scans))
     }
 
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeIndex> {
@@ -105,18 +119,55 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// Adds a node; or answers with one that is there already and does the same on the same inputs (a common table
+    /// expression that is named twice, a stream joined with itself): it runs once, and has one state.
     fn push(
         &mut self,
         op: FlowOp,
         inputs: Vec<NodeIndex>,
         schema: DFSchemaRef,
         properties: FlowProperties,
+    ) -> Result<NodeIndex> {
+        let text = if is_shareable(&op) { format!("{inputs:?} {}", share_text(&op)) } else { String::new() };
+        let same = |(index, known): &(usize, &String)| {
+            !text.is_empty() && **known == text && same_fields(self.schema(*index), &schema)
+        };
+        if let Some((index, _)) = self.texts.iter().enumerate().find(same) {
+            self.shared.insert(index);
+            return self.called(index, schema);
+        }
+        Ok(self.added(op, inputs, schema, properties, text))
+    }
+
+    fn added(
+        &mut self,
+        op: FlowOp,
+        inputs: Vec<NodeIndex>,
+        schema: DFSchemaRef,
+        properties: FlowProperties,
+        text: String,
     ) -> NodeIndex {
         let of: Vec<&str> = inputs.iter().map(|&input| self.plan.nodes[input].id.as_str()).collect();
         let taken: Vec<&str> = self.plan.nodes.iter().map(|node| node.id.as_str()).collect();
         let id = operator_id(&op, &of, &taken);
         self.plan.nodes.push(FlowNode { id, op, inputs, schema, properties });
+        self.texts.push(text);
         self.plan.nodes.len() - 1
+    }
+
+    /// The node with its columns called as `schema` calls them.
+    fn called(&mut self, node: NodeIndex, schema: DFSchemaRef) -> Result<NodeIndex> {
+        if self.schema(node).columns() == schema.columns() {
+            return Ok(node);
+        }
+        let used = self.plan.nodes.iter().any(|other| other.inputs.contains(&node));
+        if !used && !self.shared.contains(&node) {
+            self.plan.nodes[node].schema = schema;
+            return Ok(node);
+        }
+        let expressions: Vec<Expr> = self.schema(node).columns().into_iter().map(Expr::Column).collect();
+        let properties = self.properties(node).clone();
+        Ok(self.added(FlowOp::Project { expressions }, vec![node], schema, properties, String::new()))
     }
 
     fn schema(&self, node: NodeIndex) -> &DFSchemaRef {
@@ -138,7 +189,7 @@ impl<'a> Lowering<'a> {
             have.index_of_column(&column).map_err(planning_error)?;
         }
         let properties = projected(&expressions, have, self.properties(node));
-        Ok(self.push(FlowOp::Project { expressions }, vec![node], Arc::clone(wanted), properties))
+        self.push(FlowOp::Project { expressions }, vec![node], Arc::clone(wanted), properties)
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<NodeIndex> {
@@ -148,8 +199,7 @@ impl<'a> Lowering<'a> {
         let relation = Arc::clone(source.relation());
         let width = relation.schema.fields().len();
         let mut projection = scan.projection.clone().unwrap_or_else(|| (0..width).collect());
-        let needed = !self.unneeded.contains(&self.scans);
-        self.scans += 1;
+        let needed = !self.unneeded.contains(&self.scans.len());
         let expression = if needed { (self.watermark)(&relation)? } else { None };
         if let (Some(expression), Some(definition)) = (&expression, &relation.watermark) {
             projection.push(definition.column);
@@ -206,8 +256,18 @@ impl<'a> Lowering<'a> {
             RelationKind::Stream => ScanKind::Stream,
             _ => ScanKind::View,
         };
+        let nodes = self.plan.nodes.len();
         let op = FlowOp::Scan { relation: relation.name.clone(), kind, projection, watermark };
-        Ok(self.push(op, Vec::new(), Arc::new(schema), properties))
+        let node = self.push(op, Vec::new(), Arc::new(schema), properties)?;
+        let is_new = self.plan.nodes.get(nodes).is_some_and(|node| matches!(node.op, FlowOp::Scan { .. }));
+        if !is_new {
+            // A scan that was there already has promised already.
+            self.plan.watermarks.truncate(number.0 as usize);
+        }
+        // One that was there already may be called otherwise here, by a projection.
+        let scanned = &self.plan.nodes[node];
+        self.scans.push(scanned.inputs.first().copied().unwrap_or(node));
+        Ok(node)
     }
 
     /// An alias changes how columns are called from above, and nothing else.
@@ -217,8 +277,7 @@ impl<'a> Lowering<'a> {
         let input = if scans { input } else { self.fitted(input, alias.input.schema())? };
         let schema = self.schema(input).inner();
         let schema = DFSchema::try_from_qualified_schema(alias.alias.clone(), schema).map_err(planning_error)?;
-        self.plan.nodes[input].schema = Arc::new(schema);
-        Ok(input)
+        self.called(input, Arc::new(schema))
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeIndex> {
@@ -226,20 +285,27 @@ impl<'a> Lowering<'a> {
         self.stable(&projection.expr, input)?;
         let properties = projected(&projection.expr, self.schema(input), self.properties(input));
         let op = FlowOp::Project { expressions: projection.expr.clone() };
-        Ok(self.push(op, vec![input], Arc::clone(&projection.schema), properties))
+        self.push(op, vec![input], Arc::clone(&projection.schema), properties)
     }
 
     fn filter(&mut self, input: NodeIndex, predicate: Expr) -> Result<NodeIndex> {
         self.stable(std::slice::from_ref(&predicate), input)?;
-        // Rules push a condition down again and again: one filter says each once.
-        if let FlowOp::Filter { predicate: below } = &mut self.plan.nodes[input].op {
+        // Rules push a condition down again and again: one filter says each once. A filter calls its columns as its input
+        // does, or by an alias; only in the first case can it be taken back and said anew.
+        let last = input + 1 == self.plan.nodes.len() && !self.shared.contains(&input);
+        let node = &self.plan.nodes[input];
+        if let (FlowOp::Filter { predicate: below }, &[under], true) = (&node.op, node.inputs.as_slice(), last)
+            && self.schema(under).columns() == node.schema.columns()
+        {
             let known = split_conjunction_owned(below.clone());
             let new = split_conjunction_owned(predicate).into_iter().filter(|part| !known.contains(part));
-            *below = new.fold(below.clone(), Expr::and);
-            return Ok(input);
+            let both = new.fold(below.clone(), Expr::and);
+            self.plan.nodes.pop();
+            self.texts.pop();
+            return self.filter(under, both);
         }
         let (schema, properties) = (Arc::clone(self.schema(input)), self.properties(input).clone());
-        Ok(self.push(FlowOp::Filter { predicate }, vec![input], schema, properties))
+        self.push(FlowOp::Filter { predicate }, vec![input], schema, properties)
     }
 
     /// Refuses volatile functions over rows that may be retracted: the retraction would not find what was said.
@@ -279,7 +345,7 @@ impl<'a> Lowering<'a> {
             }
         }
         let properties = FlowProperties { changelog, keys: Vec::new(), time_columns };
-        Ok(self.push(FlowOp::Union, inputs, Arc::clone(&union.schema), properties))
+        self.push(FlowOp::Union, inputs, Arc::clone(&union.schema), properties)
     }
 
     fn is_constant(&self, node: NodeIndex) -> bool {
@@ -324,7 +390,7 @@ impl<'a> Lowering<'a> {
             properties.time_columns.extend(bounds_of(window.window(), width, (time.watermark, time.delay_micros)));
         }
         let op = FlowOp::Window { window: window.window(), time_column };
-        Ok(self.push(op, vec![input], Arc::new(output), properties))
+        self.push(op, vec![input], Arc::new(output), properties)
     }
 
     fn window_aggregate(&mut self, aggregate: &Aggregate, parts: Windowed<'_>) -> Result<NodeIndex> {
@@ -372,7 +438,7 @@ impl<'a> Lowering<'a> {
             aggregates: parts.aggregates,
             emit,
         };
-        Ok(self.push(op, vec![input], Arc::clone(&aggregate.schema), properties))
+        self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeIndex> {
@@ -403,7 +469,7 @@ impl<'a> Lowering<'a> {
             time_columns: time_columns.into_iter().collect(),
         };
         let op = FlowOp::Aggregate { group, aggregates, closes, emit };
-        Ok(self.push(op, vec![input], Arc::clone(&aggregate.schema), properties))
+        self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)
     }
 
     fn append_only(&self, aggregate: &Aggregate, input: NodeIndex) -> Result<()> {
@@ -467,7 +533,7 @@ impl<'a> Lowering<'a> {
             residual: join.filter.clone(),
             null_equals_null: join.null_equality == NullEquality::NullEqualsNull,
         };
-        let node = self.push(op, vec![left, right], Arc::new(schema), properties);
+        let node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
         self.fitted(node, &join.schema)
     }
 
@@ -481,7 +547,7 @@ impl<'a> Lowering<'a> {
             .collect::<Result<Vec<ArrayRef>>>()?;
         let rows = RecordBatch::try_new(Arc::clone(schema), columns)?;
         let op = FlowOp::Values { rows: vec![rows] };
-        Ok(self.push(op, Vec::new(), Arc::clone(&values.schema), FlowProperties::default()))
+        self.push(op, Vec::new(), Arc::clone(&values.schema), FlowProperties::default())
     }
 
     fn empty(&mut self, empty: &EmptyRelation) -> Result<NodeIndex> {
@@ -493,7 +559,7 @@ impl<'a> Lowering<'a> {
         } else {
             Vec::new()
         };
-        Ok(self.push(FlowOp::Values { rows }, Vec::new(), Arc::clone(&empty.schema), FlowProperties::default()))
+        self.push(FlowOp::Values { rows }, Vec::new(), Arc::clone(&empty.schema), FlowProperties::default())
     }
 
     /// Gives the derived watermarks their numbers behind the scans'.
@@ -531,6 +597,30 @@ fn bounds_of(window: WindowSpec, first: usize, (watermark, delay): Promise) -> [
     ]
 }
 
+/// Whether two nodes that do this may be one.
+fn is_shareable(op: &FlowOp) -> bool {
+    match op {
+        FlowOp::Values { .. } => false,
+        FlowOp::Filter { predicate } => !predicate.is_volatile(),
+        FlowOp::Project { expressions } => !expressions.iter().any(Expr::is_volatile),
+        _ => true,
+    }
+}
+
+/// What a node does, as text. The number of a scan's watermark is its own, not what it does.
+fn share_text(op: &FlowOp) -> String {
+    match op {
+        FlowOp::Scan { relation, kind, projection, watermark } => {
+            format!("scan {relation} {kind:?} {projection:?} {}", watermark.is_some())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn same_fields(one: &DFSchema, other: &DFSchema) -> bool {
+    one.fields() == other.fields()
+}
+
 /// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.
 fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
     use DataType::{Int8, Int16, Int32, Int64, Timestamp};
@@ -551,7 +641,7 @@ fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 
 /// The scans, in the order in which they are met, whose watermark decides nothing: no window or group closes by it, no
 /// join releases rows by it, and no reader of the result is told of it.
-fn unneeded(plan: &FlowPlan) -> BTreeSet<usize> {
+fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> {
     let mut needed: Vec<WatermarkId> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         match &node.op {
@@ -572,14 +662,11 @@ fn unneeded(plan: &FlowPlan) -> BTreeSet<usize> {
             needed.extend(derived.least_of.iter().map(|(id, _)| *id));
         }
     }
-    let scans = plan.nodes.iter().filter_map(|node| match &node.op {
-        FlowOp::Scan { watermark, .. } => Some(watermark),
-        _ => None,
-    });
-    let unneeded = scans
-        .enumerate()
-        .filter(|(_, watermark)| watermark.as_ref().is_some_and(|watermark| !needed.contains(&watermark.id)));
-    unneeded.map(|(scan, _)| scan).collect()
+    let idle = |node: &NodeIndex| match &plan.nodes[*node].op {
+        FlowOp::Scan { watermark: Some(watermark), .. } => !needed.contains(&watermark.id),
+        _ => false,
+    };
+    scans.iter().enumerate().filter(|(_, node)| idle(node)).map(|(scan, _)| scan).collect()
 }
 
 /// The value of an expression without columns.

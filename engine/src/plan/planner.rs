@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ParamValues;
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
@@ -147,7 +147,7 @@ impl Planner {
     /// A snapshot query, in canonical form, for [`crate::batch`]. `EMIT AFTER WATERMARK` changes nothing in it: a snapshot
     /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
-        emission(query.emit.as_ref())?;
+        emission(query.emit.as_deref())?;
         let plan = canonical(self.context().plan(&query.body)?)?;
         match parameters {
             None => Ok(plan),
@@ -172,16 +172,25 @@ impl Planner {
         })
     }
 
-    /// The Arrow schema of column definitions.
+    /// The Arrow schema of column definitions. Timestamps count in microseconds, as PostgreSQL's do; those with a time
+    /// zone are in UTC.
     pub fn column_schema(&self, columns: &[ast::ColumnDef]) -> Result<Schema> {
         let context = self.context();
         let schema = context.sql().build_schema(columns.to_vec()).map_err(planning_error)?;
         distinct_names(&schema)?;
-        Ok(schema)
+        let fields = schema.fields().iter().zip(columns).map(|(field, column)| match &column.data_type {
+            ast::DataType::Timestamp(_, zone) => {
+                let zoned = matches!(zone, ast::TimezoneInfo::Tz | ast::TimezoneInfo::WithTimeZone);
+                let data_type = DataType::Timestamp(TimeUnit::Microsecond, zoned.then(|| "+00:00".into()));
+                field.as_ref().clone().with_data_type(data_type)
+            }
+            _ => field.as_ref().clone(),
+        });
+        Ok(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     fn continuous(&self, query: &Query, columns: &[String]) -> Result<ContinuousPlan> {
-        let emit = emission(query.emit.as_ref())?;
+        let emit = emission(query.emit.as_deref())?;
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;

@@ -32,7 +32,19 @@ impl Server {
         let broker = MockBroker::start(1).unwrap();
         broker.create_topic("rides", 2).unwrap();
         broker.create_topic("counts", 1).unwrap();
-        let settings = EngineSettings { data_dir: None, workers, job_memory_bytes: 256 << 20 };
+        let data_dir = Some(folder.path().join("data"));
+        let settings = EngineSettings { data_dir, workers, job_memory_bytes: 256 << 20 };
+        let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
+        let session = engine.session();
+        Self { broker, engine, session, folder }
+    }
+
+    /// Another server on the same data directory.
+    fn restarted(self) -> Self {
+        let Self { broker, engine, session, folder } = self;
+        let settings = engine.settings.clone();
+        engine.shutdown();
+        drop((engine, session));
         let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
         let session = engine.session();
         Self { broker, engine, session, folder }
@@ -161,4 +173,68 @@ async fn a_view_over_a_view_a_sink_and_a_subscription() {
     let error = server.try_run("DROP MATERIALIZED VIEW totals").await.unwrap_err();
     assert!(error.message().contains("sink 'counts'") && error.message().contains("'big'"), "{error}");
     server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_server_knows_its_streams_views_sinks_and_jobs() {
+    let server = Server::start(2);
+    server.stream().await;
+    server.run("CREATE VIEW dear AS SELECT zone, fare FROM rides WHERE fare > 3").await;
+    server.run("CREATE MATERIALIZED VIEW totals AS SELECT zone, sum(fare) AS fares FROM dear GROUP BY zone").await;
+    server.run("CREATE MATERIALIZED VIEW halted AS SELECT count(*) AS rides FROM rides").await;
+    server.run("ALTER JOB halted STOP").await;
+    let options = server.options("topic = 'counts', message = 't.Count'");
+    server.run(&format!("CREATE SINK counts WITH ({options})")).await;
+    server.run("INSERT INTO counts (zone, fares) SELECT zone, fare FROM dear").await;
+    server.produce(&[("a", 1, 60), ("a", 4, 61), ("b", 6, 62)]);
+    server.until("SELECT * FROM totals ORDER BY zone", "| b    | 6     |").await;
+
+    // The message's definition is in the catalog: its file may go.
+    std::fs::remove_file(server.folder.path().join("t.proto")).unwrap();
+    let server = server.restarted();
+    server.until("SELECT * FROM totals ORDER BY zone", "| b    | 6     |").await;
+    let jobs = server.run("SHOW JOBS").await;
+    assert!(jobs.contains("counts_insert_1"), "{jobs}");
+    let halted: Vec<&str> = jobs.lines().filter(|line| line.contains("halted")).collect();
+    assert!(halted[0].contains("STOPPED"), "{jobs}");
+    server.run("ALTER JOB halted START").await;
+    server.until("SELECT * FROM halted", "| 3     |").await;
+    let error = server.try_run("DROP VIEW dear").await.unwrap_err();
+    assert!(error.message().contains("'totals'") && error.message().contains("counts_insert_1"), "{error}");
+    server.run("DROP VIEW dear CASCADE").await;
+    let jobs = server.run("SHOW JOBS").await;
+    assert!(!jobs.contains("totals") && !jobs.contains("insert") && jobs.contains("halted"), "{jobs}");
+    server.engine.shutdown();
+}
+
+/// Parts of a query that are named twice run once; rows of several readers have the least of their watermarks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shared_parts_and_watermarks_of_several_readers() {
+    for workers in [1, 2] {
+        let server = Server::start(workers);
+        server.stream().await;
+        server.run(
+            "CREATE MATERIALIZED VIEW hot AS WITH counts AS (SELECT zone, window_end, count(*) AS n \
+               FROM HOP(TABLE rides, DESCRIPTOR(at), INTERVAL '30' SECOND, INTERVAL '1' MINUTE) GROUP BY zone, window_end), \
+             most AS (SELECT window_end, max(n) AS n FROM counts GROUP BY window_end) \
+             SELECT counts.zone, counts.window_end, counts.n FROM counts JOIN most \
+             ON counts.window_end = most.window_end AND counts.n = most.n EMIT AFTER WATERMARK",
+        )
+        .await;
+        server.run("CREATE MATERIALIZED VIEW pairs AS SELECT a.zone, a.fare AS one, b.fare AS other FROM rides a JOIN rides b ON a.zone = b.zone").await;
+        server.run(
+            "CREATE MATERIALIZED VIEW both AS SELECT window_end, count(*) AS n FROM TUMBLE((SELECT at, zone FROM rides \
+             WHERE zone = 'a' UNION ALL SELECT at, zone FROM rides), DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_end EMIT AFTER WATERMARK",
+        )
+        .await;
+        server.produce(&[("a", 1, 60), ("b", 2, 61), ("a", 3, 100), ("a", 5, 119), ("b", 4, 130), ("a", 7, 300)]);
+        let hot = server.until("SELECT * FROM hot ORDER BY window_end, zone", "00:03:00").await;
+        assert!(hot.contains("| a    | 1970-01-01T00:02:00 | 3 |"), "{hot}");
+        assert!(!hot.contains("| b    | 1970-01-01T00:02:00"), "{hot}");
+        let pairs = server.until("SELECT count(*) AS n FROM pairs", "| 20 |").await;
+        assert!(pairs.contains("| 20 |"), "{pairs}");
+        let both = server.until("SELECT * FROM both ORDER BY window_end", "00:03:00").await;
+        assert!(both.contains("| 1970-01-01T00:02:00 | 7 |") && both.contains("| 1970-01-01T00:03:00 | 1 |"), "{both}");
+        server.engine.shutdown();
+    }
 }

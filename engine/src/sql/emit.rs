@@ -34,7 +34,7 @@ pub enum Trigger {
     /// The watermark says that it is complete.
     AfterWatermark,
     /// So much time has passed since its first change that was not shown.
-    AfterDelay(Expr),
+    AfterDelay(Box<Expr>),
     /// So many rows have come.
     AfterRows(u64),
 }
@@ -134,7 +134,7 @@ fn parse_trigger(parser: &mut Parser<'_>) -> Result<Trigger, ParserError> {
         return Ok(Trigger::AfterWatermark);
     }
     if take_word(parser, "DELAY") {
-        return Ok(Trigger::AfterDelay(parse_interval(parser)?));
+        return Ok(Trigger::AfterDelay(Box::new(parse_interval(parser)?)));
     }
     let Ok(rows) = parser.parse_literal_uint() else {
         return parser.expected("WATERMARK, DELAY or a number of rows", parser.peek_token());

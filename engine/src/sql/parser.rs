@@ -213,7 +213,7 @@ impl<'a> StatementParser<'a> {
     fn query(&mut self) -> Parsed<Query> {
         let parser = &mut self.df.parser;
         let body = parser.parse_query()?;
-        Ok(Query { body, emit: parse_emit(parser)? })
+        Ok(Query { body, emit: parse_emit(parser)?.map(Box::new) })
     }
 
     fn create_stream(&mut self) -> Parsed<Statement> {
@@ -443,7 +443,7 @@ impl<'a> StatementParser<'a> {
 }
 
 /// `(name TYPE …, …, WATERMARK FOR c AS expression)`; nothing if no parenthesis opens.
-fn parse_columns(parser: &mut Parser<'_>, watermarks: bool) -> Parsed<(Vec<ColumnDef>, Option<WatermarkClause>)> {
+fn parse_columns(parser: &mut Parser<'_>, watermarks: bool) -> Parsed<(Vec<ColumnDef>, Option<Box<WatermarkClause>>)> {
     let mut columns = Vec::new();
     let mut watermark = None;
     if !parser.consume_token(&Token::LParen) {
@@ -465,7 +465,7 @@ fn parse_columns(parser: &mut Parser<'_>, watermarks: bool) -> Parsed<(Vec<Colum
                 let error = Error::new(ErrorKind::Syntax, sentence);
                 return Err(position.map_or(error.clone(), |position| error.at(position)).into());
             }
-            watermark = Some(clause);
+            watermark = Some(Box::new(clause));
         } else {
             columns.push(parser.parse_column_def()?);
         }

@@ -46,10 +46,10 @@ pub(super) fn parse_set(parser: &mut Parser<'_>) -> Result<Option<Statement>, Pa
         let _ = take_word(parser, "SESSION");
     }
     let name = parse_setting_name(parser)?;
-    if name != "timezone" || matches!(parser.peek_token_ref().token, Token::Eq) || parser.peek_keyword(Keyword::TO) {
-        if !parser.consume_token(&Token::Eq) && !parser.parse_keyword(Keyword::TO) {
-            return parser.expected("= or TO", parser.peek_token());
-        }
+    // `SET TIME ZONE 'UTC'` has nothing between.
+    let assigned = parser.consume_token(&Token::Eq) || parser.parse_keyword(Keyword::TO);
+    if !assigned && name != "timezone" {
+        return parser.expected("= or TO", parser.peek_token());
     }
     if parser.parse_keyword(Keyword::DEFAULT) {
         return Ok(Some(Statement::Set { name, value: SetValue::Default, local }));

@@ -25,6 +25,8 @@ pub struct ParsedStatement {
 }
 
 /// A statement.
+// Statements are few and are moved once or twice: boxes would only be in the reader's way.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
     /// `CREATE STREAM`
@@ -84,7 +86,7 @@ pub struct Query {
     /// The query.
     pub body: Box<ast::Query>,
     /// When its results are shown.
-    pub emit: Option<EmitClause>,
+    pub emit: Option<Box<EmitClause>>,
 }
 
 /// `CREATE STREAM [IF NOT EXISTS] name [(columns, WATERMARK FOR c AS expression)] WITH (options)`
@@ -97,7 +99,7 @@ pub struct CreateStream {
     /// Columns, if they are not left to the schema.
     pub columns: Vec<ast::ColumnDef>,
     /// Event time.
-    pub watermark: Option<WatermarkClause>,
+    pub watermark: Option<Box<WatermarkClause>>,
     /// Connector, format and their options.
     pub options: Options,
 }

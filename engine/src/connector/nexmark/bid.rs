@@ -133,7 +133,7 @@ fn strings(random: &mut SmallRng) -> [StringViewArray; 3] {
         let length = random.random_range(10..50);
         extras.push(word(random, length));
     }
-    [channels, urls, extras].map(|column| StringViewArray::from_iter_values(column))
+    [channels, urls, extras].map(StringViewArray::from_iter_values)
 }
 
 #[cfg(test)]

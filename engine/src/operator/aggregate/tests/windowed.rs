@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -198,4 +198,41 @@ fn distinct_rows_per_window_agree_with_batch() {
     for seed in 0..40 {
         check_windowed(["k", "k, b", ""][seed as usize % 3], "", Emit::OnChange, seed).unwrap();
     }
+}
+
+/// Keys that hardly repeat: the local half gives combining up after 100,000 rows, and takes it up again later.
+#[test]
+fn a_local_half_that_combines_in_vain_passes_rows_on() {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Int64, true),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+    ]));
+    let window = WindowSpec::Tumble { size: 10 * SECOND, offset: 0 };
+    let plan = window_plan(&schema, window, "k", "count(*), sum(k)", Emit::AfterWatermark, 0).unwrap();
+    let random = &mut StdRng::seed_from_u64(1);
+    let mut pool = Pool::new(plan, 1, true);
+    let rows = |epoch: i64| {
+        let keys = Int64Array::from_iter_values((0..40_000).map(|row| row / 2 * 7 + epoch % 2));
+        let times = TimestampMicrosecondArray::from_iter_values((0..40_000).map(|row| epoch * 3 * SECOND + row));
+        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(keys), Arc::new(times)]).unwrap()
+    };
+    let unique = |epoch: i64| {
+        let keys = Int64Array::from_iter_values((0..40_000).map(|row| epoch * 40_000 + row));
+        let times = TimestampMicrosecondArray::from_iter_values((0..40_000).map(|row| epoch * 3 * SECOND + row));
+        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(keys), Arc::new(times)]).unwrap()
+    };
+    let mut all = vec![];
+    for epoch in 0..6 {
+        let batch = if epoch < 4 { unique(epoch) } else { rows(epoch) };
+        let passed_on = pool.state_rows();
+        pool.epoch(random, std::slice::from_ref(&batch), Some(0));
+        // Nothing is over: what has reached the keyed half was passed on because combining did not pay.
+        assert_eq!(pool.state_rows() > passed_on, epoch >= 2, "epoch {epoch}");
+        all.push(batch);
+    }
+    pool.restart(2);
+    pool.epoch(random, &[], Some(i64::MAX));
+    let rows = expanded(&arrow::compute::concat_batches(&schema, &all).unwrap(), window);
+    let expected = batch_answer(&rows, &window_sql("k", "count(*), sum(k)")).unwrap();
+    assert_same(&pool.answer(), &expected, "unique keys");
 }
