@@ -251,6 +251,10 @@ impl ViewWriter {
 
 impl Drop for ViewWriter {
     fn drop(&mut self) {
+        // The view may live on; what it still has to take in is no longer the job's.
+        if let Some(shard) = self.view.shard(self.worker) {
+            lock(shard).pending.iter_mut().flat_map(|(_, deltas)| deltas).for_each(|(_, guard)| *guard = None);
+        }
         // Nothing is refused that becomes less.
         let _ = self.job.meter.set_state(&mut self.state_bytes, 0);
     }
