@@ -181,7 +181,9 @@ impl<'p> Decoding<'p, '_> {
                 rest = group.map_err(|fault| inside(fault, slot.number))?;
             }
             Op::Sint32 => {
-                self.store.words[column].write(row, wire::unzigzag(read!(varint, rest, slot)) as i32);
+                // A longer varint is cut to 32 bits first, as everywhere else.
+                let bits = read!(varint, rest, slot) as u32;
+                self.store.words[column].write(row, wire::unzigzag(bits.into()) as i32);
             }
             Op::Sint64 => self.store.longs[column].write(row, wire::unzigzag(read!(varint, rest, slot))),
             Op::Uint32 => self.store.longs[column].write(row, i64::from(read!(varint, rest, slot) as u32)),
