@@ -61,9 +61,13 @@ impl JobSnapshot {
         watermarks
     }
 
-    /// What each partition of a source had promised.
+    /// What each partition of a source had promised. A worker that was restored also knows partitions that it does not
+    /// read, as they stood then: the greatest word is the newest.
     pub(crate) fn partitions(&self, id: &str) -> Vec<Option<i64>> {
-        let known: HashMap<u32, i64> = self.pairs(id, PARTITIONS).collect();
+        let mut known: HashMap<u32, i64> = HashMap::new();
+        for (partition, at) in self.pairs(id, PARTITIONS) {
+            known.entry(partition).and_modify(|known| *known = at.max(*known)).or_insert(at);
+        }
         let count = known.keys().max().map_or(0, |greatest| *greatest as usize + 1);
         (0..count).map(|partition| known.get(&(partition as u32)).copied()).collect()
     }
