@@ -4,18 +4,22 @@
 //! query reads (the watermark's), so a flow node's schema may be wider than the logical node's; wherever columns are found
 //! by position instead of by name, [`Lowering::fitted`] cuts it to size.
 
-use std::collections::{BTreeSet, HashMap};
+mod aggregates;
+mod nodes;
+mod watermarks;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality};
+use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
-    Aggregate, EmptyRelation, Expr, Join, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
+    EmptyRelation, Expr, Join, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
 };
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::scalar::ScalarValue;
@@ -26,17 +30,13 @@ use crate::time::WatermarkId;
 use super::event_time::unit_micros;
 use super::fault::planning_error;
 use super::flow::{
-    DerivedWatermark, Emit, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
-    WatermarkOrigin, WindowKey, WindowSpec,
+    Emit, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn, WatermarkOrigin,
 };
-use super::identity::operator_id;
-use super::properties::{Promise, join_release, joined, projected, promise};
+use super::properties::{Promise, joined, projected, promise};
 use super::relation::{Relation, RelationKind, RelationSource};
 use super::window_node::WindowNode;
-use super::windowed::{Windowed, windowed};
-
-/// Numbers of derived watermarks until all scans are known.
-const DERIVED: u32 = 1 << 31;
+use super::windowed::windowed;
+use watermarks::unneeded;
 
 /// A plan being lowered.
 pub(super) struct Lowering<'a> {
@@ -117,79 +117,6 @@ impl<'a> Lowering<'a> {
             },
             other => Err(Error::not_supported(format!("{} cannot be part of a continuous query", other.display()))),
         }
-    }
-
-    /// Adds a node; or answers with one that is there already and does the same on the same inputs (a common table
-    /// expression that is named twice, a stream joined with itself): it runs once, and has one state.
-    fn push(
-        &mut self,
-        op: FlowOp,
-        inputs: Vec<NodeIndex>,
-        schema: DFSchemaRef,
-        properties: FlowProperties,
-    ) -> Result<NodeIndex> {
-        let text = if is_shareable(&op) { format!("{inputs:?} {}", share_text(&op)) } else { String::new() };
-        let same = |(index, known): &(usize, &String)| {
-            !text.is_empty() && **known == text && same_fields(self.schema(*index), &schema)
-        };
-        if let Some((index, _)) = self.texts.iter().enumerate().find(same) {
-            self.shared.insert(index);
-            return self.called(index, schema);
-        }
-        Ok(self.added(op, inputs, schema, properties, text))
-    }
-
-    fn added(
-        &mut self,
-        op: FlowOp,
-        inputs: Vec<NodeIndex>,
-        schema: DFSchemaRef,
-        properties: FlowProperties,
-        text: String,
-    ) -> NodeIndex {
-        let of: Vec<&str> = inputs.iter().map(|&input| self.plan.nodes[input].id.as_str()).collect();
-        let taken: Vec<&str> = self.plan.nodes.iter().map(|node| node.id.as_str()).collect();
-        let id = operator_id(&op, &of, &taken);
-        self.plan.nodes.push(FlowNode { id, op, inputs, schema, properties });
-        self.texts.push(text);
-        self.plan.nodes.len() - 1
-    }
-
-    /// The node with its columns called as `schema` calls them.
-    fn called(&mut self, node: NodeIndex, schema: DFSchemaRef) -> Result<NodeIndex> {
-        if self.schema(node).columns() == schema.columns() {
-            return Ok(node);
-        }
-        let used = self.plan.nodes.iter().any(|other| other.inputs.contains(&node));
-        if !used && !self.shared.contains(&node) {
-            self.plan.nodes[node].schema = schema;
-            return Ok(node);
-        }
-        let expressions: Vec<Expr> = self.schema(node).columns().into_iter().map(Expr::Column).collect();
-        let properties = self.properties(node).clone();
-        Ok(self.added(FlowOp::Project { expressions }, vec![node], schema, properties, String::new()))
-    }
-
-    fn schema(&self, node: NodeIndex) -> &DFSchemaRef {
-        &self.plan.nodes[node].schema
-    }
-
-    fn properties(&self, node: NodeIndex) -> &FlowProperties {
-        &self.plan.nodes[node].properties
-    }
-
-    /// The node, or a projection of it to exactly the columns of `wanted`, in order.
-    fn fitted(&mut self, node: NodeIndex, wanted: &DFSchemaRef) -> Result<NodeIndex> {
-        let have = self.schema(node);
-        if have.columns() == wanted.columns() {
-            return Ok(node);
-        }
-        let expressions: Vec<Expr> = wanted.columns().into_iter().map(Expr::Column).collect();
-        for column in wanted.columns() {
-            have.index_of_column(&column).map_err(planning_error)?;
-        }
-        let properties = projected(&expressions, have, self.properties(node));
-        self.push(FlowOp::Project { expressions }, vec![node], Arc::clone(wanted), properties)
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<NodeIndex> {
@@ -357,130 +284,6 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The promise of rows that come with any of these promises.
-    fn least(&mut self, mut promises: Vec<Promise>) -> Option<Promise> {
-        promises.sort_unstable();
-        promises.dedup();
-        if promises.len() <= 1 {
-            return promises.pop();
-        }
-        let derived = DerivedWatermark { least_of: promises };
-        let known = self.plan.derived.iter().position(|known| *known == derived);
-        let place = known.unwrap_or_else(|| {
-            self.plan.derived.push(derived);
-            self.plan.derived.len() - 1
-        });
-        Some((WatermarkId(DERIVED + place as u32), 0))
-    }
-
-    fn window(&mut self, window: &WindowNode) -> Result<NodeIndex> {
-        let input = self.node(window.input())?;
-        let schema = self.schema(input);
-        let time_column = schema.index_of_column(window.time()).map_err(planning_error)?;
-        let bounds = window.output().iter().skip(window.input().schema().fields().len());
-        let fields = schema.iter().chain(bounds).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
-        let output = DFSchema::new_with_metadata(fields.collect(), HashMap::new()).map_err(planning_error)?;
-        let width = schema.fields().len();
-        let mut properties = FlowProperties { keys: Vec::new(), ..self.properties(input).clone() };
-        // A row is in several windows: the window's end completes a key.
-        properties.keys =
-            self.properties(input).keys.iter().map(|key| [key.as_slice(), &[width + 1]].concat()).collect();
-        let time = self.properties(input).time_columns.iter().find(|time| time.column == time_column).copied();
-        if let Some(time) = time {
-            properties.time_columns.extend(bounds_of(window.window(), width, (time.watermark, time.delay_micros)));
-        }
-        let op = FlowOp::Window { window: window.window(), time_column };
-        self.push(op, vec![input], Arc::new(output), properties)
-    }
-
-    fn window_aggregate(&mut self, aggregate: &Aggregate, parts: Windowed<'_>) -> Result<NodeIndex> {
-        let mut input = self.node(parts.input)?;
-        for predicate in parts.filters {
-            input = self.filter(input, predicate)?;
-        }
-        self.append_only(aggregate, input)?;
-        let schema = self.schema(input);
-        let time_column = schema.index_of_column(parts.time).map_err(planning_error)?;
-        let watermark = promise(&Expr::Column(parts.time.clone()), schema, self.properties(input));
-        if self.emit == Emit::AfterWatermark && watermark.is_none() {
-            return Err(Error::not_supported(format!(
-                "EMIT AFTER WATERMARK needs a watermark on {}, and nothing says how late its rows may be",
-                parts.time.name
-            ))
-            .with_hint(format!(
-                "give the stream a WATERMARK FOR {} AS {} - INTERVAL '10' SECOND",
-                parts.time.name, parts.time.name
-            )));
-        }
-        // Without aggregates a row is final when it is first shown.
-        let emit = if parts.aggregates.is_empty() { Emit::OnChange } else { self.emit };
-        let mut time_columns = Vec::new();
-        if let Some(promise) = watermark {
-            let [start, end] = bounds_of(parts.window, 0, promise);
-            for (column, key) in parts.group.iter().enumerate() {
-                match key {
-                    WindowKey::Start => time_columns.push(TimeColumn { column, ..start }),
-                    WindowKey::End => time_columns.push(TimeColumn { column, ..end }),
-                    WindowKey::Key(_) => {}
-                }
-            }
-        }
-        let properties = FlowProperties {
-            changelog: emit == Emit::OnChange && !parts.aggregates.is_empty(),
-            keys: vec![(0..parts.group.len()).collect()],
-            time_columns,
-        };
-        let op = FlowOp::WindowAggregate {
-            window: parts.window,
-            time_column,
-            watermark,
-            group: parts.group,
-            aggregates: parts.aggregates,
-            emit,
-        };
-        self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)
-    }
-
-    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeIndex> {
-        let input = self.node(&aggregate.input)?;
-        self.append_only(aggregate, input)?;
-        let group: Vec<Expr> = aggregate.group_expr.iter().cloned().map(Expr::unalias).collect();
-        let aggregates: Vec<Expr> = aggregate.aggr_expr.iter().cloned().map(Expr::unalias).collect();
-        let promises = group.iter().enumerate().filter_map(|(index, expr)| {
-            let (watermark, delay) = promise(expr, self.schema(input), self.properties(input))?;
-            Some((index, watermark, delay))
-        });
-        let closes = promises.min_by_key(|(_, _, delay)| *delay);
-        // Without aggregates (DISTINCT) a row is final when it is first shown.
-        let emit = if aggregates.is_empty() { Emit::OnChange } else { self.emit };
-        if emit == Emit::AfterWatermark && closes.is_none() {
-            return Err(Error::not_supported(
-                "EMIT AFTER WATERMARK needs groups that a watermark completes, and these never end",
-            )
-            .with_hint(
-                "group by window_start and window_end of TUMBLE, HOP or CUMULATE over a stream with a WATERMARK, or leave EMIT out",
-            ));
-        }
-        let time_columns =
-            closes.map(|(column, watermark, delay_micros)| TimeColumn { column, watermark, delay_micros });
-        let properties = FlowProperties {
-            changelog: emit == Emit::OnChange && !aggregates.is_empty(),
-            keys: vec![(0..group.len()).collect()],
-            time_columns: time_columns.into_iter().collect(),
-        };
-        let op = FlowOp::Aggregate { group, aggregates, closes, emit };
-        self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)
-    }
-
-    fn append_only(&self, aggregate: &Aggregate, input: NodeIndex) -> Result<()> {
-        if !self.properties(input).changelog {
-            return Ok(());
-        }
-        let what = if aggregate.aggr_expr.is_empty() { "DISTINCT" } else { "an aggregate" };
-        Err(Error::not_supported(format!("{what} over rows that are corrected as others come is not supported yet"))
-            .with_hint("let the inner query show final rows only: window it, and write EMIT AFTER WATERMARK"))
-    }
-
     fn join(&mut self, join: &Join) -> Result<NodeIndex> {
         if join.join_type != JoinType::Inner {
             return Err(Error::not_supported(format!(
@@ -561,64 +364,6 @@ impl<'a> Lowering<'a> {
         };
         self.push(FlowOp::Values { rows }, Vec::new(), Arc::clone(&empty.schema), FlowProperties::default())
     }
-
-    /// Gives the derived watermarks their numbers behind the scans'.
-    fn numbered(mut self) -> FlowPlan {
-        let scans = self.plan.watermarks.len() as u32;
-        let number = |id: &mut WatermarkId| {
-            if id.0 >= DERIVED {
-                id.0 = id.0 - DERIVED + scans;
-            }
-        };
-        for derived in &mut self.plan.derived {
-            derived.least_of.iter_mut().for_each(|(id, _)| number(id));
-        }
-        for node in &mut self.plan.nodes {
-            node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
-            match &mut node.op {
-                FlowOp::WindowAggregate { watermark: Some((id, _)), .. } => number(id),
-                FlowOp::Aggregate { closes: Some((_, id, _)), .. } => number(id),
-                _ => {}
-            }
-        }
-        self.plan
-    }
-}
-
-/// How `window_start` and `window_end`, the columns `first` and `first + 1`, grow with the rows' time: a row's window ends
-/// after it, and starts at most a window's length before it.
-fn bounds_of(window: WindowSpec, first: usize, (watermark, delay): Promise) -> [TimeColumn; 2] {
-    let size = match window {
-        WindowSpec::Tumble { size, .. } | WindowSpec::Hop { size, .. } | WindowSpec::Cumulate { size, .. } => size,
-    };
-    [
-        TimeColumn { column: first, watermark, delay_micros: delay.saturating_add(size) },
-        TimeColumn { column: first + 1, watermark, delay_micros: delay },
-    ]
-}
-
-/// Whether two nodes that do this may be one.
-fn is_shareable(op: &FlowOp) -> bool {
-    match op {
-        FlowOp::Values { .. } => false,
-        FlowOp::Filter { predicate } => !predicate.is_volatile(),
-        FlowOp::Project { expressions } => !expressions.iter().any(Expr::is_volatile),
-        _ => true,
-    }
-}
-
-/// What a node does, as text. The number of a scan's watermark is its own, not what it does.
-fn share_text(op: &FlowOp) -> String {
-    match op {
-        FlowOp::Scan { relation, kind, projection, watermark } => {
-            format!("scan {relation} {kind:?} {projection:?} {}", watermark.is_some())
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn same_fields(one: &DFSchema, other: &DFSchema) -> bool {
-    one.fields() == other.fields()
 }
 
 /// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.
@@ -637,36 +382,6 @@ fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
         }
         _ => None,
     }
-}
-
-/// The scans, in the order in which they are met, whose watermark decides nothing: no window or group closes by it, no
-/// join releases rows by it, and no reader of the result is told of it.
-fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> {
-    let mut needed: Vec<WatermarkId> = Vec::new();
-    for (index, node) in plan.nodes.iter().enumerate() {
-        match &node.op {
-            FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
-            FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
-            FlowOp::Join { .. } => {
-                let release = join_release(plan, index);
-                let sides = release.into_iter().flat_map(|release| [release.left_rows, release.right_rows]);
-                needed.extend(sides.flatten().map(|(id, _)| id));
-            }
-            _ => {}
-        }
-    }
-    let root = plan.root().into_iter().flat_map(|root| &root.properties.time_columns);
-    needed.extend(root.map(|time| time.watermark));
-    for (place, derived) in plan.derived.iter().enumerate().rev() {
-        if needed.contains(&WatermarkId((plan.watermarks.len() + place) as u32)) {
-            needed.extend(derived.least_of.iter().map(|(id, _)| *id));
-        }
-    }
-    let idle = |node: &NodeIndex| match &plan.nodes[*node].op {
-        FlowOp::Scan { watermark: Some(watermark), .. } => !needed.contains(&watermark.id),
-        _ => false,
-    };
-    scans.iter().enumerate().filter(|(_, node)| idle(node)).map(|(scan, _)| scan).collect()
 }
 
 /// The value of an expression without columns.
