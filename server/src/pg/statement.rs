@@ -25,7 +25,7 @@ pub(crate) enum Query<S: Session> {
     /// It names system tables.
     System,
     /// It names no relation: the system tables' functions are tried first, then the engine's.
-    Either,
+    Either(Arc<S::Parsed>),
     /// The engine has read it.
     Engine(Arc<S::Parsed>),
 }
@@ -62,7 +62,7 @@ impl<S: Session> Query<S> {
     pub(crate) fn read(piece: &Piece, session: &Arc<S>) -> Result<Self, Fault> {
         match SystemTables::interest(piece) {
             Interest::Theirs => Ok(Self::System),
-            Interest::NoRelation => Ok(Self::Either),
+            Interest::NoRelation => parse(piece, session).map(Self::Either),
             Interest::None => parse(piece, session).map(Self::Engine),
         }
     }
@@ -77,10 +77,10 @@ impl<S: Session> Query<S> {
         let plan = match self {
             Self::Engine(parsed) => return Ok(Resolved::Engine(Arc::clone(parsed))),
             Self::System => system.plan(piece, session).await.map_err(|error| Fault::of(error, piece))?,
-            Self::Either => match system.plan(piece, session).await {
+            Self::Either(parsed) => match system.plan(piece, session).await {
                 Ok(plan) => plan,
                 // The engine knows more functions, and its errors have places.
-                Err(_) => return parse(piece, session).map(Resolved::Engine),
+                Err(_) => return Ok(Resolved::Engine(Arc::clone(parsed))),
             },
         };
         Ok(Resolved::System(Arc::new(plan)))
