@@ -13,6 +13,8 @@ use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
 use super::project::Project;
+use super::set::SetOperation;
+use super::single_row::SingleRow;
 use super::union::Union;
 use super::values::Values;
 use super::window::Window;
@@ -46,10 +48,9 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
         FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
-        FlowOp::Join { on, residual, null_equals_null } => {
-            let (left, right) = (input(plan, node, 0)?, input(plan, node, 1)?);
-            Box::new(Join::new(left, right, &this.schema, on, residual.as_ref(), *null_equals_null)?)
-        }
+        FlowOp::Set { kind } => Box::new(SetOperation::new(*kind, schema, this.properties.changelog)?),
+        FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
+        FlowOp::Join { .. } => Box::new(Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?),
     })
 }
 
@@ -69,6 +70,11 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Project { .. }
         | FlowOp::Union
         | FlowOp::Window { .. } => None,
+        FlowOp::Set { .. } => {
+            let fields = self::input(plan, node, input)?.schema.fields().iter().enumerate();
+            Some(fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
+        }
+        FlowOp::SingleRow => Some(Vec::new()),
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }

@@ -17,6 +17,8 @@ pub mod expression;
 pub mod filter;
 pub mod join;
 pub mod project;
+pub mod set;
+pub mod single_row;
 pub mod union;
 pub mod values;
 pub mod window;

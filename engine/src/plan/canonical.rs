@@ -7,6 +7,8 @@
 //! * an ORDER BY inside an aggregate is completed by the aggregate's own arguments, so that rows which tie are equal in
 //!   all that the aggregate can see;
 //! * `any_value(x)` is the least.
+//!
+//! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as PlanResult;
@@ -17,11 +19,16 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use crate::error::Result;
 
 use super::fault::planning_error;
+use super::set_node::SetNode;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => canonical_aggregate(aggregate),
+        LogicalPlan::Join(join) => Ok(match SetNode::of(&join) {
+            Some(set) => Transformed::yes(set.into_plan()),
+            None => Transformed::no(LogicalPlan::Join(join)),
+        }),
         other => Ok(Transformed::no(other)),
     })
     .data()

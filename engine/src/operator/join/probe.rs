@@ -15,6 +15,8 @@ pub(super) struct Probe {
     pub(super) columns: Vec<ArrayRef>,
     /// Their weights; `None` means +1 each.
     pub(super) weights: Option<Int64Array>,
+    /// Where each of them is stored on its own side, if it is new there and its matches are to be counted.
+    pub(super) own: Vec<Address>,
     /// For each row the first candidate of the other side. That side does not change while the probe is under way.
     heads: Vec<Address>,
     row: usize,
@@ -50,10 +52,10 @@ impl Pairs {
 
 impl Probe {
     /// Looks up all rows of `arrivals`, which came on `input`, in the other side's index.
-    pub(super) fn new(input: usize, arrivals: Arrivals, index: &KeyIndex) -> Self {
+    pub(super) fn new(input: usize, arrivals: Arrivals, own: Vec<Address>, index: &KeyIndex) -> Self {
         let heads: Vec<Address> = arrivals.hashes.iter().map(|hash| index.head(*hash)).collect();
         let next = heads.first().copied().unwrap_or(NOWHERE);
-        Self { input, columns: arrivals.columns, weights: arrivals.weights, heads, row: 0, next }
+        Self { input, columns: arrivals.columns, weights: arrivals.weights, own, heads, row: 0, next }
     }
 
     /// The next candidates, at most `limit`: pairs whose hashes are equal.

@@ -42,18 +42,15 @@ pub(super) fn row_of(address: Address) -> usize {
 struct Chunk {
     /// Its first row in the block.
     start: usize,
+    rows: usize,
     columns: Vec<ArrayRef>,
     bytes: usize,
 }
 
 impl Chunk {
-    fn new(start: usize, columns: Vec<ArrayRef>) -> Self {
+    fn new(start: usize, rows: usize, columns: Vec<ArrayRef>) -> Self {
         let bytes = columns.iter().map(|column| column.get_array_memory_size()).sum();
-        Self { start, columns, bytes }
-    }
-
-    fn rows(&self) -> usize {
-        self.columns.first().map_or(0, |column| column.len())
+        Self { start, rows, columns, bytes }
     }
 }
 
@@ -68,6 +65,10 @@ pub(super) struct Block {
     pub(super) weights: Vec<i64>,
     /// Of a changelog: each row's hash over all its columns. Otherwise empty.
     pub(super) identities: Vec<u64>,
+    /// Of a counted side: how many rows of the other side each row meets, weights summed up. Otherwise empty.
+    pub(super) matches: Vec<i64>,
+    /// Of a counted side: whether the row was touched in this epoch. Otherwise empty.
+    pub(super) touched: Vec<bool>,
     /// No live row's time (in ticks of its column) lies below; kept by the side.
     pub(super) earliest: i64,
 }
@@ -84,21 +85,21 @@ impl Block {
     }
 
     fn bytes(&self) -> usize {
-        let words = self.weights.capacity() + self.identities.capacity();
-        self.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>() + words * size_of::<u64>()
+        let words = self.weights.capacity() + self.identities.capacity() + self.matches.capacity();
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.bytes).sum();
+        chunks + words * size_of::<u64>() + self.touched.capacity()
     }
 
     /// Adds a chunk and merges its predecessors into it while they are not larger.
-    fn push(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
-        let chunk = Chunk::new(self.rows, columns);
-        self.rows += chunk.rows();
-        let mut merged = chunk.rows();
-        let mut first = self.chunks.len();
-        self.chunks.push(chunk);
+    fn push(&mut self, rows: usize, columns: Vec<ArrayRef>) -> Result<()> {
+        self.chunks.push(Chunk::new(self.rows, rows, columns));
+        self.rows += rows;
+        let mut merged = rows;
+        let mut first = self.chunks.len() - 1;
         let full = self.rows == BLOCK_ROWS;
-        while first > 0 && (full || self.chunks[first - 1].rows() <= merged) {
+        while first > 0 && (full || self.chunks[first - 1].rows <= merged) {
             first -= 1;
-            merged += self.chunks[first].rows();
+            merged += self.chunks[first].rows;
         }
         if first + 1 < self.chunks.len() {
             let parts = self.chunks.split_off(first);
@@ -110,7 +111,7 @@ impl Block {
                     if full { owned_views(&whole) } else { Ok(whole) }
                 })
                 .collect::<Result<Vec<_>>>()?;
-            self.chunks.push(Chunk::new(parts[0].start, columns));
+            self.chunks.push(Chunk::new(parts[0].start, merged, columns));
         }
         Ok(())
     }
@@ -160,6 +161,11 @@ impl Store {
         self.block(block_of(address)).map_or(0, |block| block.identities[row_of(address)])
     }
 
+    /// How many rows of the other side a row of a counted side meets.
+    pub(super) fn matches(&self, address: Address) -> i64 {
+        self.block(block_of(address)).map_or(0, |block| block.matches[row_of(address)])
+    }
+
     /// Whether new rows go to this block.
     pub(super) fn is_tail(&self, block: usize) -> bool {
         self.tail == Some(block)
@@ -180,10 +186,9 @@ impl Store {
         }
     }
 
-    /// Copies as many of the rows from `from` on as the last block has room for (at least one); answers the first one's
+    /// Copies as many of the rows `from .. rows` as the last block has room for (at least one); answers the first one's
     /// address and how many. The caller counts them as live.
-    pub(super) fn append(&mut self, columns: &[ArrayRef], from: usize) -> Result<(Address, usize)> {
-        let rows = columns.first().map_or(0, |column| column.len());
+    pub(super) fn append(&mut self, columns: &[ArrayRef], from: usize, rows: usize) -> Result<(Address, usize)> {
         let number = self.tail_with_room()?;
         let Some(block) = self.blocks[number].as_mut() else {
             return Err(Error::internal("a join's last block is gone"));
@@ -191,7 +196,7 @@ impl Store {
         let count = (rows - from).min(BLOCK_ROWS - block.rows);
         let first = address(number, block.rows);
         let copies = columns.iter().map(|column| owned(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
-        block.push(copies)?;
+        block.push(count, copies)?;
         Ok((first, count))
     }
 
@@ -280,7 +285,7 @@ mod tests {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
         let (mut from, mut addresses) = (0, Vec::new());
         while from < column.len() {
-            let (first, count) = store.append(&[Arc::clone(&column)], from).unwrap();
+            let (first, count) = store.append(&[Arc::clone(&column)], from, column.len()).unwrap();
             addresses.extend((0..count as u32).map(|row| first + row));
             from += count;
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex};
-use crate::plan::properties::{Promise, join_release};
+use crate::plan::properties::Promise;
+use crate::plan::release::join_release;
 use crate::time::WatermarkId;
 
 use super::Lowering;
@@ -59,9 +60,8 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
             FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
             FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
             FlowOp::Join { .. } => {
-                let release = join_release(plan, index);
-                let sides = release.into_iter().flat_map(|release| [release.left_rows, release.right_rows]);
-                needed.extend(sides.flatten().map(|(id, _)| id));
+                let releases = join_release(plan, index).into_iter().flatten();
+                needed.extend(releases.flat_map(|release| release.promises).map(|(id, _)| id));
             }
             _ => {}
         }
