@@ -16,7 +16,7 @@ use crate::plan::flow::SetKind;
 const COPIES: [&str; 2] = ["__left_copy", "__right_copy"];
 
 /// The plan with its set operations lowered.
-pub fn lowered(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(super) fn lowered(plan: LogicalPlan) -> Result<LogicalPlan> {
     let lowered = plan.transform_up_with_subqueries(|node| {
         let set = match &node {
             LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<SetNode>(),

@@ -48,7 +48,12 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
         FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
-        FlowOp::Set { kind } => Box::new(SetOperation::new(*kind, schema, this.properties.changelog)?),
+        FlowOp::Set { kind, closes } => {
+            let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
+            let append_only: Vec<bool> = inputs.iter().map(|input| !input.properties.changelog).collect();
+            let set = SetOperation::new(*kind, schema, this.properties.changelog)?;
+            Box::new(set.closing(*closes, append_only))
+        }
         FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
         FlowOp::Join { .. } => Box::new(Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?),
     })

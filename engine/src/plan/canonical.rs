@@ -26,7 +26,7 @@ pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => canonical_aggregate(aggregate),
         LogicalPlan::Join(join) => Ok(match SetNode::of(&join) {
-            Some(set) => Transformed::yes(set.into_plan()),
+            Some(set) => Transformed::yes(set.into_plan()?),
             None => Transformed::no(LogicalPlan::Join(join)),
         }),
         other => Ok(Transformed::no(other)),

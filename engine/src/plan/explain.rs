@@ -112,7 +112,7 @@ impl Explained<'_> {
                 let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group)) };
                 format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
             }
-            FlowOp::Set { kind } => format!("{kind} of {}", names(node)),
+            FlowOp::Set { kind, .. } => format!("{kind} of {}", names(node)),
             FlowOp::SingleRow => "Single row: a second one is an error".to_owned(),
             FlowOp::Join { kind, on, residual, null_equals_null, emit } => {
                 let equals = if *null_equals_null { "IS NOT DISTINCT FROM" } else { "=" };
@@ -157,7 +157,10 @@ impl Explained<'_> {
                 vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
             }
             FlowOp::Aggregate { .. } => vec!["grows with the number of groups: not bounded".to_owned()],
-            FlowOp::Set { .. } => vec!["grows with the number of different rows: not bounded".to_owned()],
+            FlowOp::Set { closes: Some((_, watermark, delay)), .. } => {
+                vec![format!("the different rows, released by {}", self.promise((*watermark, *delay)))]
+            }
+            FlowOp::Set { closes: None, .. } => vec!["grows with the number of different rows: not bounded".to_owned()],
             FlowOp::SingleRow => vec!["the number of rows".to_owned()],
             FlowOp::Join { .. } => {
                 let [left, right] = join_release(self.plan, index).map(|release| release?.promise());

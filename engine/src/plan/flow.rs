@@ -169,6 +169,9 @@ pub enum FlowOp {
     Set {
         /// Which.
         kind: SetKind,
+        /// A column that grows with a watermark: (column, watermark, delay). Rows below it don't change any more and are
+        /// released.
+        closes: Option<(usize, WatermarkId, i64)>,
     },
     /// The rows of a subquery that stands for a value: it is an error if an epoch ends with two.
     SingleRow,

@@ -44,7 +44,7 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             ("window-aggregate", keys)
         }
         FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
-        FlowOp::Set { kind } => ("set", vec![kind.to_string()]),
+        FlowOp::Set { kind, .. } => ("set", vec![kind.to_string()]),
         FlowOp::SingleRow => ("single-row", Vec::new()),
         FlowOp::Join { kind, on, .. } => {
             let kind = match kind {

@@ -86,6 +86,7 @@ impl<'a> Lowering<'a> {
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
         if emit == Emit::AfterWatermark && lowering.plan.nodes[root].properties.changelog {
+            lowering.refuse_open_joins()?;
             return Err(Error::not_supported(
                 "EMIT AFTER WATERMARK shows final rows only, and this query reads rows that are still corrected",
             )

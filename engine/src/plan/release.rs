@@ -102,6 +102,11 @@ fn tighten(bounds: &mut Vec<Bound>, (l, r): (Grows, Grows), right_ahead: Option<
     }
 }
 
+/// Of several ways to let rows go the one that waits least.
+fn soonest(releases: impl Iterator<Item = SideRelease>) -> Option<SideRelease> {
+    releases.min_by_key(|release| release.promise().map(|(_, delay)| delay))
+}
+
 /// How the rows of both sides of a join are let go; `None` for a side that grows with its input.
 pub fn side_releases(left: &FlowNode, right: &FlowNode, join: &FlowOp) -> [Option<SideRelease>; 2] {
     let FlowOp::Join { on, residual, .. } = join else { return [None, None] };
@@ -119,7 +124,7 @@ pub fn side_releases(left: &FlowNode, right: &FlowNode, join: &FlowOp) -> [Optio
     };
     let of_left = bounds.iter().filter_map(|bound| release(right, bound.left, bound.right, bound.right_ahead));
     let of_right = bounds.iter().filter_map(|bound| release(left, bound.right, bound.left, bound.left_ahead));
-    [of_left.min_by_key(|release| release.reach_micros), of_right.min_by_key(|release| release.reach_micros)]
+    [soonest(of_left), soonest(of_right)]
 }
 
 /// [`side_releases`] of a node of a plan.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use datafusion::common::{DFSchemaRef, JoinType, NullEquality};
 use datafusion::error::Result as PlanResult;
-use datafusion::logical_expr::{Distinct, Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{
+    Distinct, Expr, Extension, Join, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
+};
 
 use crate::error::Error;
 
@@ -51,9 +53,12 @@ impl SetNode {
         Some(Self { kind, left, right: LogicalPlan::clone(&join.right) })
     }
 
-    /// The node as a plan.
-    pub(super) fn into_plan(self) -> LogicalPlan {
-        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    /// The node as a plan, under a projection that changes nothing: DataFusion looks for a subquery's value in the topmost
+    /// node, and not in nodes of ours.
+    pub(super) fn into_plan(self) -> PlanResult<LogicalPlan> {
+        let columns: Vec<Expr> = self.left.schema().columns().into_iter().map(Expr::Column).collect();
+        let plan = LogicalPlan::Extension(Extension { node: Arc::new(self) });
+        LogicalPlanBuilder::from(plan).project(columns)?.build()
     }
 
     /// Which operation.

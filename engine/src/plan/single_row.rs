@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as PlanResult;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
 
 use crate::error::{Error, Result};
 
@@ -14,13 +15,13 @@ use super::fault::planning_error;
 
 /// The rows of a query of which there may be one at most: a second one is an error when it comes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SingleRowNode {
+pub(super) struct SingleRowNode {
     input: LogicalPlan,
 }
 
 impl SingleRowNode {
     /// The rows.
-    pub fn input(&self) -> &LogicalPlan {
+    pub(super) fn input(&self) -> &LogicalPlan {
         &self.input
     }
 }
@@ -33,8 +34,10 @@ pub(super) fn guarded(plan: LogicalPlan) -> Result<LogicalPlan> {
             if subquery.outer_ref_columns.is_empty() && subquery.subquery.max_rows().is_none_or(|rows| rows > 1) =>
         {
             let input = LogicalPlan::clone(&subquery.subquery);
-            let node = SingleRowNode { input };
-            subquery.subquery = LogicalPlan::Extension(Extension { node: std::sync::Arc::new(node) }).into();
+            let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+            let guard = LogicalPlan::Extension(Extension { node: Arc::new(SingleRowNode { input }) });
+            // DataFusion looks for the value's expression in the topmost node, and not in nodes of ours.
+            subquery.subquery = Arc::new(LogicalPlanBuilder::from(guard).project(columns)?.build()?);
             Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
         }
         other => Ok(Transformed::no(other)),

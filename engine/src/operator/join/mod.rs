@@ -16,7 +16,7 @@
 mod index;
 mod outbox;
 mod probe;
-mod release;
+pub(in crate::operator) mod release;
 mod residual;
 mod settle;
 mod side;

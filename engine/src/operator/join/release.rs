@@ -64,7 +64,7 @@ impl Release {
 }
 
 /// A watermark less a length; the end of an input stays the end.
-fn less(at: i64, by: i64) -> i64 {
+pub(in crate::operator) fn less(at: i64, by: i64) -> i64 {
     if at == i64::MAX { at } else { at.saturating_sub(by) }
 }
 
@@ -76,7 +76,7 @@ fn not_below(times: &ArrayRef, below: i64) -> Result<Option<BooleanArray>> {
 }
 
 /// A time column's numbers, in its own unit.
-pub(super) fn ticks(column: &ArrayRef) -> Result<Int64Array> {
+pub(in crate::operator) fn ticks(column: &ArrayRef) -> Result<Int64Array> {
     let ticks = cast(column, &DataType::Int64)?;
     ticks
         .as_primitive_opt::<Int64Type>()
@@ -85,7 +85,7 @@ pub(super) fn ticks(column: &ArrayRef) -> Result<Int64Array> {
 }
 
 /// The first tick of `unit` that does not lie below `micros`.
-fn first_tick_at(micros: i64, unit: TimeUnit) -> i64 {
+pub(in crate::operator) fn first_tick_at(micros: i64, unit: TimeUnit) -> i64 {
     let up = |length: i64| micros.div_euclid(length) + i64::from(micros.rem_euclid(length) > 0);
     match unit {
         _ if micros == i64::MAX => i64::MAX,
@@ -96,7 +96,8 @@ fn first_tick_at(micros: i64, unit: TimeUnit) -> i64 {
     }
 }
 
-fn time_unit(data_type: &DataType) -> Option<TimeUnit> {
+/// The unit of a time column, if it is one.
+pub(in crate::operator) fn time_unit(data_type: &DataType) -> Option<TimeUnit> {
     match data_type {
         DataType::Timestamp(unit, _) => Some(*unit),
         _ => None,

@@ -60,13 +60,10 @@ impl Join {
             }
         }
         if self.kind.shows_unmatched(number) && !self.shows_unmatched_late {
-            let delta = self.alone(number, &unmatched.addresses, unmatched.weights)?;
-            self.say(delta, out)?;
+            self.say_stored(number, unmatched, false, out)?;
         }
         if self.kind.shows_matched(number) {
-            let columns = self.own_columns(number, &matched.addresses)?;
-            let delta = self.shown(number, columns, true, matched.weights)?;
-            self.say(delta, out)?;
+            self.say_stored(number, matched, true, out)?;
         }
         self.sides[number].forget(&gone)
     }
@@ -79,8 +76,7 @@ impl Join {
         let (mut leaving, _) = self.sides[number].leaving(block)?;
         leaving.retain(|address| self.sides[number].store().matches(*address) <= 0);
         let weights = vec![1; leaving.len()];
-        let delta = self.alone(number, &leaving, weights)?;
-        self.say(delta, out)
+        self.say_stored(number, Changes { addresses: leaving, weights }, false, out)
     }
 
     /// Rows whose key is NULL have no match, whatever comes.
@@ -90,14 +86,15 @@ impl Join {
         self.say(delta, out)
     }
 
-    fn alone(&self, number: usize, addresses: &[Address], weights: Vec<i64>) -> Result<Delta> {
-        self.shown(number, self.own_columns(number, addresses)?, false, weights)
-    }
-
-    fn own_columns(&self, number: usize, addresses: &[Address]) -> Result<Vec<ArrayRef>> {
+    fn say_stored(&mut self, number: usize, changes: Changes, matched: bool, out: &mut Output) -> Result<()> {
+        if changes.addresses.is_empty() {
+            return Ok(());
+        }
         let side = &self.sides[number];
-        let gather = side.store().gather(addresses);
-        (0..side.schema.fields().len()).map(|column| gather.column(column)).collect()
+        let gather = side.store().gather(&changes.addresses);
+        let own = (0..side.schema.fields().len()).map(|column| gather.column(column)).collect::<Result<Vec<_>>>()?;
+        let delta = self.shown(number, own, matched, changes.weights)?;
+        self.say(delta, out)
     }
 
     /// Rows of one side as they come out: with NULLs for the other side's columns, with the mark, or as they are.

@@ -149,3 +149,37 @@ fn a_state_of_another_shape_is_refused() {
     let part = StatePart { name: ROWS.to_owned(), rows: delta(&[((None, None), 1)], false).rows().clone() };
     assert_eq!(set.restore(vec![part]).unwrap_err().kind(), ErrorKind::InvalidState);
 }
+
+#[test]
+fn rows_below_the_watermark_are_let_go_and_come_too_late() {
+    use arrow::array::TimestampMicrosecondArray;
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, None), true)]));
+    let rows = |times: std::ops::Range<i64>| {
+        let column: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(times.clone()));
+        Delta::append(batch(&schema, vec![column], times.count()).unwrap())
+    };
+    let build = || {
+        let set = SetOperation::new(SetKind::Intersect { all: false }, Arc::clone(&schema), false).unwrap();
+        set.closing(Some((0, WatermarkId(0), 1000)), vec![true, true])
+    };
+    let end_at = |set: &mut SetOperation, at: i64| {
+        let mut watermarks = Watermarks::none(1);
+        watermarks.advance(WatermarkId(0), at);
+        let context = EpochContext { epoch: 1, now_micros: 0, watermarks: &watermarks };
+        assert_eq!(set.on_epoch_end(&context, &mut Output::default()).unwrap(), Step::Done);
+    };
+    let mut set = build();
+    let _ = set.on_delta(0, rows(0..10_000), &mut Output::default()).unwrap();
+    end_at(&mut set, 9_000);
+    assert_eq!(set.state_size().rows, 2_000);
+    let parts = set.snapshot().unwrap();
+    let mut set = build();
+    set.restore(parts).unwrap();
+    let mut out = Output::default();
+    let _ = set.on_delta(1, rows(7_999..8_001), &mut out).unwrap();
+    assert_eq!(out.take().1, 1);
+    assert_eq!(end(&mut set).iter().map(Delta::num_rows).sum::<usize>(), 1);
+    end_at(&mut set, i64::MAX);
+    assert_eq!(set.state_size().rows, 0);
+}

@@ -1,16 +1,17 @@
 //! Joins.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::{Expr, Join, build_join_schema};
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, build_join_schema, lit};
 
 use crate::error::{Error, Result};
 use crate::plan::event_time::unit_micros;
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{Emit, FlowOp, FlowProperties, JoinKind, NodeIndex, TimeColumn};
-use crate::plan::properties::joined;
+use crate::plan::properties::{joined, projected};
 use crate::plan::release::{bounds, side_releases};
 
 use super::Lowering;
@@ -65,7 +66,8 @@ impl Lowering<'_> {
         ] {
             self.stable(&keys, input)?;
         }
-        if let Some(residual) = &join.filter {
+        let residual = join.filter.clone().filter(|condition| *condition != lit(true));
+        if let Some(residual) = &residual {
             self.stable(std::slice::from_ref(residual), left)?;
             self.stable(std::slice::from_ref(residual), right)?;
             if residual.is_volatile() {
@@ -76,8 +78,12 @@ impl Lowering<'_> {
             }
         }
         let (left_schema, right_schema) = (Arc::clone(self.schema(left)), Arc::clone(self.schema(right)));
+        let (right, on) = match kind.has_pairs() || residual.is_some() || on.is_empty() {
+            true => (right, on),
+            false => self.different_keys(right, on)?,
+        };
         let null_equals_null = join.null_equality == NullEquality::NullEqualsNull;
-        let mut op = FlowOp::Join { kind, on, residual: join.filter.clone(), null_equals_null, emit: Emit::OnChange };
+        let mut op = FlowOp::Join { kind, on, residual, null_equals_null, emit: Emit::OnChange };
         let shown_late = self.emit == Emit::AfterWatermark && self.can_wait(left, right, &op);
         let mut properties = self.join_properties(left, right, &op);
         if let (FlowOp::Join { emit, .. }, true) = (&mut op, shown_late) {
@@ -87,6 +93,32 @@ impl Lowering<'_> {
         let schema = build_join_schema(&left_schema, &right_schema, &join_type(kind)).map_err(planning_error)?;
         let node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
         self.fitted(node, &join.schema)
+    }
+
+    /// Where only it matters whether a key is there: the right side's different keys in the place of its rows. One copy more
+    /// of a key that many left rows have is then no news to them.
+    fn different_keys(&mut self, right: NodeIndex, on: Vec<(Expr, Expr)>) -> Result<(NodeIndex, Vec<(Expr, Expr)>)> {
+        let (schema, properties) = (Arc::clone(self.schema(right)), self.properties(right).clone());
+        let is_key = |column: &usize| on.iter().any(|(_, key)| same_as(key, &schema) == Some(*column));
+        if properties.keys.iter().any(|key| key.iter().all(is_key)) {
+            return Ok((right, on));
+        }
+        let (left_keys, keys): (Vec<Expr>, Vec<Expr>) = on.into_iter().unzip();
+        let mut fields = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            let name = key.schema_name().to_string();
+            let taken = keys[..number].contains(key);
+            let name = if taken { format!("{name} ({number})") } else { name };
+            let data_type = key.get_type(&schema).map_err(planning_error)?;
+            fields.push((None, Arc::new(Field::new(name, data_type, true))));
+        }
+        let columns = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new()).map_err(planning_error)?);
+        let properties = projected(&keys, &schema, &properties);
+        let project = FlowOp::Project { expressions: keys };
+        let keys = self.push(project, vec![right], Arc::clone(&columns), properties)?;
+        let keys = self.different(keys)?;
+        let on = left_keys.into_iter().zip(columns.columns()).map(|(left, right)| (left, Expr::Column(right)));
+        Ok((keys, on.collect()))
     }
 
     /// Whether the join can show each row without a match once, when no match can come any more.
@@ -99,6 +131,25 @@ impl Lowering<'_> {
             && !null_equals_null
             && inputs.iter().all(|input| !input.properties.changelog)
             && (0..2).all(|side| !unmatched[side] || released[side])
+    }
+
+    /// Refuses joins whose rows without a match are never final.
+    pub(super) fn refuse_open_joins(&self) -> Result<()> {
+        let open = |op: &FlowOp| match op {
+            FlowOp::Join { kind, emit, .. } => {
+                *emit == Emit::OnChange && (kind.shows_unmatched(0) || kind.shows_unmatched(1))
+            }
+            _ => false,
+        };
+        if !self.plan.nodes.iter().any(|node| open(&node.op)) {
+            return Ok(());
+        }
+        Err(Error::not_supported(
+            "EMIT AFTER WATERMARK shows final rows only, and a row without a match in this query's join may still get one",
+        )
+        .with_hint(
+            "bind the times of both sides to each other, by equality or with BETWEEN, over streams with a WATERMARK; or leave EMIT out",
+        ))
     }
 
     fn join_properties(&mut self, left: NodeIndex, right: NodeIndex, join: &FlowOp) -> FlowProperties {

@@ -10,8 +10,10 @@ use datafusion::logical_expr::{Aggregate, Expr, cast};
 use crate::error::{Error, Result};
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{FlowOp, FlowProperties, NodeIndex, SetKind, TimeColumn};
+use crate::plan::properties::projected;
 use crate::plan::set_node::SetNode;
 use crate::plan::single_row::SingleRowNode;
+use crate::time::WatermarkId;
 
 use super::Lowering;
 
@@ -51,9 +53,10 @@ impl Lowering<'_> {
             keys.push((0..types.len()).collect());
         }
         let changelog = !monotone || left.changelog || right.changelog;
+        let closes = closes(&time_columns);
         let properties = FlowProperties { changelog, keys, time_columns };
         let schema = Arc::clone(self.schema(inputs[0]));
-        let node = self.push(FlowOp::Set { kind: set.kind() }, inputs, schema, properties)?;
+        let node = self.push(FlowOp::Set { kind: set.kind(), closes }, inputs, schema, properties)?;
         let types: Vec<DataType> = wanted.fields().iter().map(|field| field.data_type().clone()).collect();
         self.cast(node, &types)
     }
@@ -62,14 +65,19 @@ impl Lowering<'_> {
     pub(super) fn distinct(&mut self, aggregate: &Aggregate, input: NodeIndex) -> Result<NodeIndex> {
         self.stable(&aggregate.group_expr, input)?;
         let group: Vec<Expr> = aggregate.group_expr.iter().cloned().map(Expr::unalias).collect();
-        let rows = crate::plan::properties::projected(&group, self.schema(input), self.properties(input));
-        let time_columns = rows.time_columns.clone();
-        let columns = Arc::clone(&aggregate.schema);
+        let rows = projected(&group, self.schema(input), self.properties(input));
         let project = FlowOp::Project { expressions: group };
-        let projected = self.push(project, vec![input], Arc::clone(&columns), rows)?;
-        let keys = vec![(0..columns.fields().len()).collect()];
-        let properties = FlowProperties { changelog: true, keys, time_columns };
-        self.push(FlowOp::Set { kind: SetKind::Distinct }, vec![projected], columns, properties)
+        let projected = self.push(project, vec![input], Arc::clone(&aggregate.schema), rows)?;
+        self.different(projected)
+    }
+
+    /// The node's different rows.
+    pub(super) fn different(&mut self, input: NodeIndex) -> Result<NodeIndex> {
+        let schema = Arc::clone(self.schema(input));
+        let FlowProperties { changelog, time_columns, .. } = self.properties(input).clone();
+        let closes = closes(&time_columns);
+        let properties = FlowProperties { changelog, keys: vec![(0..schema.fields().len()).collect()], time_columns };
+        self.push(FlowOp::Set { kind: SetKind::Distinct, closes }, vec![input], schema, properties)
     }
 
     pub(super) fn single_row(&mut self, guard: &SingleRowNode) -> Result<NodeIndex> {
@@ -98,9 +106,15 @@ impl Lowering<'_> {
             fields.push((qualifier.cloned(), Arc::new(field.as_ref().clone().with_data_type(wanted.clone()))));
         }
         let output = DFSchema::new_with_metadata(fields, Default::default()).map_err(planning_error)?;
-        let properties = crate::plan::properties::projected(&expressions, &schema, self.properties(input));
+        let properties = projected(&expressions, &schema, self.properties(input));
         self.push(FlowOp::Project { expressions }, vec![input], Arc::new(output), properties)
     }
+}
+
+/// The column that lets rows go first.
+fn closes(times: &[TimeColumn]) -> Option<(usize, WatermarkId, i64)> {
+    let first = times.iter().min_by_key(|time| time.delay_micros)?;
+    Some((first.column, first.watermark, first.delay_micros))
 }
 
 /// For each column the type in which both sides are compared.

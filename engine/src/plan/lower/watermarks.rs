@@ -43,7 +43,9 @@ impl Lowering<'_> {
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. } => number(id),
-                FlowOp::Aggregate { closes: Some((_, id, _)), .. } => number(id),
+                FlowOp::Aggregate { closes: Some((_, id, _)), .. } | FlowOp::Set { closes: Some((_, id, _)), .. } => {
+                    number(id)
+                }
                 _ => {}
             }
         }
@@ -58,7 +60,9 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
     for (index, node) in plan.nodes.iter().enumerate() {
         match &node.op {
             FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
-            FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
+            FlowOp::Aggregate { closes, .. } | FlowOp::Set { closes, .. } => {
+                needed.extend(closes.map(|(_, id, _)| id));
+            }
             FlowOp::Join { .. } => {
                 let releases = join_release(plan, index).into_iter().flatten();
                 needed.extend(releases.flat_map(|release| release.promises).map(|(id, _)| id));
