@@ -6,6 +6,7 @@
 
 pub mod blackhole;
 pub mod channel;
+pub mod definition;
 pub mod kafka;
 pub mod memory;
 pub mod nexmark;

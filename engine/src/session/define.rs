@@ -6,7 +6,8 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::catalog::{DesiredState, NewObject, Object, ObjectKind, unknown};
-use crate::connector::registry::{self, Definition, SinkDefinition, SinkInput};
+use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
+use crate::connector::registry;
 use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,7 +59,7 @@ struct Made {
 }
 
 enum Parts {
-    Stream { relation: Arc<Relation>, definition: Arc<dyn registry::StreamDefinition> },
+    Stream { relation: Arc<Relation>, definition: Arc<dyn StreamDefinition> },
     View { relation: Arc<Relation> },
     MaterializedView { plan: Box<ContinuousPlan> },
     Sink { definition: Arc<dyn SinkDefinition>, own: Option<Box<ContinuousPlan>> },
