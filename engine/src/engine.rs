@@ -10,12 +10,14 @@ use futures::stream::BoxStream;
 
 use crate::batch::BatchContext;
 use crate::catalog::Catalog;
+use crate::connector::registry::StreamDefinition;
 use crate::dataflow::{JobLimits, Pool, PoolSettings};
 pub use crate::delta::EpochChanges;
 use crate::error::Result;
-use crate::job::{JobView, LiveObjects};
+use crate::job::{JobView, Live, LiveObjects};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
+use crate::sql::{self, WatermarkClause};
 use crate::time::Clock;
 
 /// How an engine is set up.
@@ -109,6 +111,30 @@ impl Engine {
     /// A session: one connection's view of the engine.
     pub fn session(self: &Arc<Self>) -> Session {
         Session::new(Arc::clone(self))
+    }
+
+    /// Lends the engine a stream whose rows the program itself has: benchmarks, tests. It can be read like any other and
+    /// is not in the catalog. `watermark` is a column and the expression of its promise.
+    pub fn lend_stream(
+        &self,
+        name: &str,
+        definition: Arc<dyn StreamDefinition>,
+        watermark: Option<(&str, &str)>,
+    ) -> Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.catalog.check_free(name)?;
+        let schema = definition.schema();
+        let watermark = match watermark {
+            Some((column, expression)) => {
+                let expression = sql::parse_expression(expression)?;
+                let clause = WatermarkClause { column: column.to_owned(), expression, position: None };
+                Some(self.planner.validate_watermark(&schema, &clause)?)
+            }
+            None => None,
+        };
+        let relation = Arc::new(Relation::stream(name, schema, watermark));
+        self.live.insert(name, Live::Stream { relation, definition });
+        Ok(())
     }
 
     /// All jobs, in order of names.

@@ -9,6 +9,7 @@
 //! * [`http`]: health and metrics
 //! * [`demo`]: everything in one process, for the first five minutes
 //! * [`cli`]: the `rondel` command
+//! * [`process`]: what the process uses
 //! * [`settings`]: what can be set, each declared once
 //! * [`shutdown`]: stopping in order
 //!
@@ -24,6 +25,7 @@ pub mod embedded;
 pub mod frontend;
 pub mod http;
 pub mod pg;
+pub mod process;
 pub mod script;
 pub mod settings;
 pub mod shutdown;

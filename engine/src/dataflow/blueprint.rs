@@ -226,7 +226,8 @@ impl Blueprint {
             &PhysicalPlanningContext::default(),
         )?;
         let partitions = self.restore.as_ref().map(|snapshot| snapshot.partitions(&spec.id)).unwrap_or_default();
-        Ok(Some(EventTime::new(watermark.id, expression, partitions)))
+        let scan = (spec.schema.as_arrow(), watermark.column);
+        EventTime::new(watermark.id, expression, scan, partitions).map(Some)
     }
 
     fn edge(&self, node: NodeIndex, view: &Arc<View>) -> Result<UnitPart> {

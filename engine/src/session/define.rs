@@ -12,7 +12,7 @@ use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation, RelationKind};
+use crate::plan::{ContinuousPlan, Relation};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateView, DropObjects, InsertIntoSink, JobAction, ParsedStatement, Query,
     Statement, quoted,
@@ -106,15 +106,7 @@ impl Engine {
             Some(clause) => Some(self.planner.validate_watermark(&schema, clause)?),
             None => None,
         };
-        let relation = Arc::new(Relation {
-            name: stream.name.clone(),
-            schema,
-            kind: RelationKind::Stream,
-            changelog: false,
-            keys: Vec::new(),
-            watermark,
-            time_columns: Vec::new(),
-        });
+        let relation = Arc::new(Relation::stream(&stream.name, schema, watermark));
         let descriptor = definition.descriptor();
         Ok(Made {
             kind: ObjectKind::Stream,

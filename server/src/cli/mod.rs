@@ -1,5 +1,6 @@
 //! The `rondel` command.
 
+mod bench;
 mod run;
 mod serve;
 mod table;
@@ -43,6 +44,11 @@ enum Task {
     Demo(ServerOptions),
     /// Runs files of SQL in this process, in order, and waits until their jobs have finished
     Run(RunOptions),
+    /// Measures how many events a second of processor time handles, from memory and from Kafka
+    Bench(bench::BenchOptions),
+    /// The broker that `bench` reads from, in a process of its own; ends with its standard input
+    #[command(hide = true)]
+    BenchBroker(bench::BrokerOptions),
 }
 
 /// Options of `rondel run`.
@@ -76,6 +82,7 @@ pub fn main<F: Frontend>() -> ExitCode {
         Task::Server(_) => ("info", "the server ended"),
         Task::Demo(_) => ("warn", "the demo ended"),
         Task::Run(_) => ("warn", "the files were run"),
+        Task::Bench(_) | Task::BenchBroker(_) => ("warn", "all was measured"),
     };
     let done = start_logging(line.log.as_deref().unwrap_or(level)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -114,6 +121,14 @@ async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
             let code = run::run_files(&frontend, &options.files, options.format).await?;
             frontend.close().await;
             Ok(code)
+        }
+        Task::Bench(options) => {
+            bench::bench(&options).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::BenchBroker(options) => {
+            bench::serve_broker(&options)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

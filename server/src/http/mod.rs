@@ -3,8 +3,6 @@
 //! `/healthz` answers as long as the process lives, `/readyz` when statements are answered, and `/metrics` shows what the
 //! server, the engine and the process count, in Prometheus's text format.
 
-mod process;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -15,11 +13,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rondel_engine::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
 use crate::frontend::{Figure, Frontend};
+use crate::process;
 use crate::shutdown::Shutdown;
 
 /// Histograms of durations are counted in these: seconds.
@@ -129,9 +129,26 @@ async fn ready<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoRe
 }
 
 async fn show_metrics<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoResponse {
-    process::record();
+    record_process();
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (content_type, shared.metrics.render() + &jobs(&shared.frontend.figures()))
+}
+
+/// Sets the process's metrics, under the names that Prometheus's own clients use.
+fn record_process() {
+    if let Some(usage) = process::usage() {
+        gauge!("process_cpu_seconds_total").set(usage.cpu_seconds);
+        gauge!("process_threads").set(usage.threads);
+    }
+    if let Some(memory) = process::memory() {
+        gauge!("process_resident_memory_bytes").set(memory.resident);
+        gauge!("process_resident_memory_max_bytes").set(memory.peak);
+        gauge!("process_virtual_memory_bytes").set(memory.virtual_size);
+    }
+    if let Some(files) = process::open_files() {
+        gauge!("process_open_fds").set(files as f64);
+    }
+    counter!("rondel_metrics_requests_total").increment(1);
 }
 
 #[cfg(test)]
