@@ -23,6 +23,7 @@ pub mod demo;
 pub mod embedded;
 pub mod frontend;
 pub mod http;
+mod machine;
 pub mod pg;
 pub mod script;
 pub mod settings;
