@@ -24,6 +24,7 @@ pub mod demo;
 pub mod embedded;
 pub mod frontend;
 pub mod http;
+mod machine;
 pub mod pg;
 pub mod process;
 pub mod script;

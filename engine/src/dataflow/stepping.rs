@@ -156,9 +156,7 @@ impl Control {
 
     /// Whether a source has something to read.
     fn is_ready(&self, group: &[JobId]) -> bool {
-        self.members(group)
-            .flat_map(|entry| &entry.job.sources)
-            .any(|source| source.ready.load(Ordering::SeqCst) && !source.finished.load(Ordering::SeqCst))
+        self.members(group).flat_map(|entry| &entry.job.sources).any(|source| source.is_ready())
     }
 
     /// Whether another epoch may be opened; if not, the jobs tell when one is complete.

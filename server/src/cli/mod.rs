@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use rondel_engine::engine::EngineSettings;
 use rondel_engine::{Error, ErrorKind, Result};
 use tracing_subscriber::EnvFilter;
 
@@ -107,17 +106,17 @@ pub fn main<F: Frontend>() -> ExitCode {
 async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
     match task {
         Task::Server(options) => {
-            let frontend = Arc::new(F::open(engine_settings(&options.engine, options.data_dir())).await?);
+            let frontend = Arc::new(F::open(options.engine.settings(options.data_dir())).await?);
             serve(frontend, &options, stop_signal()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo(options) => {
-            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            let frontend = Arc::new(F::open(options.engine.settings(None)).await?);
             demo(frontend, &options, stop_signal()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Run(options) => {
-            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            let frontend = Arc::new(F::open(options.engine.settings(None)).await?);
             let code = run::run_files(&frontend, &options.files, options.format).await?;
             frontend.close().await;
             Ok(code)
@@ -142,10 +141,6 @@ async fn stop_signal() {
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn engine_settings(options: &EngineOptions, data_dir: Option<PathBuf>) -> EngineSettings {
-    EngineSettings { data_dir, workers: options.workers(), job_memory_bytes: options.job_memory }
 }
 
 fn start_logging(filter: &str) -> Result<()> {
