@@ -72,7 +72,11 @@ fn not_below(times: &ArrayRef, below: i64) -> Result<Option<BooleanArray>> {
     if below == i64::MIN {
         return Ok(None);
     }
-    Ok(Some(ticks(times)?.iter().map(|time| Some(time.is_none_or(|time| time >= below))).collect()))
+    let times = ticks(times)?;
+    if arrow::compute::min(&times).is_none_or(|least| least >= below) {
+        return Ok(None);
+    }
+    Ok(Some(times.iter().map(|time| Some(time.is_none_or(|time| time >= below))).collect()))
 }
 
 /// A time column's numbers, in its own unit.

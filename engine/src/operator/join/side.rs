@@ -138,6 +138,11 @@ impl Side {
         &self.index
     }
 
+    /// Makes the index ready for look-ups: see [`KeyIndex::prepare`].
+    pub(super) fn prepare(&mut self, lookups: usize, limit: usize) -> bool {
+        self.index.prepare(lookups, limit)
+    }
+
     pub(super) fn store(&self) -> &Store {
         &self.store
     }
@@ -375,16 +380,14 @@ impl Side {
             for (offset, hash) in hashes[from..from + count].iter().enumerate() {
                 self.index.insert(first + offset as u32, *hash);
             }
-            let earliest = match &self.release {
-                Some(release) => {
-                    let times = ticks(&columns[release.column].slice(from, count))?;
-                    arrow::compute::min(&times).unwrap_or(i64::MAX)
-                }
-                None => i64::MAX,
+            let (earliest, latest) = match &self.release {
+                Some(release) => range(&ticks(&columns[release.column].slice(from, count))?),
+                None => (i64::MAX, i64::MAX),
             };
             if let Some(block) = self.store.block_mut(block_of(first)) {
                 block.live += count;
                 block.earliest = block.earliest.min(earliest);
+                block.latest = block.latest.max(latest);
                 if self.memory.changelog {
                     block.weights.extend_from_slice(&entries.weights[from..from + count]);
                     block.identities.extend_from_slice(&entries.identities[from..from + count]);
@@ -444,4 +447,10 @@ fn filtered(delta: &Delta, mask: &BooleanArray) -> Result<Delta> {
         None => None,
     };
     Ok(Delta::new(filter_record_batch(delta.rows(), mask)?, weights))
+}
+
+/// The least and the greatest time; what has no time is never over.
+fn range(times: &Int64Array) -> (i64, i64) {
+    let latest = if times.null_count() > 0 { None } else { arrow::compute::max(times) };
+    (arrow::compute::min(times).unwrap_or(i64::MAX), latest.unwrap_or(i64::MAX))
 }

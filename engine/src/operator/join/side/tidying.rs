@@ -24,7 +24,13 @@ impl Side {
     pub(in crate::operator::join) fn tidy(&mut self, number: usize) -> Result<usize> {
         let Some(block) = self.store.block(number) else { return Ok(0) };
         let mut touched = 0;
-        if self.release.as_ref().is_some_and(|release| block.earliest < release.released_below) {
+        let below = self.release.as_ref().map_or(i64::MIN, |release| release.released_below);
+        if block.latest < below && !self.memory.changelog && self.index.is_unlinked(number) {
+            self.live -= block.live;
+            self.drop_block(number);
+            return Ok(1);
+        }
+        if block.earliest < below {
             touched += block.rows();
             self.let_go(number)?;
         }
