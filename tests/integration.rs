@@ -10,6 +10,8 @@ mod packaging;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod server;

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::memory::MemoryEngine;
 
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: rondel\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

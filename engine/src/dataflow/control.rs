@@ -390,6 +390,9 @@ impl Control {
                 self.drops.push(dropping);
                 continue;
             }
+            if let Some(view) = self.jobs.get(&dropping.job).and_then(|entry| entry.view.as_ref()) {
+                view.outlive_job(&self.pool.memory);
+            }
             if let Some(reply) = dropping.reply {
                 self.jobs.remove(&dropping.job);
                 answer(&reply, Ok(()));

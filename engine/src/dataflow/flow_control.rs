@@ -79,6 +79,26 @@ impl Memory {
     }
 }
 
+/// State that outlives the job that made it: a view that is stopped or has failed, and can still be read.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    bytes: usize,
+    all: Arc<Memory>,
+}
+
+impl Kept {
+    pub(crate) fn new(bytes: usize, all: &Arc<Memory>) -> Self {
+        all.state.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.all.state.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The bytes of a job: those on their way, and those that its operators and view remember.
 #[derive(Debug)]
 pub(crate) struct Meter {

@@ -89,7 +89,7 @@ impl Server {
     }
 
     async fn stream(&self) {
-        let options = self.options("topic = 'rides', message = 't.Ride', idle_timeout = '100ms'");
+        let options = self.options("topic = 'rides', message = 't.Ride', idle_timeout = '500ms'");
         self.run(&format!("CREATE STREAM rides (WATERMARK FOR at AS at - INTERVAL '5' SECOND) WITH ({options})")).await;
     }
 
@@ -276,7 +276,7 @@ async fn a_view_whose_job_has_failed_says_so() {
         let error = server.try_run(query).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidState, "{query}");
         assert!(error.message().starts_with("'totals' is not kept current: its job has failed: "), "{error}");
-        assert!(error.hint().unwrap().contains("ALTER JOB totals START"), "{:?}", error.hint());
+        assert!(error.hint().unwrap().contains("ALTER JOB \"totals\" START"), "{:?}", error.hint());
     }
     server.run("SET read_failed_views = on").await;
     assert!(server.run("SELECT * FROM dear").await.contains("| a    | 5     |"));

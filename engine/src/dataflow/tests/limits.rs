@@ -153,6 +153,8 @@ fn sources_wait_while_all_jobs_together_hold_too_much() {
     for job in [job, second] {
         pool.drop_job(job.id()).unwrap();
     }
+    assert_eq!(pool.memory_used(), view.stats().bytes, "the view can still be read");
+    drop(view);
     assert_eq!(pool.memory_used(), 0);
 }
 
