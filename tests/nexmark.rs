@@ -30,7 +30,7 @@ fn bids() -> Result<Vec<RecordBatch>> {
 }
 
 fn engine(workers: usize) -> Result<Arc<Engine>> {
-    let settings = EngineSettings { data_dir: None, workers, job_memory_bytes: 256 << 20 };
+    let settings = EngineSettings { workers, ..EngineSettings::default() };
     Ok(Engine::open(settings, Functions::builtin(), Arc::new(SystemClock))?)
 }
 

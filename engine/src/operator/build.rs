@@ -106,6 +106,8 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let keys = group.iter().enumerate().filter(|(_, key)| matches!(key, WindowKey::Key(_)));
             Some(keys.map(|(column, _)| column).collect())
         }
+        FlowOp::Set { .. } => Some((0..this.schema.fields().len()).collect()),
+        FlowOp::SingleRow => Some(Vec::new()),
         FlowOp::Filter { .. } | FlowOp::Window { .. } => meeting_columns(plan, *this.inputs.first()?),
         FlowOp::Project { expressions } => {
             let input = *this.inputs.first()?;

@@ -101,7 +101,8 @@ impl Author<'_> {
         let exact: Vec<Column> = from.columns.iter().filter(|column| column.exact).cloned().collect();
         let from = Relation { from: from.from.clone(), columns: exact, ..*from };
         if from.columns.is_empty() {
-            return self.projection(&self.table(), true);
+            let table = self.table();
+            return self.projection(&table, true);
         }
         let (query, columns, append_only, rows) = self.projection(&from, true);
         (query.replacen("SELECT", "SELECT DISTINCT", 1), columns, append_only, rows)

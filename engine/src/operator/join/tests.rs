@@ -216,7 +216,9 @@ fn batch_join(contents: &[Vec<Row>; 2], condition: &str) -> BTreeMap<String, i64
 }
 
 fn batch_answer(contents: &[Vec<Row>; 2], sql: &str) -> BTreeMap<String, i64> {
-    futures::executor::block_on(async {
+    // DataFusion spawns tasks for some joins.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         for (name, contents) in ["l", "r"].into_iter().zip(contents) {
             let table = MemTable::try_new(schema(), vec![vec![rows(contents)]]).unwrap();

@@ -50,7 +50,7 @@ impl BenchOptions {
     }
 
     fn settings(&self) -> rondel_engine::engine::EngineSettings {
-        super::engine_settings(&self.engine, None)
+        self.engine.settings(None)
     }
 }
 
