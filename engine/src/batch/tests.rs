@@ -177,11 +177,11 @@ fn snapshots_have_all_of_sql() {
 +-----+
 ");
     insta::assert_snapshot!(answer("SELECT count(*) FROM t"), @r"
-+----------+
-| count(*) |
-+----------+
-| 4        |
-+----------+
++-------+
+| count |
++-------+
+| 4     |
++-------+
 ");
     insta::assert_snapshot!(answer("SELECT DISTINCT ON (zone) zone, id FROM t ORDER BY zone, id"), @r"
 +------+----+
