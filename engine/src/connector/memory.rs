@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use super::registry::StreamDefinition;
+use super::definition::StreamDefinition;
 use super::{
     PartitionState, PollState, Reporter, ScanRequest, Sink, SinkState, SinkWriter, Source, SourceBatch, SourceReader,
     Waker,
