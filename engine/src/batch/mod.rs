@@ -5,6 +5,7 @@
 //! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
 
 mod scan;
+mod sessions;
 pub mod windows;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
 use super::project::Project;
+use super::session::{Session, SessionSpec};
 use super::union::Union;
 use super::values::Values;
 use super::window::Window;
@@ -45,6 +46,17 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
+        FlowOp::Session { time_column, gap_micros, partition, watermark, emit } => {
+            let input = input(plan, node, 0)?;
+            let spec = SessionSpec {
+                partition: partition.iter().map(|key| physical(key, &input.schema)).collect::<Result<_>>()?,
+                time_column: *time_column,
+                gap_micros: *gap_micros,
+                watermark: *watermark,
+                emit: *emit,
+            };
+            Box::new(Session::new(spec, input.schema.inner(), schema)?)
+        }
         FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
         FlowOp::Join { on, residual, null_equals_null } => {
             let (left, right) = (input(plan, node, 0)?, input(plan, node, 1)?);
@@ -72,6 +84,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }
+        FlowOp::Session { partition, .. } => Some(bind(&mut partition.iter())?),
         FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
             let schema = aggregate::partial_schema(plan, node)?;
             let keys = schema.fields().iter().enumerate().take(aggregate::exchange_keys(plan, node)?);

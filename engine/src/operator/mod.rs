@@ -17,6 +17,7 @@ pub mod expression;
 pub mod filter;
 pub mod join;
 pub mod project;
+pub mod session;
 pub mod union;
 pub mod values;
 pub mod window;

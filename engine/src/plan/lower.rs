@@ -6,6 +6,7 @@
 
 mod aggregates;
 mod nodes;
+mod sessions;
 mod watermarks;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,7 @@ use super::flow::{
 };
 use super::properties::{Promise, joined, projected, promise};
 use super::relation::{Relation, RelationKind, RelationSource};
+use super::session_node::SessionNode;
 use super::window_node::WindowNode;
 use super::windowed::windowed;
 use watermarks::unneeded;
@@ -111,10 +113,14 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => self.empty(empty),
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
-                Some(window) => self.window(window),
-                None => Err(Error::internal(format!("the planner does not know the node {}", extension.node.name()))),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                match (node.downcast_ref::<WindowNode>(), node.downcast_ref::<SessionNode>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(session)) => self.session(session),
+                    _ => Err(Error::internal(format!("the planner does not know the node {}", extension.node.name()))),
+                }
+            }
             other => Err(Error::not_supported(format!("{} cannot be part of a continuous query", other.display()))),
         }
     }

@@ -9,18 +9,21 @@
 
 mod canonical;
 mod check;
+mod checked_sums;
 mod context;
 mod event_time;
 mod explain;
 mod fault;
 pub mod flow;
 mod functions;
+mod grouping;
 mod identity;
 mod lower;
 mod planner;
 mod properties;
 mod relation;
 mod rules;
+mod session_node;
 mod watermark;
 mod window_functions;
 mod window_node;
@@ -32,6 +35,9 @@ mod tests;
 pub use explain::explain;
 pub use functions::Functions;
 pub use planner::{ContinuousPlan, Planner};
+#[cfg(test)]
+pub(crate) use properties::is_computed_from_rows;
 pub use properties::{JoinRelease, join_release};
 pub use relation::{Relation, RelationKind, RelationSource, Relations, WatermarkDefinition};
+pub use session_node::SessionNode;
 pub use window_node::WindowNode;

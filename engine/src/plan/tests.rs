@@ -9,6 +9,7 @@ use crate::sql::{self, Statement};
 use super::*;
 
 mod explained;
+mod grouped;
 mod refused;
 mod shapes;
 
