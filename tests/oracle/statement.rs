@@ -1,5 +1,7 @@
 //! Random statements of the classes that run continuously, as text.
 
+mod joins;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -93,6 +95,8 @@ struct Author<'a> {
     rng: SmallRng,
     tables: &'a [Readable],
     windows: Vec<WindowSource>,
+    /// Queries that the batch side must say in other words: as it is run continuously, and as a batch.
+    twins: Vec<(String, String)>,
     next_name: usize,
     /// The statement ends with EMIT AFTER WATERMARK.
     after_watermark: bool,
@@ -108,9 +112,15 @@ impl Statement {
     pub(crate) fn random(seed: u64, tables: &[Readable], late_rows: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let after_watermark = rng.random_bool(0.4);
-        let mut author = Author { rng, tables, windows: Vec::new(), next_name: 0, after_watermark, late_rows };
+        let (windows, twins) = Default::default();
+        let mut author = Author { rng, tables, windows, twins, next_name: 0, after_watermark, late_rows };
         let text = author.query();
         let mut statement = Self { sql: text.clone(), batch_sql: text, windows: author.windows };
+        // The outermost were made last.
+        for (number, (sql, batch_sql)) in author.twins.iter().enumerate().rev() {
+            statement.sql = statement.sql.replace(&twin(number), sql);
+            statement.batch_sql = statement.batch_sql.replace(&twin(number), batch_sql);
+        }
         for (number, source) in statement.windows.iter().enumerate() {
             let marker = marker(number);
             statement.sql = statement.sql.replace(&marker, &source.as_sql());
@@ -125,6 +135,10 @@ impl Statement {
 
 fn marker(number: usize) -> String {
     format!("⟨{number}⟩")
+}
+
+fn twin(number: usize) -> String {
+    format!("⟪{number}⟫")
 }
 
 impl WindowSource {
@@ -150,10 +164,11 @@ impl Author<'_> {
             return self.windowed_aggregate(false).0;
         }
         if self.after_watermark {
-            return match self.rng.random_range(0..6) {
+            return match self.rng.random_range(0..8) {
                 0..=2 => self.windowed_aggregate(false).0,
                 3 => self.over_windows(),
-                4 => self.window_join(),
+                4 | 5 => self.window_join(),
+                6 => self.interval_join().0,
                 _ => {
                     let relation = self.windowed_relation();
                     self.projection(&relation, true).0
@@ -161,11 +176,15 @@ impl Author<'_> {
             };
         }
         let relation = self.relation(2);
-        match self.rng.random_range(0..5) {
+        match self.rng.random_range(0..9) {
             0 => self.projection(&relation, true).0,
             1 => self.grouped(&relation).0,
             2 => self.windowed_aggregate(false).0,
             3 => self.join(1).0,
+            4 => self.set_operation(1).0,
+            5 => self.with_subqueries(&relation).0,
+            6 => self.interval_join().0,
+            7 => self.distinct(&relation).0,
             _ => self.projection(&relation, false).0,
         }
     }
@@ -184,7 +203,21 @@ impl Author<'_> {
         if depth == 0 {
             return self.table();
         }
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..11) {
+            8 => {
+                let query = self.set_operation(depth - 1);
+                self.derived(query)
+            }
+            9 => {
+                let inner = self.relation(depth - 1);
+                let query = self.with_subqueries(&inner);
+                self.derived(query)
+            }
+            10 => {
+                let inner = self.relation(depth - 1);
+                let query = self.distinct(&inner);
+                self.derived(query)
+            }
             0 | 1 => self.table(),
             2 => {
                 let inner = self.relation(depth - 1);
@@ -303,7 +336,9 @@ impl Author<'_> {
                 .collect();
             format!("SELECT {} FROM {}", items.join(", "), from.from)
         };
-        let text = format!("{} UNION ALL {}", side(&left), side(&right));
+        let (left_text, right_text) = (side(&left), side(&right));
+        let all = self.chance(0.7);
+        let text = format!("{left_text} UNION {}{right_text}", if all { "ALL " } else { "" });
         let columns = kinds.iter().zip(names).map(|(kind, name)| Column { name, kind: *kind, exact: true }).collect();
         (text, columns, left.append_only && right.append_only, left.rows + right.rows)
     }
@@ -491,22 +526,13 @@ impl Author<'_> {
                 format!("{} = {}", left.columns[1].name, right.columns[1].name),
                 format!("{} = {}", left.columns[2].name, right.columns[2].name),
             ];
+            if left.rows * right.rows <= MOST_JOINED / 4 && self.chance(0.5) {
+                // Every row with every row, or nearly.
+                let columns: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
+                on = vec![scalar(&mut self.rng, &columns, Kind::Bool, 1)];
+            }
         }
         self.joined(&left, &right, on)
-    }
-
-    fn joined(&mut self, left: &Relation, right: &Relation, mut on: Vec<String>) -> Query {
-        let columns: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
-        if self.chance(0.4) {
-            on.push(scalar(&mut self.rng, &columns, Kind::Bool, 1));
-        }
-        let both = Relation {
-            from: format!("{} JOIN {} ON {}", left.from, right.from, on.join(" AND ")),
-            columns,
-            append_only: left.append_only && right.append_only,
-            rows: (left.rows * right.rows / 5).max(1),
-        };
-        self.projection(&both, true)
     }
 }
 

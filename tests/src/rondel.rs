@@ -54,6 +54,11 @@ impl RondelServer {
     /// Starts a server with as many workers, and waits until it answers. It runs in the checkout's root, so that
     /// `file:sql/tour/booking.proto` is found.
     pub async fn start(workers: usize) -> Result<RondelServer> {
+        Self::start_with(workers, &[]).await
+    }
+
+    /// As [`start`](Self::start), with more options.
+    pub async fn start_with(workers: usize, options: &[&str]) -> Result<RondelServer> {
         let program = program()?;
         let data = tempfile::Builder::new().prefix("rondel-data-").tempdir()?;
         let (postgres_port, http_port) = (free_port()?, free_port()?);
@@ -66,6 +71,7 @@ impl RondelServer {
             .args(["--pg", &format!("127.0.0.1:{postgres_port}")])
             .args(["--http", &format!("127.0.0.1:{http_port}")])
             .args(["--workers", &workers.to_string()])
+            .args(options)
             .arg("--data-dir")
             .arg(data.path().join("data"))
             .current_dir(root())

@@ -6,6 +6,7 @@
 
 mod scan;
 mod sessions;
+mod sets;
 pub mod windows;
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = windows::lowered(plan.clone())?;
+        let plan = windows::lowered(sets::lowered(plan.clone())?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let physical = state.create_physical_plan(&plan).await?;
         Ok(execute_stream(physical, state.task_ctx())?)

@@ -18,6 +18,8 @@ pub mod filter;
 pub mod join;
 pub mod project;
 pub mod session;
+pub mod set;
+pub mod single_row;
 pub mod union;
 pub mod values;
 pub mod window;

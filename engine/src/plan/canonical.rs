@@ -9,6 +9,7 @@
 //! * `any_value(x)` is the least.
 //!
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
+//! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as PlanResult;
@@ -20,6 +21,7 @@ use crate::error::Result;
 
 use super::fault::planning_error;
 use super::grouping::expanded;
+use super::set_node::SetNode;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -28,6 +30,10 @@ pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
             None => canonical_aggregate(aggregate),
         },
+        LogicalPlan::Join(join) => Ok(match SetNode::of(&join) {
+            Some(set) => Transformed::yes(set.into_plan()?),
+            None => Transformed::no(LogicalPlan::Join(join)),
+        }),
         other => Ok(Transformed::no(other)),
     })
     .data()

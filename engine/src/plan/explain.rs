@@ -9,8 +9,9 @@ use datafusion::sql::unparser::Unparser;
 
 use crate::time::WatermarkId;
 
-use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
-use super::properties::{Promise, is_computed_from_rows, join_release};
+use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, JoinKind, NodeIndex, WindowKey};
+use super::properties::{Promise, is_computed_from_rows};
+use super::release::join_release;
 use super::window_node::Length;
 
 /// The plan as a tree, root first. Below each operator stand, where there is something to say: whether its rows are
@@ -120,11 +121,15 @@ impl Explained<'_> {
                 let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group)) };
                 format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
             }
-            FlowOp::Join { on, residual, .. } => {
-                let pairs: Vec<String> =
-                    on.iter().map(|(left, right)| format!("{} = {}", said(left), said(right))).collect();
-                let and = residual.as_ref().map_or(String::new(), |expr| format!(" and {}", said(expr)));
-                format!("Inner join on {}{and}", pairs.join(" and "))
+            FlowOp::Set { kind, .. } => format!("{kind} of {}", names(node)),
+            FlowOp::SingleRow => "Single row: a second one is an error".to_owned(),
+            FlowOp::Join { kind, on, residual, null_equals_null, emit } => {
+                let equals = if *null_equals_null { "IS NOT DISTINCT FROM" } else { "=" };
+                let pairs = on.iter().map(|(left, right)| format!("{} {equals} {}", said(left), said(right)));
+                let conditions: Vec<String> = pairs.chain(residual.as_ref().map(said)).collect();
+                let on =
+                    if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
+                format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
         }
     }
@@ -167,16 +172,18 @@ impl Explained<'_> {
                 vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
             }
             FlowOp::Aggregate { .. } => vec!["grows with the number of groups: not bounded".to_owned()],
+            FlowOp::Set { closes: Some((_, watermark, delay)), .. } => {
+                vec![format!("the different rows, released by {}", self.promise((*watermark, *delay)))]
+            }
+            FlowOp::Set { closes: None, .. } => vec!["grows with the number of different rows: not bounded".to_owned()],
+            FlowOp::SingleRow => vec!["the number of rows".to_owned()],
             FlowOp::Join { .. } => {
-                let release = join_release(self.plan, index);
+                let [left, right] = join_release(self.plan, index).map(|release| release?.promise());
                 let side = |side: &str, promise: Option<Promise>| match promise {
                     Some(promise) => format!("{side} rows, released by {}", self.promise(promise)),
                     None => format!("{side} rows, all of them: not bounded"),
                 };
-                vec![
-                    side("left", release.and_then(|release| release.left_rows)),
-                    side("right", release.and_then(|release| release.right_rows)),
-                ]
+                vec![side("left", left), side("right", right)]
             }
             _ => Vec::new(),
         }
@@ -196,7 +203,11 @@ impl Explained<'_> {
 
     fn promise(&self, (watermark, delay): Promise) -> String {
         let source = self.watermark(watermark);
-        if delay == 0 { source } else { format!("{source} less {}", Length(delay)) }
+        match delay {
+            0 => source,
+            ahead @ ..0 => format!("{source} plus {}", Length(ahead.saturating_neg())),
+            _ => format!("{source} less {}", Length(delay)),
+        }
     }
 
     fn watermark(&self, id: WatermarkId) -> String {
@@ -224,6 +235,11 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Session { partition, .. } => Some(list(partition)),
         FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Aggregate { group, .. } => Some(list(group)),
+        FlowOp::Set { .. } => Some(names(node)),
+        FlowOp::SingleRow => Some("nothing: one worker".to_owned()),
+        FlowOp::Join { on, .. } if on.is_empty() => {
+            Some("nothing: every row is compared with every row on one worker".to_owned())
+        }
         FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
             let side = |right: bool| {
                 let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
@@ -232,6 +248,26 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
             Some(format!("{} | {}", side(false), side(true)))
         }
         _ => None,
+    }
+}
+
+fn join_name(kind: JoinKind) -> &'static str {
+    match kind {
+        JoinKind::Inner => "Inner join",
+        JoinKind::Left => "Left join",
+        JoinKind::Right => "Right join",
+        JoinKind::Full => "Full join",
+        JoinKind::LeftSemi => "Semi join",
+        JoinKind::LeftAnti => "Anti join",
+        JoinKind::LeftMark => "Mark join",
+    }
+}
+
+fn shown_unmatched(kind: JoinKind, emit: Emit) -> &'static str {
+    match (kind, emit) {
+        (JoinKind::Inner | JoinKind::LeftSemi, _) => "",
+        (_, Emit::OnChange) => ", rows without a match shown at once and corrected",
+        (_, Emit::AfterWatermark) => ", rows without a match shown once at the watermark",
     }
 }
 

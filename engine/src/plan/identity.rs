@@ -6,7 +6,7 @@
 use datafusion::logical_expr::Expr;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::flow::{FlowOp, WindowKey};
+use super::flow::{FlowOp, JoinKind, WindowKey};
 
 /// The identity of an operator over inputs with these identities. `taken` are those given before in the same plan: a second
 /// operator of the same identity (a stream joined with itself) gets a number.
@@ -49,6 +49,19 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             ("window-aggregate", keys)
         }
         FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
-        FlowOp::Join { on, .. } => ("join", on.iter().map(|(left, right)| format!("{left} = {right}")).collect()),
+        FlowOp::Set { kind, .. } => ("set", vec![kind.to_string()]),
+        FlowOp::SingleRow => ("single-row", Vec::new()),
+        FlowOp::Join { kind, on, .. } => {
+            let kind = match kind {
+                JoinKind::Inner => "join",
+                JoinKind::Left => "left-join",
+                JoinKind::Right => "right-join",
+                JoinKind::Full => "full-join",
+                JoinKind::LeftSemi => "semi-join",
+                JoinKind::LeftAnti => "anti-join",
+                JoinKind::LeftMark => "mark-join",
+            };
+            (kind, on.iter().map(|(left, right)| format!("{left} = {right}")).collect())
+        }
     }
 }

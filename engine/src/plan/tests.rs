@@ -10,6 +10,7 @@ use super::*;
 
 mod explained;
 mod grouped;
+mod joins;
 mod refused;
 mod shapes;
 

@@ -87,6 +87,9 @@ impl Lowering<'_> {
 
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeIndex> {
         let input = self.node(&aggregate.input)?;
+        if aggregate.aggr_expr.is_empty() && self.properties(input).changelog {
+            return self.distinct(aggregate, input);
+        }
         self.steady(aggregate, input)?;
         let group: Vec<Expr> = aggregate.group_expr.iter().cloned().map(Expr::unalias).collect();
         let aggregates: Vec<Expr> = aggregate.aggr_expr.iter().cloned().map(Expr::unalias).collect();
