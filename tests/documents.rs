@@ -21,8 +21,15 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 
 /// The pages whose SQL is run, each by the test named after it.
-const RUN: &[&str] =
-    &["README.md", "docs/sql.md", "docs/kafka.md", "docs/protobuf.md", "docs/types.md", "docs/operations.md"];
+const RUN: &[&str] = &[
+    "README.md",
+    "docs/aggregates.md",
+    "docs/sql.md",
+    "docs/kafka.md",
+    "docs/protobuf.md",
+    "docs/types.md",
+    "docs/operations.md",
+];
 
 /// The tour, in its order.
 const TOUR: &[&str] = &["01-streams.sql", "02-windows.sql", "03-join.sql", "04-sink.sql"];
@@ -214,6 +221,11 @@ async fn the_readme_runs() -> Result<()> {
     let scene = Scene::new(&(tour_text()? + &text)).await?;
     run_tour(&scene).await?;
     scene.run_blocks("README.md", &text).await
+}
+
+#[tokio::test]
+async fn the_aggregates_page_runs() -> Result<()> {
+    run_page("docs/aggregates.md").await
 }
 
 #[tokio::test]

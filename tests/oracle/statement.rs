@@ -11,9 +11,23 @@ use super::table::SECOND;
 /// A window over a table, as a statement reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Windows {
-    Tumble { size: i64, offset: i64 },
-    Hop { slide: i64, size: i64 },
-    Cumulate { step: i64, size: i64 },
+    Tumble {
+        size: i64,
+        offset: i64,
+    },
+    Hop {
+        slide: i64,
+        size: i64,
+    },
+    Cumulate {
+        step: i64,
+        size: i64,
+    },
+    /// By the column `g`, or of all rows.
+    Session {
+        gap: i64,
+        keyed: bool,
+    },
 }
 
 impl Windows {
@@ -34,6 +48,8 @@ impl Windows {
                 let start = at.div_euclid(size * SECOND) * size * SECOND;
                 (1..=size / step).filter_map(|n| contains(start, start + n * step * SECOND)).collect()
             }
+            // Which one covers it depends on the other rows.
+            Windows::Session { .. } => Vec::new(),
         }
     }
 }
@@ -61,6 +77,8 @@ pub(crate) struct Statement {
 pub(crate) struct Readable {
     pub(crate) name: String,
     pub(crate) rows: usize,
+    /// Whether its rows may go again.
+    pub(crate) changing: bool,
 }
 
 /// A relation that stands in FROM: its text, and what can be said about it.
@@ -132,6 +150,10 @@ impl WindowSource {
             Windows::Tumble { size, offset } => format!("TUMBLE({table}, {}, {})", seconds(size), seconds(offset)),
             Windows::Hop { slide, size } => format!("HOP({table}, {}, {})", seconds(slide), seconds(size)),
             Windows::Cumulate { step, size } => format!("CUMULATE({table}, {}, {})", seconds(step), seconds(size)),
+            Windows::Session { gap, keyed } => {
+                let keys = if keyed { " PARTITION BY g" } else { "" };
+                format!("SESSION(TABLE {}{keys}, DESCRIPTOR(ts), {})", self.table, seconds(gap))
+            }
         }
     }
 }
@@ -156,7 +178,7 @@ impl Author<'_> {
         let relation = self.relation(2);
         match self.rng.random_range(0..9) {
             0 => self.projection(&relation, true).0,
-            1 if relation.append_only => self.grouped(&relation).0,
+            1 => self.grouped(&relation).0,
             2 => self.windowed_aggregate(false).0,
             3 => self.join(1).0,
             4 => self.set_operation(1).0,
@@ -212,7 +234,7 @@ impl Author<'_> {
             }
             5 => {
                 let inner = self.relation(depth - 1);
-                let query = if inner.append_only { self.grouped(&inner) } else { self.projection(&inner, true) };
+                let query = self.grouped(&inner);
                 self.derived(query)
             }
             6 => self.windowed_relation(),
@@ -222,17 +244,18 @@ impl Author<'_> {
 
     fn table(&mut self) -> Relation {
         let table = &self.tables[self.rng.random_range(0..self.tables.len())];
-        let (name, rows) = (table.name.clone(), table.rows);
+        let (name, rows, append_only) = (table.name.clone(), table.rows, !table.changing);
         let alias = self.name("a");
         let columns = table_columns(&alias);
-        Relation { from: format!("{name} AS {alias}"), columns, append_only: true, rows }
+        Relation { from: format!("{name} AS {alias}"), columns, append_only, rows }
     }
 
     /// A window function as it stands, each row once for every window.
     fn expanded(&mut self) -> Relation {
         let table = &self.tables[self.rng.random_range(0..self.tables.len())];
-        let (name, rows) = (table.name.clone(), table.rows);
-        let windows = match self.rng.random_range(0..4) {
+        let (name, rows, append_only) = (table.name.clone(), table.rows, !table.changing);
+        let windows = match self.rng.random_range(0..5) {
+            4 => Windows::Session { gap: [1, 3, 10][self.rng.random_range(0..3)], keyed: self.chance(0.6) },
             0 | 1 => {
                 let size = [5, 10, 30, 60][self.rng.random_range(0..4)];
                 Windows::Tumble { size, offset: if self.chance(0.2) { 3 } else { 0 } }
@@ -246,6 +269,8 @@ impl Author<'_> {
                 Windows::Cumulate { step, size: step * self.rng.random_range(1..5) }
             }
         };
+        // The bounds of a session change until it is over.
+        let append_only = append_only && (self.after_watermark || !matches!(windows, Windows::Session { .. }));
         let source = marker(self.windows.len());
         self.windows.push(WindowSource { table: name, windows });
         let alias = self.name("a");
@@ -253,7 +278,7 @@ impl Author<'_> {
         for bound in ["window_start", "window_end"] {
             columns.push(Column { name: format!("{alias}.{bound}"), kind: Kind::Time, exact: true });
         }
-        Relation { from: format!("{source} AS {alias}"), columns, append_only: true, rows: rows * 4 }
+        Relation { from: format!("{source} AS {alias}"), columns, append_only, rows: rows * 4 }
     }
 
     fn windowed_relation(&mut self) -> Relation {
@@ -354,6 +379,23 @@ impl Author<'_> {
         }
     }
 
+    /// The group expressions, perhaps in several sets; then `grouping` may be one more item.
+    fn grouping(&mut self, keys: &[String], items: &mut Vec<String>) -> String {
+        let all = keys.join(", ");
+        let sets = match self.rng.random_range(0..12) {
+            0 => format!("ROLLUP ({all})"),
+            1 => format!("CUBE ({all})"),
+            2 => format!("GROUPING SETS (({all}), ({}))", keys[0]),
+            3 => format!("GROUPING SETS (({}), ())", keys[keys.len() - 1]),
+            _ => return all,
+        };
+        if self.chance(0.4) {
+            let name = self.name("c");
+            items.push(format!("grouping({}) AS {name}", keys[keys.len() - 1]));
+        }
+        sets
+    }
+
     /// A running aggregate, or DISTINCT.
     fn grouped(&mut self, from: &Relation) -> Query {
         let (keys, mut items, mut columns) = self.keys(&from.columns, 3);
@@ -367,7 +409,7 @@ impl Author<'_> {
         };
         let (group, having) = match keys.is_empty() {
             true => (String::new(), String::new()),
-            false => (format!(" GROUP BY {}", keys.join(", ")), self.having()),
+            false => (format!(" GROUP BY {}", self.grouping(&keys, &mut items)), self.having()),
         };
         let text = format!("SELECT {} FROM {}{condition}{group}{having}", items.join(", "), from.from);
         (text, columns, false, from.rows)
@@ -401,7 +443,11 @@ impl Author<'_> {
             group.swap(0, 1);
         }
         let place = self.rng.random_range(0..=group.len());
-        group.splice(place..place, keys);
+        if !keys.is_empty() && self.chance(0.15) {
+            group.push(format!("ROLLUP ({})", keys.join(", ")));
+        } else {
+            group.splice(place..place, keys);
+        }
         let having = self.having();
         let text =
             format!("SELECT {} FROM {}{condition} GROUP BY {}{having}", items.join(", "), from.from, group.join(", "));

@@ -5,6 +5,7 @@
 //! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
 
 mod scan;
+mod sessions;
 mod sets;
 pub mod windows;
 

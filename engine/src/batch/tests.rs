@@ -214,6 +214,48 @@ fn parameters_are_put_in() {
 }
 
 #[test]
+fn a_sum_that_its_type_cannot_hold_is_an_error() {
+    assert!(run("SELECT sum(id + 9223372036854775800) FROM t", None, 64 << 20).is_err());
+    insta::assert_snapshot!(answer("SELECT zone, sum(id) AS n FROM t GROUP BY zone ORDER BY zone"), @r"
++------+---+
+| zone | n |
++------+---+
+| a    | 5 |
+| b    | 1 |
+|      | 4 |
++------+---+
+");
+}
+
+#[test]
+fn sessions_in_sql() {
+    insta::assert_snapshot!(answer(
+        "SELECT id, window_start, window_end FROM SESSION(TABLE t, DESCRIPTOR(at), INTERVAL '31' SECOND) ORDER BY id"
+    ), @r"
++----+----------------------------+---------------------+
+| id | window_start               | window_end          |
++----+----------------------------+---------------------+
+| 1  | 1969-12-31T23:59:59.999999 | 1970-01-01T00:01:01 |
+| 2  | 1970-01-01T00:01:30        | 1970-01-01T00:02:01 |
+| 4  | 1969-12-31T23:59:59.999999 | 1970-01-01T00:01:01 |
++----+----------------------------+---------------------+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT zone, window_start, window_end, count(*) AS n
+         FROM SESSION(TABLE t PARTITION BY zone, DESCRIPTOR(at), INTERVAL '2' MINUTE)
+         GROUP BY zone, window_start, window_end ORDER BY zone"
+    ), @r"
++------+----------------------------+----------------------------+---+
+| zone | window_start               | window_end                 | n |
++------+----------------------------+----------------------------+---+
+| a    | 1970-01-01T00:01:30        | 1970-01-01T00:03:30        | 1 |
+| b    | 1970-01-01T00:00:30        | 1970-01-01T00:02:30        | 1 |
+|      | 1969-12-31T23:59:59.999999 | 1970-01-01T00:01:59.999999 | 1 |
++------+----------------------------+----------------------------+---+
+");
+}
+
+#[test]
 fn memory_is_limited() {
     let error =
         run("SELECT array_agg(x.id ORDER BY y.id) FROM t x, t y, t z, t u, t v, t w, t q, t r, t s", None, 1 << 20)

@@ -13,6 +13,7 @@ use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
 use super::project::Project;
+use super::session::{Session, SessionSpec};
 use super::set::SetOperation;
 use super::single_row::SingleRow;
 use super::union::Union;
@@ -47,6 +48,17 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
+        FlowOp::Session { time_column, gap_micros, partition, watermark, emit } => {
+            let input = input(plan, node, 0)?;
+            let spec = SessionSpec {
+                partition: partition.iter().map(|key| physical(key, &input.schema)).collect::<Result<_>>()?,
+                time_column: *time_column,
+                gap_micros: *gap_micros,
+                watermark: *watermark,
+                emit: *emit,
+            };
+            Box::new(Session::new(spec, input.schema.inner(), schema)?)
+        }
         FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
         FlowOp::Set { kind, closes } => {
             let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
@@ -83,6 +95,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }
+        FlowOp::Session { partition, .. } => Some(bind(&mut partition.iter())?),
         FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
             let schema = aggregate::partial_schema(plan, node)?;
             let keys = schema.fields().iter().enumerate().take(aggregate::exchange_keys(plan, node)?);
@@ -105,6 +118,11 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
         FlowOp::WindowAggregate { group, .. } => {
             let keys = group.iter().enumerate().filter(|(_, key)| matches!(key, WindowKey::Key(_)));
             Some(keys.map(|(column, _)| column).collect())
+        }
+        FlowOp::Session { partition, .. } => {
+            let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
+            let place = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
+            partition.iter().map(place).collect()
         }
         FlowOp::Set { .. } => Some((0..this.schema.fields().len()).collect()),
         FlowOp::SingleRow => Some(Vec::new()),

@@ -17,6 +17,7 @@ pub mod expression;
 pub mod filter;
 pub mod join;
 pub mod project;
+pub mod session;
 pub mod set;
 pub mod single_row;
 pub mod union;

@@ -5,7 +5,7 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
 use crate::sql::EmitClause;
@@ -14,6 +14,7 @@ use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
 use super::flow::Emit;
 use super::relation::RelationSource;
+use super::session_node::SessionNode;
 use super::window_node::WindowNode;
 
 /// When the results of a query are shown.
@@ -91,12 +92,16 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Values(_)
         | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Aggregate(_)
         | LogicalPlan::Join(_)
         | LogicalPlan::Subquery(_)
         | LogicalPlan::Distinct(Distinct::All(_)) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
-        LogicalPlan::Aggregate(aggregate) => check_aggregate(aggregate),
-        LogicalPlan::Extension(extension) if extension.node.as_any().is::<WindowNode>() => Ok(()),
+        LogicalPlan::Extension(extension)
+            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+        {
+            Ok(())
+        }
         LogicalPlan::Distinct(Distinct::On(_)) => refuse(
             "DISTINCT ON is not supported yet in a continuous query",
             "write first_value(column ORDER BY time) with GROUP BY instead",
@@ -136,16 +141,6 @@ fn check_scan(scan: &TableScan) -> Result<(), DataFusionError> {
     Err(Error::not_supported(format!("{} does not change: a continuous query cannot read it", scan.table_name))
         .with_hint("continuous queries read streams and views")
         .into())
-}
-
-fn check_aggregate(aggregate: &Aggregate) -> Result<(), DataFusionError> {
-    if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-        return refuse(
-            "GROUPING SETS, ROLLUP and CUBE are not supported yet in a continuous query",
-            "write one query for each grouping, joined by UNION ALL",
-        );
-    }
-    Ok(())
 }
 
 fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {

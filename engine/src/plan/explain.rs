@@ -10,7 +10,7 @@ use datafusion::sql::unparser::Unparser;
 use crate::time::WatermarkId;
 
 use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, JoinKind, NodeIndex, WindowKey};
-use super::properties::Promise;
+use super::properties::{Promise, is_computed_from_rows};
 use super::release::join_release;
 use super::window_node::Length;
 
@@ -55,7 +55,7 @@ impl Explained<'_> {
         if let Some(keys) = exchange(plan, node) {
             self.line(deeper, "     ", &format!("exchange by {keys}"));
         }
-        for state in self.state(index, node) {
+        for state in self.state(index, node).into_iter().chain(self.rows_read_again(node)) {
             self.line(deeper, "     ", &format!("state: {state}"));
         }
         for &input in &node.inputs {
@@ -95,6 +95,15 @@ impl Explained<'_> {
             FlowOp::Window { window, time_column } => {
                 let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
                 format!("Window {window} of {time}: a copy of the row for each window")
+            }
+            FlowOp::Session { time_column, gap_micros, partition, emit, .. } => {
+                let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
+                let by = if partition.is_empty() { String::new() } else { format!(" by {}", list(partition)) };
+                let shown = match emit {
+                    Emit::OnChange => "shown at once and corrected",
+                    Emit::AfterWatermark => "shown once at the watermark",
+                };
+                format!("Session of {time}{by}, gap {}, {shown}", Length(*gap_micros))
             }
             FlowOp::WindowAggregate { window, time_column, group, aggregates, emit, .. } => {
                 let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
@@ -152,6 +161,12 @@ impl Explained<'_> {
             FlowOp::WindowAggregate { watermark: None, .. } => {
                 vec!["all windows: not bounded, since the time has no watermark".to_owned()]
             }
+            FlowOp::Session { watermark: Some(promise), .. } => {
+                vec![format!("the rows of open sessions, released by {}", self.promise(*promise))]
+            }
+            FlowOp::Session { watermark: None, .. } => {
+                vec!["all rows: not bounded, since the time has no watermark".to_owned()]
+            }
             FlowOp::Aggregate { group, .. } if group.is_empty() => vec!["one row".to_owned()],
             FlowOp::Aggregate { closes: Some((_, watermark, delay)), .. } => {
                 vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
@@ -172,6 +187,18 @@ impl Explained<'_> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The calls that have no state but the rows of their groups.
+    fn rows_read_again(&self, node: &FlowNode) -> Option<String> {
+        let changing = node.inputs.iter().any(|&input| self.plan.nodes[input].properties.changelog);
+        let (FlowOp::Aggregate { aggregates, .. } | FlowOp::WindowAggregate { aggregates, .. }) = &node.op else {
+            return None;
+        };
+        let calls: Vec<Expr> =
+            aggregates.iter().filter(|call| changing && is_computed_from_rows(call)).cloned().collect();
+        let of = list(&calls);
+        (!calls.is_empty()).then(|| format!("the rows of each group for {of}: all read again when the group changes"))
     }
 
     fn promise(&self, (watermark, delay): Promise) -> String {
@@ -204,6 +231,8 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
             let keys: Vec<String> = group.iter().map(window_key).collect();
             Some(keys.join(", "))
         }
+        FlowOp::Session { partition, .. } if partition.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::Session { partition, .. } => Some(list(partition)),
         FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Aggregate { group, .. } => Some(list(group)),
         FlowOp::Set { .. } => Some(names(node)),

@@ -120,6 +120,21 @@ pub enum FlowOp {
         /// The event-time column of the input.
         time_column: usize,
     },
+    /// Each row with the bounds of its session, `window_start` and `window_end` (the last two columns), of the event-time
+    /// column's own type: rows of one key share a session as long as each follows the one before by less than the gap.
+    /// A row whose time is NULL is in no session and is dropped.
+    Session {
+        /// The event-time column of the input.
+        time_column: usize,
+        /// The gap, in microseconds.
+        gap_micros: i64,
+        /// What rows have in common that share sessions, over the input's schema; empty: all rows.
+        partition: Vec<Expr>,
+        /// The watermark that closes sessions, and by how much the time column may lie behind it.
+        watermark: Option<(WatermarkId, i64)>,
+        /// When a session's rows are shown.
+        emit: Emit,
+    },
     /// Aggregates per window and key, over an input that has not been expanded: slices shared by windows.
     /// Output columns: the group expressions in the order of the SQL aggregate node (`WindowKey` says which of them are
     /// the window's bounds), then the aggregates.

@@ -34,6 +34,11 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
         FlowOp::Project { .. } => ("project", Vec::new()),
         FlowOp::Union => ("union", Vec::new()),
         FlowOp::Window { window, time_column } => ("window", vec![window.to_string(), time_column.to_string()]),
+        FlowOp::Session { time_column, gap_micros, partition, .. } => {
+            let mut keys = vec![time_column.to_string(), gap_micros.to_string()];
+            keys.extend(texts(partition));
+            ("session", keys)
+        }
         FlowOp::WindowAggregate { window, group, .. } => {
             let mut keys = vec![window.to_string()];
             keys.extend(group.iter().map(|key| match key {

@@ -7,6 +7,7 @@
 mod aggregates;
 mod joins;
 mod nodes;
+mod sessions;
 mod sets;
 mod watermarks;
 
@@ -34,6 +35,7 @@ use super::flow::{
 };
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
+use super::session_node::SessionNode;
 use super::set_node::SetNode;
 use super::single_row::SingleRowNode;
 use super::window_node::WindowNode;
@@ -122,6 +124,8 @@ impl<'a> Lowering<'a> {
                 let node = extension.node.as_any();
                 if let Some(window) = node.downcast_ref::<WindowNode>() {
                     self.window(window)
+                } else if let Some(session) = node.downcast_ref::<SessionNode>() {
+                    self.session(session)
                 } else if let Some(set) = node.downcast_ref::<SetNode>() {
                     self.set(set)
                 } else if let Some(guard) = node.downcast_ref::<SingleRowNode>() {

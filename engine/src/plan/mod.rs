@@ -9,6 +9,7 @@
 
 mod canonical;
 mod check;
+mod checked_sums;
 mod column_names;
 mod context;
 mod event_time;
@@ -16,6 +17,7 @@ mod explain;
 mod fault;
 pub mod flow;
 mod functions;
+mod grouping;
 mod identity;
 mod lower;
 mod not_in;
@@ -24,6 +26,7 @@ mod properties;
 mod relation;
 mod release;
 mod rules;
+mod session_node;
 mod set_node;
 mod single_row;
 mod watermark;
@@ -37,7 +40,10 @@ mod tests;
 pub use explain::explain;
 pub use functions::Functions;
 pub use planner::{ContinuousPlan, Planner};
+#[cfg(test)]
+pub(crate) use properties::is_computed_from_rows;
 pub use relation::{Relation, RelationKind, RelationSource, Relations, WatermarkDefinition};
 pub use release::{SideRelease, join_release, side_releases};
+pub use session_node::SessionNode;
 pub use set_node::SetNode;
 pub use window_node::WindowNode;

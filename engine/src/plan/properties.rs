@@ -77,3 +77,46 @@ pub(super) fn joined(
     }
     FlowProperties { changelog, keys, time_columns: times }
 }
+
+/// Whether an aggregate call over a changelog is computed from all rows of a group whenever the group changes: it has no
+/// state that rows can be taken out of. (Calls over unusual types may be computed so, too.)
+pub(crate) fn is_computed_from_rows(call: &Expr) -> bool {
+    const WITH_STATE: [&str; 30] = [
+        "approx_distinct",
+        "avg",
+        "bit_and",
+        "bit_or",
+        "bit_xor",
+        "bool_and",
+        "bool_or",
+        "corr",
+        "count",
+        "covar_pop",
+        "covar_samp",
+        // The first and the last row of a group are found without reading the others.
+        "first_value",
+        "last_value",
+        "max",
+        "min",
+        "regr_avgx",
+        "regr_avgy",
+        "regr_count",
+        "regr_intercept",
+        "regr_r2",
+        "regr_slope",
+        "regr_sxx",
+        "regr_sxy",
+        "regr_syy",
+        "stddev",
+        "stddev_pop",
+        "sum",
+        "var",
+        "var_pop",
+        "any_value",
+    ];
+    match call {
+        Expr::Alias(alias) => is_computed_from_rows(&alias.expr),
+        Expr::AggregateFunction(call) => !WITH_STATE.contains(&call.func.name()),
+        _ => false,
+    }
+}

@@ -42,10 +42,10 @@ impl Lowering<'_> {
         for node in &mut self.plan.nodes {
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
-                FlowOp::WindowAggregate { watermark: Some((id, _)), .. } => number(id),
-                FlowOp::Aggregate { closes: Some((_, id, _)), .. } | FlowOp::Set { closes: Some((_, id, _)), .. } => {
-                    number(id)
-                }
+                FlowOp::WindowAggregate { watermark: Some((id, _)), .. }
+                | FlowOp::Session { watermark: Some((id, _)), .. }
+                | FlowOp::Aggregate { closes: Some((_, id, _)), .. }
+                | FlowOp::Set { closes: Some((_, id, _)), .. } => number(id),
                 _ => {}
             }
         }
@@ -59,7 +59,9 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
     let mut needed: Vec<WatermarkId> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         match &node.op {
-            FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
+            FlowOp::WindowAggregate { watermark, .. } | FlowOp::Session { watermark, .. } => {
+                needed.extend(watermark.map(|(id, _)| id));
+            }
             FlowOp::Aggregate { closes, .. } | FlowOp::Set { closes, .. } => {
                 needed.extend(closes.map(|(_, id, _)| id));
             }
