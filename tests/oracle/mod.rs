@@ -7,6 +7,7 @@ mod engine;
 mod expression;
 mod machine;
 mod multiset;
+mod over;
 mod statement;
 mod table;
 mod truth;

@@ -62,17 +62,17 @@ pub(crate) struct Readable {
 }
 
 /// A relation that stands in FROM: its text, and what can be said about it.
-struct Relation {
-    from: String,
-    columns: Vec<Column>,
-    append_only: bool,
+pub(super) struct Relation {
+    pub(super) from: String,
+    pub(super) columns: Vec<Column>,
+    pub(super) append_only: bool,
     /// Rows, roughly and at most.
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 /// Makes statements.
-struct Author<'a> {
-    rng: SmallRng,
+pub(super) struct Author<'a> {
+    pub(super) rng: SmallRng,
     tables: &'a [Readable],
     windows: Vec<WindowSource>,
     next_name: usize,
@@ -92,7 +92,8 @@ impl Statement {
         let after_watermark = rng.random_bool(0.4);
         let mut author = Author { rng, tables, windows: Vec::new(), next_name: 0, after_watermark, late_rows };
         let text = author.query();
-        let mut statement = Self { sql: text.clone(), batch_sql: text, windows: author.windows };
+        let (sql, batch_sql) = (chosen(&text, 0), chosen(&text, 1));
+        let mut statement = Self { sql, batch_sql, windows: author.windows };
         for (number, source) in statement.windows.iter().enumerate() {
             let marker = marker(number);
             statement.sql = statement.sql.replace(&marker, &source.as_sql());
@@ -103,6 +104,17 @@ impl Statement {
         }
         statement
     }
+}
+
+/// The text with one side of each `⟪stream's|batch's⟫`.
+fn chosen(text: &str, side: usize) -> String {
+    let mut parts = text.split(['⟪', '⟫']);
+    let mut chosen = parts.next().unwrap_or_default().to_owned();
+    while let Some(choice) = parts.next() {
+        chosen.push_str(choice.split('|').nth(side).unwrap_or_default());
+        chosen.push_str(parts.next().unwrap_or_default());
+    }
+    chosen
 }
 
 fn marker(number: usize) -> String {
@@ -128,10 +140,15 @@ impl Author<'_> {
             return self.windowed_aggregate(false).0;
         }
         if self.after_watermark {
-            return match self.rng.random_range(0..6) {
+            return match self.rng.random_range(0..7) {
                 0..=2 => self.windowed_aggregate(false).0,
                 3 => self.over_windows(),
                 4 => self.window_join(),
+                5 => {
+                    let relation = self.windowed_relation();
+                    let bounds = [[0].as_slice(), &[1], &[0, 1]][self.rng.random_range(0..3)];
+                    self.top(&relation, true, bounds).0
+                }
                 _ => {
                     let relation = self.windowed_relation();
                     self.projection(&relation, true).0
@@ -139,8 +156,9 @@ impl Author<'_> {
             };
         }
         let relation = self.relation(2);
-        match self.rng.random_range(0..5) {
+        match self.rng.random_range(0..8) {
             0 => self.projection(&relation, true).0,
+            5..=7 => self.over(&relation, true).0,
             1 if relation.append_only => self.grouped(&relation).0,
             2 => self.windowed_aggregate(false).0,
             3 => self.join(1).0,
@@ -148,12 +166,12 @@ impl Author<'_> {
         }
     }
 
-    fn name(&mut self, prefix: &str) -> String {
+    pub(super) fn name(&mut self, prefix: &str) -> String {
         self.next_name += 1;
         format!("{prefix}{}", self.next_name)
     }
 
-    fn chance(&mut self, probability: f64) -> bool {
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
         self.rng.random_bool(probability)
     }
 
@@ -162,8 +180,13 @@ impl Author<'_> {
         if depth == 0 {
             return self.table();
         }
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..9) {
             0 | 1 => self.table(),
+            8 => {
+                let inner = self.relation(depth - 1);
+                let query = self.over(&inner, false);
+                self.derived(query)
+            }
             2 => {
                 let inner = self.relation(depth - 1);
                 let query = self.projection(&inner, true);
@@ -465,7 +488,7 @@ impl Author<'_> {
 }
 
 /// A query's text, columns, whether it is append-only, and how many rows it may have.
-type Query = (String, Vec<Column>, bool, usize);
+pub(super) type Query = (String, Vec<Column>, bool, usize);
 
 fn table_columns(alias: &str) -> Vec<Column> {
     let column = |name: &str, kind| Column { name: format!("{alias}.{name}"), kind, exact: true };

@@ -12,6 +12,7 @@ use super::aggregate;
 use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
+use super::over::Over;
 use super::project::Project;
 use super::union::Union;
 use super::values::Values;
@@ -50,6 +51,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             let (left, right) = (input(plan, node, 0)?, input(plan, node, 1)?);
             Box::new(Join::new(left, right, &this.schema, on, residual.as_ref(), *null_equals_null)?)
         }
+        FlowOp::Over(spec) => Box::new(Over::new(spec, input(plan, node, 0)?, &this.schema)?),
     })
 }
 
@@ -78,6 +80,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
             Some(keys.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
         }
         FlowOp::Aggregate { group, .. } => Some(bind(&mut group.iter())?),
+        FlowOp::Over(spec) => Some(bind(&mut spec.partition.iter())?),
         FlowOp::WindowAggregate { group, .. } => Some(bind(&mut group.iter().filter_map(|key| match key {
             WindowKey::Key(expression) => Some(expression),
             WindowKey::Start | WindowKey::End => None,

@@ -16,6 +16,7 @@ pub mod consolidate;
 pub mod expression;
 pub mod filter;
 pub mod join;
+pub mod over;
 pub mod project;
 pub mod union;
 pub mod values;

@@ -7,6 +7,8 @@
 //! * an ORDER BY inside an aggregate is completed by the aggregate's own arguments, so that rows which tie are equal in
 //!   all that the aggregate can see;
 //! * `any_value(x)` is the least.
+//!
+//! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as PlanResult;
@@ -17,9 +19,11 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use crate::error::Result;
 
 use super::fault::planning_error;
+use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = completed(plan).map_err(planning_error)?;
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => canonical_aggregate(aggregate),
         other => Ok(Transformed::no(other)),

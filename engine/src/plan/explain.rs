@@ -1,5 +1,7 @@
 //! EXPLAIN: the flow plan as text.
 
+mod over;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -56,6 +58,11 @@ impl Explained<'_> {
         }
         for state in self.state(index, node) {
             self.line(deeper, "     ", &format!("state: {state}"));
+        }
+        if let FlowOp::Over(spec) = &node.op
+            && let Some(note) = over::rewrites(spec)
+        {
+            self.line(deeper, "     ", &note);
         }
         for &input in &node.inputs {
             self.node(input, depth + 1);
@@ -117,6 +124,7 @@ impl Explained<'_> {
                 let and = residual.as_ref().map_or(String::new(), |expr| format!(" and {}", said(expr)));
                 format!("Inner join on {}{and}", pairs.join(" and "))
             }
+            FlowOp::Over(spec) => over::operator(spec),
         }
     }
 
@@ -163,6 +171,11 @@ impl Explained<'_> {
                     side("right", release.and_then(|release| release.right_rows)),
                 ]
             }
+            FlowOp::Over(spec) => {
+                let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
+                let released = spec.closes.map(|(_, watermark, delay)| self.promise((watermark, delay)));
+                vec![over::state(spec, append_only, released)]
+            }
             _ => Vec::new(),
         }
     }
@@ -195,6 +208,8 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         }
         FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Aggregate { group, .. } => Some(list(group)),
+        FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::Over(spec) => Some(list(&spec.partition)),
         FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
             let side = |right: bool| {
                 let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();

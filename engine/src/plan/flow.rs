@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, SortExpr};
 
 use crate::time::{WatermarkId, Watermarks};
 
@@ -159,6 +159,50 @@ pub enum FlowOp {
         /// Whether NULL equals NULL.
         null_equals_null: bool,
     },
+    /// Window functions over the rows of a partition in order, and top-N: see [`OverSpec`].
+    Over(OverSpec),
+}
+
+/// OVER, ORDER BY … LIMIT, DISTINCT ON and deduplication. Output columns: the input's, then the functions'.
+#[derive(Debug, Clone)]
+pub struct OverSpec {
+    /// PARTITION BY, over the input's schema; empty: all rows are one partition.
+    pub partition: Vec<Expr>,
+    /// ORDER BY, over the input's schema. Rows that tie are peers; among themselves they stand in the order of all their
+    /// columns, NULLs last.
+    pub order: Vec<SortExpr>,
+    /// The calls (`Expr::WindowFunction`) over the input's schema; none for a top-N that shows no numbers. What they say
+    /// of PARTITION BY and ORDER BY is what stands above.
+    pub functions: Vec<Expr>,
+    /// Which rows are shown; `None`: all.
+    pub limit: Option<OverLimit>,
+    /// An expression of `partition` that grows with a watermark: (index, watermark, delay). Partitions below it are
+    /// complete: they are released, and with [`Emit::AfterWatermark`] shown then.
+    pub closes: Option<(usize, WatermarkId, i64)>,
+    /// When results are shown.
+    pub emit: Emit,
+}
+
+/// Top-N: the rows of a partition that are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverLimit {
+    /// What counts them.
+    pub by: RankedBy,
+    /// How many are left out first (only by row number).
+    pub skip: u64,
+    /// Up to which number they are shown; `None`: all further ones.
+    pub take: Option<u64>,
+}
+
+/// What numbers the rows of a top-N.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RankedBy {
+    /// `row_number()`
+    RowNumber,
+    /// `rank()`
+    Rank,
+    /// `dense_rank()`
+    DenseRank,
 }
 
 /// What a scan reads.

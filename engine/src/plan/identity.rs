@@ -44,6 +44,10 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             ("window-aggregate", keys)
         }
         FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
+        FlowOp::Over(spec) => {
+            let order = spec.order.iter().map(ToString::to_string);
+            ("over", texts(&spec.partition).into_iter().chain(["/".to_owned()]).chain(order).collect())
+        }
         FlowOp::Join { on, .. } => ("join", on.iter().map(|(left, right)| format!("{left} = {right}")).collect()),
     }
 }

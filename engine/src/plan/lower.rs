@@ -6,6 +6,7 @@
 
 mod aggregates;
 mod nodes;
+mod over;
 mod watermarks;
 
 use std::collections::BTreeSet;
@@ -99,10 +100,15 @@ impl<'a> Lowering<'a> {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.alias(alias),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => {
-                let input = self.node(&filter.input)?;
-                self.filter(input, filter.predicate.clone())
-            }
+            LogicalPlan::Filter(filter) => match self.ranked(filter, None)? {
+                Some(top) => Ok(top),
+                None => {
+                    let input = self.node(&filter.input)?;
+                    self.filter(input, filter.predicate.clone())
+                }
+            },
+            LogicalPlan::Window(window) => self.window_functions(window),
+            LogicalPlan::Limit(limit) => self.limited(limit),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => match windowed(aggregate).map_err(planning_error)? {
                 Some(parts) => self.window_aggregate(aggregate, parts),
@@ -208,7 +214,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeIndex> {
-        let input = self.node(&projection.input)?;
+        let top = match &*projection.input {
+            LogicalPlan::Filter(filter) => self.ranked(filter, Some(&projection.expr))?,
+            _ => None,
+        };
+        let input = match top {
+            Some(top) => top,
+            None => self.node(&projection.input)?,
+        };
         self.stable(&projection.expr, input)?;
         let properties = projected(&projection.expr, self.schema(input), self.properties(input));
         let op = FlowOp::Project { expressions: projection.expr.clone() };

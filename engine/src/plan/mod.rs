@@ -21,6 +21,7 @@ mod planner;
 mod properties;
 mod relation;
 mod rules;
+mod ties;
 mod watermark;
 mod window_functions;
 mod window_node;

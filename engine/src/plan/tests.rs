@@ -9,6 +9,7 @@ use crate::sql::{self, Statement};
 use super::*;
 
 mod explained;
+mod over;
 mod refused;
 mod shapes;
 

@@ -16,23 +16,23 @@ use crate::time::{WatermarkId, Watermarks};
 
 /// Up to where time is over: a watermark less its delay, as it stood at the end of the last epoch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Horizon {
+pub(in crate::operator) struct Horizon {
     watermark: Option<(WatermarkId, i64)>,
     at: i64,
 }
 
 impl Horizon {
-    pub(super) fn new(watermark: Option<(WatermarkId, i64)>) -> Self {
+    pub(in crate::operator) fn new(watermark: Option<(WatermarkId, i64)>) -> Self {
         Self { watermark, at: i64::MIN }
     }
 
     /// Where it stood at the end of the last epoch.
-    pub(super) fn at(&self) -> i64 {
+    pub(in crate::operator) fn at(&self) -> i64 {
         self.at
     }
 
     /// Where it stands with these watermarks. The end of the input is the end of time, whatever the delay.
-    pub(super) fn with(&self, watermarks: &Watermarks) -> i64 {
+    pub(in crate::operator) fn with(&self, watermarks: &Watermarks) -> i64 {
         let Some((id, delay)) = self.watermark else { return self.at };
         match watermarks.get(id) {
             Some(i64::MAX) => i64::MAX,
@@ -41,12 +41,12 @@ impl Horizon {
         }
     }
 
-    pub(super) fn advance(&mut self, to: i64) {
+    pub(in crate::operator) fn advance(&mut self, to: i64) {
         self.at = self.at.max(to);
     }
 
     /// A part that every worker of a restored job gets, whichever key groups it owns.
-    pub(super) fn snapshot(&self) -> Result<StatePart> {
+    pub(in crate::operator) fn snapshot(&self) -> Result<StatePart> {
         let schema = Schema::new(vec![
             Field::new("_group", DataType::UInt8, false),
             Field::new("closed", DataType::Int64, false),
@@ -58,9 +58,9 @@ impl Horizon {
     }
 
     /// The name of the part.
-    pub(super) const PART: &str = "closed";
+    pub(in crate::operator) const PART: &str = "closed";
 
-    pub(super) fn restore(&mut self, part: &StatePart) -> Result<()> {
+    pub(in crate::operator) fn restore(&mut self, part: &StatePart) -> Result<()> {
         let closed = part.rows.columns().get(1).and_then(|column| column.as_primitive_opt::<Int64Type>());
         let closed = closed.ok_or_else(|| Error::invalid("the state 'closed' of an aggregate is of another shape"))?;
         closed.values().iter().for_each(|at| self.advance(*at));
@@ -69,7 +69,7 @@ impl Horizon {
 }
 
 /// Which groups are complete when, by the key that grows.
-pub(super) struct Closes {
+pub(in crate::operator) struct Closes {
     key: usize,
     horizon: Horizon,
     groups: BTreeMap<i64, Vec<Slot>>,
@@ -78,12 +78,12 @@ pub(super) struct Closes {
 }
 
 impl Closes {
-    pub(super) fn new(key: usize, watermark: WatermarkId, delay: i64) -> Self {
+    pub(in crate::operator) fn new(key: usize, watermark: WatermarkId, delay: i64) -> Self {
         let horizon = Horizon::new(Some((watermark, delay)));
         Self { key, horizon, groups: BTreeMap::new(), timeless: Vec::new() }
     }
 
-    pub(super) fn horizon(&mut self) -> &mut Horizon {
+    pub(in crate::operator) fn horizon(&mut self) -> &mut Horizon {
         &mut self.horizon
     }
 
@@ -93,7 +93,7 @@ impl Closes {
     }
 
     /// The rows whose group was complete at the end of the last epoch, if there are any.
-    pub(super) fn late(&self, keys: &[ArrayRef]) -> Result<Option<BooleanArray>> {
+    pub(in crate::operator) fn late(&self, keys: &[ArrayRef]) -> Result<Option<BooleanArray>> {
         if self.horizon.at == i64::MIN {
             return Ok(None);
         }
@@ -103,7 +103,7 @@ impl Closes {
     }
 
     /// Takes note of new groups.
-    pub(super) fn note(&mut self, keys: &[ArrayRef], slots: &[Slot]) -> Result<()> {
+    pub(in crate::operator) fn note(&mut self, keys: &[ArrayRef], slots: &[Slot]) -> Result<()> {
         for (time, slot) in self.times(keys)?.iter().zip(slots) {
             match time {
                 Some(time) => self.groups.entry(time).or_default().push(*slot),
@@ -114,7 +114,7 @@ impl Closes {
     }
 
     /// The groups that are complete now.
-    pub(super) fn complete(&mut self) -> Vec<Slot> {
+    pub(in crate::operator) fn complete(&mut self) -> Vec<Slot> {
         if self.horizon.at == i64::MAX {
             let mut all = std::mem::take(&mut self.timeless);
             all.extend(std::mem::take(&mut self.groups).into_values().flatten());

@@ -14,7 +14,7 @@ mod accumulators;
 mod boxed;
 mod call;
 mod changing;
-mod closing;
+pub(super) mod closing;
 mod grouped;
 mod local;
 mod native;

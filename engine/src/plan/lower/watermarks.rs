@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex};
+use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex, OverSpec};
 use crate::plan::properties::{Promise, join_release};
 use crate::time::WatermarkId;
 
@@ -42,7 +42,8 @@ impl Lowering<'_> {
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. } => number(id),
-                FlowOp::Aggregate { closes: Some((_, id, _)), .. } => number(id),
+                FlowOp::Aggregate { closes: Some((_, id, _)), .. }
+                | FlowOp::Over(OverSpec { closes: Some((_, id, _)), .. }) => number(id),
                 _ => {}
             }
         }
@@ -57,7 +58,9 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
     for (index, node) in plan.nodes.iter().enumerate() {
         match &node.op {
             FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
-            FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
+            FlowOp::Aggregate { closes, .. } | FlowOp::Over(OverSpec { closes, .. }) => {
+                needed.extend(closes.map(|(_, id, _)| id));
+            }
             FlowOp::Join { .. } => {
                 let release = join_release(plan, index);
                 let sides = release.into_iter().flat_map(|release| [release.left_rows, release.right_rows]);
