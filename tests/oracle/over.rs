@@ -211,6 +211,10 @@ impl Author<'_> {
 
     /// `open`: the query is the whole statement, so that all that it reads is its result.
     pub(super) fn over(&mut self, from: &Relation, open: bool) -> Query {
+        if !from.columns.iter().any(|column| column.exact) {
+            let from = self.table();
+            return self.over(&from, open);
+        }
         match self.rng.random_range(0..8) {
             0..=3 => self.over_functions(from, open),
             4 | 5 => self.top(from, open, &[]),

@@ -210,7 +210,7 @@ impl Author<'_> {
         }
     }
 
-    fn table(&mut self) -> Relation {
+    pub(super) fn table(&mut self) -> Relation {
         let table = &self.tables[self.rng.random_range(0..self.tables.len())];
         let (name, rows) = (table.name.clone(), table.rows);
         let alias = self.name("a");
