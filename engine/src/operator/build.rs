@@ -88,6 +88,31 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
     })
 }
 
+/// Columns of a node's output whose equal values stand on one worker already, if the plan says so: an aggregate's keys
+/// behind whatever passes them on. `None`: nothing is known.
+pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
+    let this = plan.nodes.get(node)?;
+    match &this.op {
+        FlowOp::Aggregate { group, .. } => Some((0..group.len()).collect()),
+        FlowOp::WindowAggregate { group, .. } => {
+            let keys = group.iter().enumerate().filter(|(_, key)| matches!(key, WindowKey::Key(_)));
+            Some(keys.map(|(column, _)| column).collect())
+        }
+        FlowOp::Filter { .. } | FlowOp::Window { .. } => meeting_columns(plan, *this.inputs.first()?),
+        FlowOp::Project { expressions } => {
+            let input = *this.inputs.first()?;
+            let schema = &plan.nodes.get(input)?.schema;
+            let passes = |expression: &Expr, column| match expression.clone().unalias() {
+                Expr::Column(of) => schema.maybe_index_of_column(&of) == Some(column),
+                _ => false,
+            };
+            let place = |column| expressions.iter().position(|expression| passes(expression, column));
+            meeting_columns(plan, input)?.into_iter().map(place).collect()
+        }
+        FlowOp::Scan { .. } | FlowOp::Values { .. } | FlowOp::Union | FlowOp::Join { .. } => None,
+    }
+}
+
 /// Whether a node's input is worth aggregating before it crosses workers.
 pub fn has_local_half(plan: &FlowPlan, node: NodeIndex) -> bool {
     match plan.nodes.get(node).map(|node| &node.op) {

@@ -9,12 +9,13 @@ mod nodes;
 mod over;
 mod watermarks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -52,6 +53,8 @@ pub(super) struct Lowering<'a> {
     shared: BTreeSet<NodeIndex>,
     /// A stream's watermark expression over its columns.
     watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
+    /// The columns that all scans of a stream read together.
+    columns: HashMap<String, BTreeSet<usize>>,
     plan: FlowPlan,
 }
 
@@ -81,6 +84,7 @@ impl<'a> Lowering<'a> {
             texts: Vec::new(),
             shared: BTreeSet::new(),
             watermark,
+            columns: columns_by_stream(plan)?,
             plan: FlowPlan::default(),
         };
         let root = lowering.node(plan)?;
@@ -131,7 +135,11 @@ impl<'a> Lowering<'a> {
         };
         let relation = Arc::clone(source.relation());
         let width = relation.schema.fields().len();
-        let mut projection = scan.projection.clone().unwrap_or_else(|| (0..width).collect());
+        let mut projection = scan_columns(scan, &relation);
+        if let Some(together) = self.columns.get(&relation.name) {
+            // A stream that is read several times is read once, with the columns that anyone wants.
+            projection = together.iter().copied().collect();
+        }
         let needed = !self.unneeded.contains(&self.scans.len());
         let expression = if needed { (self.watermark)(&relation)? } else { None };
         if let (Some(expression), Some(definition)) = (&expression, &relation.watermark) {
@@ -223,9 +231,30 @@ impl<'a> Lowering<'a> {
             None => self.node(&projection.input)?,
         };
         self.stable(&projection.expr, input)?;
+        if self.only_renames(&projection.expr, input) {
+            return self.called(input, Arc::clone(&projection.schema));
+        }
         let properties = projected(&projection.expr, self.schema(input), self.properties(input));
         let op = FlowOp::Project { expressions: projection.expr.clone() };
         self.push(op, vec![input], Arc::clone(&projection.schema), properties)
+    }
+
+    /// Whether a projection gives its input's columns other names, and nothing else: then no operator is needed.
+    fn only_renames(&self, expressions: &[Expr], input: NodeIndex) -> bool {
+        let node = &self.plan.nodes[input];
+        // What these nodes compute doesn't refer to their own columns by name.
+        let nameless = matches!(
+            node.op,
+            FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } | FlowOp::Project { .. } | FlowOp::Union
+        );
+        let columns = node.schema.columns();
+        nameless
+            && columns.len() == expressions.len()
+            && expressions.iter().zip(&columns).all(|(expr, column)| match expr {
+                Expr::Alias(alias) => matches!(&*alias.expr, Expr::Column(inner) if inner == column),
+                Expr::Column(inner) => inner == column,
+                _ => false,
+            })
     }
 
     fn filter(&mut self, input: NodeIndex, predicate: Expr) -> Result<NodeIndex> {
@@ -256,7 +285,8 @@ impl<'a> Lowering<'a> {
         match expressions.iter().find(|expr| expr.is_volatile()) {
             None => Ok(()),
             Some(expr) => Err(Error::not_supported(format!(
-                "{expr} gives another value each time, and its rows may be retracted: the retraction would not match"
+                "{} gives another value each time, and its rows may be retracted: the retraction would not match",
+                expr.clone().unalias()
             ))
             .with_hint("call it below the aggregate, where rows are only added")),
         }
@@ -377,6 +407,28 @@ impl<'a> Lowering<'a> {
         };
         self.push(FlowOp::Values { rows }, Vec::new(), Arc::clone(&empty.schema), FlowProperties::default())
     }
+}
+
+/// The columns that a scan reads, by index into the relation's.
+fn scan_columns(scan: &TableScan, relation: &Relation) -> Vec<usize> {
+    scan.projection.clone().unwrap_or_else(|| (0..relation.schema.fields().len()).collect())
+}
+
+/// The columns that all scans of each stream read together.
+fn columns_by_stream(plan: &LogicalPlan) -> Result<HashMap<String, BTreeSet<usize>>> {
+    let mut columns: HashMap<String, BTreeSet<usize>> = HashMap::new();
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+            && source.relation().kind == RelationKind::Stream
+        {
+            let relation = source.relation();
+            columns.entry(relation.name.clone()).or_default().extend(scan_columns(scan, relation));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(planning_error)?;
+    Ok(columns)
 }
 
 /// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.

@@ -11,6 +11,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
+use super::variables::READ_FAILED_VIEWS;
 use super::{blocking, show, stream_scan};
 use crate::batch::BatchScans;
 use crate::catalog::{DesiredState, ObjectKind, unknown};
@@ -40,21 +41,45 @@ pub(super) fn describe(engine: &Engine, query: &Query) -> Result<Shape> {
 }
 
 /// A snapshot: each materialized view at its last complete epoch, a stream from its first to its present last row.
-pub(super) async fn select(engine: &Arc<Engine>, query: &Query, parameters: &Parameters) -> Result<Outcome> {
+/// `failed_views`: those whose job has failed are read as they last were, instead of being an error.
+pub(super) async fn select(
+    engine: &Arc<Engine>,
+    query: &Query,
+    parameters: &Parameters,
+    failed_views: bool,
+) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
-    let scans = Arc::new(LiveScans(Arc::clone(engine)));
+    let scans = Arc::new(LiveScans { engine: Arc::clone(engine), failed_views });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
     Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
 }
 
 /// The rows behind the names, now.
-struct LiveScans(Arc<Engine>);
+struct LiveScans {
+    engine: Arc<Engine>,
+    failed_views: bool,
+}
+
+/// Why a view is not kept current any more, if it is not although it should.
+fn failure(name: &str, job: &JobStatus) -> Option<Error> {
+    let status = job.view();
+    (status.state == JobState::Failed).then(|| {
+        let reason = status.error.map_or_else(String::new, |error| format!(": {error}"));
+        Error::new(ErrorKind::InvalidState, format!("'{name}' is not kept current: its job has failed{reason}"))
+    })
+}
 
 impl BatchScans for LiveScans {
     fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
         let schema = Arc::new(relation.schema.project(projection)?);
-        match self.0.live.get(&relation.name) {
-            Some(Live::MaterializedView { view, .. }) => {
+        match self.engine.live.get(&relation.name) {
+            Some(Live::MaterializedView { view, job, .. }) => {
+                if let Some(failure) = failure(&relation.name, &job).filter(|_| !self.failed_views) {
+                    return Err(failure.with_hint(format!(
+                        "ALTER JOB {} START starts it anew; after SET {READ_FAILED_VIEWS} = on, SELECT shows what it last held",
+                        quoted(&relation.name)
+                    )));
+                }
                 let batches = view.snapshot()?.batches.into_iter();
                 let projection = projection.to_vec();
                 let projected = batches.map(move |batch| Ok(batch.project(&projection)?));
@@ -63,7 +88,7 @@ impl BatchScans for LiveScans {
             Some(Live::Stream { definition, .. }) => {
                 let projection = projection.to_vec();
                 let source = definition.open(ScanRequest { projection, schema: Arc::clone(&schema), bounded: true })?;
-                stream_scan::read_once(source, schema, Arc::clone(&self.0.clock))
+                stream_scan::read_once(source, schema, Arc::clone(&self.engine.clock))
             }
             _ => Err(unknown(&relation.name)),
         }
@@ -104,10 +129,8 @@ pub(super) async fn subscribe(engine: &Arc<Engine>, to: &Subscription, copy: boo
     if let Subscription::Name(name) = to
         && let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(name)
     {
-        let status = job.view();
-        if status.state == JobState::Failed {
-            let reason = status.error.map_or_else(String::new, |error| format!(": {error}"));
-            return Err(Error::new(ErrorKind::InvalidState, format!("the job of '{name}' has failed{reason}")));
+        if let Some(failure) = failure(name, &job) {
+            return Err(failure.with_hint(format!("ALTER JOB {} START starts it anew", quoted(name))));
         }
         let schema = Arc::clone(view.schema());
         let subscription = view.subscribe(true)?;

@@ -97,9 +97,12 @@ impl Closes {
         if self.horizon.at == i64::MIN {
             return Ok(None);
         }
-        let late: Vec<bool> =
-            self.times(keys)?.iter().map(|time| time.is_some_and(|time| time < self.horizon.at)).collect();
-        Ok(late.contains(&true).then(|| BooleanArray::from(late)))
+        let times = self.times(keys)?;
+        if arrow::compute::min(&times).is_none_or(|least| least >= self.horizon.at) {
+            return Ok(None);
+        }
+        let late = times.iter().map(|time| Some(time.is_some_and(|time| time < self.horizon.at)));
+        Ok(Some(late.collect()))
     }
 
     /// Takes note of new groups.

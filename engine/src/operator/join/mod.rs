@@ -45,6 +45,9 @@ const PIECE: usize = 8192;
 /// Candidates that one call looks at: keys that collide and conditions that fail cost time without emitting a row.
 const CANDIDATES_PER_CALL: usize = 64 * 1024;
 
+/// Rows that one call links into an index.
+const LINKED_PER_CALL: usize = 64 * 1024;
+
 /// Rows that one call lets go or moves.
 const TIDIED_PER_CALL: usize = 64 * 1024;
 
@@ -111,7 +114,15 @@ impl Join {
     fn match_pieces(&mut self, out: &mut Output) -> Result<Step> {
         let mut examined = 0;
         while let Some(mut probe) = self.probe.take() {
-            let pairs = probe.candidates(self.sides[1 - probe.input].index(), PIECE);
+            let stored = &mut self.sides[1 - probe.input];
+            if !probe.is_looked_up() {
+                if !stored.prepare(probe.rows(), LINKED_PER_CALL) {
+                    self.probe = Some(probe);
+                    return Ok(Step::Yield);
+                }
+                probe.look_up(stored.index());
+            }
+            let pairs = probe.candidates(stored.index(), PIECE);
             examined += pairs.rows.len();
             if let Some(delta) = self.matches(&probe, pairs)? {
                 out.push(delta);
@@ -220,7 +231,7 @@ impl Operator for Join {
         let arrivals = side.arrivals(&delta)?;
         drop(delta);
         side.absorb(&arrivals)?;
-        self.probe = Some(Probe::new(input, arrivals, self.sides[1 - input].index()));
+        self.probe = Some(Probe::new(input, arrivals));
         self.match_pieces(out)
     }
 

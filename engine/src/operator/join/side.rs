@@ -123,6 +123,11 @@ impl Side {
         &self.index
     }
 
+    /// Makes the index ready for look-ups: see [`KeyIndex::prepare`].
+    pub(super) fn prepare(&mut self, lookups: usize, limit: usize) -> bool {
+        self.index.prepare(lookups, limit)
+    }
+
     pub(super) fn store(&self) -> &Store {
         &self.store
     }
@@ -199,6 +204,9 @@ impl Side {
             return Ok(None);
         }
         let times = ticks(times)?;
+        if arrow::compute::min(&times).is_none_or(|least| least >= self.released_below) {
+            return Ok(None);
+        }
         Ok(Some(times.iter().map(|time| Some(time.is_none_or(|time| time >= self.released_below))).collect()))
     }
 
@@ -310,16 +318,14 @@ impl Side {
             for (offset, hash) in hashes[from..from + count].iter().enumerate() {
                 self.index.insert(first + offset as u32, *hash);
             }
-            let earliest = match &self.release {
-                Some(release) => {
-                    let times = ticks(&columns[release.column].slice(from, count))?;
-                    arrow::compute::min(&times).unwrap_or(i64::MAX)
-                }
-                None => i64::MAX,
+            let (earliest, latest) = match &self.release {
+                Some(release) => range(&ticks(&columns[release.column].slice(from, count))?),
+                None => (i64::MAX, i64::MAX),
             };
             if let Some(block) = self.store.block_mut(block_of(first)) {
                 block.live += count;
                 block.earliest = block.earliest.min(earliest);
+                block.latest = block.latest.max(latest);
                 if self.changelog {
                     block.weights.extend_from_slice(&weights[from..from + count]);
                     block.identities.extend_from_slice(&identities[from..from + count]);
@@ -356,6 +362,11 @@ impl Side {
     pub(super) fn tidy(&mut self, number: usize) -> Result<usize> {
         let Some(block) = self.store.block(number) else { return Ok(0) };
         let mut touched = 0;
+        if block.latest < self.released_below && !self.changelog && self.index.is_unlinked(number) {
+            self.live -= block.live;
+            self.drop_block(number);
+            return Ok(1);
+        }
         if block.earliest < self.released_below {
             touched += block.rows();
             self.let_go(number)?;
@@ -468,6 +479,12 @@ fn ticks(column: &ArrayRef) -> Result<Int64Array> {
         .as_primitive_opt::<Int64Type>()
         .cloned()
         .ok_or_else(|| Error::internal(format!("a time column is a timestamp, not {}", column.data_type())))
+}
+
+/// The least and the greatest time; what has no time is never over.
+fn range(times: &Int64Array) -> (i64, i64) {
+    let latest = if times.null_count() > 0 { None } else { arrow::compute::max(times) };
+    (arrow::compute::min(times).unwrap_or(i64::MAX), latest.unwrap_or(i64::MAX))
 }
 
 /// The first tick of `unit` that does not lie below `micros`.

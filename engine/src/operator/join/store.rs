@@ -1,15 +1,15 @@
 //! Stored rows: blocks of Arrow columns that own their bytes.
 //!
 //! A row's [`Address`] is its block and its row in it, and never changes. The last block takes new rows: they come as
-//! chunks that are merged two by two when the younger one is as large (so a row is copied about as often as a block has
-//! binary digits), until the block is full and one piece.
+//! chunks; small ones are merged two by two when the younger one is as large (so a row is copied about as often as a large
+//! chunk has binary digits).
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{concat, interleave, take};
 
-use super::super::columns::{compact, owned};
+use super::super::columns::{compact, kept, owned};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a stored row is: block number and row in the block.
@@ -21,6 +21,9 @@ pub(super) const NOWHERE: Address = u32::MAX;
 /// Rows of a full block: 16,384.
 pub(super) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 14;
+
+/// Rows of a chunk that is not merged any more.
+const LARGE_CHUNK: usize = 2048;
 
 /// Blocks that addresses have room for; the last number is left out, since markers live there.
 const MOST_BLOCKS: usize = (1 << (32 - BLOCK_BITS)) - 1;
@@ -70,6 +73,8 @@ pub(super) struct Block {
     pub(super) identities: Vec<u64>,
     /// No live row's time (in ticks of its column) lies below; kept by the side.
     pub(super) earliest: i64,
+    /// No row's time lies above; kept by the side.
+    pub(super) latest: i64,
 }
 
 impl Block {
@@ -88,7 +93,7 @@ impl Block {
         self.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>() + words * size_of::<u64>()
     }
 
-    /// Adds a chunk and merges its predecessors into it while they are not larger.
+    /// Adds a chunk and merges its predecessors into it while they are small and not larger.
     fn push(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
         let chunk = Chunk::new(self.rows, columns);
         self.rows += chunk.rows();
@@ -96,7 +101,8 @@ impl Block {
         let mut first = self.chunks.len();
         self.chunks.push(chunk);
         let full = self.rows == BLOCK_ROWS;
-        while first > 0 && (full || self.chunks[first - 1].rows() <= merged) {
+        let is_small = |chunk: &Chunk| chunk.rows() < LARGE_CHUNK;
+        while first > 0 && is_small(&self.chunks[first - 1]) && (full || self.chunks[first - 1].rows() <= merged) {
             first -= 1;
             merged += self.chunks[first].rows();
         }
@@ -106,8 +112,8 @@ impl Block {
                 .map(|column| {
                     let pieces: Vec<&dyn Array> = parts.iter().map(|part| part.columns[column].as_ref()).collect();
                     let whole = concat(&pieces)?;
-                    // Views of many small chunks keep as many small buffers: one buffer once the block is full.
-                    if full { owned_views(&whole) } else { Ok(whole) }
+                    // Views of many small chunks keep as many small buffers: one buffer once the chunk is large.
+                    if merged >= LARGE_CHUNK { owned_views(&whole) } else { Ok(whole) }
                 })
                 .collect::<Result<Vec<_>>>()?;
             self.chunks.push(Chunk::new(parts[0].start, columns));
@@ -180,7 +186,7 @@ impl Store {
         }
     }
 
-    /// Copies as many of the rows from `from` on as the last block has room for (at least one); answers the first one's
+    /// Takes in as many of the rows from `from` on as the last block has room for (at least one); answers the first one's
     /// address and how many. The caller counts them as live.
     pub(super) fn append(&mut self, columns: &[ArrayRef], from: usize) -> Result<(Address, usize)> {
         let rows = columns.first().map_or(0, |column| column.len());
@@ -190,7 +196,7 @@ impl Store {
         };
         let count = (rows - from).min(BLOCK_ROWS - block.rows);
         let first = address(number, block.rows);
-        let copies = columns.iter().map(|column| owned(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
+        let copies = columns.iter().map(|column| kept(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
         block.push(copies)?;
         Ok((first, count))
     }
@@ -201,7 +207,7 @@ impl Store {
         {
             return Ok(number);
         }
-        let block = Block { earliest: i64::MAX, ..Block::default() };
+        let block = Block { earliest: i64::MAX, latest: i64::MIN, ..Block::default() };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number] = Some(block);
@@ -295,7 +301,7 @@ mod tests {
             addresses.extend(append_all(&mut store, value..value + 1));
         }
         let block = store.block(0).unwrap();
-        assert_eq!((block.rows(), block.chunks.len()), (BLOCK_ROWS, 1));
+        assert_eq!((block.rows(), block.chunks.len()), (BLOCK_ROWS, BLOCK_ROWS / LARGE_CHUNK));
         assert!(store.block(1).unwrap().chunks.len() <= 14);
         let wanted: Vec<Address> = addresses.iter().copied().step_by(37).rev().collect();
         let column = store.gather(&wanted).column(0).unwrap();
