@@ -15,6 +15,7 @@ use super::join::Join;
 use super::over::Over;
 use super::project::Project;
 use super::union::Union;
+use super::unnest::Unnest;
 use super::values::Values;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -51,6 +52,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             let (left, right) = (input(plan, node, 0)?, input(plan, node, 1)?);
             Box::new(Join::new(left, right, &this.schema, on, residual.as_ref(), *null_equals_null)?)
         }
+        FlowOp::Unnest(spec) => Box::new(Unnest::new(spec, schema)),
         FlowOp::Over(spec) => Box::new(Over::new(spec, input(plan, node, 0)?, &this.schema)?),
     })
 }
@@ -70,6 +72,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Filter { .. }
         | FlowOp::Project { .. }
         | FlowOp::Union
+        | FlowOp::Unnest(_)
         | FlowOp::Window { .. } => None,
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)

@@ -19,6 +19,7 @@ pub mod join;
 pub mod over;
 pub mod project;
 pub mod union;
+pub mod unnest;
 pub mod values;
 pub mod window;
 

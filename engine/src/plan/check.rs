@@ -66,6 +66,7 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Values(_)
         | LogicalPlan::EmptyRelation(_)
         | LogicalPlan::Window(_)
+        | LogicalPlan::Unnest(_)
         | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Aggregate(aggregate) => check_aggregate(aggregate),
@@ -84,9 +85,6 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
             "WITH RECURSIVE is not supported in a continuous query",
             "write the levels out as joins with UNION ALL",
         ),
-        LogicalPlan::Unnest(_) => {
-            refuse("UNNEST is not supported yet in a continuous query", "write UNNEST when you SELECT from the view")
-        }
         LogicalPlan::Subquery(_) => refuse(
             "LATERAL subqueries are not supported yet in a continuous query",
             "write a join of two queries with GROUP BY",

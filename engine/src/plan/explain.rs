@@ -125,6 +125,13 @@ impl Explained<'_> {
                 format!("Inner join on {}{and}", pairs.join(" and "))
             }
             FlowOp::Over(spec) => over::operator(spec),
+            FlowOp::Unnest(spec) => {
+                let name =
+                    |&column: &usize| input.map_or(String::new(), |input| plain(input.schema.field(column).name()));
+                let columns: Vec<String> = spec.lists.iter().chain(&spec.structs).map(name).collect();
+                let kept = if spec.keep_empty { ", empty ones kept" } else { "" };
+                format!("Unnest {}{kept}", columns.join(", "))
+            }
         }
     }
 

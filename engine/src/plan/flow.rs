@@ -161,6 +161,22 @@ pub enum FlowOp {
     },
     /// Window functions over the rows of a partition in order, and top-N: see [`OverSpec`].
     Over(OverSpec),
+    /// Rows multiplied by the elements of their lists, and structs taken apart.
+    Unnest(UnnestSpec),
+}
+
+/// UNNEST over the columns of its input. A row becomes as many as its longest list has elements; shorter lists are filled
+/// up with NULLs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnnestSpec {
+    /// The columns that are lists to be unnested.
+    pub lists: Vec<usize>,
+    /// The columns that are structs to be taken apart.
+    pub structs: Vec<usize>,
+    /// Per output column the input column that it comes from; a struct's fields one after the other.
+    pub columns: Vec<usize>,
+    /// Whether a row all of whose lists are empty or NULL stays, once, with NULLs.
+    pub keep_empty: bool,
 }
 
 /// OVER, ORDER BY … LIMIT, DISTINCT ON and deduplication. Output columns: the input's, then the functions'.

@@ -7,6 +7,7 @@
 mod aggregates;
 mod nodes;
 mod over;
+mod unnest;
 mod watermarks;
 
 use std::collections::{BTreeSet, HashMap};
@@ -113,6 +114,7 @@ impl<'a> Lowering<'a> {
             },
             LogicalPlan::Window(window) => self.window_functions(window),
             LogicalPlan::Limit(limit) => self.limited(limit),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => match windowed(aggregate).map_err(planning_error)? {
                 Some(parts) => self.window_aggregate(aggregate, parts),

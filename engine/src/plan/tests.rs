@@ -12,6 +12,7 @@ mod explained;
 mod over;
 mod refused;
 mod shapes;
+mod unnest;
 
 /// Relations by name.
 #[derive(Default)]

@@ -293,5 +293,5 @@ fn placed(error: Error, location: Location) -> Error {
 
 /// The planners of relations that every planning asks.
 pub(super) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
-    vec![Arc::new(WindowFunctions)]
+    vec![Arc::new(WindowFunctions), Arc::new(super::series::Series)]
 }

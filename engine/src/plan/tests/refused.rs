@@ -36,7 +36,7 @@ fn constructs() {
     insta::assert_snapshot!(sentence("SELECT id FROM bookings WHERE EXISTS (SELECT 1 FROM rides WHERE booking = id)"), @r"EXISTS is not supported yet in a continuous query | write an inner JOIN with the DISTINCT keys of the subquery");
     insta::assert_snapshot!(sentence("SELECT id, (SELECT max(booking) FROM rides) FROM bookings"), @r"a subquery as a value is not supported yet in a continuous query | write a JOIN with a query that has GROUP BY");
     insta::assert_snapshot!(sentence("SELECT zone, count(*) FROM bookings GROUP BY ROLLUP (zone)"), @r"GROUPING SETS, ROLLUP and CUBE are not supported yet in a continuous query | write one query for each grouping, joined by UNION ALL");
-    insta::assert_snapshot!(sentence("SELECT unnest([id, id]) FROM bookings"), @r"UNNEST is not supported yet in a continuous query | write UNNEST when you SELECT from the view");
+    insta::assert_snapshot!(sentence("SELECT unnest(unnest([[id], [id]])) FROM bookings"), @r"unnest inside unnest is not supported in a continuous query | unnest the outer list in a subquery, and its elements around it");
     insta::assert_snapshot!(sentence(
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t"
     ), @r"WITH RECURSIVE is not supported in a continuous query | write the levels out as joins with UNION ALL");
