@@ -250,6 +250,32 @@ impl Author<'_> {
         (format!("SELECT {} FROM {}", items.join(", "), from.from), columns, false, from.rows)
     }
 
+    /// Window functions over a stream in the order of its event time: rows are final when the watermark says so.
+    pub(super) fn over_by_time(&mut self) -> Query {
+        let from = self.table();
+        let mut read = self.read(&from);
+        let time = from.columns[0].clone();
+        read.retain(|column| column.name != time.name);
+        if read.is_empty() {
+            read.push(from.columns[1].clone());
+        }
+        let mut window = self.window(&read, 2);
+        let others = read.iter().filter(|column| !window.partition.contains(&column.name));
+        window.rest = others.map(|column| format!("{} ASC NULLS LAST", column.name)).collect();
+        (window.order, window.order_columns) = (vec![time.name.clone()], vec![time.name.clone()]);
+        window.order_kind = Some(Kind::Time);
+        read.insert(0, time);
+        let (mut items, mut columns) = (Vec::new(), Vec::new());
+        self.named(&read, &mut items, &mut columns);
+        for _ in 0..self.rng.random_range(1..3) {
+            let (call, kind, exact) = self.call(&read, &window, true);
+            let name = self.name("c");
+            items.push(format!("{call} AS {name}"));
+            columns.push(Column { name, kind, exact });
+        }
+        (format!("SELECT {} FROM {}", items.join(", "), from.from), columns, true, from.rows)
+    }
+
     /// The first rows of each partition; `partition` by these columns of the relation at least.
     pub(super) fn top(&mut self, from: &Relation, open: bool, partition: &[usize]) -> Query {
         let mut read = self.read(from);

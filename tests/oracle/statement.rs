@@ -140,10 +140,11 @@ impl Author<'_> {
             return self.windowed_aggregate(false).0;
         }
         if self.after_watermark {
-            return match self.rng.random_range(0..7) {
+            return match self.rng.random_range(0..8) {
                 0..=2 => self.windowed_aggregate(false).0,
                 3 => self.over_windows(),
                 4 => self.window_join(),
+                6 => self.over_by_time().0,
                 5 => {
                     let relation = self.windowed_relation();
                     let bounds = [[0].as_slice(), &[1], &[0, 1]][self.rng.random_range(0..3)];

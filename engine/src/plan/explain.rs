@@ -180,7 +180,8 @@ impl Explained<'_> {
             }
             FlowOp::Over(spec) => {
                 let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
-                let released = spec.closes.map(|(_, watermark, delay)| self.promise((watermark, delay)));
+                let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
+                let released = promise.map(|promise| self.promise(promise));
                 vec![over::state(spec, append_only, released)]
             }
             _ => Vec::new(),

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::{Expr, SortExpr};
+use datafusion::logical_expr::expr::NullTreatment;
+use datafusion::logical_expr::{Expr, SortExpr, WindowFrameBound};
 
 use crate::time::{WatermarkId, Watermarks};
 
@@ -195,8 +196,46 @@ pub struct OverSpec {
     /// An expression of `partition` that grows with a watermark: (index, watermark, delay). Partitions below it are
     /// complete: they are released, and with [`Emit::AfterWatermark`] shown then.
     pub closes: Option<(usize, WatermarkId, i64)>,
+    /// The first of `order` grows with a watermark (with this delay), and rows only come: no row comes below it any more.
+    /// Later ones are late. Rows that it settles are shown then with [`Emit::AfterWatermark`], and those that no frame
+    /// reaches any more are released.
+    pub settles: Option<(WatermarkId, i64)>,
     /// When results are shown.
     pub emit: Emit,
+}
+
+impl OverSpec {
+    /// Whether rows that are settled are released: every function looks back over a bounded number of rows or length of
+    /// time, or needs no more than how many rows there were.
+    pub fn forgets_settled_rows(&self) -> bool {
+        self.settles.is_some() && self.functions.iter().all(|function| looks_back_a_bounded_way(function))
+    }
+
+    /// Whether no function sees a row behind the current one and its peers.
+    pub fn looks_back_only(&self) -> bool {
+        self.functions.iter().all(|function| {
+            let Expr::WindowFunction(call) = function else { return false };
+            let ends = matches!(
+                call.params.window_frame.end_bound,
+                WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_)
+            );
+            match call.fun.name() {
+                "row_number" | "rank" | "dense_rank" | "lag" => true,
+                "percent_rank" | "cume_dist" | "ntile" | "lead" => false,
+                _ => ends,
+            }
+        })
+    }
+}
+
+fn looks_back_a_bounded_way(function: &Expr) -> bool {
+    let Expr::WindowFunction(call) = function else { return false };
+    match call.fun.name() {
+        "row_number" | "rank" => true,
+        "dense_rank" | "percent_rank" | "cume_dist" | "ntile" => false,
+        "lag" | "lead" => call.params.null_treatment != Some(NullTreatment::IgnoreNulls),
+        _ => !call.params.window_frame.start_bound.is_unbounded(),
+    }
 }
 
 /// Top-N: the rows of a partition that are shown.

@@ -24,7 +24,7 @@ mod running;
 mod table;
 mod tracked;
 mod windowed;
-mod windows;
+pub(super) mod windows;
 
 use arrow::datatypes::SchemaRef;
 

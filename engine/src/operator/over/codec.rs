@@ -163,7 +163,7 @@ impl RowCodec {
         batch(&self.schema, columns, entries.count())
     }
 
-    /// The values of the only ORDER BY expression (of a RANGE frame with a distance).
+    /// The values of the first ORDER BY expression (of a RANGE frame with a distance: the only one).
     pub(super) fn order_values<'a>(&self, orders: impl Iterator<Item = &'a [u8]>) -> Result<ArrayRef> {
         self.ordered
             .decode(orders)?
@@ -178,6 +178,26 @@ impl RowCodec {
             [only] if only == values.data_type() => self.ordered.encode(&[canonical(values)?]),
             _ => Err(Error::internal(format!("a RANGE frame ends at a value of type {}", values.data_type()))),
         }
+    }
+
+    /// The type of the first ORDER BY expression.
+    pub(super) fn first_type(&self) -> Result<&DataType> {
+        self.types.first().ok_or_else(|| Error::internal("an OVER by event time has no ORDER BY"))
+    }
+
+    /// The values of the first ORDER BY expression of rows.
+    pub(super) fn first_values(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        match self.order.first() {
+            Some(first) => first.evaluate(rows),
+            None => Err(Error::internal("an OVER by event time has no ORDER BY")),
+        }
+    }
+
+    /// The bytes with which the keys of rows begin whose first ORDER BY value is this one.
+    pub(super) fn encode_first(&self, value: &ArrayRef) -> Result<Vec<u8>> {
+        let options = self.options.first().copied().unwrap_or_default();
+        let first = Part::new(vec![SortField::new_with_options(self.first_type()?.clone(), options)])?;
+        Ok(bytes_of(first.encode(std::slice::from_ref(value))?.as_ref(), 0).to_vec())
     }
 
     /// Whether the only ORDER BY expression is descending.

@@ -114,11 +114,11 @@ impl View {
         codec: &RowCodec,
         partition: &mut Partition,
     ) -> Result<Want> {
-        let (rows, len) = (self.span.rows.clone(), partition.len());
+        let (rows, len, base) = (self.span.rows.clone(), partition.len(), partition.base);
         let share = |one: usize, of: usize| one as f64 / of as f64;
         Ok(match &call.function {
-            Function::RowNumber => Want::Numbers(rows.map(|at| at as u64 + 1).collect()),
-            Function::Rank => Want::Numbers(per_peers(partition, rows, |peers| peers.start as u64 + 1)),
+            Function::RowNumber => Want::Numbers(rows.map(|at| (base + at) as u64 + 1).collect()),
+            Function::Rank => Want::Numbers(per_peers(partition, rows, |peers| (base + peers.start) as u64 + 1)),
             Function::DenseRank => {
                 let mut group = partition.groups_before(rows.start + 1) as u64;
                 let first = rows.start;

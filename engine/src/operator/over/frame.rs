@@ -159,6 +159,64 @@ impl Frame {
         Ok(starts.into_iter().zip(ends).map(|(start, end)| start..end).collect())
     }
 
+    /// The rows before this one are final: of the rows before `come` none is missing, and `time` is the first moment of
+    /// which some may be.
+    pub(super) fn final_until(
+        &self,
+        partition: &Partition,
+        come: usize,
+        time: &ArrayRef,
+        codec: &RowCodec,
+    ) -> Result<usize> {
+        Ok(match (&self.end, self.units) {
+            (Bound::Unbounded, _) => 0,
+            (Bound::Current | Bound::Preceding(_), _) => come,
+            (Bound::Following(by), WindowFrameUnits::Rows) => come.saturating_sub(by.count()),
+            (Bound::Following(by), WindowFrameUnits::Groups) => groups_back(partition, come, by.count()).0,
+            (Bound::Following(by), WindowFrameUnits::Range) => {
+                first(by.edges(partition, codec, time, Side::Before, false)?)
+            }
+        })
+    }
+
+    /// The first row that the frames of rows from `at` on reach; these have a time not before `time`.
+    pub(super) fn needed_from(
+        &self,
+        partition: &Partition,
+        at: usize,
+        time: &ArrayRef,
+        codec: &RowCodec,
+    ) -> Result<usize> {
+        Ok(match (&self.start, self.units) {
+            (Bound::Unbounded, _) => 0,
+            (Bound::Current | Bound::Following(_), WindowFrameUnits::Rows) => at,
+            (Bound::Current | Bound::Following(_), _) => partition.peers_start(at),
+            (Bound::Preceding(by), WindowFrameUnits::Rows) => at.saturating_sub(by.count()),
+            (Bound::Preceding(by), WindowFrameUnits::Groups) => {
+                groups_back(partition, partition.peers_start(at), by.count()).0
+            }
+            (Bound::Preceding(by), WindowFrameUnits::Range) => {
+                first(by.edges(partition, codec, time, Side::Before, false)?)
+            }
+        })
+    }
+
+    /// How far it reaches behind the current row's time, in microseconds.
+    pub(super) fn micros_ahead(&self) -> Option<i64> {
+        match &self.end {
+            Bound::Following(by) => by.micros(),
+            _ => None,
+        }
+    }
+
+    /// How far it reaches before the current row's time, in microseconds.
+    pub(super) fn micros_back(&self) -> Option<i64> {
+        match &self.start {
+            Bound::Preceding(by) => by.micros(),
+            _ => None,
+        }
+    }
+
     /// The rows whose frames may have changed.
     pub(super) fn reach(&self, partition: &Partition, change: &Changed, codec: &RowCodec) -> Result<Range<usize>> {
         let (first, last) = match self.units {
@@ -188,7 +246,27 @@ impl Frame {
     }
 }
 
+fn first(edges: Vec<usize>) -> usize {
+    edges.first().copied().unwrap_or(0)
+}
+
 impl Distance {
+    /// A length of time in microseconds, a month as its longest.
+    fn micros(&self) -> Option<i64> {
+        let Distance::Value(value) = self else { return None };
+        let days = |days: i64| days.saturating_mul(86_400_000_000);
+        Some(match value {
+            ScalarValue::IntervalMonthDayNano(Some(by)) => {
+                days(i64::from(by.months) * 31 + i64::from(by.days)).saturating_add(by.nanoseconds / 1_000 + 1)
+            }
+            ScalarValue::IntervalDayTime(Some(by)) => {
+                days(i64::from(by.days)).saturating_add(i64::from(by.milliseconds) * 1_000)
+            }
+            ScalarValue::IntervalYearMonth(Some(months)) => days(i64::from(*months) * 31),
+            _ => return None,
+        })
+    }
+
     fn count(&self) -> usize {
         match self {
             Distance::Count(count) => *count,

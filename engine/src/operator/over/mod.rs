@@ -5,7 +5,8 @@
 //! what differs is said: −old +new. What a function sees decides how far a change reaches: a bounded frame's or `lag`'s
 //! neighbourhood, all rows behind it for a running sum, the whole partition for `ntile`.
 //!
-//! Where the input only grows and only the first rows are shown, rows behind them are forgotten.
+//! Where the input only grows and only the first rows are shown, rows behind them are forgotten; where rows are ordered by
+//! event time, those are that a watermark has settled and that no frame reaches any more.
 
 mod accumulate;
 mod call;
@@ -15,6 +16,7 @@ mod frame;
 mod limit;
 mod partition;
 mod reach;
+mod settle;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,8 @@ use self::evaluate::{Span, evaluate};
 use self::limit::{Limit, moved};
 use self::partition::{Change, Entry, Partition};
 use self::reach::{Ranges, clipped, reach, united};
-use super::aggregate::closing::Closes;
+use self::settle::Settling;
+use super::aggregate::closing::{Closes, Horizon};
 use super::columns::canonical;
 use super::consolidate::consolidate_all;
 use super::expression::{Expression, batch};
@@ -70,6 +73,7 @@ pub struct Over {
     partitions: Vec<Partition>,
     touched: Vec<Slot>,
     closes: Option<Closes>,
+    settling: Option<Settling>,
     ending: Option<Ending>,
     rows: usize,
     bytes: usize,
@@ -110,6 +114,8 @@ impl Over {
             Function::PercentRank | Function::CumeDist | Function::Ntile(_) => false,
         });
         let retracting = input.properties.changelog;
+        let settling =
+            spec.settles.map(|promise| Settling::new(Horizon::new(Some(promise)), &calls, spec.forgets_settled_rows()));
         Ok(Self {
             schema: Arc::clone(schema.inner()),
             by,
@@ -124,6 +130,7 @@ impl Over {
             partitions: Vec::new(),
             touched: Vec::new(),
             closes: spec.closes.map(|(key, watermark, delay)| Closes::new(key, watermark, delay)),
+            settling,
             ending: None,
             rows: 0,
             bytes: 0,
@@ -149,10 +156,15 @@ impl Over {
         Ok(slots)
     }
 
-    /// The rows whose partition was not complete before this epoch. A row that comes later is dropped, and counted.
+    /// The rows whose partition was not complete, or whose time not over, before this epoch. A row that comes later is
+    /// dropped, and counted.
     fn in_time(&self, delta: Delta, out: &mut Output) -> Result<Delta> {
-        let Some(closes) = &self.closes else { return Ok(delta) };
-        let Some(late) = closes.late(&self.keys(&delta)?)? else { return Ok(delta) };
+        let late = match (&self.closes, &self.settling) {
+            (Some(closes), _) => closes.late(&self.keys(&delta)?)?,
+            (None, Some(settling)) => settling.late(&self.codec.first_values(delta.rows())?)?,
+            (None, None) => None,
+        };
+        let Some(late) = late else { return Ok(delta) };
         if !self.retracting {
             out.drop_late(late.true_count() as u64);
         }
@@ -175,8 +187,15 @@ impl Over {
         let changed = partition.apply(gone)?;
         if self.emit == Emit::AfterWatermark {
             gone.truncate(first_gone);
+            let mut ranges = Vec::new();
+            if let Some(settling) = &self.settling {
+                let until = settling.of(&self.calls, partition, &self.codec)?.until;
+                let shown = partition.visible.end;
+                ranges.extend((shown < until).then_some(shown..until));
+                partition.visible = 0..until.max(shown);
+            }
             self.measured(slot, before);
-            return Ok(Vec::new());
+            return Ok(ranges);
         }
         let len = partition.len();
         let mut ranges = reach(&self.calls, partition, &changed, &self.codec)?;
@@ -212,7 +231,7 @@ impl Over {
     }
 
     /// A partition was computed: forgets what nobody will ask for.
-    fn settle(&mut self, slot: Slot, closing: bool) {
+    fn settle(&mut self, slot: Slot, closing: bool) -> Result<()> {
         let partition = &mut self.partitions[slot as usize];
         let before = (partition.len(), partition.bytes());
         if closing {
@@ -220,6 +239,12 @@ impl Over {
         } else if let (true, Some(limit)) = (self.pruning, &self.limit) {
             let kept = limit.visible(partition).end;
             partition.truncate(kept);
+        } else if let Some(settling) = &mut self.settling {
+            let settled = settling.of(&self.calls, partition, &self.codec)?;
+            let needed = settled.needed.min(settled.until);
+            partition.behead(needed);
+            partition.visible = 0..partition.visible.end.saturating_sub(needed);
+            settling.remember(slot, partition, settled.until - needed, &self.codec)?;
         }
         // One that can be closed stays until it is, even if it has no rows: it is known by its slot.
         let is_over = closing || (partition.len() == 0 && self.closes.is_none());
@@ -228,6 +253,7 @@ impl Over {
             self.partitions[slot as usize] = Partition::default();
             self.slots.release(&[slot]);
         }
+        Ok(())
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<Step> {
@@ -246,7 +272,7 @@ impl Over {
             }
             self.say(spans, &gone, out)?;
             for slot in finished {
-                self.settle(slot, ending.closing);
+                self.settle(slot, ending.closing)?;
             }
             if out.exhausted() || done >= ROWS_PER_CALL {
                 self.ending = Some(ending);
@@ -406,7 +432,23 @@ impl Operator for Over {
             let horizon = closes.horizon();
             horizon.advance(horizon.with(epoch.watermarks));
         }
-        let slots = std::mem::take(&mut self.touched);
+        let mut slots = std::mem::take(&mut self.touched);
+        if let Some(settling) = &mut self.settling {
+            let before = settling.horizon.at();
+            settling.horizon.advance(settling.horizon.with(epoch.watermarks));
+            slots.extend(settling.due());
+            if before < i64::MAX && settling.horizon.at() == i64::MAX {
+                // The end: rows without a time are final too.
+                let live = self.partitions.iter().enumerate().filter(|(_, partition)| partition.len() > 0);
+                slots.extend(live.map(|(slot, _)| slot as Slot));
+            }
+            slots.sort_unstable();
+            slots.dedup();
+            slots.retain(|slot| {
+                let partition = &self.partitions[*slot as usize];
+                partition.len() > 0 || !partition.pending.is_empty()
+            });
+        }
         self.ending = Some(Ending { slots, ..Ending::default() });
         self.go_on(out)
     }

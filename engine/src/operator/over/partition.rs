@@ -87,6 +87,8 @@ pub(super) struct Partition {
     starts: Vec<usize>,
     len: usize,
     bytes: usize,
+    /// How many rows stood before these and were forgotten.
+    pub(super) base: usize,
     /// Which rows were shown at the end of the last epoch.
     pub(super) visible: Range<usize>,
     /// What came in this epoch.
@@ -178,6 +180,29 @@ impl Partition {
                 self.starts.pop();
             }
         }
+    }
+
+    /// Forgets the rows before a position.
+    pub(super) fn behead(&mut self, count: usize) {
+        let mut left = count.min(self.len);
+        let whole = self.chunks.iter().take_while(|chunk| {
+            let fits = chunk.entries.len() <= left;
+            left -= if fits { chunk.entries.len() } else { 0 };
+            fits
+        });
+        let whole = whole.count();
+        let freed = self.chunks.drain(..whole).flat_map(|chunk| chunk.entries).map(|entry| entry.bytes());
+        let mut freed: usize = freed.sum();
+        if let Some(chunk) = self.chunks.first_mut()
+            && left > 0
+        {
+            freed += chunk.entries.drain(..left).map(|entry| entry.bytes()).sum::<usize>();
+            (chunk.summary, chunk.steps) = (None, None);
+        }
+        self.bytes = self.bytes.saturating_sub(freed);
+        self.base += self.len;
+        self.count();
+        self.base -= self.len;
     }
 
     /// How many rows come before the first whose key does not hold.

@@ -44,7 +44,7 @@ impl Over {
         let mut entries: Vec<(usize, &Entry)> = Vec::new();
         for partition in &self.partitions {
             for (at, entry) in partition.range(0..partition.len()).enumerate() {
-                entries.push((at, entry));
+                entries.push((partition.base + at, entry));
                 if entries.len() == PIECE {
                     parts.push(self.part(&entries)?);
                     entries.clear();
@@ -56,6 +56,9 @@ impl Over {
         }
         if let Some(closes) = &mut self.closes {
             parts.push(closes.horizon().snapshot()?);
+        }
+        if let Some(settling) = &self.settling {
+            parts.push(settling.horizon.snapshot()?);
         }
         Ok(parts)
     }
@@ -92,19 +95,27 @@ impl Over {
     pub(super) fn restore_parts(&mut self, parts: Vec<StatePart>) -> Result<()> {
         let mut restored: BTreeMap<Slot, Vec<(i64, Entry)>> = BTreeMap::new();
         for part in parts {
-            match (part.name.as_str(), &mut self.closes) {
-                (ROWS, _) => self.restore_rows(&part, &mut restored)?,
-                (Horizon::PART, Some(closes)) => closes.horizon().restore(&part)?,
-                (other, _) => return Err(does_not_fit(&format!("it has no part {other}"))),
+            match (part.name.as_str(), &mut self.closes, &mut self.settling) {
+                (ROWS, ..) => self.restore_rows(&part, &mut restored)?,
+                (Horizon::PART, Some(closes), _) => closes.horizon().restore(&part)?,
+                (Horizon::PART, None, Some(settling)) => settling.horizon.restore(&part)?,
+                (other, ..) => return Err(does_not_fit(&format!("it has no part {other}"))),
             }
         }
         for (slot, mut entries) in restored {
             entries.sort_by_key(|(at, _)| *at);
+            let base = entries.first().map_or(0, |(at, _)| *at as usize);
+            let shown = entries.iter().take_while(|(_, entry)| entry.shown.is_some()).count();
             let mut partition = Partition::of_sorted(entries.into_iter().map(|(_, entry)| entry).collect());
             partition.measure();
-            if self.emit == Emit::OnChange {
-                let visible = self.limit.as_ref().map(|limit| limit.visible(&partition));
-                partition.visible = visible.unwrap_or(0..partition.len());
+            partition.base = base;
+            partition.visible = match (self.emit, &self.limit) {
+                (Emit::AfterWatermark, _) => 0..shown,
+                (Emit::OnChange, Some(limit)) => limit.visible(&partition),
+                (Emit::OnChange, None) => 0..partition.len(),
+            };
+            if self.settling.is_some() {
+                self.touched.push(slot);
             }
             self.partitions[slot as usize] = partition;
             self.measured(slot, (0, 0));

@@ -77,8 +77,11 @@ pub(super) fn state(spec: &OverSpec, append_only: bool, released: Option<String>
         _ => "all rows of each partition".to_owned(),
     };
     match released {
-        Some(promise) => format!("{rows}, released by {promise}"),
-        None => format!("{rows}: not bounded"),
+        Some(promise) if spec.forgets_settled_rows() => {
+            format!("rows that a later one's frame may reach, released by {promise}")
+        }
+        Some(promise) if spec.settles.is_none() => format!("{rows}, released by {promise}"),
+        _ => format!("{rows}: not bounded"),
     }
 }
 

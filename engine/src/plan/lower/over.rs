@@ -65,6 +65,7 @@ impl Lowering<'_> {
             functions: Vec::new(),
             limit: Some(limit),
             closes: None,
+            settles: None,
             emit: self.emit,
         };
         self.over(input, spec, Vec::new())
@@ -98,7 +99,7 @@ impl Lowering<'_> {
             }
         }
         let (functions, fields) = functions.into_iter().unzip();
-        let spec = OverSpec { partition, order, functions, limit, closes: None, emit: self.emit };
+        let spec = OverSpec { partition, order, functions, limit, closes: None, settles: None, emit: self.emit };
         self.over(input, spec, fields)
     }
 
@@ -115,11 +116,22 @@ impl Lowering<'_> {
             Some((index, watermark, delay))
         });
         spec.closes = promises.min_by_key(|(_, _, delay)| *delay);
-        if spec.emit == Emit::AfterWatermark && spec.closes.is_none() {
+        if let (None, None, false, Some(first)) = (spec.closes, spec.limit, properties.changelog, spec.order.first())
+            && first.asc
+            && !first.nulls_first
+        {
+            spec.settles = promise(&first.expr, &schema, &properties);
+        }
+        if spec.emit == Emit::OnChange && !spec.forgets_settled_rows() {
+            spec.settles = None;
+        }
+        if spec.emit == Emit::AfterWatermark && spec.closes.is_none() && spec.settles.is_none() {
             return Err(Error::not_supported(
                 "EMIT AFTER WATERMARK needs partitions that a watermark completes, and these never end",
             )
-            .with_hint("put window_start and window_end into PARTITION BY, or leave EMIT out"));
+            .with_hint(
+                "put window_start and window_end into PARTITION BY, order by the event time alone, or leave EMIT out",
+            ));
         }
         let properties = over_properties(&spec, &schema, &properties);
         let qualified = schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
@@ -162,7 +174,10 @@ fn over_properties(spec: &OverSpec, schema: &DFSchema, input: &FlowProperties) -
         }
     }
     // Other rows of a partition may change a row's results at any time, until the partition is complete.
-    let grows = |time: &&TimeColumn| partition.contains(&Some(time.column));
+    // Or until the row itself is final.
+    let settled = spec.settles.filter(|_| spec.looks_back_only()).and(spec.order.first());
+    let settled = settled.and_then(|sort| place(&sort.expr));
+    let grows = |time: &&TimeColumn| partition.contains(&Some(time.column)) || settled == Some(time.column);
     let time_columns = input.time_columns.iter().filter(grows).copied().collect();
     FlowProperties { changelog: spec.emit == Emit::OnChange, keys, time_columns }
 }

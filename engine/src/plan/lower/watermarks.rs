@@ -43,7 +43,9 @@ impl Lowering<'_> {
             match &mut node.op {
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. } => number(id),
                 FlowOp::Aggregate { closes: Some((_, id, _)), .. }
-                | FlowOp::Over(OverSpec { closes: Some((_, id, _)), .. }) => number(id),
+                | FlowOp::Over(OverSpec { closes: Some((_, id, _)), .. } | OverSpec { settles: Some((id, _)), .. }) => {
+                    number(id)
+                }
                 _ => {}
             }
         }
@@ -58,8 +60,10 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
     for (index, node) in plan.nodes.iter().enumerate() {
         match &node.op {
             FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
-            FlowOp::Aggregate { closes, .. } | FlowOp::Over(OverSpec { closes, .. }) => {
-                needed.extend(closes.map(|(_, id, _)| id));
+            FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
+            FlowOp::Over(spec) => {
+                needed.extend(spec.closes.map(|(_, id, _)| id));
+                needed.extend(spec.settles.map(|(id, _)| id));
             }
             FlowOp::Join { .. } => {
                 let release = join_release(plan, index);

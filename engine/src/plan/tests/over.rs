@@ -112,6 +112,25 @@ fn what_may_rewrite_a_partition_says_so() {
 }
 
 #[test]
+fn event_time_settles_rows() {
+    let text =
+        "SELECT id, lag(id) OVER (PARTITION BY zone ORDER BY event_timestamp) AS before, event_timestamp FROM bookings";
+    let lag = operator(text, "Over");
+    let released = "state: rows that a later one's frame may reach, released by watermark of bookings.event_timestamp";
+    assert_eq!(lag[3], released);
+    assert_eq!(lag[1], "changelog; event_timestamp grows with watermark of bookings.event_timestamp");
+    let last = operator(&format!("{text} EMIT AFTER WATERMARK"), "Over");
+    assert_eq!(last[1], "append-only; event_timestamp grows with watermark of bookings.event_timestamp");
+    // A running sum needs all that came before, but its rows are final too.
+    let sum = "SELECT sum(price) OVER (PARTITION BY zone ORDER BY event_timestamp) FROM bookings";
+    assert_eq!(operator(sum, "Over")[3], "state: all rows of each partition: not bounded");
+    assert!(operator(&format!("{sum} EMIT AFTER WATERMARK"), "Over")[1].starts_with("append-only"));
+    // Rows in another order, or rows that are corrected, are never final.
+    refusal("SELECT lag(id) OVER (ORDER BY event_timestamp DESC) FROM bookings EMIT AFTER WATERMARK");
+    refusal("SELECT lag(id) OVER (ORDER BY event_timestamp NULLS FIRST) FROM bookings EMIT AFTER WATERMARK");
+}
+
+#[test]
 fn several_windows_are_several_operators() {
     let text = explained(
         "SELECT id, row_number() OVER (PARTITION BY zone ORDER BY price) AS a, rank() OVER (PARTITION BY zone ORDER BY price) AS b,

@@ -41,6 +41,7 @@ pub(super) fn spec(functions: Vec<Expr>) -> OverSpec {
         functions,
         limit: None,
         closes: None,
+        settles: None,
         emit: Emit::OnChange,
     }
 }

@@ -1,12 +1,13 @@
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::rank::rank;
 use datafusion::functions_window::row_number::row_number;
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, col};
+use datafusion::logical_expr::{Expr, SortExpr, WindowFrame, WindowFrameBound, WindowFrameUnits, cast, col};
 use datafusion::scalar::ScalarValue;
 
 use super::harness::{Run, spec, top};
-use crate::operator::Operator;
+use crate::operator::{Operator, StateSize};
 use crate::plan::flow::{Emit, OverLimit, OverSpec, RankedBy};
 use crate::time::WatermarkId;
 
@@ -110,10 +111,7 @@ fn complete_partitions_are_shown_once_and_released() {
             limit: top(1),
             emit,
             closes: Some((0, WatermarkId(0), 0)),
-            partition: vec![datafusion::logical_expr::cast(
-                col("k"),
-                arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
-            )],
+            partition: vec![cast(col("k"), DataType::Timestamp(TimeUnit::Microsecond, None))],
             ..spec(Vec::new())
         };
         let mut run = Run::new(closing, false);
@@ -126,5 +124,74 @@ fn complete_partitions_are_shown_once_and_released() {
         run.epoch_at(&[((10, 0, 0), 1)], i64::MAX);
         assert_eq!((run.late, run.over.state_size().rows), (2, 0));
         assert_eq!(run.rows(), [((10, 0, 4), None), ((20, 1, 3), None)]);
+    }
+}
+
+fn by_time() -> Vec<SortExpr> {
+    let time = cast(col("t"), DataType::Timestamp(TimeUnit::Microsecond, None));
+    vec![SortExpr::new(time, true, false)]
+}
+
+fn sum_over(units: WindowFrameUnits, back: ScalarValue) -> Expr {
+    let mut call = WindowFunction::new(sum_udaf(), vec![col("x")]);
+    call.params.window_frame =
+        WindowFrame::new_bounds(units, WindowFrameBound::Preceding(back), WindowFrameBound::CurrentRow);
+    Expr::from(call)
+}
+
+#[test]
+fn settled_rows_are_shown_once_and_forgotten_when_no_frame_reaches_them() {
+    for emit in [Emit::OnChange, Emit::AfterWatermark] {
+        let functions = vec![sum_over(WindowFrameUnits::Rows, ScalarValue::UInt64(Some(1)))];
+        let settles = Some((WatermarkId(0), 0));
+        let mut run = Run::new(OverSpec { order: by_time(), settles, emit, ..spec(functions) }, false);
+        run.epoch_at(&[((1, 10, 1), 1), ((1, 30, 4), 1), ((1, 20, 2), 1), ((2, 50, 3), 1)], 25);
+        let shown = if emit == Emit::OnChange { 4 } else { 2 };
+        assert_eq!((run.rows().len(), run.over.state_size().rows), (shown, 3));
+        run.restart();
+        run.epoch_at(&[((1, 27, 8), 1), ((1, 5, 9), 1)], 40);
+        assert_eq!((run.late, run.over.state_size().rows), (1, 2));
+        run.restart();
+        run.epoch_at(&[], 60);
+        let rows = [
+            ((1, 10, 1), Some(1)),
+            ((1, 20, 2), Some(3)),
+            ((1, 27, 8), Some(10)),
+            ((1, 30, 4), Some(12)),
+            ((2, 50, 3), Some(3)),
+        ];
+        assert_eq!(run.rows(), rows);
+        run.epoch_at(&[], i64::MAX);
+        assert_eq!((run.rows().len(), run.over.state_size()), (5, StateSize::default()));
+    }
+}
+
+#[test]
+fn a_range_of_time_lets_go_of_whole_partitions() {
+    let back = IntervalMonthDayNano::new(0, 0, 10_000);
+    let functions =
+        vec![sum_over(WindowFrameUnits::Range, ScalarValue::IntervalMonthDayNano(Some(back))), row_number()];
+    for numbered in [false, true] {
+        let functions = functions[..1 + usize::from(numbered)].to_vec();
+        let settles = Some((WatermarkId(0), 0));
+        let mut run = Run::new(OverSpec { order: by_time(), settles, ..spec(functions) }, false);
+        run.epoch_at(&[((1, 10, 1), 1), ((1, 19, 2), 1), ((1, 20, 4), 1)], 15);
+        assert_eq!(run.rows(), [((1, 10, 1), Some(1)), ((1, 19, 2), Some(3)), ((1, 20, 4), Some(7))]);
+        assert_eq!(run.over.state_size().rows, 3);
+        run.epoch_at(&[], 30);
+        // The row at 20 is reached from 30.
+        assert_eq!(run.over.state_size().rows, 1);
+        run.restart();
+        run.epoch_at(&[((1, 30, 8), 1)], 31);
+        assert_eq!(run.rows()[3], ((1, 30, 8), Some(12)));
+        run.epoch_at(&[], 100);
+        // How many rows there were is known as long as one is kept.
+        assert_eq!(run.over.state_size().rows, usize::from(numbered));
+        run.restart();
+        run.epoch_at(&[((1, 200, 16), 1)], 100);
+        assert_eq!(run.rows()[4], ((1, 200, 16), Some(16)));
+        let numbers: Vec<Option<i64>> = run.sum.keys().filter_map(|key| key.get(4).copied()).collect();
+        let expected: Vec<Option<i64>> = (1..=5).map(Some).collect();
+        assert_eq!(numbers, if numbered { expected } else { Vec::new() });
     }
 }
