@@ -1,5 +1,7 @@
 //! EXPLAIN: the flow plan as text.
 
+mod over;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -57,6 +59,11 @@ impl Explained<'_> {
         }
         for state in self.state(index, node).into_iter().chain(self.rows_read_again(node)) {
             self.line(deeper, "     ", &format!("state: {state}"));
+        }
+        if let FlowOp::Over(spec) = &node.op
+            && let Some(note) = over::rewrites(spec)
+        {
+            self.line(deeper, "     ", &note);
         }
         for &input in &node.inputs {
             self.node(input, depth + 1);
@@ -131,6 +138,14 @@ impl Explained<'_> {
                     if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
                 format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
+            FlowOp::Over(spec) => over::operator(spec),
+            FlowOp::Unnest(spec) => {
+                let name =
+                    |&column: &usize| input.map_or(String::new(), |input| plain(input.schema.field(column).name()));
+                let columns: Vec<String> = spec.lists.iter().chain(&spec.structs).map(name).collect();
+                let kept = if spec.keep_empty { ", empty ones kept" } else { "" };
+                format!("Unnest {}{kept}", columns.join(", "))
+            }
         }
     }
 
@@ -184,6 +199,12 @@ impl Explained<'_> {
                     None => format!("{side} rows, all of them: not bounded"),
                 };
                 vec![side("left", left), side("right", right)]
+            }
+            FlowOp::Over(spec) => {
+                let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
+                let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
+                let released = promise.map(|promise| self.promise(promise));
+                vec![over::state(spec, append_only, released)]
             }
             _ => Vec::new(),
         }
@@ -240,6 +261,8 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Join { on, .. } if on.is_empty() => {
             Some("nothing: every row is compared with every row on one worker".to_owned())
         }
+        FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::Over(spec) => Some(list(&spec.partition)),
         FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
             let side = |right: bool| {
                 let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();

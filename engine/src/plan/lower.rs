@@ -7,8 +7,10 @@
 mod aggregates;
 mod joins;
 mod nodes;
+mod over;
 mod sessions;
 mod sets;
+mod unnest;
 mod watermarks;
 
 use std::collections::{BTreeSet, HashMap};
@@ -107,10 +109,16 @@ impl<'a> Lowering<'a> {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.alias(alias),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => {
-                let input = self.node(&filter.input)?;
-                self.filter(input, filter.predicate.clone())
-            }
+            LogicalPlan::Filter(filter) => match self.ranked(filter, None)? {
+                Some(top) => Ok(top),
+                None => {
+                    let input = self.node(&filter.input)?;
+                    self.filter(input, filter.predicate.clone())
+                }
+            },
+            LogicalPlan::Window(window) => self.window_functions(window),
+            LogicalPlan::Limit(limit) => self.limited(limit),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => match windowed(aggregate).map_err(planning_error)? {
                 Some(parts) => self.window_aggregate(aggregate, parts),
@@ -231,7 +239,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeIndex> {
-        let input = self.node(&projection.input)?;
+        let top = match &*projection.input {
+            LogicalPlan::Filter(filter) => self.ranked(filter, Some(&projection.expr))?,
+            _ => None,
+        };
+        let input = match top {
+            Some(top) => top,
+            None => self.node(&projection.input)?,
+        };
         self.stable(&projection.expr, input)?;
         if self.only_renames(&projection.expr, input) {
             return self.called(input, Arc::clone(&projection.schema));
