@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::job::{JobView, LiveObjects};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
+use crate::table::TableStore;
 use crate::time::Clock;
 
 /// How an engine is set up.
@@ -72,6 +73,7 @@ pub struct Engine {
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
+    pub(crate) tables: Arc<TableStore>,
     /// One change of definitions at a time.
     pub(crate) changing: Mutex<()>,
     /// Numbers of jobs that have no name: those of subscriptions to queries.
@@ -86,6 +88,7 @@ impl Engine {
             Some(directory) => Catalog::open(directory)?,
             None => Catalog::in_memory(),
         };
+        let tables = Arc::new(TableStore::open(settings.data_dir.as_deref())?);
         let pool = Pool::threads(PoolSettings::workers(settings.workers), Arc::clone(&clock))?;
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
@@ -98,6 +101,7 @@ impl Engine {
             live,
             planner,
             batch,
+            tables,
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),

@@ -41,6 +41,7 @@ impl CatalogView for Embedded {
         let relations = self.engine.relations().into_iter().map(|relation| {
             let (kind, definition) = match &relation.kind {
                 PlannedKind::Stream => (RelationKind::Stream, None),
+                PlannedKind::Table => (RelationKind::Table, None),
                 PlannedKind::MaterializedView => (RelationKind::MaterializedView, None),
                 PlannedKind::View { query, .. } => (RelationKind::View, Some(query.clone())),
             };

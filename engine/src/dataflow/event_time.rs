@@ -144,7 +144,11 @@ mod tests {
 
     fn batch(millis: Vec<Option<i64>>, runs: Vec<(u32, usize)>) -> SourceBatch {
         let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(millis));
-        SourceBatch { rows: RecordBatch::try_from_iter_with_nullable([("at", times, true)]).unwrap(), runs }
+        SourceBatch {
+            rows: RecordBatch::try_from_iter_with_nullable([("at", times, true)]).unwrap(),
+            weights: None,
+            runs,
+        }
     }
 
     fn reads(partitions: &[u32]) -> Vec<PartitionState> {

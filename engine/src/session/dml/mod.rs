@@ -1,0 +1,321 @@
+//! INSERT, UPDATE, DELETE, TRUNCATE and COPY … FROM: statements that change tables.
+//!
+//! A statement works on a view of all tables as of one LSN and puts its changes on top. Alone it has the right to write from the
+//! moment that it looks at the rows, and commits at its end. In a transaction the changes stay with the session, seen by
+//! its own statements only, until COMMIT writes them under one LSN: if another transaction has changed one of the same rows since this
+//! one looked, COMMIT fails (40001), and nothing was changed (snapshot isolation).
+//!
+//! * `rules`: what each row must keep
+//! * `insert`: INSERT and its conflicts
+//! * `update`: UPDATE, DELETE, TRUNCATE
+//! * `returning`: RETURNING
+//! * `transaction`: BEGIN, COMMIT, ROLLBACK
+
+mod insert;
+mod returning;
+mod rules;
+mod transaction;
+mod update;
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+
+use super::query::{LiveScans, parameter_types};
+use super::{Session, blocking};
+use crate::catalog::unknown;
+use crate::engine::{Engine, Outcome, Parameters, Shape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::Live;
+use crate::plan::{Planner, Relation};
+use crate::sql::{self, Insert, Query, Statement};
+use crate::table::{Lsn, Table, TableView};
+
+pub(super) use rules::Rules;
+pub(super) use transaction::Transaction;
+
+/// The rows that a statement has put into a table, or taken out of it.
+struct Affected {
+    /// How many.
+    count: usize,
+    /// They themselves, in the table's columns.
+    rows: Vec<RecordBatch>,
+}
+
+/// A table and what a statement needs to change it.
+struct Target {
+    table: Arc<Table>,
+    relation: Arc<Relation>,
+    rules: Rules,
+}
+
+impl Target {
+    fn schema(&self) -> &SchemaRef {
+        self.table.schema()
+    }
+
+    /// An error if rows may only be added.
+    fn check_changeable(&self, statement: &str) -> Result<()> {
+        if !self.table.definition().append_only {
+            return Ok(());
+        }
+        Err(Error::not_supported(format!(
+            "table \"{}\" is APPEND ONLY: {statement} would change or remove rows",
+            self.table.name()
+        )))
+    }
+}
+
+/// One statement's surroundings.
+struct Work<'a> {
+    engine: &'a Arc<Engine>,
+    planner: &'a Planner,
+    parameters: &'a [ScalarValue],
+    now_micros: i64,
+}
+
+impl<'a> Work<'a> {
+    fn new(engine: &'a Arc<Engine>, parameters: &'a [ScalarValue]) -> Self {
+        Self { engine, planner: &engine.planner, parameters, now_micros: engine.clock.now_micros() }
+    }
+
+    fn target(&self, name: &str) -> Result<Target> {
+        match self.engine.live.get(name) {
+            Some(Live::Table { table, relation, .. }) => {
+                let rules = Rules::new(self.planner, name, table.definition(), table.schema())?;
+                Ok(Target { table, relation, rules })
+            }
+            Some(Live::Broken { error, .. }) => Err(error),
+            Some(_) => {
+                Err(Error::new(ErrorKind::InvalidState, format!("\"{name}\" is not a table")).with_code("42809"))
+            }
+            None => Err(unknown(name)),
+        }
+    }
+
+    /// The rows of a query whose text was put together here: places in it mean nothing to the user.
+    async fn rows_of_text(&self, planner: &Planner, text: &str, view: &TableView) -> Result<Vec<RecordBatch>> {
+        let plan = sql::parse_query(text).and_then(|query| planner.plan_batch(&query, Some(self.parameters)));
+        self.rows(&plan.map_err(Error::without_position)?, LiveScans::new(self.engine, view.clone())).await
+    }
+
+    /// The rows of a plan, all of them.
+    async fn rows(&self, plan: &LogicalPlan, scans: LiveScans) -> Result<Vec<RecordBatch>> {
+        let memory = self.engine.settings.job_memory_bytes;
+        let mut stream = self.engine.batch.execute(plan, Arc::new(scans), self.now_micros, memory).await?;
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            bytes += batch.get_array_memory_size();
+            self.check_memory(bytes)?;
+            rows.push(batch);
+        }
+        Ok(rows)
+    }
+
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        let most = self.engine.settings.job_memory_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("the statement's rows take more than {} MB of memory", most >> 20),
+        )
+        .with_hint("change fewer rows with one statement"))
+    }
+
+    /// Puts a row into the view, by a key that is free.
+    fn put(&self, view: &mut TableView, target: &Target, rows: &RecordBatch, row: usize, key: Vec<u8>) -> Result<()> {
+        let mut bytes = Vec::new();
+        target.table.encode(rows, row, &mut bytes)?;
+        view.set(&target.table, key, Some(bytes))?;
+        self.check_memory(view.pending().bytes())
+    }
+
+    /// Applies a statement to a view.
+    async fn apply(&self, statement: &Statement, prepared: Prepared, view: &mut TableView) -> Result<Affected> {
+        match (statement, prepared) {
+            (Statement::Insert(insert), Prepared::Insert { target, rows }) => self.insert(&target, insert, rows, view),
+            (Statement::Update(update), Prepared::Nothing) => self.update(update, view).await,
+            (Statement::Delete(delete), Prepared::Nothing) => self.delete(delete, view).await,
+            (Statement::Truncate(names), Prepared::Nothing) => self.truncate(names, view),
+            (other, _) => Err(Error::internal(format!("{} changes no rows", other.tag()))),
+        }
+    }
+}
+
+/// What can be done of a statement before it has the right to write.
+enum Prepared {
+    Nothing,
+    /// The rows of an INSERT, as columns of its table.
+    Insert {
+        target: Target,
+        rows: Vec<RecordBatch>,
+    },
+}
+
+/// Runs a statement that changes tables.
+pub(super) async fn run(session: &Session, statement: &Statement, parameters: &Parameters) -> Result<Outcome> {
+    let work = Work::new(&session.engine, parameters);
+    let prepare = async |view: &TableView| match statement {
+        Statement::Insert(insert) => {
+            let target = work.target(&insert.target)?;
+            let rows = work.source(&target, insert, view).await?;
+            Ok(Prepared::Insert { target, rows })
+        }
+        _ => Ok(Prepared::Nothing),
+    };
+    let affected = session
+        .change(async |view| prepare(view).await, async |prepared, view| work.apply(statement, prepared, view).await)
+        .await?;
+    answer(&work, statement, affected).await
+}
+
+/// COPY … FROM STDIN: rows of text, in the order of `columns`.
+pub(super) async fn copy(session: &Session, table: &str, columns: &[String], rows: Vec<RecordBatch>) -> Result<usize> {
+    let work = Work::new(&session.engine, &[]);
+    let insert = Insert {
+        target: table.to_owned(),
+        alias: None,
+        columns: columns.to_vec(),
+        query: None,
+        on_conflict: None,
+        returning: Vec::new(),
+    };
+    let prepare = async |_: &TableView| {
+        let target = work.target(table)?;
+        let rows = work.assigned(&target, &insert, &rows, &[])?;
+        Ok((target, rows))
+    };
+    let affected = session
+        .change(prepare, async |(target, rows), view: &mut TableView| work.insert(&target, &insert, rows, view))
+        .await?;
+    Ok(affected.count)
+}
+
+/// The columns that COPY … FROM fills, by name.
+pub(super) fn copy_columns(engine: &Arc<Engine>, table: &str, columns: &[String]) -> Result<SchemaRef> {
+    let work = Work::new(engine, &[]);
+    let target = work.target(table)?;
+    let places = work.places(&target, columns)?;
+    Ok(Arc::new(target.schema().project(&places)?))
+}
+
+async fn answer(work: &Work<'_>, statement: &Statement, affected: Affected) -> Result<Outcome> {
+    let returning = returning::of(statement)?;
+    let Some(returning) = returning else {
+        let tag = match statement {
+            Statement::Insert(_) => format!("INSERT 0 {}", affected.count),
+            Statement::Truncate(_) => "TRUNCATE TABLE".to_owned(),
+            other => format!("{} {}", other.tag(), affected.count),
+        };
+        return Ok(Outcome::Done { tag, notices: Vec::new() });
+    };
+    let (schema, rows) = work.returned(&returning, affected.rows).await?;
+    let rows = futures::stream::iter(rows.into_iter().map(Ok));
+    Ok(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
+}
+
+/// A statement's parameters, and the columns of its RETURNING.
+pub(super) fn describe(engine: &Arc<Engine>, statement: &Statement) -> Result<Shape> {
+    let work = Work::new(engine, &[]);
+    let (plan, direct) = match statement {
+        Statement::Insert(insert) => work.insert_parameters(insert)?,
+        Statement::Update(update) => work.update_parameters(update)?,
+        Statement::Delete(delete) => (Some(work.delete_plan(delete)?), Vec::new()),
+        _ => (None, Vec::new()),
+    };
+    let mut parameters = match plan {
+        Some(plan) => parameter_types(&plan)?,
+        None => Vec::new(),
+    };
+    for (number, data_type) in direct {
+        if parameters.len() < number {
+            parameters.resize(number, DataType::Utf8);
+        }
+        parameters[number - 1] = data_type;
+    }
+    let columns = match returning::of(statement)? {
+        Some(returning) => Some(work.returned_schema(&returning)?),
+        None => None,
+    };
+    Ok(Shape { parameters, columns })
+}
+
+/// A query's columns made one batch each of `rows`.
+fn columns_of(batches: &[RecordBatch]) -> impl Iterator<Item = (&[ArrayRef], usize)> {
+    batches.iter().map(|batch| (batch.columns(), batch.num_rows()))
+}
+
+/// The query of an INSERT, or the one that gives its defaults.
+fn is_default(expression: &datafusion::sql::sqlparser::ast::Expr) -> bool {
+    use datafusion::sql::sqlparser::ast::Expr;
+    matches!(expression, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+}
+
+/// The number of a parameter that stands alone.
+fn parameter(expression: &datafusion::sql::sqlparser::ast::Expr) -> Option<usize> {
+    use datafusion::sql::sqlparser::ast::{Expr, Value};
+    match expression {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.strip_prefix('$')?.parse().ok().filter(|number| *number > 0),
+            _ => None,
+        },
+        Expr::Nested(inner) => parameter(inner),
+        _ => None,
+    }
+}
+
+impl Session {
+    /// Changes tables: `prepare` looks at them, `apply` changes them, with the right to write if the statement stands
+    /// alone. Answers when the changes are durable, or the transaction's.
+    async fn change<P, T>(
+        &self,
+        prepare: impl AsyncFnOnce(&TableView) -> Result<P>,
+        apply: impl AsyncFnOnce(P, &mut TableView) -> Result<T>,
+    ) -> Result<T> {
+        let mut transaction = self.transaction.lock().await;
+        if let Some(open) = &mut *transaction {
+            let view = open.view(&self.engine).await?;
+            let done = async {
+                let prepared = prepare(view).await?;
+                apply(prepared, view).await
+            };
+            let done = done.await;
+            open.has_failed |= done.is_err();
+            return done;
+        }
+        let tables = Arc::clone(&self.engine.tables);
+        let before = Arc::clone(&tables);
+        let prepared = prepare(&blocking(move || before.view()).await?).await?;
+        let writer = tables.writer().await;
+        let now = Arc::clone(&tables);
+        let mut view = blocking(move || now.view()).await?;
+        let done = apply(prepared, &mut view).await?;
+        let lsn = blocking(move || tables.commit(writer, view.pending(), false)).await?;
+        drop(transaction);
+        self.show(lsn).await?;
+        Ok(done)
+    }
+
+    /// Waits until a transaction is visible everywhere, if the session wants that.
+    async fn show(&self, lsn: Option<Lsn>) -> Result<()> {
+        if lsn.is_none() || self.get("implicit_flush")? != "on" {
+            return Ok(());
+        }
+        let engine = Arc::clone(&self.engine);
+        blocking(move || engine.flush()).await
+    }
+}
+
+/// The rows that `query` gives to a table.
+fn plan_of(planner: &Planner, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
+    planner.plan_batch(query, parameters)
+}
