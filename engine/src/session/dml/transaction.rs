@@ -35,12 +35,12 @@ impl Transaction {
 
 impl Session {
     /// Begins a transaction, if none is open.
-    pub(in crate::session) async fn begin(&self) {
+    pub async fn begin(&self) {
         self.transaction.lock().await.get_or_insert_default();
     }
 
     /// Writes what the transaction has changed, and ends it. Answers whether it did; a failed one is rolled back.
-    pub(in crate::session) async fn commit(&self) -> Result<bool> {
+    pub async fn commit(&self) -> Result<bool> {
         let Some(open) = self.transaction.lock().await.take() else { return Ok(true) };
         if open.has_failed {
             return Ok(false);
@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// Forgets what the transaction has changed, and ends it.
-    pub(in crate::session) async fn roll_back(&self) {
+    pub async fn roll_back(&self) {
         self.transaction.lock().await.take();
     }
 
