@@ -74,6 +74,21 @@ pub(crate) struct Entry {
     pub(crate) steps: Vec<StepWait>,
 }
 
+impl Entry {
+    /// Lets the job rest, or end, after the epochs that were opened so far.
+    ///
+    /// The worker that completes the last of them wakes the others, so that they take it into the view, unless it sees
+    /// the gate still open: a reader's gate may be the last of its group to move, when all have ended the epoch already.
+    /// So whoever comes second looks at what the first has written.
+    pub(crate) fn rest(&self, gate: Gate) {
+        let last = self.job.last_opened();
+        self.job.set_gate(gate);
+        if self.view.as_ref().is_some_and(|view| last <= Some(view.frontier())) {
+            self.job.wake_terminals();
+        }
+    }
+}
+
 /// Someone who asked for a step.
 pub(crate) struct StepWait {
     reply: Reply<Epoch>,
@@ -311,7 +326,9 @@ impl Control {
             Ok(entry) => {
                 if entry.status == Status::Running {
                     entry.status = Status::Closing;
-                    entry.job.stop();
+                    let epoch = entry.job.gate().epoch + 1;
+                    entry.job.cut_edges();
+                    entry.rest(Gate { epoch, state: GateState::Closed });
                 }
                 entry.steps.push(StepWait { reply, target: Some(Epoch::MAX) });
             }
@@ -441,7 +458,7 @@ impl Control {
             entry.status = status;
             if status == Status::Closing {
                 let epoch = entry.job.gate().epoch + 1;
-                entry.job.set_gate(Gate { epoch, state: GateState::Closed });
+                entry.rest(Gate { epoch, state: GateState::Closed });
             } else {
                 if let Some(view) = &entry.view {
                     view.end(None);

@@ -320,11 +320,14 @@ impl JobShared {
         lock(&self.edges).push(activator);
     }
 
-    /// Reads no more; for the control only.
-    pub(crate) fn stop(&self) {
+    /// The last epoch that was opened, unless it is known to be complete.
+    pub(crate) fn last_opened(&self) -> Option<Epoch> {
+        lock(&self.epochs).back().copied()
+    }
+
+    /// Takes no more from views; for the control only.
+    pub(crate) fn cut_edges(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let epoch = self.gate().epoch + 1;
-        self.set_gate(Gate { epoch, state: GateState::Closed });
         for edge in lock(&self.edges).iter() {
             // The worker is gone only when the pool is.
             let _ = edge.activate();

@@ -151,10 +151,11 @@ impl Control {
         }
         for entry in self.members(group) {
             entry.job.active.store(false, Ordering::SeqCst);
-            entry.job.set_gate(Gate { epoch: epoch + 1, state: GateState::Idle });
+            entry.rest(Gate { epoch: epoch + 1, state: GateState::Idle });
         }
-        // A source that was woken before it could see the gate has told nobody.
-        self.is_ready(group).then_some(0)
+        // A source that was woken before it could see the gate has told nobody; nor will anybody tell when a step is
+        // still asked for: the epoch was closed before busy workers had looked at all sources.
+        (self.is_ready(group) || self.members(group).any(waiting)).then_some(0)
     }
 
     /// Whether a source has something to read.

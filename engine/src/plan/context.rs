@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql;
 
+use super::column_names::name_columns;
 use super::fault::planning_error;
 use super::functions::Functions;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
@@ -55,7 +56,9 @@ impl<'a> Context<'a> {
 
     /// A query's plan, as SQL says it.
     pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
-        let statement = ast::Statement::Query(Box::new(query.clone()));
+        let mut query = Box::new(query.clone());
+        name_columns(&mut query);
+        let statement = ast::Statement::Query(query);
         self.sql().sql_statement_to_plan(statement).map_err(planning_error)
     }
 

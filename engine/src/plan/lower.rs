@@ -210,9 +210,30 @@ impl<'a> Lowering<'a> {
     fn projection(&mut self, projection: &Projection) -> Result<NodeIndex> {
         let input = self.node(&projection.input)?;
         self.stable(&projection.expr, input)?;
+        if self.only_renames(&projection.expr, input) {
+            return self.called(input, Arc::clone(&projection.schema));
+        }
         let properties = projected(&projection.expr, self.schema(input), self.properties(input));
         let op = FlowOp::Project { expressions: projection.expr.clone() };
         self.push(op, vec![input], Arc::clone(&projection.schema), properties)
+    }
+
+    /// Whether a projection gives its input's columns other names, and nothing else: then no operator is needed.
+    fn only_renames(&self, expressions: &[Expr], input: NodeIndex) -> bool {
+        let node = &self.plan.nodes[input];
+        // What these nodes compute doesn't refer to their own columns by name.
+        let nameless = matches!(
+            node.op,
+            FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } | FlowOp::Project { .. } | FlowOp::Union
+        );
+        let columns = node.schema.columns();
+        nameless
+            && columns.len() == expressions.len()
+            && expressions.iter().zip(&columns).all(|(expr, column)| match expr {
+                Expr::Alias(alias) => matches!(&*alias.expr, Expr::Column(inner) if inner == column),
+                Expr::Column(inner) => inner == column,
+                _ => false,
+            })
     }
 
     fn filter(&mut self, input: NodeIndex, predicate: Expr) -> Result<NodeIndex> {
@@ -243,7 +264,8 @@ impl<'a> Lowering<'a> {
         match expressions.iter().find(|expr| expr.is_volatile()) {
             None => Ok(()),
             Some(expr) => Err(Error::not_supported(format!(
-                "{expr} gives another value each time, and its rows may be retracted: the retraction would not match"
+                "{} gives another value each time, and its rows may be retracted: the retraction would not match",
+                expr.clone().unalias()
             ))
             .with_hint("call it below the aggregate, where rows are only added")),
         }

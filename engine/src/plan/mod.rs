@@ -9,6 +9,7 @@
 
 mod canonical;
 mod check;
+mod column_names;
 mod context;
 mod event_time;
 mod explain;

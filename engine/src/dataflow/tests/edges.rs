@@ -100,7 +100,6 @@ fn a_reader_on_threads_follows_a_view_under_load() {
 }
 
 #[test]
-#[ignore = "stood still once in a dozen runs on a loaded machine: a wake-up is lost somewhere; see the issue's note"]
 fn a_large_view_is_handed_over_in_pieces() {
     let pool = threads(2, &TestOperators::new());
     let (feed, other) = (MemoryHandle::new(2), MemoryHandle::new(1));

@@ -420,3 +420,38 @@ fn a_subscriber_that_is_too_slow_is_told_so() {
     }
     assert_eq!(rows, 10_000);
 }
+
+#[test]
+fn a_step_is_answered_when_workers_are_too_busy_to_look_at_its_sources() {
+    /// Holds its worker up for longer than the longest tick.
+    struct Slow;
+    impl Operator for Slow {
+        fn on_delta(&mut self, _input: usize, _delta: Delta, _out: &mut Output) -> Result<Step> {
+            std::thread::sleep(Duration::from_millis(250));
+            Ok(Step::Done)
+        }
+    }
+    let operators = TestOperators::new();
+    operators.add("slow", None, false, |_| Box::new(Slow));
+    let pool = Arc::new(threads(1, &operators));
+    let (busy, silent) = (MemoryHandle::new(1), MemoryHandle::new(1));
+    let plan = PlanBuilder::new().stream("s").then("slow");
+    JobBuilder::new(1, plan, Target::View(view(false))).reads(0, &busy).create(&pool).unwrap();
+    let plan = PlanBuilder::new().stream("s").then("pass");
+    let builder = JobBuilder::new(2, plan, Target::View(view(false)));
+    let (neighbour, _) = builder.reads(0, &silent).create(&pool).unwrap();
+    let (said, hear) = std::sync::mpsc::channel();
+    let stepping = Arc::clone(&pool);
+    // On a thread of its own: a step that nobody answers must fail the test, not hang it.
+    std::thread::spawn(move || {
+        for _ in 0..6 {
+            busy.push(0, batch(&[(1, 1, 0)])).unwrap();
+            // The epoch opens while the worker is busy, and is closed before it looks; no row says that one is needed.
+            std::thread::sleep(Duration::from_millis(30));
+            let _ = said.send(stepping.step(neighbour.id()).map(|_| ()));
+        }
+    });
+    for _ in 0..6 {
+        hear.recv_timeout(PATIENCE).expect("the step is answered").unwrap();
+    }
+}

@@ -35,7 +35,7 @@ fn window_final() {
          WHERE price > 1
          GROUP BY window_start, window_end, zone HAVING count(*) > 2 EMIT AFTER WATERMARK"
     ), @r"
-Project window_start, bookings.zone, count(*) AS n, sum(bookings.price) FILTER (WHERE bookings.id > Int64(3)) AS s, count(DISTINCT bookings.id)
+Project window_start, bookings.zone, count(*) AS n, sum(bookings.price) FILTER (WHERE bookings.id > Int64(3)) AS s, count(DISTINCT bookings.id) AS count
      append-only; window_start grows with watermark of bookings.event_timestamp less 1 min
   -> Filter count(*) > 2
          append-only; window_start grows with watermark of bookings.event_timestamp less 1 min
@@ -73,7 +73,7 @@ fn window_without_watermark() {
         "SELECT window_end, count(*) FROM CUMULATE(TABLE clicks, DESCRIPTOR(at), INTERVAL '1' HOUR, INTERVAL '1' DAY)
          GROUP BY window_start, window_end"
     ), @r"
-Project window_end, count(*)
+Project window_end, count(*) AS count
      changelog
   -> WindowAggregate CUMULATE 1 h up to 1 d of at by window_start, window_end: count(*), shown at once and corrected
          changelog; key (window_start, window_end)
@@ -106,7 +106,7 @@ WindowAggregate TUMBLE 1 d of t by dear.z, window_start: max(dear.t), shown once
         "SELECT count(*) FROM TUMBLE((SELECT at FROM rides WHERE zone = 'a'), DESCRIPTOR(at), INTERVAL '1' DAY)
          GROUP BY window_start EMIT AFTER WATERMARK"
     ), @r#"
-Project count(*)
+Project count(*) AS count
      append-only
   -> WindowAggregate TUMBLE 1 d of at by window_start: count(*), shown once at the watermark
          append-only; key (window_start); window_start grows with watermark of rides.at less 1 d
@@ -154,7 +154,7 @@ Aggregate by window_end: max(window_end - bookings.event_timestamp), shown once 
          FROM CUMULATE(TABLE bookings, DESCRIPTOR(event_timestamp), INTERVAL '1' MINUTE, INTERVAL '1' HOUR)
          GROUP BY window_start EMIT AFTER WATERMARK"
     ), @r"
-Project window_start, count(*)
+Project window_start, count(*) AS count
      append-only; key (window_start); window_start grows with watermark of bookings.event_timestamp less 1 h
   -> Aggregate by window_start: count(*), shown once at the watermark
          append-only; key (window_start); window_start grows with watermark of bookings.event_timestamp less 1 h
@@ -180,7 +180,7 @@ Aggregate by bookings.zone: min(bookings.price), string_agg(bookings.note, ',' O
          append-only
 ");
     insta::assert_snapshot!(explained("SELECT count(*) FROM bookings"), @r"
-Project count(*)
+Project count(*) AS count
      changelog; one row
   -> Aggregate: count(*), shown at once and corrected
          changelog; one row
@@ -200,7 +200,7 @@ Distinct bookings.zone
     insta::assert_snapshot!(explained(
         "SELECT date_bin(INTERVAL '5' MINUTE, event_timestamp) AS slot, count(*) FROM bookings GROUP BY slot EMIT AFTER WATERMARK"
     ), @r#"
-Project date_bin(IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 300000000000 }"),bookings.event_timestamp) AS slot, count(*)
+Project date_bin(IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 300000000000 }"),bookings.event_timestamp) AS slot, count(*) AS count
      append-only; key (slot); slot grows with watermark of bookings.event_timestamp less 5 min
   -> Aggregate by date_bin(INTERVAL '5 MINS', bookings.event_timestamp): count(*), shown once at the watermark
          append-only; key (date_bin(IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 300000000000 }"),bookings.event_timestamp)); date_bin(IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 300000000000 }"),bookings.event_timestamp) grows with watermark of bookings.event_timestamp less 5 min
@@ -233,7 +233,7 @@ Union all
         "SELECT count(*) FROM TUMBLE((SELECT event_timestamp AS t FROM bookings UNION ALL SELECT at FROM rides),
            DESCRIPTOR(t), INTERVAL '1' MINUTE) GROUP BY window_end EMIT AFTER WATERMARK"
     ), @r#"
-Project count(*)
+Project count(*) AS count
      append-only
   -> WindowAggregate TUMBLE 1 min of t by window_end: count(*), shown once at the watermark
          append-only; key (window_end); window_end grows with the least of (watermark of bookings.event_timestamp, watermark of rides.at)
@@ -361,15 +361,13 @@ Project counts.zone, counts.n
              state: the open windows, released by watermark of bookings.event_timestamp
         -> Scan stream bookings: zone, event_timestamp; watermark for event_timestamp as event_timestamp - INTERVAL '10 SECS'
                append-only; event_timestamp grows with watermark of bookings.event_timestamp
-    -> Project counts.window_start, counts.window_end, max(counts.n) AS n
+    -> Aggregate by counts.window_start, counts.window_end: max(counts.n), shown once at the watermark
            append-only; key (window_start, window_end); window_end grows with watermark of bookings.event_timestamp
-      -> Aggregate by counts.window_start, counts.window_end: max(counts.n), shown once at the watermark
-             append-only; key (window_start, window_end); window_end grows with watermark of bookings.event_timestamp
-             exchange by counts.window_start, counts.window_end
-             state: the open groups, released by watermark of bookings.event_timestamp
-        -> Project window_start, window_end, count(*) AS n
-               append-only; window_start grows with watermark of bookings.event_timestamp less 10 s; window_end grows with watermark of bookings.event_timestamp
-          -> [1] as above
+           exchange by counts.window_start, counts.window_end
+           state: the open groups, released by watermark of bookings.event_timestamp
+      -> Project window_start, window_end, count(*) AS n
+             append-only; window_start grows with watermark of bookings.event_timestamp less 10 s; window_end grows with watermark of bookings.event_timestamp
+        -> [1] as above
 ");
 }
 
@@ -409,7 +407,7 @@ Project bookings.zone AS z, bookings.price AS Price
         "SELECT z, count(*) FROM TUMBLE(TABLE cheap, DESCRIPTOR(event_timestamp), INTERVAL '1' MINUTE)
          GROUP BY z, window_end EMIT AFTER WATERMARK"
     ), @r"
-Project cheap.z, count(*)
+Project cheap.z, count(*) AS count
      append-only
   -> WindowAggregate TUMBLE 1 min of event_timestamp by cheap.z, window_end: count(*), shown once at the watermark
          append-only; key (z, window_end); window_end grows with watermark of bookings.event_timestamp
