@@ -21,8 +21,15 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 
 /// The pages whose SQL is run, each by the test named after it.
-const RUN: &[&str] =
-    &["README.md", "docs/sql.md", "docs/kafka.md", "docs/protobuf.md", "docs/types.md", "docs/operations.md"];
+const RUN: &[&str] = &[
+    "README.md",
+    "docs/sql.md",
+    "docs/tables.md",
+    "docs/kafka.md",
+    "docs/protobuf.md",
+    "docs/types.md",
+    "docs/operations.md",
+];
 
 /// The tour, in its order.
 const TOUR: &[&str] = &["01-streams.sql", "02-windows.sql", "03-join.sql", "04-sink.sql"];
@@ -219,6 +226,11 @@ async fn the_readme_runs() -> Result<()> {
 #[tokio::test]
 async fn the_sql_page_runs() -> Result<()> {
     run_page("docs/sql.md").await
+}
+
+#[tokio::test]
+async fn the_tables_page_runs() -> Result<()> {
+    run_page("docs/tables.md").await
 }
 
 #[tokio::test]

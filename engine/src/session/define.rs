@@ -100,7 +100,7 @@ impl Engine {
     }
 
     /// Checks a definition. `descriptor` is what the catalog kept of an object that is not new.
-    pub(super) fn make(&self, statement: &Statement, descriptor: Option<&[u8]>) -> Result<Made> {
+    fn make(&self, statement: &Statement, descriptor: Option<&[u8]>) -> Result<Made> {
         match statement {
             Statement::CreateStream(stream) => self.make_stream(stream, descriptor),
             Statement::CreateTable(table) => self.make_table(table, descriptor),

@@ -280,6 +280,10 @@ fn list_items(value: &str) -> Option<Vec<Option<String>>> {
         match next {
             Some('\\') if depth == 0 => item.push(characters.next()?),
             Some('"') if depth == 0 => {
+                if !quoted {
+                    // Blanks before the quote are none of the item's.
+                    item.clear();
+                }
                 in_quotes = !in_quotes;
                 quoted = true;
             }

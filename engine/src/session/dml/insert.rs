@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
@@ -233,7 +233,7 @@ impl Work<'_> {
         let mut keys: Vec<Vec<u8>> = conflicts.into_iter().map(|(_, key, _)| key).collect();
         if let Some(condition) = &update.condition {
             let holds = bound(condition)?.evaluate_predicate(&both)?;
-            let holds = arrow::compute::prep_null_mask_filter(&holds);
+            let holds: BooleanArray = holds.iter().map(|holds| Some(holds == Some(true))).collect();
             let mut held = holds.values().iter();
             keys.retain(|_| held.next().unwrap_or(false));
             both = filter_record_batch(&both, &holds)?;
