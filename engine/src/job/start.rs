@@ -32,7 +32,7 @@ pub(crate) fn start(
                     ScanRequest { projection: projection.clone(), schema: plan.arrow_schema(index), bounded: false };
                 sources.insert(index, definition.open(scan)?);
             }
-            (ScanKind::Stream, Some(Live::Table { table, store, .. })) => {
+            (ScanKind::Table, Some(Live::Table { table, store, .. })) => {
                 let source = TableSource::new(store, table, projection.clone(), plan.arrow_schema(index));
                 sources.insert(index, Box::new(source));
             }

@@ -180,7 +180,8 @@ impl<'a> Lowering<'a> {
             ScanWatermark { id: number, column, expression }
         });
         let kind = match relation.kind {
-            RelationKind::Stream | RelationKind::Table => ScanKind::Stream,
+            RelationKind::Stream => ScanKind::Stream,
+            RelationKind::Table => ScanKind::Table,
             _ => ScanKind::View,
         };
         let nodes = self.plan.nodes.len();

@@ -206,8 +206,10 @@ impl TableStore {
 
     /// Removes a table's rows. Statements and jobs that still have it in hand fail.
     pub(crate) fn remove(&self, table: &Table) -> Result<()> {
-        let _committed = lock(&self.committed);
+        let committed = lock(&self.committed);
         table.storage.is_dropped.store(true, Ordering::SeqCst);
+        drop(committed);
+        table.storage.wake();
         for keyspace in [&table.storage.rows, &table.storage.log] {
             self.database.delete_keyspace(keyspace.clone()).map_err(|error| store_error(&error))?;
         }
@@ -469,6 +471,11 @@ impl Reading {
     /// The last LSN that belongs to `epoch`.
     pub(crate) fn bound(&self, epoch: Epoch) -> Result<Lsn> {
         self.store.bound(epoch)
+    }
+
+    /// An error once the table was dropped.
+    pub(crate) fn check_there(&self) -> Result<()> {
+        if self.table.storage.is_dropped.load(Ordering::SeqCst) { Err(self.table.is_gone()) } else { Ok(()) }
     }
 
     /// Whether the table has durable changes after `lsn`.

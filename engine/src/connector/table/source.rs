@@ -134,6 +134,7 @@ impl TableReader {
 
 impl SourceReader for TableReader {
     fn poll(&mut self, budget_rows: usize, out: &mut Vec<SourceBatch>) -> Result<PollState> {
+        self.reading.check_there()?;
         if self.worker >= self.readers {
             self.position = self.bound;
             self.reading.advance(self.worker, self.position);

@@ -139,16 +139,46 @@ impl<'a> Work<'a> {
         self.check_memory(view.pending().bytes())
     }
 
-    /// Applies a statement to a view.
-    async fn apply(&self, statement: &Statement, prepared: Prepared, view: &mut TableView) -> Result<Affected> {
-        match (statement, prepared) {
-            (Statement::Insert(insert), Prepared::Insert { target, rows }) => self.insert(&target, insert, rows, view),
-            (Statement::Update(update), Prepared::Nothing) => self.update(update, view).await,
-            (Statement::Delete(delete), Prepared::Nothing) => self.delete(delete, view).await,
-            (Statement::Truncate(names), Prepared::Nothing) => self.truncate(names, view),
-            (other, _) => Err(Error::internal(format!("{} changes no rows", other.tag()))),
+    /// Does what can be done before there is the right to write.
+    async fn prepare(&self, change: &Change<'_>, view: &TableView) -> Result<Prepared> {
+        match change {
+            Change::Copy { insert, rows } => {
+                let target = self.target(&insert.target)?;
+                let rows = self.assigned(&target, insert, rows, &[])?;
+                Ok(Prepared::Insert { target, rows })
+            }
+            Change::Statement(Statement::Insert(insert)) => {
+                let target = self.target(&insert.target)?;
+                let rows = self.source(&target, insert, view).await?;
+                Ok(Prepared::Insert { target, rows })
+            }
+            Change::Statement(_) => Ok(Prepared::Nothing),
         }
     }
+
+    /// Puts the changes into a view.
+    async fn apply(&self, change: &Change<'_>, prepared: Prepared, view: &mut TableView) -> Result<Affected> {
+        match (change, prepared) {
+            (
+                Change::Copy { insert, .. } | Change::Statement(Statement::Insert(insert)),
+                Prepared::Insert { target, rows },
+            ) => self.insert(&target, insert, rows, view),
+            (Change::Statement(Statement::Update(update)), _) => self.update(update, view).await,
+            (Change::Statement(Statement::Delete(delete)), _) => self.delete(delete, view).await,
+            (Change::Statement(Statement::Truncate(names)), _) => self.truncate(names, view),
+            _ => Err(Error::internal("a statement that changes no rows was to change some")),
+        }
+    }
+}
+
+/// What changes tables.
+enum Change<'a> {
+    Statement(&'a Statement),
+    /// COPY … FROM STDIN: rows of text.
+    Copy {
+        insert: &'a Insert,
+        rows: &'a [RecordBatch],
+    },
 }
 
 /// What can be done of a statement before it has the right to write.
@@ -164,17 +194,7 @@ enum Prepared {
 /// Runs a statement that changes tables.
 pub(super) async fn run(session: &Session, statement: &Statement, parameters: &Parameters) -> Result<Outcome> {
     let work = Work::new(&session.engine, parameters);
-    let prepare = async |view: &TableView| match statement {
-        Statement::Insert(insert) => {
-            let target = work.target(&insert.target)?;
-            let rows = work.source(&target, insert, view).await?;
-            Ok(Prepared::Insert { target, rows })
-        }
-        _ => Ok(Prepared::Nothing),
-    };
-    let affected = session
-        .change(async |view| prepare(view).await, async |prepared, view| work.apply(statement, prepared, view).await)
-        .await?;
+    let affected = session.change(&work, &Change::Statement(statement)).await?;
     answer(&work, statement, affected).await
 }
 
@@ -189,14 +209,7 @@ pub(super) async fn copy(session: &Session, table: &str, columns: &[String], row
         on_conflict: None,
         returning: Vec::new(),
     };
-    let prepare = async |_: &TableView| {
-        let target = work.target(table)?;
-        let rows = work.assigned(&target, &insert, &rows, &[])?;
-        Ok((target, rows))
-    };
-    let affected = session
-        .change(prepare, async |(target, rows), view: &mut TableView| work.insert(&target, &insert, rows, view))
-        .await?;
+    let affected = session.change(&work, &Change::Copy { insert: &insert, rows: &rows }).await?;
     Ok(affected.count)
 }
 
@@ -274,31 +287,27 @@ fn parameter(expression: &datafusion::sql::sqlparser::ast::Expr) -> Option<usize
 }
 
 impl Session {
-    /// Changes tables: `prepare` looks at them, `apply` changes them, with the right to write if the statement stands
-    /// alone. Answers when the changes are durable, or the transaction's.
-    async fn change<P, T>(
-        &self,
-        prepare: impl AsyncFnOnce(&TableView) -> Result<P>,
-        apply: impl AsyncFnOnce(P, &mut TableView) -> Result<T>,
-    ) -> Result<T> {
+    /// Changes tables, with the right to write if the statement stands alone. Answers when the changes are durable, or
+    /// are the transaction's.
+    async fn change(&self, work: &Work<'_>, change: &Change<'_>) -> Result<Affected> {
         let mut transaction = self.transaction.lock().await;
         if let Some(open) = &mut *transaction {
             let view = open.view(&self.engine).await?;
-            let done = async {
-                let prepared = prepare(view).await?;
-                apply(prepared, view).await
+            let done = match work.prepare(change, view).await {
+                Ok(prepared) => work.apply(change, prepared, view).await,
+                Err(error) => Err(error),
             };
-            let done = done.await;
             open.has_failed |= done.is_err();
             return done;
         }
         let tables = Arc::clone(&self.engine.tables);
         let before = Arc::clone(&tables);
-        let prepared = prepare(&blocking(move || before.view()).await?).await?;
+        let before = blocking(move || before.view()).await?;
+        let prepared = work.prepare(change, &before).await?;
         let writer = tables.writer().await;
         let now = Arc::clone(&tables);
         let mut view = blocking(move || now.view()).await?;
-        let done = apply(prepared, &mut view).await?;
+        let done = work.apply(change, prepared, &mut view).await?;
         let lsn = blocking(move || tables.commit(writer, view.pending(), false)).await?;
         drop(transaction);
         self.show(lsn).await?;

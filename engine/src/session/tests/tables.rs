@@ -355,3 +355,68 @@ async fn parameters_have_the_columns_types() {
     assert_eq!(server.rows("SELECT * FROM t").await, ["1,1970-01-01T00:00:00,"]);
     server.engine.shutdown();
 }
+
+/// Three sessions change two tables at random, in statements and transactions; views are created in between. In the end each
+/// is what its query answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_what_their_queries_answer() {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+    const QUERIES: [&str; 3] = [
+        "SELECT t.id, t.n, bag.word FROM t JOIN bag ON t.n = bag.n",
+        "SELECT n, word FROM bag WHERE n > 3 UNION ALL SELECT n, 'of t' FROM t",
+        "SELECT id, n + 1 AS m FROM t WHERE id % 2 = 0",
+    ];
+    for workers in [1, 2, 4] {
+        let server = Server::start(workers);
+        server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT); CREATE TABLE bag (n BIGINT, word TEXT)").await;
+        let mut writers = Vec::new();
+        for writer in 0..3_u64 {
+            let session = server.engine.session();
+            writers.push(tokio::spawn(async move {
+                let mut random = StdRng::seed_from_u64(writer);
+                for _ in 0..60 {
+                    let in_transaction = random.random_bool(0.5);
+                    let mut text = String::new();
+                    for _ in 0..if in_transaction { 3 } else { 1 } {
+                        let (id, n) = (random.random_range(0..20), random.random_range(0..6));
+                        text.push_str(&match random.random_range(0..7) {
+                            0 | 1 => {
+                                format!("INSERT INTO t VALUES ({id}, {n}) ON CONFLICT (id) DO UPDATE SET n = {n};")
+                            }
+                            2 => format!("DELETE FROM t WHERE id = {id};"),
+                            3 | 4 => format!("INSERT INTO bag VALUES ({n}, 'w{id}'), ({n}, 'w{id}');"),
+                            5 => format!("UPDATE bag SET n = n + 1 WHERE n = {n};"),
+                            _ => format!("DELETE FROM bag WHERE word = 'w{id}';"),
+                        });
+                    }
+                    let text = if in_transaction { format!("BEGIN; {text} COMMIT") } else { text };
+                    for statement in session.parse(&text).unwrap() {
+                        if let Err(error) = session.execute(&statement, &[]).await {
+                            assert!(matches!(error.code(), Some("40001" | "25P02")), "{text}: {error}");
+                        }
+                    }
+                }
+            }));
+        }
+        for (number, query) in QUERIES.iter().enumerate() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            server.run(&format!("CREATE MATERIALIZED VIEW v{number} AS {query}")).await;
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        server.run("FLUSH").await;
+        for (number, query) in QUERIES.iter().enumerate() {
+            let sorted = async |sql: String| {
+                let mut rows = server.rows(&sql).await;
+                rows.sort();
+                rows
+            };
+            let expected = sorted((*query).to_owned()).await;
+            assert!(!expected.is_empty());
+            assert_eq!(sorted(format!("SELECT * FROM v{number}")).await, expected, "{workers} workers: {query}");
+        }
+        server.engine.shutdown();
+    }
+}
