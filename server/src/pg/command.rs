@@ -69,11 +69,11 @@ impl Command {
             "commit" | "end" => Self::Commit,
             "rollback" | "abort" if words.rest_has("to") => {
                 return Err(Error::not_supported("savepoints are not supported")
-                    .with_hint("every statement takes effect by itself; leave the savepoint out"));
+                    .with_hint("leave the savepoint out: a transaction is committed or rolled back as a whole"));
             }
             "savepoint" | "release" => {
                 return Err(Error::not_supported("savepoints are not supported")
-                    .with_hint("every statement takes effect by itself; leave the savepoint out"));
+                    .with_hint("leave the savepoint out: a transaction is committed or rolled back as a whole"));
             }
             "rollback" | "abort" => Self::Rollback,
             "set" if words.sets_nothing() => Self::Nothing { tag: "SET" },

@@ -262,12 +262,12 @@ pub(super) fn describe(engine: &Arc<Engine>, statement: &Statement) -> Result<Sh
     Ok(Shape { parameters, columns })
 }
 
-/// A query's columns made one batch each of `rows`.
+/// Each batch's columns, and how many rows it has.
 fn columns_of(batches: &[RecordBatch]) -> impl Iterator<Item = (&[ArrayRef], usize)> {
     batches.iter().map(|batch| (batch.columns(), batch.num_rows()))
 }
 
-/// The query of an INSERT, or the one that gives its defaults.
+/// Whether an expression is the word DEFAULT.
 fn is_default(expression: &datafusion::sql::sqlparser::ast::Expr) -> bool {
     use datafusion::sql::sqlparser::ast::Expr;
     matches!(expression, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
