@@ -42,7 +42,9 @@ docs: toolchain
 
 bench: toolchain
 	@tests/components/setup.sh build
-	cargo bench $(CARGO_ARGS)
+	cargo bench $(CARGO_ARGS) --benches
+	cargo build $(CARGO_ARGS) --release --bin rondel
+	"$(CARGO_TARGET_DIR)/release/rondel" bench
 
 # What compiling and testing need of the system and of the package registries, if it is not there yet.
 setup: components

@@ -23,6 +23,7 @@ const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 /// The pages whose SQL is run, each by the test named after it.
 const RUN: &[&str] = &[
     "README.md",
+    "docs/aggregates.md",
     "docs/sql.md",
     "docs/tables.md",
     "docs/kafka.md",
@@ -221,6 +222,11 @@ async fn the_readme_runs() -> Result<()> {
     let scene = Scene::new(&(tour_text()? + &text)).await?;
     run_tour(&scene).await?;
     scene.run_blocks("README.md", &text).await
+}
+
+#[tokio::test]
+async fn the_aggregates_page_runs() -> Result<()> {
+    run_page("docs/aggregates.md").await
 }
 
 #[tokio::test]

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod documents;
+mod nexmark;
 mod options;
 mod packaging;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
@@ -10,12 +11,14 @@ use futures::stream::BoxStream;
 
 use crate::batch::BatchContext;
 use crate::catalog::Catalog;
-use crate::dataflow::{JobLimits, Pool, PoolSettings};
+use crate::connector::definition::StreamDefinition;
+use crate::dataflow::{JobId, JobLimits, Pool, PoolSettings};
 pub use crate::delta::EpochChanges;
 use crate::error::Result;
-use crate::job::{JobView, LiveObjects};
+use crate::job::{JobState, JobView, Live, LiveObjects};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
+use crate::sql::{self, WatermarkClause};
 use crate::table::TableStore;
 use crate::time::Clock;
 
@@ -28,6 +31,23 @@ pub struct EngineSettings {
     pub workers: usize,
     /// Memory that one job's deltas and state may hold, in bytes.
     pub job_memory_bytes: usize,
+    /// Memory that all jobs may hold together, in bytes: near it their sources read no more.
+    pub memory_limit_bytes: usize,
+    /// How long a job that is stopped, or all at the engine's end, may take to write what was read.
+    pub stop_timeout: Duration,
+}
+
+impl Default for EngineSettings {
+    /// For a process that goes away: nothing is kept.
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            workers: 1,
+            job_memory_bytes: 256 << 20,
+            memory_limit_bytes: usize::MAX,
+            stop_timeout: Duration::from_secs(4),
+        }
+    }
 }
 
 /// What a statement gives back.
@@ -89,7 +109,9 @@ impl Engine {
             None => Catalog::in_memory(),
         };
         let tables = Arc::new(TableStore::open(settings.data_dir.as_deref())?);
-        let pool = Pool::threads(PoolSettings::workers(settings.workers), Arc::clone(&clock))?;
+        let pool_settings =
+            PoolSettings { memory_bytes: settings.memory_limit_bytes, ..PoolSettings::workers(settings.workers) };
+        let pool = Pool::threads(pool_settings, Arc::clone(&clock))?;
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
@@ -115,6 +137,30 @@ impl Engine {
         Session::new(Arc::clone(self))
     }
 
+    /// Lends the engine a stream whose rows the program itself has: benchmarks, tests. It can be read like any other and
+    /// is not in the catalog. `watermark` is a column and the expression of its promise.
+    pub fn lend_stream(
+        &self,
+        name: &str,
+        definition: Arc<dyn StreamDefinition>,
+        watermark: Option<(&str, &str)>,
+    ) -> Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.catalog.check_free(name)?;
+        let schema = definition.schema();
+        let watermark = match watermark {
+            Some((column, expression)) => {
+                let expression = sql::parse_expression(expression)?;
+                let clause = WatermarkClause { column: column.to_owned(), expression, position: None };
+                Some(self.planner.validate_watermark(&schema, &clause)?)
+            }
+            None => None,
+        };
+        let relation = Arc::new(Relation::stream(name, schema, watermark));
+        self.live.insert(name, Live::Stream { relation, definition });
+        Ok(())
+    }
+
     /// All jobs, in order of names.
     pub fn jobs(&self) -> Vec<JobView> {
         self.live.all().iter().filter_map(|(_, live)| live.job()).map(|job| job.view()).collect()
@@ -125,10 +171,30 @@ impl Engine {
         self.live.all().iter().filter_map(|(_, live)| live.relation().cloned()).collect()
     }
 
-    /// Stops the workers. Positions and state do not survive it yet: a new server begins each job at its configured
-    /// start.
+    /// Bytes that all jobs hold together.
+    pub fn memory_used(&self) -> usize {
+        self.pool.memory_used()
+    }
+
+    /// Bytes that they may hold.
+    pub fn memory_limit(&self) -> usize {
+        self.settings.memory_limit_bytes
+    }
+
+    /// Stops all jobs in order, so that sinks have what was read, as far as that takes no longer than
+    /// [`EngineSettings::stop_timeout`]; then the workers. Positions and state do not survive it yet: a new server begins
+    /// each job at its configured start.
     pub fn shutdown(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = self.live.all();
+        let built = objects.iter().filter_map(|(_, live)| live.job()).filter(|job| job.take_built());
+        let jobs: Vec<JobId> = built.inspect(|job| job.enter(JobState::Stopping)).map(|job| JobId(job.id)).collect();
+        let late = self.pool.stop_jobs(&jobs, self.settings.stop_timeout);
+        for (name, live) in &objects {
+            if let Some(job) = live.job().filter(|job| late.contains(&JobId(job.id))) {
+                tracing::warn!(job = name, waits_for = job.view().waits_for, "what it has read is not all written");
+            }
+        }
         self.pool.shutdown();
     }
 

@@ -89,7 +89,8 @@ impl Frontend for Embedded {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        self.engine.jobs().iter().flat_map(figures_of).collect()
+        let of_engine = ENGINE_METRICS.iter().map(|metric| metric.figure(&self.engine, None));
+        of_engine.chain(self.engine.jobs().iter().flat_map(figures_of)).collect()
     }
 
     async fn close(&self) {
@@ -101,20 +102,51 @@ impl Frontend for Embedded {
     }
 }
 
-fn figures_of(job: &JobView) -> Vec<Figure> {
-    let figure = |name, help, is_counter, value: f64| Figure { name, help, is_counter, job: job.name.clone(), value };
-    let counter = |name, help, value: u64| figure(name, help, true, value as f64);
-    let gauge = |name, help, value: u64| figure(name, help, false, value as f64);
-    vec![
-        counter("rondel_job_rows_in_total", "Rows read from the job's sources.", job.rows_in),
-        counter("rondel_job_rows_out_total", "Changes written to the job's view or sink.", job.rows_out),
-        counter("rondel_job_late_rows_total", "Rows dropped because they came too late.", job.late_rows),
-        counter("rondel_job_skipped_rows_total", "Rows that could not be read and were skipped.", job.skipped_rows),
-        gauge("rondel_job_state_bytes", "Bytes that the job's operators remember.", job.state_bytes),
-        gauge("rondel_job_in_flight_bytes", "Bytes under way between the job's operators.", job.in_flight_bytes),
-        gauge("rondel_job_running", "1 if the job runs.", u64::from(job.state == JobState::Running)),
-        gauge("rondel_job_failed", "1 if the job has failed.", u64::from(job.state == JobState::Failed)),
-    ]
+/// A metric, declared once: its name, what it counts, whether it only grows, and where its value comes from.
+/// `docs/metrics.md` is written from these declarations by a test.
+struct Metric<T: 'static> {
+    name: &'static str,
+    help: &'static str,
+    is_counter: bool,
+    value: fn(&T) -> u64,
+}
+
+const fn counter<T>(name: &'static str, help: &'static str, value: fn(&T) -> u64) -> Metric<T> {
+    Metric { name, help, is_counter: true, value }
+}
+
+const fn gauge<T>(name: &'static str, help: &'static str, value: fn(&T) -> u64) -> Metric<T> {
+    Metric { name, help, is_counter: false, value }
+}
+
+/// Of each job.
+const JOB_METRICS: &[Metric<JobView>] = &[
+    counter("rondel_job_rows_in_total", "Rows read from the job's sources.", |job| job.rows_in),
+    counter("rondel_job_rows_out_total", "Changes written to the job's view or sink.", |job| job.rows_out),
+    counter("rondel_job_late_rows_total", "Rows dropped because they came too late.", |job| job.late_rows),
+    counter("rondel_job_skipped_rows_total", "Rows that could not be read and were skipped.", |job| job.skipped_rows),
+    gauge("rondel_job_state_bytes", "Bytes that the job's operators and view remember.", |job| job.state_bytes),
+    gauge("rondel_job_in_flight_bytes", "Bytes under way between the job's operators.", |job| job.in_flight_bytes),
+    gauge("rondel_job_running", "1 if the job runs.", |job| u64::from(job.state == JobState::Running)),
+    gauge("rondel_job_waiting", "1 if the job waits for something.", |job| u64::from(job.state == JobState::Waiting)),
+    gauge("rondel_job_failed", "1 if the job has failed.", |job| u64::from(job.state == JobState::Failed)),
+];
+
+/// Of the engine.
+const ENGINE_METRICS: &[Metric<Engine>] = &[
+    gauge("rondel_memory_used_bytes", "Bytes that all jobs hold together.", |engine| engine.memory_used() as u64),
+    gauge("rondel_memory_limit_bytes", "Bytes that all jobs may hold together.", |engine| engine.memory_limit() as u64),
+];
+
+impl<T> Metric<T> {
+    fn figure(&self, of: &T, job: Option<String>) -> Figure {
+        let Self { name, help, is_counter, value } = *self;
+        Figure { name, help, is_counter, job, value: value(of) as f64 }
+    }
+}
+
+fn figures_of(job: &JobView) -> impl Iterator<Item = Figure> {
+    JOB_METRICS.iter().map(|metric| metric.figure(job, Some(job.name.clone())))
 }
 
 /// Runs what waits for workers or disks on a thread of its own.
@@ -173,5 +205,27 @@ impl Session for EmbeddedSession {
 
     fn reset(&self) {
         self.0.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_is_these_declarations() {
+        let line = |name, help, is_counter| {
+            format!("| `{name}` | {} | {help} |\n", if is_counter { "counter" } else { "gauge" })
+        };
+        let heading = "# Metrics\n\nWhat `/metrics` says of the engine and its jobs; [operations](operations.md) has the rest. \
+                       Those of a job have the label `job`.\n\n| metric | type | |\n|---|---|---|\n";
+        let mut expected = heading.to_owned();
+        expected.extend(JOB_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
+        expected.extend(ENGINE_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::fs::read_to_string(page).unwrap_or_default() != expected {
+            std::fs::write(page, expected).unwrap();
+            panic!("docs/metrics.md was out of date and is written anew: commit it");
+        }
     }
 }

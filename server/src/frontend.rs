@@ -36,7 +36,7 @@ pub struct RelationInfo {
     pub definition: Option<String>,
 }
 
-/// A figure of a job, in the words of Prometheus.
+/// A figure of the engine or of one of its jobs, in the words of Prometheus.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// The metric.
@@ -45,8 +45,8 @@ pub struct Figure {
     pub help: &'static str,
     /// Whether it only grows.
     pub is_counter: bool,
-    /// The job.
-    pub job: String,
+    /// The job; `None`: it is the engine's own.
+    pub job: Option<String>,
     /// The value.
     pub value: f64,
 }
@@ -74,7 +74,7 @@ pub trait Frontend: CatalogView + Sized {
     /// Waits until every job has finished; one whose input has no end never does. A job that failed is an error.
     fn finished(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// What is counted of the jobs now, for the metrics page.
+    /// What is counted of the engine and its jobs now, for the metrics page.
     fn figures(&self) -> Vec<Figure>;
 
     /// Stops all jobs in order and keeps what is to be kept. Statements fail from now on.

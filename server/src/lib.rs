@@ -9,6 +9,7 @@
 //! * [`http`]: health and metrics
 //! * [`demo`]: everything in one process, for the first five minutes
 //! * [`cli`]: the `rondel` command
+//! * [`process`]: what the process uses
 //! * [`settings`]: what can be set, each declared once
 //! * [`shutdown`]: stopping in order
 //!
@@ -23,7 +24,9 @@ pub mod demo;
 pub mod embedded;
 pub mod frontend;
 pub mod http;
+mod machine;
 pub mod pg;
+pub mod process;
 pub mod script;
 pub mod settings;
 pub mod shutdown;

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, Command};
 
+use rondel_engine::engine::EngineSettings;
+
+use crate::machine;
 use crate::pg::Limits;
 
 /// Settings of the engine.
@@ -19,12 +22,31 @@ pub struct EngineOptions {
     /// Memory that one job's state and rows under way may hold
     #[arg(long, env = "RONDEL_JOB_MEMORY", value_name = "BYTES", default_value = "256MB", value_parser = bytes)]
     pub job_memory: usize,
+
+    /// Memory that all jobs may hold together: near it their sources read no more; by default three quarters of the machine's
+    #[arg(long, env = "RONDEL_MEMORY_LIMIT", value_name = "BYTES", value_parser = bytes)]
+    pub memory_limit: Option<usize>,
+
+    /// How long a job that is stopped may take to write what it has read
+    #[arg(long, env = "RONDEL_JOB_STOP_TIMEOUT", value_name = "DURATION", default_value = "4s", value_parser = duration)]
+    pub job_stop_timeout: Duration,
 }
 
 impl EngineOptions {
     /// Worker threads.
     pub fn workers(&self) -> usize {
         self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// What the engine is told.
+    pub fn settings(&self, data_dir: Option<PathBuf>) -> EngineSettings {
+        EngineSettings {
+            data_dir,
+            workers: self.workers(),
+            job_memory_bytes: self.job_memory,
+            memory_limit_bytes: self.memory_limit.unwrap_or_else(|| machine::memory_bytes() / 4 * 3),
+            stop_timeout: self.job_stop_timeout,
+        }
     }
 }
 
@@ -150,6 +172,7 @@ mod tests {
         assert!(options.data_dir().is_some());
         let options = Line::try_parse_from(["rondel", "--in-memory", "--workers", "3"]).unwrap().options;
         assert_eq!((options.data_dir(), options.engine.workers()), (None, 3));
+        assert!(options.engine.settings(None).memory_limit_bytes > 256 << 20, "of a machine that runs these tests");
     }
 
     #[test]

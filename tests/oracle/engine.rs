@@ -29,7 +29,7 @@ impl Streams {
             name: table.name.clone(),
             schema: schema(),
             kind: RelationKind::Stream,
-            changelog: false,
+            changelog: table.changing,
             keys: Vec::new(),
             watermark: Some(WatermarkDefinition {
                 column: 0,
@@ -64,7 +64,7 @@ impl BatchScans for AllRows {
     fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
         let table = self.0.iter().find(|table| table.name == relation.name);
         let table = table.ok_or_else(|| Error::internal(format!("no rows of {}", relation.name)))?;
-        let rows: Vec<_> = table.all_rows().iter().map(|rows| Ok(rows.project(projection)?)).collect();
+        let rows: Vec<_> = table.rows().iter().map(|rows| Ok(rows.project(projection)?)).collect();
         let schema = Arc::new(schema().project(projection)?);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows))))
     }

@@ -138,6 +138,7 @@ pub(crate) fn aggregate(rng: &mut SmallRng, columns: &[Column]) -> (String, Kind
     let depth = rng.random_range(0..2);
     let argument = scalar(rng, columns, kind, depth);
     let (call, kind, exact) = match (kind, rng.random_range(0..12)) {
+        _ if rng.random_bool(0.25) => of_rows(rng, columns, kind, &argument),
         (_, 0) => ("count(*)".to_owned(), Kind::Int, true),
         (_, 1) => (format!("count({argument})"), Kind::Int, true),
         (_, 2) => (format!("count(DISTINCT {argument})"), Kind::Int, true),
@@ -158,4 +159,29 @@ pub(crate) fn aggregate(rng: &mut SmallRng, columns: &[Column]) -> (String, Kind
         return (format!("{call} FILTER (WHERE {condition})"), kind, exact);
     }
     (call, kind, exact)
+}
+
+/// A call that is computed from its rows in order, or from all of them.
+fn of_rows(rng: &mut SmallRng, columns: &[Column], kind: Kind, argument: &str) -> (String, Kind, bool) {
+    let by = [Kind::Int, Kind::Time, Kind::Text][rng.random_range(0..3)];
+    let order = scalar(rng, columns, by, 0);
+    let desc = ["", " DESC", " NULLS FIRST"][rng.random_range(0..3)];
+    let by = if order == argument { format!("{order}{desc}") } else { format!("{order}{desc}, {argument}") };
+    if !columns.iter().any(|column| argument.contains(&column.name)) {
+        // An order by constants is none.
+        return (format!("count({argument})"), Kind::Int, true);
+    }
+    match (rng.random_range(0..10), kind) {
+        (0, _) => (format!("array_agg({argument} ORDER BY {argument})"), Kind::Text, false),
+        (1, _) => (format!("array_agg(DISTINCT {argument} ORDER BY {argument}{desc})"), Kind::Text, false),
+        (2, Kind::Text) => (format!("string_agg({argument}, '-' ORDER BY {by})"), kind, true),
+        (3, _) => (format!("last_value({argument} ORDER BY {by})"), kind, true),
+        (4, _) => (format!("nth_value({argument}, 2 ORDER BY {by})"), kind, true),
+        (5, Kind::Int | Kind::Float) => (format!("median({argument})"), kind, kind == Kind::Float),
+        (6, Kind::Int) => (format!("bit_and({argument})"), kind, true),
+        (7, Kind::Int) => (format!("bit_or({argument})"), kind, true),
+        (8, Kind::Int | Kind::Float) => (format!("covar_pop({argument}, 2 + {argument})"), Kind::Float, false),
+        (9, Kind::Int | Kind::Float) => (format!("avg(DISTINCT {argument})"), Kind::Float, true),
+        _ => (format!("first_value({argument} ORDER BY {by})"), kind, true),
+    }
 }

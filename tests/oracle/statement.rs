@@ -1,5 +1,7 @@
 //! Random statements of the classes that run continuously, as text.
 
+mod joins;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -9,9 +11,23 @@ use super::table::SECOND;
 /// A window over a table, as a statement reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Windows {
-    Tumble { size: i64, offset: i64 },
-    Hop { slide: i64, size: i64 },
-    Cumulate { step: i64, size: i64 },
+    Tumble {
+        size: i64,
+        offset: i64,
+    },
+    Hop {
+        slide: i64,
+        size: i64,
+    },
+    Cumulate {
+        step: i64,
+        size: i64,
+    },
+    /// By the column `g`, or of all rows.
+    Session {
+        gap: i64,
+        keyed: bool,
+    },
 }
 
 impl Windows {
@@ -32,6 +48,8 @@ impl Windows {
                 let start = at.div_euclid(size * SECOND) * size * SECOND;
                 (1..=size / step).filter_map(|n| contains(start, start + n * step * SECOND)).collect()
             }
+            // Which one covers it depends on the other rows.
+            Windows::Session { .. } => Vec::new(),
         }
     }
 }
@@ -59,6 +77,8 @@ pub(crate) struct Statement {
 pub(crate) struct Readable {
     pub(crate) name: String,
     pub(crate) rows: usize,
+    /// Whether its rows may go again.
+    pub(crate) changing: bool,
 }
 
 /// A relation that stands in FROM: its text, and what can be said about it.
@@ -75,6 +95,8 @@ struct Author<'a> {
     rng: SmallRng,
     tables: &'a [Readable],
     windows: Vec<WindowSource>,
+    /// Queries that the batch side must say in other words: as it is run continuously, and as a batch.
+    twins: Vec<(String, String)>,
     next_name: usize,
     /// The statement ends with EMIT AFTER WATERMARK.
     after_watermark: bool,
@@ -90,9 +112,15 @@ impl Statement {
     pub(crate) fn random(seed: u64, tables: &[Readable], late_rows: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let after_watermark = rng.random_bool(0.4);
-        let mut author = Author { rng, tables, windows: Vec::new(), next_name: 0, after_watermark, late_rows };
+        let (windows, twins) = Default::default();
+        let mut author = Author { rng, tables, windows, twins, next_name: 0, after_watermark, late_rows };
         let text = author.query();
         let mut statement = Self { sql: text.clone(), batch_sql: text, windows: author.windows };
+        // The outermost were made last.
+        for (number, (sql, batch_sql)) in author.twins.iter().enumerate().rev() {
+            statement.sql = statement.sql.replace(&twin(number), sql);
+            statement.batch_sql = statement.batch_sql.replace(&twin(number), batch_sql);
+        }
         for (number, source) in statement.windows.iter().enumerate() {
             let marker = marker(number);
             statement.sql = statement.sql.replace(&marker, &source.as_sql());
@@ -109,6 +137,10 @@ fn marker(number: usize) -> String {
     format!("⟨{number}⟩")
 }
 
+fn twin(number: usize) -> String {
+    format!("⟪{number}⟫")
+}
+
 impl WindowSource {
     fn as_sql(&self) -> String {
         let seconds = |seconds: i64| format!("INTERVAL '{seconds}' SECOND");
@@ -118,6 +150,10 @@ impl WindowSource {
             Windows::Tumble { size, offset } => format!("TUMBLE({table}, {}, {})", seconds(size), seconds(offset)),
             Windows::Hop { slide, size } => format!("HOP({table}, {}, {})", seconds(slide), seconds(size)),
             Windows::Cumulate { step, size } => format!("CUMULATE({table}, {}, {})", seconds(step), seconds(size)),
+            Windows::Session { gap, keyed } => {
+                let keys = if keyed { " PARTITION BY g" } else { "" };
+                format!("SESSION(TABLE {}{keys}, DESCRIPTOR(ts), {})", self.table, seconds(gap))
+            }
         }
     }
 }
@@ -128,10 +164,11 @@ impl Author<'_> {
             return self.windowed_aggregate(false).0;
         }
         if self.after_watermark {
-            return match self.rng.random_range(0..6) {
+            return match self.rng.random_range(0..8) {
                 0..=2 => self.windowed_aggregate(false).0,
                 3 => self.over_windows(),
-                4 => self.window_join(),
+                4 | 5 => self.window_join(),
+                6 => self.interval_join().0,
                 _ => {
                     let relation = self.windowed_relation();
                     self.projection(&relation, true).0
@@ -139,11 +176,15 @@ impl Author<'_> {
             };
         }
         let relation = self.relation(2);
-        match self.rng.random_range(0..5) {
+        match self.rng.random_range(0..9) {
             0 => self.projection(&relation, true).0,
-            1 if relation.append_only => self.grouped(&relation).0,
+            1 => self.grouped(&relation).0,
             2 => self.windowed_aggregate(false).0,
             3 => self.join(1).0,
+            4 => self.set_operation(1).0,
+            5 => self.with_subqueries(&relation).0,
+            6 => self.interval_join().0,
+            7 => self.distinct(&relation).0,
             _ => self.projection(&relation, false).0,
         }
     }
@@ -162,7 +203,21 @@ impl Author<'_> {
         if depth == 0 {
             return self.table();
         }
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..11) {
+            8 => {
+                let query = self.set_operation(depth - 1);
+                self.derived(query)
+            }
+            9 => {
+                let inner = self.relation(depth - 1);
+                let query = self.with_subqueries(&inner);
+                self.derived(query)
+            }
+            10 => {
+                let inner = self.relation(depth - 1);
+                let query = self.distinct(&inner);
+                self.derived(query)
+            }
             0 | 1 => self.table(),
             2 => {
                 let inner = self.relation(depth - 1);
@@ -179,7 +234,7 @@ impl Author<'_> {
             }
             5 => {
                 let inner = self.relation(depth - 1);
-                let query = if inner.append_only { self.grouped(&inner) } else { self.projection(&inner, true) };
+                let query = self.grouped(&inner);
                 self.derived(query)
             }
             6 => self.windowed_relation(),
@@ -189,17 +244,18 @@ impl Author<'_> {
 
     fn table(&mut self) -> Relation {
         let table = &self.tables[self.rng.random_range(0..self.tables.len())];
-        let (name, rows) = (table.name.clone(), table.rows);
+        let (name, rows, append_only) = (table.name.clone(), table.rows, !table.changing);
         let alias = self.name("a");
         let columns = table_columns(&alias);
-        Relation { from: format!("{name} AS {alias}"), columns, append_only: true, rows }
+        Relation { from: format!("{name} AS {alias}"), columns, append_only, rows }
     }
 
     /// A window function as it stands, each row once for every window.
     fn expanded(&mut self) -> Relation {
         let table = &self.tables[self.rng.random_range(0..self.tables.len())];
-        let (name, rows) = (table.name.clone(), table.rows);
-        let windows = match self.rng.random_range(0..4) {
+        let (name, rows, append_only) = (table.name.clone(), table.rows, !table.changing);
+        let windows = match self.rng.random_range(0..5) {
+            4 => Windows::Session { gap: [1, 3, 10][self.rng.random_range(0..3)], keyed: self.chance(0.6) },
             0 | 1 => {
                 let size = [5, 10, 30, 60][self.rng.random_range(0..4)];
                 Windows::Tumble { size, offset: if self.chance(0.2) { 3 } else { 0 } }
@@ -213,6 +269,8 @@ impl Author<'_> {
                 Windows::Cumulate { step, size: step * self.rng.random_range(1..5) }
             }
         };
+        // The bounds of a session change until it is over.
+        let append_only = append_only && (self.after_watermark || !matches!(windows, Windows::Session { .. }));
         let source = marker(self.windows.len());
         self.windows.push(WindowSource { table: name, windows });
         let alias = self.name("a");
@@ -220,7 +278,7 @@ impl Author<'_> {
         for bound in ["window_start", "window_end"] {
             columns.push(Column { name: format!("{alias}.{bound}"), kind: Kind::Time, exact: true });
         }
-        Relation { from: format!("{source} AS {alias}"), columns, append_only: true, rows: rows * 4 }
+        Relation { from: format!("{source} AS {alias}"), columns, append_only, rows: rows * 4 }
     }
 
     fn windowed_relation(&mut self) -> Relation {
@@ -278,7 +336,9 @@ impl Author<'_> {
                 .collect();
             format!("SELECT {} FROM {}", items.join(", "), from.from)
         };
-        let text = format!("{} UNION ALL {}", side(&left), side(&right));
+        let (left_text, right_text) = (side(&left), side(&right));
+        let all = self.chance(0.7);
+        let text = format!("{left_text} UNION {}{right_text}", if all { "ALL " } else { "" });
         let columns = kinds.iter().zip(names).map(|(kind, name)| Column { name, kind: *kind, exact: true }).collect();
         (text, columns, left.append_only && right.append_only, left.rows + right.rows)
     }
@@ -319,6 +379,23 @@ impl Author<'_> {
         }
     }
 
+    /// The group expressions, perhaps in several sets; then `grouping` may be one more item.
+    fn grouping(&mut self, keys: &[String], items: &mut Vec<String>) -> String {
+        let all = keys.join(", ");
+        let sets = match self.rng.random_range(0..12) {
+            0 => format!("ROLLUP ({all})"),
+            1 => format!("CUBE ({all})"),
+            2 => format!("GROUPING SETS (({all}), ({}))", keys[0]),
+            3 => format!("GROUPING SETS (({}), ())", keys[keys.len() - 1]),
+            _ => return all,
+        };
+        if self.chance(0.4) {
+            let name = self.name("c");
+            items.push(format!("grouping({}) AS {name}", keys[keys.len() - 1]));
+        }
+        sets
+    }
+
     /// A running aggregate, or DISTINCT.
     fn grouped(&mut self, from: &Relation) -> Query {
         let (keys, mut items, mut columns) = self.keys(&from.columns, 3);
@@ -332,7 +409,7 @@ impl Author<'_> {
         };
         let (group, having) = match keys.is_empty() {
             true => (String::new(), String::new()),
-            false => (format!(" GROUP BY {}", keys.join(", ")), self.having()),
+            false => (format!(" GROUP BY {}", self.grouping(&keys, &mut items)), self.having()),
         };
         let text = format!("SELECT {} FROM {}{condition}{group}{having}", items.join(", "), from.from);
         (text, columns, false, from.rows)
@@ -366,7 +443,11 @@ impl Author<'_> {
             group.swap(0, 1);
         }
         let place = self.rng.random_range(0..=group.len());
-        group.splice(place..place, keys);
+        if !keys.is_empty() && self.chance(0.15) {
+            group.push(format!("ROLLUP ({})", keys.join(", ")));
+        } else {
+            group.splice(place..place, keys);
+        }
         let having = self.having();
         let text =
             format!("SELECT {} FROM {}{condition} GROUP BY {}{having}", items.join(", "), from.from, group.join(", "));
@@ -445,22 +526,13 @@ impl Author<'_> {
                 format!("{} = {}", left.columns[1].name, right.columns[1].name),
                 format!("{} = {}", left.columns[2].name, right.columns[2].name),
             ];
+            if left.rows * right.rows <= MOST_JOINED / 4 && self.chance(0.5) {
+                // Every row with every row, or nearly.
+                let columns: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
+                on = vec![scalar(&mut self.rng, &columns, Kind::Bool, 1)];
+            }
         }
         self.joined(&left, &right, on)
-    }
-
-    fn joined(&mut self, left: &Relation, right: &Relation, mut on: Vec<String>) -> Query {
-        let columns: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
-        if self.chance(0.4) {
-            on.push(scalar(&mut self.rng, &columns, Kind::Bool, 1));
-        }
-        let both = Relation {
-            from: format!("{} JOIN {} ON {}", left.from, right.from, on.join(" AND ")),
-            columns,
-            append_only: left.append_only && right.append_only,
-            rows: (left.rows * right.rows / 5).max(1),
-        };
-        self.projection(&both, true)
     }
 }
 

@@ -1,14 +1,20 @@
-//! Random tables: rows in epochs, with event times out of order and some rows late.
+//! Random tables: rows in epochs, with event times out of order and some rows late, or taken back.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rondel_engine::Delta;
+use rondel_engine::operator::consolidate::consolidate_all;
+
+use super::statement::Readable;
 
 /// Microseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000;
@@ -34,6 +40,14 @@ pub(crate) fn schema() -> SchemaRef {
 pub(crate) struct Arrival {
     pub(crate) partition: u32,
     pub(crate) rows: RecordBatch,
+    /// How often each row comes, or goes; `None`: each comes once.
+    pub(crate) weights: Option<Int64Array>,
+}
+
+impl Arrival {
+    pub(crate) fn delta(&self) -> Delta {
+        Delta::new(self.rows.clone(), self.weights.clone())
+    }
 }
 
 /// A stream with `WATERMARK FOR ts AS ts - INTERVAL '<delay> seconds'`.
@@ -42,6 +56,8 @@ pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) delay_seconds: i64,
     pub(crate) partitions: u32,
+    /// Whether its rows may also go again, those that lie below the watermark excepted.
+    pub(crate) changing: bool,
     /// What comes in each epoch.
     pub(crate) epochs: Vec<Vec<Arrival>>,
 }
@@ -49,6 +65,9 @@ pub(crate) struct Table {
 impl Table {
     /// A table whose rows come in `epochs` epochs. Without late rows its watermark stays behind all that may come.
     pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
+        if rng.random_bool(0.4) {
+            return Self::changing(rng, name, epochs);
+        }
         let partitions = rng.random_range(1..=3);
         let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
         let most = [4, 12, 40][rng.random_range(0..3)];
@@ -60,22 +79,88 @@ impl Table {
                     now += rng.random_range(0..20 * SECOND);
                     let count = rng.random_range(1..=most);
                     let rows: Vec<Values> = (0..count).map(|_| Values::random(rng, now)).collect();
-                    Arrival { partition: rng.random_range(0..partitions), rows: columns(&rows) }
+                    Arrival { partition: rng.random_range(0..partitions), rows: columns(&rows), weights: None }
                 });
                 arrivals.collect()
             })
             .collect();
-        Self { name: name.to_owned(), delay_seconds, partitions, epochs }
+        Self { name: name.to_owned(), delay_seconds, partitions, changing: false, epochs }
+    }
+
+    /// A table whose rows come, go and change in `epochs` epochs. None is late.
+    fn changing(rng: &mut SmallRng, name: &str, epochs: usize) -> Self {
+        let (partitions, delay_seconds) = (rng.random_range(1..=3), rng.random_range(66..90));
+        let name = name.to_owned();
+        let mut table = Self { name, delay_seconds, partitions, changing: true, epochs: Vec::new() };
+        let most = [4, 12, 40][rng.random_range(0..3)];
+        let goes = [0.2, 0.5, 0.9][rng.random_range(0..3)];
+        let (mut now, mut present): (i64, Vec<Values>) = (0, Vec::new());
+        for _ in 0..epochs {
+            // What lies below the watermark stays as it is.
+            let fixed = table.watermarks().last().copied().flatten();
+            let mut changes: Vec<(Values, i64)> = Vec::new();
+            present.retain(|row| {
+                let stays = row.0.is_some_and(|time| fixed.is_some_and(|fixed| time < fixed)) || !rng.random_bool(goes);
+                if !stays {
+                    changes.push((*row, -1));
+                }
+                stays
+            });
+            let updates = changes.iter().filter(|_| rng.random_bool(0.4)).map(|(row, _)| *row).collect::<Vec<_>>();
+            for mut row in updates {
+                (row.4, row.5) = (Some(rng.random_range(-1000..1000)), None);
+                changes.push((row, 1));
+            }
+            if rng.random_bool(0.8) {
+                now += rng.random_range(0..30 * SECOND);
+                for _ in 0..rng.random_range(0..=most) {
+                    changes.push((Values::random(rng, now), if rng.random_bool(0.1) { 3 } else { 1 }));
+                }
+            }
+            for (row, weight) in &changes {
+                present.extend(std::iter::repeat_n(*row, (*weight).max(0) as usize));
+            }
+            // Some rows come and go within the epoch.
+            let brief = changes.iter().filter(|_| rng.random_bool(0.1)).copied().collect::<Vec<_>>();
+            changes.extend(brief.iter().flat_map(|(row, _)| [(*row, 2), (*row, -2)]));
+            changes.shuffle(rng);
+            let mut arrivals = Vec::new();
+            while !changes.is_empty() {
+                let rest = changes.split_off(rng.random_range(1..=changes.len()));
+                let (rows, weights): (Vec<Values>, Vec<i64>) =
+                    std::mem::replace(&mut changes, rest).into_iter().unzip();
+                let partition = rng.random_range(0..partitions);
+                arrivals.push(Arrival { partition, rows: columns(&rows), weights: Some(weights.into()) });
+            }
+            table.epochs.push(arrivals);
+        }
+        table
+    }
+
+    /// The table as statements may read it.
+    pub(crate) fn readable(&self) -> Readable {
+        Readable { name: self.name.clone(), rows: self.row_count(), changing: self.changing }
     }
 
     /// How many rows came.
-    pub(crate) fn row_count(&self) -> usize {
+    fn row_count(&self) -> usize {
         self.epochs.iter().flatten().map(|arrival| arrival.rows.num_rows()).sum()
     }
 
     /// All rows that came.
-    pub(crate) fn all_rows(&self) -> Vec<RecordBatch> {
+    fn all_rows(&self) -> Vec<RecordBatch> {
         self.epochs.iter().flatten().map(|arrival| arrival.rows.clone()).collect()
+    }
+
+    /// The rows that are there in the end.
+    pub(crate) fn rows(&self) -> Vec<RecordBatch> {
+        if !self.changing {
+            return self.all_rows();
+        }
+        let deltas: Vec<Delta> = self.epochs.iter().flatten().map(Arrival::delta).collect();
+        let sum = consolidate_all(&schema(), &deltas).unwrap();
+        let repeated = (0..sum.num_rows()).flat_map(|row| std::iter::repeat_n(row as u32, sum.weight(row) as usize));
+        vec![take_record_batch(sum.rows(), &UInt32Array::from_iter_values(repeated)).unwrap()]
     }
 
     /// The watermark at the end of each epoch: the least of the partitions' greatest times, less the delay; `None`
@@ -97,6 +182,9 @@ impl Table {
 
     /// Everything that came, with the watermark at the end of the epoch before it: what makes a row late.
     pub(crate) fn rows_and_watermarks(&self) -> Vec<(RecordBatch, Option<i64>)> {
+        if self.changing {
+            return self.rows().into_iter().map(|rows| (rows, None)).collect();
+        }
         let before = std::iter::once(None).chain(self.watermarks());
         let epochs = self.epochs.iter().zip(before);
         epochs.flat_map(|(arrivals, at)| arrivals.iter().map(move |arrival| (arrival.rows.clone(), at))).collect()

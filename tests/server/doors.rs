@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::memory::MemoryEngine;
 
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: rondel\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -83,7 +83,12 @@ async fn the_server_ends_in_order() {
         data_dir: "unused".into(),
         in_memory: true,
         shutdown_timeout: Duration::from_secs(5),
-        engine: EngineOptions { workers: Some(1), job_memory: 1 << 20 },
+        engine: EngineOptions {
+            workers: Some(1),
+            job_memory: 1 << 20,
+            memory_limit: None,
+            job_stop_timeout: Duration::from_secs(1),
+        },
     };
     let engine = Arc::new(MemoryEngine::new());
     let stop = tokio::time::sleep(Duration::from_millis(50));

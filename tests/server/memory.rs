@@ -113,7 +113,13 @@ impl Frontend for MemoryEngine {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        vec![Figure { name: "rondel_job_rows_in_total", help: "Rows.", is_counter: true, job: "j".into(), value: 7.0 }]
+        vec![Figure {
+            name: "rondel_job_rows_in_total",
+            help: "Rows.",
+            is_counter: true,
+            job: Some("j".into()),
+            value: 7.0,
+        }]
     }
 
     async fn close(&self) {

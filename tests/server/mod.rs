@@ -4,10 +4,10 @@
 //! stay silent.
 
 mod catalog;
-mod doors;
+pub(crate) mod doors;
 mod driver;
 mod memory;
-mod psql;
+pub(crate) mod psql;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

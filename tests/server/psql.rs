@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use super::{Server, wait_for};
 
 /// Ctrl-C ends psql within this.
-const INTERRUPT_WITHIN: Duration = Duration::from_millis(100);
+pub(crate) const INTERRUPT_WITHIN: Duration = Duration::from_millis(100);
 
 /// A psql that talks to the server and reads no settings of the user's.
-fn psql(server: &Server) -> Command {
+fn psql(port: u16) -> Command {
     let mut command = Command::new("psql");
-    command.args(["-X", "-h", "127.0.0.1", "-U", "ann", "-d", "rondel", "-p", &server.address.port().to_string()]);
+    command.args(["-X", "-h", "127.0.0.1", "-U", "ann", "-d", "rondel", "-p", &port.to_string()]);
     command.env("PGCONNECT_TIMEOUT", "5").env_remove("PGOPTIONS").env("LC_ALL", "C");
     command
 }
 
 /// Runs statements; answers what psql printed.
 pub(super) async fn run(server: &Server, arguments: &[&str]) -> Output {
-    let mut command = psql(server);
+    let mut command = psql(server.address.port());
     command.args(arguments);
     tokio::task::spawn_blocking(move || command.output().expect("psql is needed for this test")).await.unwrap()
 }
@@ -59,14 +59,14 @@ async fn psql_shows_where_an_error_is_and_what_to_do() {
 }
 
 /// A psql whose output is read while it runs.
-struct Live {
+pub(crate) struct Live {
     child: Child,
-    lines: std::sync::mpsc::Receiver<(Instant, String)>,
+    pub(crate) lines: std::sync::mpsc::Receiver<(Instant, String)>,
 }
 
 impl Live {
-    fn start(server: &Server, statement: &str) -> Self {
-        let mut command = psql(server);
+    pub(crate) fn start(port: u16, statement: &str) -> Self {
+        let mut command = psql(port);
         command.args(["-v", "ON_ERROR_STOP=1", "-c", statement]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("psql is needed for this test");
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -83,7 +83,7 @@ impl Live {
     }
 
     /// Ctrl-C; answers how long psql took to end, and what it said.
-    fn interrupt(mut self) -> (Duration, String) {
+    pub(crate) fn interrupt(mut self) -> (Duration, String) {
         let pid = i32::try_from(self.child.id()).unwrap();
         let start = Instant::now();
         #[allow(unsafe_code)] // a signal to a child of this test
@@ -104,7 +104,7 @@ impl Live {
 #[tokio::test(flavor = "multi_thread")]
 async fn copied_rows_arrive_as_they_come() {
     let server = Server::start();
-    let live = Live::start(&server, "COPY (SUBSCRIBE TO ticks) TO STDOUT");
+    let live = Live::start(server.address.port(), "COPY (SUBSCRIBE TO ticks) TO STDOUT");
     let wait = Duration::from_secs(30);
     let first = live.lines.recv_timeout(wait).unwrap();
     assert_eq!(first.1, "1\t1\t2");
@@ -126,7 +126,7 @@ async fn copied_rows_arrive_as_they_come() {
 async fn interrupted(server: &Server, statement: &str, rows_first: bool) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..5 {
-        let live = Live::start(server, statement);
+        let live = Live::start(server.address.port(), statement);
         wait_for("the subscription begins", || server.engine.running_subscriptions() == 1).await;
         if rows_first {
             live.lines.recv_timeout(Duration::from_secs(30)).unwrap();
@@ -162,7 +162,7 @@ async fn interrupts_stop_a_flood_and_a_silence() {
 async fn a_killed_client_ends_its_subscription() {
     let server = Server::start();
     for view in ["ticks", "silence", "flood"] {
-        let mut live = Live::start(&server, &format!("COPY (SUBSCRIBE TO {view}) TO STDOUT"));
+        let mut live = Live::start(server.address.port(), &format!("COPY (SUBSCRIBE TO {view}) TO STDOUT"));
         wait_for("the subscription begins", || server.engine.running_subscriptions() == 1).await;
         live.child.kill().unwrap();
         live.child.wait().unwrap();

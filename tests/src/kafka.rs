@@ -11,6 +11,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tempfile::TempDir;
 
@@ -130,8 +131,14 @@ impl KafkaBroker {
     pub fn produce(&self, topic: &str, partition: i32, values: &[Vec<u8>]) -> Result<()> {
         let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", self.bootstrap()).create()?;
         for value in values {
-            let record: BaseRecord<'_, (), Vec<u8>> = BaseRecord::to(topic).partition(partition).payload(value);
-            producer.send(record).map_err(|(error, _)| error)?;
+            let mut record: BaseRecord<'_, (), Vec<u8>> = BaseRecord::to(topic).partition(partition).payload(value);
+            while let Err((error, refused)) = producer.send(record) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(error.into());
+                }
+                producer.poll(Duration::from_millis(10));
+                record = refused;
+            }
         }
         producer.flush(Duration::from_secs(20))?;
         Ok(())

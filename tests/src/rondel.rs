@@ -46,7 +46,7 @@ pub struct RondelServer {
     leash: Option<ChildStdin>,
     postgres_port: u16,
     http_port: u16,
-    workers: usize,
+    options: Vec<String>,
     data: TempDir,
     log: PathBuf,
 }
@@ -55,12 +55,21 @@ impl RondelServer {
     /// Starts a server with as many workers, and waits until it answers. It runs in the checkout's root, so that
     /// `file:sql/tour/booking.proto` is found.
     pub async fn start(workers: usize) -> Result<RondelServer> {
+        Self::start_with(workers, &[]).await
+    }
+
+    /// As [`start`](Self::start), with more options.
+    pub async fn start_with(workers: usize, options: &[&str]) -> Result<RondelServer> {
         let data = tempfile::Builder::new().prefix("rondel-data-").tempdir()?;
         let ports = (free_port()?, free_port()?);
-        let (process, leash) = launch(data.path(), ports, workers)?;
+        let options: Vec<String> = ["--workers".to_owned(), workers.to_string()]
+            .into_iter()
+            .chain(options.iter().map(|option| (*option).to_owned()))
+            .collect();
+        let (process, leash) = launch(data.path(), ports, &options)?;
         let log = data.path().join("server.log");
         let mut server =
-            RondelServer { process, leash, postgres_port: ports.0, http_port: ports.1, workers, data, log };
+            RondelServer { process, leash, postgres_port: ports.0, http_port: ports.1, options, data, log };
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -73,7 +82,7 @@ impl RondelServer {
             return Err(format!("the server's process {program} could not be killed").into());
         }
         self.process.wait()?;
-        (self.process, self.leash) = launch(self.data.path(), (self.postgres_port, self.http_port), self.workers)?;
+        (self.process, self.leash) = launch(self.data.path(), (self.postgres_port, self.http_port), &self.options)?;
         self.wait_until_ready().await
     }
 
@@ -146,7 +155,7 @@ impl Drop for RondelServer {
 }
 
 /// Starts the program on a leash.
-fn launch(folder: &Path, ports: (u16, u16), workers: usize) -> Result<(Child, Option<ChildStdin>)> {
+fn launch(folder: &Path, ports: (u16, u16), options: &[String]) -> Result<(Child, Option<ChildStdin>)> {
     let output = File::options().create(true).append(true).open(folder.join("server.log"))?;
     let mut process = Command::new("bash")
         .arg(root().join("tests/components/leashed.sh"))
@@ -154,7 +163,7 @@ fn launch(folder: &Path, ports: (u16, u16), workers: usize) -> Result<(Child, Op
         .arg("server")
         .args(["--pg", &format!("127.0.0.1:{}", ports.0)])
         .args(["--http", &format!("127.0.0.1:{}", ports.1)])
-        .args(["--workers", &workers.to_string()])
+        .args(options)
         .arg("--data-dir")
         .arg(folder.join("data"))
         .current_dir(root())

@@ -5,6 +5,8 @@
 //! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
 
 mod scan;
+mod sessions;
+mod sets;
 pub mod windows;
 
 #[cfg(test)]
@@ -85,7 +87,7 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = windows::lowered(plan.clone())?;
+        let plan = windows::lowered(sets::lowered(plan.clone())?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let physical = state.create_physical_plan(&plan).await?;
         Ok(execute_stream(physical, state.task_ctx())?)

@@ -19,8 +19,10 @@ use datafusion::logical_expr::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::WindowNode;
 use crate::plan::flow::WindowSpec;
+use crate::plan::{SessionNode, WindowNode};
+
+use super::sessions::sessions;
 
 const LIST: &str = "__windows";
 const START: &str = "window_start";
@@ -33,6 +35,13 @@ pub fn lowered(plan: LogicalPlan) -> Result<LogicalPlan> {
             LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowNode>(),
             _ => None,
         };
+        let session = match &node {
+            LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<SessionNode>(),
+            _ => None,
+        };
+        if let Some(session) = session {
+            return Ok(Transformed::yes(sessions(session)?));
+        }
         match window {
             Some(window) => Ok(Transformed::yes(listed(window)?)),
             // What the rows may be NULL in has changed below.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::connector::options::{OptionTable, check_known};
 use arrow::datatypes::SchemaRef;
 
-use crate::connector::registry::{Definition, SinkDefinition, SinkInput};
+use crate::connector::definition::{Definition, SinkDefinition, SinkInput};
 use crate::connector::{Reporter, Sink, SinkState, SinkWriter};
 use crate::delta::Delta;
 use crate::error::Result;

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use super::definition::StreamDefinition;
 use super::{
-    PartitionState, PollState, Reporter, Sink, SinkState, SinkWriter, Source, SourceBatch, SourceReader, Waker,
+    PartitionState, PollState, Reporter, ScanRequest, Sink, SinkState, SinkWriter, Source, SourceBatch, SourceReader,
+    Waker,
 };
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -240,6 +243,37 @@ impl SourceReader for PrebuiltReader {
     }
 
     fn set_waker(&mut self, _waker: Waker) {}
+}
+
+/// A stream over batches that are there already: every job reads them all, and ends.
+#[derive(Debug, Clone)]
+pub struct PrebuiltStream {
+    schema: SchemaRef,
+    partitions: Vec<Vec<RecordBatch>>,
+}
+
+impl PrebuiltStream {
+    /// Batches of one schema by partition.
+    pub fn new(schema: SchemaRef, partitions: Vec<Vec<RecordBatch>>) -> Self {
+        Self { schema, partitions }
+    }
+}
+
+impl StreamDefinition for PrebuiltStream {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn descriptor(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>> {
+        let projected =
+            |batch: &RecordBatch| Ok(batch.project(&scan.projection)?.with_schema(Arc::clone(&scan.schema))?);
+        let partitions = self.partitions.iter().map(|batches| batches.iter().map(projected).collect());
+        Ok(Box::new(PrebuiltSource::new(partitions.collect::<Result<_>>()?)))
+    }
 }
 
 /// A sink that keeps what it is given, for tests. It can be told to stop taking.

@@ -6,6 +6,7 @@
 
 pub mod blackhole;
 pub mod channel;
+pub mod definition;
 pub mod kafka;
 pub mod memory;
 pub mod nexmark;
@@ -130,6 +131,12 @@ pub trait SinkWriter: Send {
 
 /// A sink, opened for one job.
 pub trait Sink: Send {
+    /// Columns, by index, whose equal values must all reach one writer, in the order of their epochs: what a sink keeps
+    /// one record of, as upserts do. `None`: any writer may have any row.
+    fn meeting_columns(&self) -> Option<Vec<usize>> {
+        None
+    }
+
     /// The writers, one for each of `workers` workers. Must not block on the outside world.
     fn writers(self: Box<Self>, workers: usize, reporter: Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>>;
 }

@@ -19,7 +19,7 @@ use crate::time::{Clock, Watermarks};
 use super::chain::Member;
 use super::edge::WatermarkLink;
 use super::event_time::EventTime;
-use super::flow_control::LinkMeter;
+use super::flow_control::{LinkMeter, Memory};
 use super::job::{JobId, JobLimits, JobObserver, JobReporter, JobShared, Signal};
 use super::layout::{Layout, Unit};
 use super::operators::{Nothing, OperatorFactory};
@@ -100,14 +100,18 @@ impl Blueprint {
         workers: usize,
         clock: &Arc<dyn Clock>,
         factory: &dyn OperatorFactory,
-        signal: &Arc<Signal>,
+        (signal, memory): (&Arc<Signal>, &Arc<Memory>),
     ) -> Result<Prepared> {
-        let layout = Arc::new(Layout::new(&self.plan, workers, factory)?);
+        let sink_keys = match &self.target {
+            Target::Sink(sink) => sink.meeting_columns(),
+            Target::View(_) => None,
+        };
+        let layout = Arc::new(Layout::new(&self.plan, workers, factory, sink_keys.as_deref())?);
         let streams = layout.units.iter().filter(|unit| matches!(unit, Unit::Stream(_))).count();
         let identity = (self.job, self.name.clone());
         let limits = self.limits.clone();
         let (observer, signal) = (Arc::clone(&self.observer), Arc::clone(signal));
-        let job = Arc::new(JobShared::new(identity, workers, streams, limits, observer, signal));
+        let job = Arc::new(JobShared::new(identity, workers, streams, limits, observer, (signal, memory)));
         let reporter: Arc<dyn Reporter> = Arc::new(JobReporter(Arc::clone(&job)));
 
         let mut units: Vec<Vec<UnitPart>> = (0..workers).map(|_| Vec::with_capacity(layout.units.len())).collect();
@@ -228,7 +232,8 @@ impl Blueprint {
             &PhysicalPlanningContext::default(),
         )?;
         let partitions = self.restore.as_ref().map(|snapshot| snapshot.partitions(&spec.id)).unwrap_or_default();
-        Ok(Some(EventTime::new(watermark.id, expression, partitions)))
+        let scan = (spec.schema.as_arrow(), watermark.column);
+        EventTime::new(watermark.id, expression, scan, partitions).map(Some)
     }
 
     fn edge(&self, node: NodeIndex, view: &Arc<View>) -> Result<UnitPart> {

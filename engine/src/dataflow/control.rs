@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::time::Epoch;
 
 use super::blueprint::Prepared;
-use super::flow_control::lock;
+use super::flow_control::{Memory, lock};
 use super::job::{Gate, GateState, JobId, JobShared, Signal, SnapshotRequest};
 use super::snapshot::JobSnapshot;
 use super::stepping::Pace;
@@ -19,6 +19,13 @@ use super::worker::{Acknowledgement, Command, CommandQueue};
 
 /// Where an answer goes; one slot, so that sending never blocks.
 pub(crate) type Reply<T> = SyncSender<Result<T>>;
+
+/// How often jobs that wait for memory are looked at.
+const STARVED_LOOK_MICROS: u64 = 20_000;
+/// Whoever waits for memory no longer than this does not say so.
+const STARVED_MICROS: u64 = 500_000;
+/// Who waits.
+const STARVED: &str = "the job";
 
 /// What the pool's owner asks of the control.
 pub(crate) enum Request {
@@ -35,6 +42,8 @@ pub(crate) struct PoolShared {
     pub(crate) workers: Vec<Arc<CommandQueue>>,
     pub(crate) requests: Mutex<VecDeque<Request>>,
     pub(crate) signal: Arc<Signal>,
+    /// What all jobs hold.
+    pub(crate) memory: Arc<Memory>,
     /// A worker's thread has ended with a panic of the pool's own.
     pub(crate) broken: AtomicBool,
 }
@@ -70,6 +79,8 @@ pub(crate) struct Entry {
     view: Option<Arc<View>>,
     snapshot_givers: usize,
     pub(crate) pace: Pace,
+    /// Since when its sources are not let, and whether the observer knows.
+    pub(crate) starved: Option<(u64, bool)>,
     /// Waits for an epoch to be closed and completed.
     pub(crate) steps: Vec<StepWait>,
 }
@@ -163,7 +174,7 @@ impl Control {
         self.start_build(now);
         self.finish_drops();
         self.note_cost();
-        let mut wait = None;
+        let mut wait = self.feed_starved(micros);
         for group in self.groups() {
             let again = self.step_group(&group, now, micros);
             wait = match (wait, again) {
@@ -300,6 +311,7 @@ impl Control {
             view: maintains,
             snapshot_givers,
             pace: Pace::new(units),
+            starved: None,
             steps: Vec::new(),
         };
         self.jobs.insert(id, entry);
@@ -381,6 +393,9 @@ impl Control {
             if !dropping.acknowledgement.is_complete() {
                 self.drops.push(dropping);
                 continue;
+            }
+            if let Some(view) = self.jobs.get(&dropping.job).and_then(|entry| entry.view.as_ref()) {
+                view.outlive_job(&self.pool.memory);
             }
             if let Some(reply) = dropping.reply {
                 self.jobs.remove(&dropping.job);
@@ -471,6 +486,47 @@ impl Control {
                 self.pool.signal.notify();
             }
         }
+    }
+
+    /// Lets sources go on that waited for memory, and says of jobs that wait for long that they do. Answers in how many
+    /// microseconds to look again.
+    fn feed_starved(&mut self, micros: u64) -> Option<u64> {
+        if !self.pool.memory.wanted.load(Ordering::SeqCst) {
+            return None;
+        }
+        let memory = Arc::clone(&self.pool.memory);
+        let room = memory.has_room();
+        if room {
+            memory.wanted.store(false, Ordering::SeqCst);
+        }
+        for entry in self.jobs.values_mut() {
+            let mut starved =
+                entry.job.sources.iter().filter(|source| source.starved.load(Ordering::SeqCst)).peekable();
+            let is_starved = starved.peek().is_some() && matches!(entry.status, Status::Running);
+            if room {
+                for source in starved {
+                    source.starved.store(false, Ordering::SeqCst);
+                    source.wake_up.activate();
+                }
+            }
+            match entry.starved {
+                None if is_starved && !room => entry.starved = Some((micros, false)),
+                Some((since, false)) if !room && micros > since + STARVED_MICROS => {
+                    entry.starved = Some((since, true));
+                    let (used, limit) = (memory.used() >> 20, memory.limit() >> 20);
+                    let what = format!("memory: all jobs together hold {used} MiB of {limit} MiB");
+                    entry.job.observer.waits_for(STARVED, Some(what));
+                }
+                Some((_, told)) if room => {
+                    entry.starved = None;
+                    if told {
+                        entry.job.observer.waits_for(STARVED, None);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (!room).then_some(STARVED_LOOK_MICROS)
     }
 
     fn answer_steps(&mut self) {

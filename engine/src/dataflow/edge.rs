@@ -27,6 +27,9 @@ use super::snapshot;
 use super::source::BACK_OFF;
 use super::view::View;
 
+/// Rows that one activation takes into a view's contents: about a millisecond, then other jobs run.
+pub(crate) const ABSORBED_ROWS: usize = Output::FUEL / 4;
+
 enum EdgeItem {
     Rows(Epoch, Delta, ByteGuard),
     /// Watermarks of the writer's job, as of the end of the epoch.
@@ -75,7 +78,7 @@ impl ViewWriter {
         Self { view, job, worker, readers: Vec::new(), watermarks, ended, closed: false, state_bytes: 0 }
     }
 
-    /// Ends an epoch: its deltas become part of the view, and go to readers.
+    /// Ends an epoch: its deltas become part of the view, and go to readers. They are to be [absorbed](Self::absorb).
     pub(crate) fn end_epoch(
         &mut self,
         epoch: Epoch,
@@ -124,8 +127,7 @@ impl ViewWriter {
             true
         });
         let job = Arc::clone(&self.job);
-        job.give_snapshot(epoch..epoch + 1, || self.snapshot())?;
-        self.absorb(&mut Output::FUEL.clone()).map(|_| ())
+        job.give_snapshot(epoch..epoch + 1, || self.snapshot())
     }
 
     /// All inputs of the view's job have ended.
@@ -210,7 +212,7 @@ impl ViewWriter {
         if !self.closed && self.ended < start {
             return Ok(Piece::Later);
         }
-        self.absorb(&mut Output::FUEL.clone())?;
+        self.absorb(&mut ABSORBED_ROWS.clone())?;
         let Some(shard) = self.view.shard(self.worker) else { return Ok(Piece::End) };
         let shard = lock(shard);
         if shard.pending.front().is_some_and(|(epoch, _)| self.closed || *epoch <= start) {
@@ -230,7 +232,15 @@ impl ViewWriter {
                 reader.needs_contents = false;
             }
         }
-        self.absorb(&mut Output::FUEL.clone()).map(|_| ())
+        if self.absorb(&mut ABSORBED_ROWS.clone())? || self.closed {
+            self.job.wake_terminals();
+        }
+        Ok(())
+    }
+
+    /// Whether ended epochs wait to be taken into the contents.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.view.shard(self.worker).is_some_and(|shard| !lock(shard).pending.is_empty())
     }
 
     /// The contents at the end of the epoch that was just ended.

@@ -6,7 +6,7 @@
 //! the frontier and wait for no younger ones.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef};
@@ -20,17 +20,110 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The bytes of all jobs of a pool. Above seven eighths of the limit sources read no more, until a quarter is free;
+/// above the limit no job with more than its share may remember more.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    limit: usize,
+    in_flight: AtomicUsize,
+    state: AtomicUsize,
+    jobs: AtomicUsize,
+    /// A source wanted to read and was not let.
+    pub(crate) wanted: AtomicBool,
+}
+
+impl Memory {
+    pub(crate) fn new(limit: usize) -> Self {
+        let (in_flight, state, jobs) = Default::default();
+        Self { limit, in_flight, state, jobs, wanted: AtomicBool::new(false) }
+    }
+
+    /// Bytes that the jobs hold.
+    pub(crate) fn used(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed) + self.state.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that they may hold.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether sources are to stop.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() > self.limit - self.limit / 8
+    }
+
+    /// Whether sources that were stopped may go on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used() <= self.limit - self.limit / 4
+    }
+
+    /// Why a job that holds `held` bytes may not remember more than it does.
+    fn refusal(&self, held: usize) -> Option<Error> {
+        let state = self.state.load(Ordering::Relaxed);
+        // A job within its share is not to fail for another's, while there is time to stop the other.
+        let share = self.limit / self.jobs.load(Ordering::Relaxed).max(1);
+        let refused = state > self.limit && (held > share || state - self.limit > self.limit / 4);
+        refused.then(|| {
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                format!(
+                    "all jobs together remember {} MiB, more than the server's limit of {} MiB; this one holds {} MiB",
+                    state.div_ceil(1 << 20),
+                    self.limit >> 20,
+                    held.div_ceil(1 << 20)
+                ),
+            )
+            .with_hint("stop or drop a job, raise the server's memory limit, or let the queries forget")
+        })
+    }
+}
+
+/// State that outlives the job that made it: a view that is stopped or has failed, and can still be read.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    bytes: usize,
+    all: Arc<Memory>,
+}
+
+impl Kept {
+    pub(crate) fn new(bytes: usize, all: &Arc<Memory>) -> Self {
+        all.state.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.all.state.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The bytes of a job: those on their way, and those that its operators and view remember.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limit: usize,
     in_flight: AtomicUsize,
     state: AtomicUsize,
+    /// Where they are counted with those of all other jobs.
+    all: Arc<Memory>,
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.all.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Meter {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, in_flight: AtomicUsize::new(0), state: AtomicUsize::new(0) }
+    pub(crate) fn new(limit: usize, all: &Arc<Memory>) -> Self {
+        all.jobs.fetch_add(1, Ordering::Relaxed);
+        Self { limit, in_flight: AtomicUsize::new(0), state: AtomicUsize::new(0), all: Arc::clone(all) }
+    }
+
+    /// The bytes of all jobs.
+    pub(crate) fn all(&self) -> &Memory {
+        &self.all
     }
 
     /// Bytes of deltas on their way.
@@ -50,15 +143,17 @@ impl Meter {
 
     /// Whether only the oldest epoch may go on.
     pub(crate) fn is_tight(&self) -> bool {
-        self.in_flight() > self.flow_limit()
+        self.in_flight() > self.flow_limit() || self.all.is_full()
     }
 
     /// Replaces what one owner of state had reported before. Fails when the job's state outgrows its limit.
     pub(crate) fn set_state(&self, reported: &mut usize, bytes: usize) -> Result<()> {
-        if bytes >= *reported {
-            self.state.fetch_add(bytes - *reported, Ordering::Relaxed);
-        } else {
-            self.state.fetch_sub(*reported - bytes, Ordering::Relaxed);
+        for state in [&self.state, &self.all.state] {
+            if bytes >= *reported {
+                state.fetch_add(bytes - *reported, Ordering::Relaxed);
+            } else {
+                state.fetch_sub(*reported - bytes, Ordering::Relaxed);
+            }
         }
         let grew = bytes > *reported;
         *reported = bytes;
@@ -76,7 +171,10 @@ impl Meter {
                 "raise the job's memory limit, or let the query forget: a window with a watermark, fewer or shorter keys",
             ));
         }
-        Ok(())
+        match self.all.refusal(state + self.in_flight()).filter(|_| grew) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 }
 
@@ -121,6 +219,7 @@ impl ByteGuard {
     /// Counts `bytes` for a job.
     pub(crate) fn new(meter: &Arc<Meter>, bytes: usize) -> Self {
         meter.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        meter.all.in_flight.fetch_add(bytes, Ordering::Relaxed);
         Self { meter: Arc::clone(meter), bytes, unread: None }
     }
 
@@ -144,6 +243,7 @@ impl Drop for ByteGuard {
     fn drop(&mut self) {
         self.read();
         self.meter.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter.all.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -162,9 +262,13 @@ pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
 mod tests {
     use super::*;
 
+    fn meter(limit: usize) -> Meter {
+        Meter::new(limit, &Arc::new(Memory::new(usize::MAX)))
+    }
+
     #[test]
     fn guards_give_back_what_they_counted() {
-        let meter = Arc::new(Meter::new(100));
+        let meter = Arc::new(meter(100));
         let link = Arc::new(LinkMeter::default());
         let mut guard = ByteGuard::sent(&meter, 60, &link, 5);
         let other = ByteGuard::sent(&meter, 41, &link, 6);
@@ -182,7 +286,7 @@ mod tests {
 
     #[test]
     fn state_over_the_limit_is_a_clear_error() {
-        let meter = Meter::new(1 << 20);
+        let meter = meter(1 << 20);
         let (mut a, mut b) = (0, 0);
         meter.set_state(&mut a, 1 << 19).unwrap();
         meter.set_state(&mut b, 1 << 19).unwrap();
@@ -192,5 +296,25 @@ mod tests {
         meter.set_state(&mut a, 0).unwrap();
         assert_eq!(meter.state(), 1 << 19);
         assert_eq!(meter.flow_limit(), 1 << 19);
+    }
+    #[test]
+    fn of_all_jobs_the_one_with_more_than_its_share_is_refused() {
+        let all = Arc::new(Memory::new(8 << 20));
+        let (large, small) = (Arc::new(Meter::new(usize::MAX, &all)), Meter::new(usize::MAX, &all));
+        let (mut of_large, mut of_small) = (0, 0);
+        large.set_state(&mut of_large, 6 << 20).unwrap();
+        assert!(!all.is_full());
+        let under_way = ByteGuard::new(&large, 2 << 20);
+        assert!(all.is_full() && small.is_tight());
+        small.set_state(&mut of_small, 1 << 20).unwrap();
+        let error = large.set_state(&mut of_large, 8 << 20).unwrap_err();
+        assert!(error.message().starts_with("all jobs together remember 9 MiB, more than the server's"), "{error}");
+        small.set_state(&mut of_small, 2 << 20).unwrap();
+        assert!(small.set_state(&mut of_small, 3 << 20).is_err(), "there is an end to sparing it");
+        drop(under_way);
+        large.set_state(&mut of_large, 4 << 20).unwrap();
+        assert!(!all.is_full() && !all.has_room(), "sources go on when a quarter is free");
+        small.set_state(&mut of_small, 0).unwrap();
+        assert!(all.has_room());
     }
 }

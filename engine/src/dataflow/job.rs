@@ -12,7 +12,7 @@ use crate::operator::StatePart;
 use crate::time::Epoch;
 use timely::scheduling::SyncActivator;
 
-use super::flow_control::{LinkMeter, Meter, lock};
+use super::flow_control::{LinkMeter, Memory, Meter, lock};
 
 /// A job's number within its pool; the catalog's choice, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,10 +166,21 @@ pub(crate) struct SourceStatus {
     pub(crate) finished: AtomicBool,
     /// The reader is to be read to the end of each epoch that is open for it: no epoch is closed before.
     pub(crate) binds: AtomicBool,
+    /// It has something to read and is not let, since all jobs together hold too much.
+    pub(crate) starved: AtomicBool,
     /// The last epoch in which the reader was asked until it had nothing more, or the budget was used up.
     pub(crate) read_in: AtomicU64,
     /// Lets the worker look at the source and its gate.
     pub(crate) wake_up: WakeUp,
+}
+
+impl SourceStatus {
+    /// Whether it would read if an epoch were open.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+            && !self.finished.load(Ordering::SeqCst)
+            && !self.starved.load(Ordering::SeqCst)
+    }
 }
 
 /// Activates a timely operator from any thread.
@@ -247,14 +258,14 @@ impl JobShared {
         sources: usize,
         limits: JobLimits,
         observer: Arc<dyn JobObserver>,
-        signal: Arc<Signal>,
+        (signal, memory): (Arc<Signal>, &Arc<Memory>),
     ) -> Self {
         let ready = || Arc::new(SourceStatus { ready: AtomicBool::new(true), ..SourceStatus::default() });
         Self {
             id,
             name,
             workers,
-            meter: Arc::new(Meter::new(limits.memory_bytes)),
+            meter: Arc::new(Meter::new(limits.memory_bytes, memory)),
             limits,
             observer,
             signal,
@@ -391,6 +402,14 @@ impl JobShared {
         let frontier = self.frontier();
         let oldest = lock(&self.epochs).iter().copied().find(|opened| *opened >= frontier);
         oldest.is_none_or(|oldest| epoch <= oldest) && links.all(|link| !link.has_unread(epoch))
+    }
+
+    /// A source may not read, since all jobs together hold too much; the control lets it when there is room.
+    pub(crate) fn note_starved(&self, source: &SourceStatus) {
+        if !source.starved.swap(true, Ordering::SeqCst) {
+            self.meter.all().wanted.store(true, Ordering::SeqCst);
+            self.signal.notify();
+        }
     }
 
     /// Something was read, or a watermark moved.

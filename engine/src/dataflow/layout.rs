@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 
 use crate::error::{Error, Result};
-use crate::operator::build::Role;
+use crate::operator::build::{Role, meeting_columns};
 use crate::plan::flow::{FlowOp, FlowPlan, NodeIndex, ScanKind};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::time::WatermarkId;
@@ -81,13 +82,19 @@ impl Layout {
         self.links.iter().enumerate().filter(|(_, link)| link.to == LinkEnd::Terminal).map(|(index, _)| index)
     }
 
-    /// Lays out a plan for `workers` workers. With one there are no exchanges and no local halves.
-    pub(crate) fn new(plan: &FlowPlan, workers: usize, factory: &dyn OperatorFactory) -> Result<Self> {
+    /// Lays out a plan for `workers` workers. With one there are no exchanges and no local halves. `sink_keys`: columns of
+    /// the result whose equal values must reach one worker's sink.
+    pub(crate) fn new(
+        plan: &FlowPlan,
+        workers: usize,
+        factory: &dyn OperatorFactory,
+        sink_keys: Option<&[usize]>,
+    ) -> Result<Self> {
         let mut drawing = Drawing::new(plan, workers, factory);
         for node in 0..plan.nodes.len() {
             drawing.add(node)?;
         }
-        drawing.finish()
+        drawing.finish(sink_keys)
     }
 }
 
@@ -233,11 +240,25 @@ impl<'a> Drawing<'a> {
         self.links.push(Link { from, to, routing, exchanged, ids });
     }
 
-    fn finish(mut self) -> Result<Layout> {
+    /// By what rows are brought together before the sink, if they do not meet anyway.
+    fn sink_exchange(&self, root: NodeIndex, sink_keys: Option<&[usize]>) -> Option<Keys> {
+        let columns = sink_keys.filter(|_| self.workers > 1)?;
+        let meet = meeting_columns(self.plan, root);
+        if meet.is_some_and(|meet| meet.iter().all(|column| columns.contains(column))) {
+            return None;
+        }
+        let schema = self.plan.nodes[root].schema.inner();
+        let key =
+            |column: &usize| Arc::new(Column::new(schema.field(*column).name(), *column)) as Arc<dyn PhysicalExpr>;
+        Some(columns.iter().map(key).collect())
+    }
+
+    fn finish(mut self, sink_keys: Option<&[usize]>) -> Result<Layout> {
         let Some(root) = self.plan.nodes.len().checked_sub(1) else {
             return Err(Error::internal("a plan without nodes"));
         };
-        self.link(self.places[root], LinkEnd::Terminal, None, self.ids[root].clone());
+        let keys = self.sink_exchange(root, sink_keys);
+        self.link(self.places[root], LinkEnd::Terminal, keys, self.ids[root].clone());
         // A chain is made where its last member was: all that it reads from was made before, or is fused into it.
         let mut numbers = vec![usize::MAX; self.units.len()];
         let mut units = Vec::new();

@@ -16,7 +16,7 @@ use crate::time::{Clock, Epoch};
 
 use super::blueprint::Blueprint;
 use super::control::{Control, PoolShared, Reply, Request};
-use super::flow_control::lock;
+use super::flow_control::{Memory, lock};
 use super::job::{JobId, JobMetrics, JobShared, Signal};
 use super::operators::{EngineOperators, OperatorFactory};
 use super::simulated::Simulation;
@@ -32,12 +32,14 @@ pub struct PoolSettings {
     pub operators: Arc<dyn OperatorFactory>,
     /// Epochs up to this one were given out before: those of this pool are greater.
     pub last_epoch: Epoch,
+    /// Bytes that all jobs may hold together, whatever each one's limit.
+    pub memory_bytes: usize,
 }
 
 impl PoolSettings {
     /// `workers` workers that run the engine's own operators.
     pub fn workers(workers: usize) -> Self {
-        Self { workers, operators: Arc::new(EngineOperators), last_epoch: 0 }
+        Self { workers, operators: Arc::new(EngineOperators), last_epoch: 0, memory_bytes: usize::MAX }
     }
 }
 
@@ -106,8 +108,8 @@ impl Pool {
     /// Creates a job. Whatever can fail is found here, before any worker hears of it; returns when all workers have it.
     pub fn create_job(&self, blueprint: Blueprint) -> Result<JobHandle> {
         let workers = self.settings.workers;
-        let prepared =
-            blueprint.prepare(workers, &self.clock, self.settings.operators.as_ref(), &self.shared.signal)?;
+        let shared = (&self.shared.signal, &self.shared.memory);
+        let prepared = blueprint.prepare(workers, &self.clock, self.settings.operators.as_ref(), shared)?;
         let job = Arc::clone(&prepared.job);
         self.ask(|reply| Request::Create(Box::new(prepared), reply))?;
         Ok(JobHandle { job })
@@ -119,22 +121,66 @@ impl Pool {
     }
 
     /// Ends a job in order: it reads no more, what it has read reaches its view or sink, which is flushed, and it is
-    /// dropped. What takes longer than `patience` is lost. Those that read its view are to be stopped before.
-    pub fn stop_job(&self, job: JobId, patience: Duration) -> Result<()> {
+    /// dropped. What takes longer than `patience` is lost; answers whether nothing was. Those that read its view are to
+    /// be stopped before.
+    pub fn stop_job(&self, job: JobId, patience: Duration) -> Result<bool> {
+        match self.stopped(&self.ask_to_stop(job), patience) {
+            Some(Err(error)) if error.kind() == ErrorKind::DependentObjects => Err(error),
+            outcome => {
+                self.drop_job(job)?;
+                Ok(outcome.is_some_and(|outcome| outcome.is_ok()))
+            }
+        }
+    }
+
+    /// Ends jobs in order, as [`Pool::stop_job`] does: together where none reads the other's view, readers first
+    /// otherwise. Answers those that took longer than `patience`, and still run.
+    pub fn stop_jobs(&self, jobs: &[JobId], patience: Duration) -> Vec<JobId> {
+        let start = Instant::now();
+        let mut left = jobs.to_vec();
+        while !left.is_empty() {
+            let asked: Vec<_> = left.iter().map(|job| (*job, self.ask_to_stop(*job))).collect();
+            let before = left.len();
+            left.clear();
+            for (job, answer) in asked {
+                match self.stopped(&answer, patience.saturating_sub(start.elapsed())) {
+                    // It is read: its readers are among those that are asked to stop before it is asked again.
+                    Some(Err(error)) if error.kind() == ErrorKind::DependentObjects => left.push(job),
+                    None => left.push(job),
+                    // One that failed has nothing to write, one that is gone needs no end.
+                    Some(_) => drop(self.drop_job(job)),
+                }
+            }
+            if left.len() == before {
+                break;
+            }
+        }
+        left
+    }
+
+    fn ask_to_stop(&self, job: JobId) -> Receiver<Result<Epoch>> {
         let (reply, answer) = sync_channel(1);
         self.shared.ask(Request::Stop(job, reply));
-        let mut refused = None;
-        self.wait_until(patience, || match answer.try_recv() {
-            Ok(result) => {
-                refused = result.err();
-                true
-            }
-            Err(error) => error == TryRecvError::Disconnected,
+        answer
+    }
+
+    /// How stopping ended; `None`: not within `patience`.
+    fn stopped(&self, answer: &Receiver<Result<Epoch>>, patience: Duration) -> Option<Result<Epoch>> {
+        let mut outcome = None;
+        self.wait_until(patience, || {
+            outcome = match answer.try_recv() {
+                Ok(result) => Some(result),
+                Err(TryRecvError::Disconnected) => Some(Err(stopped())),
+                Err(TryRecvError::Empty) => None,
+            };
+            outcome.is_some()
         });
-        match refused {
-            Some(error) if error.kind() == ErrorKind::DependentObjects => Err(error),
-            _ => self.drop_job(job),
-        }
+        outcome
+    }
+
+    /// Bytes that all jobs hold together.
+    pub fn memory_used(&self) -> usize {
+        self.shared.memory.used()
     }
 
     /// Closes the job's epoch with all that its sources have to read now, and returns when it is complete and written.
@@ -273,6 +319,7 @@ fn share(settings: &PoolSettings) -> Result<Arc<PoolShared>> {
         workers: (0..settings.workers).map(|_| Arc::new(CommandQueue::default())).collect(),
         requests: Mutex::new(VecDeque::new()),
         signal: Arc::new(Signal::default()),
+        memory: Arc::new(Memory::new(settings.memory_bytes)),
         broken: AtomicBool::new(false),
     }))
 }

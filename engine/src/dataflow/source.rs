@@ -143,6 +143,10 @@ impl SourceTask {
             self.job.note_exhausted();
             return Ok(());
         }
+        if self.job.meter.all().is_full() {
+            self.job.note_starved(&status);
+            return Ok(());
+        }
         if !self.job.may_run(self.epoch, self.outlets.iter().map(Outlet::link)) {
             self.activator.activate_after(BACK_OFF);
             return Ok(());

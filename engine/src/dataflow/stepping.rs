@@ -160,9 +160,7 @@ impl Control {
 
     /// Whether a source has something to read.
     fn is_ready(&self, group: &[JobId]) -> bool {
-        self.members(group)
-            .flat_map(|entry| &entry.job.sources)
-            .any(|source| source.ready.load(Ordering::SeqCst) && !source.finished.load(Ordering::SeqCst))
+        self.members(group).flat_map(|entry| &entry.job.sources).any(|source| source.is_ready())
     }
 
     /// Whether an epoch of the group is open in which a source has still to read what is bound to it.

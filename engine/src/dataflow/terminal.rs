@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::operator::Output;
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
-use super::edge::ViewWriter;
+use super::edge::{ABSORBED_ROWS, ViewWriter};
 use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
@@ -47,6 +47,8 @@ pub(crate) struct Terminal {
     gathered: Deltas,
     watermarks: Watermarks,
     closed: bool,
+    /// All is written, or taken into the view.
+    done: bool,
     failed: bool,
 }
 
@@ -69,6 +71,7 @@ impl Terminal {
             gathered: Vec::new(),
             watermarks,
             closed: false,
+            done: false,
             failed: false,
         }
     }
@@ -114,13 +117,18 @@ impl Terminal {
                 if at_end && !self.closed {
                     self.closed = true;
                     writer.close();
-                    self.job.set_done(self.worker, Epoch::MAX);
                 }
-                let more = writer.absorb(&mut Output::FUEL.clone())?;
-                if more {
+                if writer.absorb(&mut ABSORBED_ROWS.clone())? {
                     self.activator.activate();
                 }
-                Ok(more)
+                let pending = writer.has_pending();
+                if self.closed && !pending && !self.done {
+                    self.done = true;
+                    self.job.set_done(self.worker, Epoch::MAX);
+                }
+                // Timely forgets an operator whose inputs have ended, unless it has more to do: another worker may yet
+                // have to end what is to be taken in here.
+                Ok(pending)
             }
             Destination::Sink(sink) => {
                 let progress = sink.run(at_end, &self.activator, |done| {

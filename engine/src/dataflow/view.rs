@@ -17,7 +17,7 @@ use crate::plan::flow::TimeColumn;
 use crate::time::Epoch;
 
 use super::contents::{Contents, Image};
-use super::flow_control::{ByteGuard, lock};
+use super::flow_control::{ByteGuard, Kept, Memory, lock};
 use super::subscription::{Mailbox, Subscription};
 
 /// A view's contents at one epoch.
@@ -71,6 +71,8 @@ pub struct View {
     time_columns: OnceLock<Vec<TimeColumn>>,
     shards: OnceLock<Vec<Mutex<Shard>>>,
     hub: Mutex<Hub>,
+    /// Counts the contents when the job that counted them is gone.
+    kept: OnceLock<Kept>,
 }
 
 impl std::fmt::Debug for View {
@@ -95,6 +97,7 @@ impl View {
             time_columns: OnceLock::new(),
             shards: OnceLock::new(),
             hub: Mutex::new(Hub::default()),
+            kept: OnceLock::new(),
         })
     }
 
@@ -258,6 +261,11 @@ impl View {
         for subscriber in std::mem::take(&mut hub.subscribers) {
             subscriber.end(error.cloned());
         }
+    }
+
+    /// The job is gone: what the view holds is counted on, as long as somebody may read it.
+    pub(crate) fn outlive_job(&self, memory: &Arc<Memory>) {
+        self.kept.get_or_init(|| Kept::new(self.stats().bytes, memory));
     }
 
     /// The figures.

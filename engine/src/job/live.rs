@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::connector::registry::{SinkDefinition, StreamDefinition};
+use crate::connector::definition::{SinkDefinition, StreamDefinition};
 use crate::dataflow::View;
 use crate::error::Error;
 use crate::plan::{Relation, Relations};

@@ -13,6 +13,9 @@ use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
 use super::project::Project;
+use super::session::{Session, SessionSpec};
+use super::set::SetOperation;
+use super::single_row::SingleRow;
 use super::union::Union;
 use super::values::Values;
 use super::window::Window;
@@ -45,11 +48,26 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
-        FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
-        FlowOp::Join { on, residual, null_equals_null } => {
-            let (left, right) = (input(plan, node, 0)?, input(plan, node, 1)?);
-            Box::new(Join::new(left, right, &this.schema, on, residual.as_ref(), *null_equals_null)?)
+        FlowOp::Session { time_column, gap_micros, partition, watermark, emit } => {
+            let input = input(plan, node, 0)?;
+            let spec = SessionSpec {
+                partition: partition.iter().map(|key| physical(key, &input.schema)).collect::<Result<_>>()?,
+                time_column: *time_column,
+                gap_micros: *gap_micros,
+                watermark: *watermark,
+                emit: *emit,
+            };
+            Box::new(Session::new(spec, input.schema.inner(), schema)?)
         }
+        FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
+        FlowOp::Set { kind, closes } => {
+            let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
+            let append_only: Vec<bool> = inputs.iter().map(|input| !input.properties.changelog).collect();
+            let set = SetOperation::new(*kind, schema, this.properties.changelog)?;
+            Box::new(set.closing(*closes, append_only))
+        }
+        FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
+        FlowOp::Join { .. } => Box::new(Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?),
     })
 }
 
@@ -69,9 +87,15 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Project { .. }
         | FlowOp::Union
         | FlowOp::Window { .. } => None,
+        FlowOp::Set { .. } => {
+            let fields = self::input(plan, node, input)?.schema.fields().iter().enumerate();
+            Some(fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
+        }
+        FlowOp::SingleRow => Some(Vec::new()),
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }
+        FlowOp::Session { partition, .. } => Some(bind(&mut partition.iter())?),
         FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
             let schema = aggregate::partial_schema(plan, node)?;
             let keys = schema.fields().iter().enumerate().take(aggregate::exchange_keys(plan, node)?);
@@ -83,6 +107,38 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
             WindowKey::Start | WindowKey::End => None,
         }))?),
     })
+}
+
+/// Columns of a node's output whose equal values stand on one worker already, if the plan says so: an aggregate's keys
+/// behind whatever passes them on. `None`: nothing is known.
+pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
+    let this = plan.nodes.get(node)?;
+    match &this.op {
+        FlowOp::Aggregate { group, .. } => Some((0..group.len()).collect()),
+        FlowOp::WindowAggregate { group, .. } => {
+            let keys = group.iter().enumerate().filter(|(_, key)| matches!(key, WindowKey::Key(_)));
+            Some(keys.map(|(column, _)| column).collect())
+        }
+        FlowOp::Session { partition, .. } => {
+            let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
+            let place = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
+            partition.iter().map(place).collect()
+        }
+        FlowOp::Set { .. } => Some((0..this.schema.fields().len()).collect()),
+        FlowOp::SingleRow => Some(Vec::new()),
+        FlowOp::Filter { .. } | FlowOp::Window { .. } => meeting_columns(plan, *this.inputs.first()?),
+        FlowOp::Project { expressions } => {
+            let input = *this.inputs.first()?;
+            let schema = &plan.nodes.get(input)?.schema;
+            let passes = |expression: &Expr, column| match expression.clone().unalias() {
+                Expr::Column(of) => schema.maybe_index_of_column(&of) == Some(column),
+                _ => false,
+            };
+            let place = |column| expressions.iter().position(|expression| passes(expression, column));
+            meeting_columns(plan, input)?.into_iter().map(place).collect()
+        }
+        FlowOp::Scan { .. } | FlowOp::Values { .. } | FlowOp::Union | FlowOp::Join { .. } => None,
+    }
 }
 
 /// Whether a node's input is worth aggregating before it crosses workers.

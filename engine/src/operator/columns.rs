@@ -21,6 +21,20 @@ pub(crate) fn owned(column: &ArrayRef) -> Result<ArrayRef> {
     }
 }
 
+/// The column as it can be remembered: shared if its buffers hold little else, copied if they hold rows of others.
+pub(crate) fn kept(column: &ArrayRef) -> Result<ArrayRef> {
+    let views = match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
+        _ => 0,
+    };
+    // Nested columns may hold views, whose buffers are not looked into here.
+    let own = if column.data_type().is_nested() { None } else { column.to_data().get_slice_memory_size().ok() };
+    let held = column.get_array_memory_size();
+    let is_own = own.is_some_and(|own| held <= (own + views) / 4 * 5 + SMALL_BUFFERS);
+    if is_own { Ok(Arc::clone(column)) } else { owned(column) }
+}
+
 /// The column, copied if it is a view into buffers that are mostly of other rows.
 ///
 /// Views (`Utf8View`) share their bytes when rows are filtered or gathered: fifty rows would pin a whole batch.
@@ -134,6 +148,19 @@ mod tests {
         assert!(few.get_array_memory_size() < 1000, "{}", few.get_array_memory_size());
         let copy = owned(&all.slice(0, 2)).unwrap();
         assert!(copy.get_array_memory_size() < 1000);
+    }
+
+    #[test]
+    fn what_is_remembered_pins_nothing_else() {
+        let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..10_000));
+        let all = kept(&numbers).unwrap();
+        assert_eq!(all.to_data().buffers()[0].as_ptr(), numbers.to_data().buffers()[0].as_ptr(), "shared");
+        let few = kept(&numbers.slice(5_000, 100)).unwrap();
+        assert!(few.get_array_memory_size() < 2_000, "{}", few.get_array_memory_size());
+        assert_eq!(&few, &numbers.slice(5_000, 100));
+        let texts: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..1_000).map(|n| format!("{n:0100}"))));
+        let few = kept(&texts.slice(0, 500)).unwrap();
+        assert!(few.get_array_memory_size() < 70_000, "{}", few.get_array_memory_size());
     }
 
     #[test]

@@ -87,6 +87,29 @@ impl Window {
         Ok(Step::Done)
     }
 
+    /// Every row is in exactly one window: the columns stay as they are.
+    fn tumble(&self, delta: Delta, times: &PrimitiveArray<Int64Type>) -> Result<Delta> {
+        let mut starts = Vec::with_capacity(times.len());
+        let mut ends = Vec::with_capacity(times.len());
+        let (mut start, mut end) = (i64::MAX, i64::MIN);
+        for time in times.values() {
+            // Most rows are in the window of the row before.
+            if *time < start || *time >= end {
+                (start, end) = Covering::of(self.window, *time)?.window(0)?;
+            }
+            starts.push(start);
+            ends.push(end);
+        }
+        let count = times.len();
+        let (rows, weights) = delta.into_parts();
+        let mut columns = rows.columns().to_vec();
+        for bounds in [starts, ends] {
+            let target = self.schema.field(columns.len()).data_type();
+            columns.push(from_micros(bounds, target)?);
+        }
+        Ok(Delta::new(batch(&self.schema, columns, count)?, weights))
+    }
+
     fn piece(&self, delta: &Delta, rows: Vec<u32>, starts: Vec<i64>, ends: Vec<i64>) -> Result<Delta> {
         let count = rows.len();
         let rows = UInt32Array::from(rows);
@@ -109,6 +132,10 @@ impl Window {
 impl Operator for Window {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
         let times = to_micros(delta.rows().column(self.time_column))?;
+        if matches!(self.window, WindowSpec::Tumble { .. }) && times.null_count() == 0 {
+            out.push(self.tumble(delta, &times)?);
+            return Ok(Step::Done);
+        }
         self.pending = Some(Expansion { delta, times, row: 0, windows: 0 });
         self.expand(out)
     }
@@ -266,6 +293,26 @@ mod tests {
         fields.push(Field::new("window_start", millis.clone(), true));
         fields.push(Field::new("window_end", millis, true));
         (Window::new(window, 1, Arc::new(Schema::new(fields))).unwrap(), input)
+    }
+
+    #[test]
+    fn tumbling_rows_stay_as_they_are() {
+        let (mut window, input) = operator(WindowSpec::Tumble { size: 1_000_000, offset: 250_000 });
+        let times = [0, 249, 250, 1_249, 1_250, 700, -751, -750];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(0..8)),
+            Arc::new(TimestampMillisecondArray::from_iter_values(times)),
+        ];
+        let rows = batch(&input, columns, 8).unwrap();
+        let weights = Int64Array::from(vec![1, -1, 2, 1, 1, 1, 1, 1]);
+        let mut out = Output::default();
+        let _ = window.on_delta(0, Delta::weighted(rows.clone(), weights.clone()), &mut out).unwrap();
+        let (deltas, _) = out.take();
+        assert_eq!(deltas[0].weights(), Some(&weights));
+        assert_eq!(deltas[0].rows().columns()[..2], rows.columns()[..]);
+        let bounds = |column: usize| deltas[0].rows().column(column).as_primitive::<TimestampMillisecondType>().clone();
+        assert_eq!(bounds(2).values(), &[-750, -750, 250, 250, 1_250, 250, -1_750, -750]);
+        assert_eq!(bounds(3).values(), &[250, 250, 1_250, 1_250, 2_250, 1_250, -750, 250]);
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! * an ORDER BY inside an aggregate is completed by the aggregate's own arguments, so that rows which tie are equal in
 //!   all that the aggregate can see;
 //! * `any_value(x)` is the least.
+//!
+//! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
+//! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as PlanResult;
@@ -17,15 +20,33 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use crate::error::Result;
 
 use super::fault::planning_error;
+use super::grouping::expanded;
+use super::set_node::SetNode;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Aggregate(aggregate) => canonical_aggregate(aggregate),
+        LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
+            Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
+            None => canonical_aggregate(aggregate),
+        },
+        LogicalPlan::Join(join) => Ok(match SetNode::of(&join) {
+            Some(set) => Transformed::yes(set.into_plan()?),
+            None => Transformed::no(LogicalPlan::Join(join)),
+        }),
         other => Ok(Transformed::no(other)),
     })
     .data()
     .map_err(planning_error)
+}
+
+/// The aggregates of grouping sets in canonical form.
+fn canonical_aggregates(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    plan.transform_up(|node| match node {
+        LogicalPlan::Aggregate(aggregate) => canonical_aggregate(aggregate),
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
 }
 
 fn canonical_aggregate(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan>> {
@@ -74,9 +95,17 @@ pub(super) fn is_order_sensitive(name: &str) -> bool {
     matches!(name, "first_value" | "last_value" | "nth_value")
 }
 
-/// Adds the arguments that the order does not name yet.
+/// Adds the arguments that the order does not name yet, and names each expression once.
 fn complete_order(mut call: AggregateFunction) -> Transformed<Expr> {
+    let written = std::mem::take(&mut call.params.order_by);
     let mut added = false;
+    for sort in written {
+        let named = call.params.order_by.iter().any(|other| other.expr == sort.expr);
+        added |= named;
+        if !named {
+            call.params.order_by.push(sort);
+        }
+    }
     for argument in call.params.args.clone() {
         let named = call.params.order_by.iter().any(|sort| sort.expr == argument);
         if !named && !matches!(argument, Expr::Literal(..)) {

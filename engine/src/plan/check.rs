@@ -3,10 +3,9 @@
 //! It reads the plan as SQL said it, before any rule: a rule may turn what the user wrote into something the user did not.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, NullEquality};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
 use crate::sql::EmitClause;
@@ -15,6 +14,7 @@ use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
 use super::flow::Emit;
 use super::relation::RelationSource;
+use super::session_node::SessionNode;
 use super::window_node::WindowNode;
 
 /// When the results of a query are shown.
@@ -31,7 +31,7 @@ pub(super) fn emission(emit: Option<&EmitClause>) -> Result<Emit> {
 /// Whether the plan can run continuously, as far as its nodes say on their own. What depends on whether rows may be
 /// retracted is decided when the plan is lowered.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
-    plan.apply(|node| {
+    plan.apply_with_subqueries(|node| {
         // A recursion's own parts are no tables of the user's.
         check_node(node)?;
         node.apply_expressions(|expr| {
@@ -43,6 +43,41 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     })
     .map_err(planning_error)?;
     Ok(())
+}
+
+/// Whether all subqueries have become joins. `plan` is what the rules have left.
+pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                check_subquery(inner)?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map_err(planning_error)?;
+    Ok(())
+}
+
+fn check_subquery(expr: &Expr) -> Result<(), DataFusionError> {
+    match expr {
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
+            "EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere \
+             in the subquery may the row outside be named",
+            "write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN",
+        ),
+        Expr::ScalarSubquery(_) => refuse(
+            "a continuous query can have a subquery as a value in SELECT, WHERE and HAVING, and this one is elsewhere or \
+             names the row outside where it cannot be made a join",
+            "compare with the row outside in the subquery's own WHERE, or write a JOIN with a query that has GROUP BY",
+        ),
+        Expr::OuterReferenceColumn(_, column) => Err(Error::not_supported(format!(
+            "a continuous query cannot name {column} here, which belongs to the query outside"
+        ))
+        .with_hint("compare with it in the subquery's WHERE, by equality if the subquery has aggregates")
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 fn refuse(sentence: &str, hint: &str) -> Result<(), DataFusionError> {
@@ -57,11 +92,16 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Values(_)
         | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Subquery(_)
         | LogicalPlan::Distinct(Distinct::All(_)) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
-        LogicalPlan::Aggregate(aggregate) => check_aggregate(aggregate),
-        LogicalPlan::Join(join) => check_join(join),
-        LogicalPlan::Extension(extension) if extension.node.as_any().is::<WindowNode>() => Ok(()),
+        LogicalPlan::Extension(extension)
+            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+        {
+            Ok(())
+        }
         LogicalPlan::Distinct(Distinct::On(_)) => refuse(
             "DISTINCT ON is not supported yet in a continuous query",
             "write first_value(column ORDER BY time) with GROUP BY instead",
@@ -90,10 +130,6 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         LogicalPlan::Unnest(_) => {
             refuse("UNNEST is not supported yet in a continuous query", "write UNNEST when you SELECT from the view")
         }
-        LogicalPlan::Subquery(_) => refuse(
-            "LATERAL subqueries are not supported yet in a continuous query",
-            "write a join of two queries with GROUP BY",
-        ),
         other => Err(Error::not_supported(format!("{} cannot be part of a continuous query", other.display())).into()),
     }
 }
@@ -107,67 +143,8 @@ fn check_scan(scan: &TableScan) -> Result<(), DataFusionError> {
         .into())
 }
 
-fn check_aggregate(aggregate: &Aggregate) -> Result<(), DataFusionError> {
-    if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-        return refuse(
-            "GROUPING SETS, ROLLUP and CUBE are not supported yet in a continuous query",
-            "write one query for each grouping, joined by UNION ALL",
-        );
-    }
-    Ok(())
-}
-
-fn check_join(join: &Join) -> Result<(), DataFusionError> {
-    let set_operation = join.null_equality == NullEquality::NullEqualsNull;
-    match join.join_type {
-        JoinType::Inner => Ok(()),
-        JoinType::Left | JoinType::Right | JoinType::Full => {
-            let side = match join.join_type {
-                JoinType::Left => "LEFT",
-                JoinType::Right => "RIGHT",
-                _ => "FULL",
-            };
-            Err(Error::not_supported(format!("{side} JOIN is not supported yet in a continuous query"))
-                .with_hint("an inner JOIN with an equality condition is")
-                .into())
-        }
-        JoinType::LeftSemi | JoinType::RightSemi if set_operation => refuse(
-            "INTERSECT is not supported yet in a continuous query",
-            "write an inner JOIN of the two DISTINCT queries",
-        ),
-        JoinType::LeftAnti | JoinType::RightAnti if set_operation => refuse(
-            "EXCEPT is not supported yet in a continuous query",
-            "write EXCEPT when you SELECT from the two views",
-        ),
-        JoinType::LeftSemi | JoinType::RightSemi | JoinType::LeftMark | JoinType::RightMark => refuse(
-            "semi joins are not supported yet in a continuous query",
-            "write an inner JOIN with the DISTINCT keys of the other side",
-        ),
-        JoinType::LeftAnti | JoinType::RightAnti => refuse(
-            "anti joins are not supported yet in a continuous query",
-            "write them when you SELECT from the two views",
-        ),
-    }
-}
-
 fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
     match expr {
-        Expr::Exists(_) => refuse(
-            "EXISTS is not supported yet in a continuous query",
-            "write an inner JOIN with the DISTINCT keys of the subquery",
-        ),
-        Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
-            "IN, ANY and ALL with a subquery are not supported yet in a continuous query",
-            "write an inner JOIN with the DISTINCT values of the subquery",
-        ),
-        Expr::ScalarSubquery(_) => refuse(
-            "a subquery as a value is not supported yet in a continuous query",
-            "write a JOIN with a query that has GROUP BY",
-        ),
-        Expr::OuterReferenceColumn(..) => refuse(
-            "correlated subqueries are not supported yet in a continuous query",
-            "write a JOIN with a query that has GROUP BY",
-        ),
         Expr::Placeholder(placeholder) => {
             Err(Error::not_supported(format!("a continuous query has no parameters, and {} is one", placeholder.id))
                 .with_hint("write the value itself")

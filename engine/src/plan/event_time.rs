@@ -51,13 +51,17 @@ pub(super) struct Grows {
     pub(super) column: usize,
     /// By how much the expression may lie behind it.
     pub(super) delay_micros: i64,
+    /// By how much the expression may lie ahead of it.
+    pub(super) lead_micros: i64,
 }
 
 /// Whether an expression grows with one of the columns of `schema`: the column itself, cast to another timestamp, moved by
 /// an interval, or cut to a unit by `date_trunc` or `date_bin`.
 pub(super) fn grows_with(expr: &Expr, schema: &DFSchema) -> Option<Grows> {
     match expr {
-        Expr::Column(column) => Some(Grows { column: schema.maybe_index_of_column(column)?, delay_micros: 0 }),
+        Expr::Column(column) => {
+            Some(Grows { column: schema.maybe_index_of_column(column)?, delay_micros: 0, lead_micros: 0 })
+        }
         Expr::Alias(alias) => grows_with(&alias.expr, schema),
         Expr::Cast(cast) => {
             let DataType::Timestamp(unit, zone) = cast.field.data_type() else { return None };
@@ -66,17 +70,17 @@ pub(super) fn grows_with(expr: &Expr, schema: &DFSchema) -> Option<Grows> {
             match schema.field(inner.column).data_type() {
                 DataType::Timestamp(from, from_zone) if from_zone == zone => {
                     let cut = if unit_micros(*unit) > unit_micros(*from) { unit_micros(*unit) } else { 0 };
-                    later(inner, cut)
+                    cut_by(inner, cut)
                 }
                 _ => None,
             }
         }
         Expr::BinaryExpr(binary) => match (&*binary.left, binary.op, &*binary.right) {
             (moved, Operator::Minus, Expr::Literal(by, _)) => {
-                later(grows_with(moved, schema)?, interval_micros(by).ok()?)
+                moved_back(grows_with(moved, schema)?, interval_micros(by).ok()?)
             }
             (moved, Operator::Plus, Expr::Literal(by, _)) | (Expr::Literal(by, _), Operator::Plus, moved) => {
-                later(grows_with(moved, schema)?, interval_micros(by).ok()?.checked_neg()?)
+                moved_back(grows_with(moved, schema)?, interval_micros(by).ok()?.checked_neg()?)
             }
             _ => None,
         },
@@ -98,10 +102,10 @@ pub(super) fn grows_with(expr: &Expr, schema: &DFSchema) -> Option<Grows> {
                     "week" => 7 * 86_400_000_000,
                     _ => return None,
                 };
-                later(inner, length)
+                cut_by(inner, length)
             }
             ("date_bin", [Expr::Literal(stride, _), time, ..]) => {
-                later(grows_with(time, schema)?, interval_micros(stride).ok()?)
+                cut_by(grows_with(time, schema)?, interval_micros(stride).ok()?)
             }
             _ => None,
         },
@@ -109,6 +113,13 @@ pub(super) fn grows_with(expr: &Expr, schema: &DFSchema) -> Option<Grows> {
     }
 }
 
-fn later(grows: Grows, by: i64) -> Option<Grows> {
-    Some(Grows { column: grows.column, delay_micros: grows.delay_micros.checked_add(by)? })
+/// The expression less an interval.
+fn moved_back(grows: Grows, by: i64) -> Option<Grows> {
+    let delay_micros = grows.delay_micros.checked_add(by)?;
+    Some(Grows { delay_micros, lead_micros: grows.lead_micros.checked_sub(by)?, ..grows })
+}
+
+/// The expression cut down by at most a length.
+fn cut_by(grows: Grows, length: i64) -> Option<Grows> {
+    Some(Grows { delay_micros: grows.delay_micros.checked_add(length)?, ..grows })
 }

@@ -9,8 +9,9 @@ use datafusion::sql::unparser::Unparser;
 
 use crate::time::WatermarkId;
 
-use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
-use super::properties::{Promise, join_release};
+use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, JoinKind, NodeIndex, WindowKey};
+use super::properties::{Promise, is_computed_from_rows};
+use super::release::join_release;
 use super::window_node::Length;
 
 /// The plan as a tree, root first. Below each operator stand, where there is something to say: whether its rows are
@@ -54,7 +55,7 @@ impl Explained<'_> {
         if let Some(keys) = exchange(plan, node) {
             self.line(deeper, "     ", &format!("exchange by {keys}"));
         }
-        for state in self.state(index, node) {
+        for state in self.state(index, node).into_iter().chain(self.rows_read_again(node)) {
             self.line(deeper, "     ", &format!("state: {state}"));
         }
         for &input in &node.inputs {
@@ -96,6 +97,15 @@ impl Explained<'_> {
                 let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
                 format!("Window {window} of {time}: a copy of the row for each window")
             }
+            FlowOp::Session { time_column, gap_micros, partition, emit, .. } => {
+                let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
+                let by = if partition.is_empty() { String::new() } else { format!(" by {}", list(partition)) };
+                let shown = match emit {
+                    Emit::OnChange => "shown at once and corrected",
+                    Emit::AfterWatermark => "shown once at the watermark",
+                };
+                format!("Session of {time}{by}, gap {}, {shown}", Length(*gap_micros))
+            }
             FlowOp::WindowAggregate { window, time_column, group, aggregates, emit, .. } => {
                 let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
                 let keys: Vec<String> = group.iter().map(window_key).collect();
@@ -112,11 +122,15 @@ impl Explained<'_> {
                 let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group)) };
                 format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
             }
-            FlowOp::Join { on, residual, .. } => {
-                let pairs: Vec<String> =
-                    on.iter().map(|(left, right)| format!("{} = {}", said(left), said(right))).collect();
-                let and = residual.as_ref().map_or(String::new(), |expr| format!(" and {}", said(expr)));
-                format!("Inner join on {}{and}", pairs.join(" and "))
+            FlowOp::Set { kind, .. } => format!("{kind} of {}", names(node)),
+            FlowOp::SingleRow => "Single row: a second one is an error".to_owned(),
+            FlowOp::Join { kind, on, residual, null_equals_null, emit } => {
+                let equals = if *null_equals_null { "IS NOT DISTINCT FROM" } else { "=" };
+                let pairs = on.iter().map(|(left, right)| format!("{} {equals} {}", said(left), said(right)));
+                let conditions: Vec<String> = pairs.chain(residual.as_ref().map(said)).collect();
+                let on =
+                    if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
+                format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
         }
     }
@@ -148,29 +162,53 @@ impl Explained<'_> {
             FlowOp::WindowAggregate { watermark: None, .. } => {
                 vec!["all windows: not bounded, since the time has no watermark".to_owned()]
             }
+            FlowOp::Session { watermark: Some(promise), .. } => {
+                vec![format!("the rows of open sessions, released by {}", self.promise(*promise))]
+            }
+            FlowOp::Session { watermark: None, .. } => {
+                vec!["all rows: not bounded, since the time has no watermark".to_owned()]
+            }
             FlowOp::Aggregate { group, .. } if group.is_empty() => vec!["one row".to_owned()],
             FlowOp::Aggregate { closes: Some((_, watermark, delay)), .. } => {
                 vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
             }
             FlowOp::Aggregate { .. } => vec!["grows with the number of groups: not bounded".to_owned()],
+            FlowOp::Set { closes: Some((_, watermark, delay)), .. } => {
+                vec![format!("the different rows, released by {}", self.promise((*watermark, *delay)))]
+            }
+            FlowOp::Set { closes: None, .. } => vec!["grows with the number of different rows: not bounded".to_owned()],
+            FlowOp::SingleRow => vec!["the number of rows".to_owned()],
             FlowOp::Join { .. } => {
-                let release = join_release(self.plan, index);
+                let [left, right] = join_release(self.plan, index).map(|release| release?.promise());
                 let side = |side: &str, promise: Option<Promise>| match promise {
                     Some(promise) => format!("{side} rows, released by {}", self.promise(promise)),
                     None => format!("{side} rows, all of them: not bounded"),
                 };
-                vec![
-                    side("left", release.and_then(|release| release.left_rows)),
-                    side("right", release.and_then(|release| release.right_rows)),
-                ]
+                vec![side("left", left), side("right", right)]
             }
             _ => Vec::new(),
         }
     }
 
+    /// The calls that have no state but the rows of their groups.
+    fn rows_read_again(&self, node: &FlowNode) -> Option<String> {
+        let changing = node.inputs.iter().any(|&input| self.plan.nodes[input].properties.changelog);
+        let (FlowOp::Aggregate { aggregates, .. } | FlowOp::WindowAggregate { aggregates, .. }) = &node.op else {
+            return None;
+        };
+        let calls: Vec<Expr> =
+            aggregates.iter().filter(|call| changing && is_computed_from_rows(call)).cloned().collect();
+        let of = list(&calls);
+        (!calls.is_empty()).then(|| format!("the rows of each group for {of}: all read again when the group changes"))
+    }
+
     fn promise(&self, (watermark, delay): Promise) -> String {
         let source = self.watermark(watermark);
-        if delay == 0 { source } else { format!("{source} less {}", Length(delay)) }
+        match delay {
+            0 => source,
+            ahead @ ..0 => format!("{source} plus {}", Length(ahead.saturating_neg())),
+            _ => format!("{source} less {}", Length(delay)),
+        }
     }
 
     fn watermark(&self, id: WatermarkId) -> String {
@@ -194,8 +232,15 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
             let keys: Vec<String> = group.iter().map(window_key).collect();
             Some(keys.join(", "))
         }
+        FlowOp::Session { partition, .. } if partition.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::Session { partition, .. } => Some(list(partition)),
         FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Aggregate { group, .. } => Some(list(group)),
+        FlowOp::Set { .. } => Some(names(node)),
+        FlowOp::SingleRow => Some("nothing: one worker".to_owned()),
+        FlowOp::Join { on, .. } if on.is_empty() => {
+            Some("nothing: every row is compared with every row on one worker".to_owned())
+        }
         FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
             let side = |right: bool| {
                 let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
@@ -204,6 +249,26 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
             Some(format!("{} | {}", side(false), side(true)))
         }
         _ => None,
+    }
+}
+
+fn join_name(kind: JoinKind) -> &'static str {
+    match kind {
+        JoinKind::Inner => "Inner join",
+        JoinKind::Left => "Left join",
+        JoinKind::Right => "Right join",
+        JoinKind::Full => "Full join",
+        JoinKind::LeftSemi => "Semi join",
+        JoinKind::LeftAnti => "Anti join",
+        JoinKind::LeftMark => "Mark join",
+    }
+}
+
+fn shown_unmatched(kind: JoinKind, emit: Emit) -> &'static str {
+    match (kind, emit) {
+        (JoinKind::Inner | JoinKind::LeftSemi, _) => "",
+        (_, Emit::OnChange) => ", rows without a match shown at once and corrected",
+        (_, Emit::AfterWatermark) => ", rows without a match shown once at the watermark",
     }
 }
 

@@ -120,6 +120,21 @@ pub enum FlowOp {
         /// The event-time column of the input.
         time_column: usize,
     },
+    /// Each row with the bounds of its session, `window_start` and `window_end` (the last two columns), of the event-time
+    /// column's own type: rows of one key share a session as long as each follows the one before by less than the gap.
+    /// A row whose time is NULL is in no session and is dropped.
+    Session {
+        /// The event-time column of the input.
+        time_column: usize,
+        /// The gap, in microseconds.
+        gap_micros: i64,
+        /// What rows have in common that share sessions, over the input's schema; empty: all rows.
+        partition: Vec<Expr>,
+        /// The watermark that closes sessions, and by how much the time column may lie behind it.
+        watermark: Option<(WatermarkId, i64)>,
+        /// When a session's rows are shown.
+        emit: Emit,
+    },
     /// Aggregates per window and key, over an input that has not been expanded: slices shared by windows.
     /// Output columns: the group expressions in the order of the SQL aggregate node (`WindowKey` says which of them are
     /// the window's bounds), then the aggregates.
@@ -150,15 +165,101 @@ pub enum FlowOp {
         /// When a group's row is shown.
         emit: Emit,
     },
-    /// Inner equality join.
+    /// Rows of two inputs that belong together.
     Join {
-        /// Pairs of expressions, over the left and the right input's schema, that must be equal.
+        /// Which rows come out, and with which columns.
+        kind: JoinKind,
+        /// Pairs of expressions, over the left and the right input's schema, that must be equal. None: every row is
+        /// compared with every row, all on one worker.
         on: Vec<(Expr, Expr)>,
-        /// Any further condition, over the joined schema (left columns, then right columns).
+        /// Any further condition, over the left columns, then the right columns (whatever columns come out).
         residual: Option<Expr>,
         /// Whether NULL equals NULL.
         null_equals_null: bool,
+        /// When rows without a match are shown: at once, and taken back when one comes; or once no match can come.
+        emit: Emit,
     },
+    /// DISTINCT over rows that may be retracted, INTERSECT and EXCEPT: by how often each row is there. The inputs have the
+    /// types of the output, column by column; names may differ.
+    Set {
+        /// Which.
+        kind: SetKind,
+        /// A column that grows with a watermark: (column, watermark, delay). Rows below it don't change any more and are
+        /// released.
+        closes: Option<(usize, WatermarkId, i64)>,
+    },
+    /// The rows of a subquery that stands for a value: it is an error if an epoch ends with two.
+    SingleRow,
+}
+
+/// The kinds of set operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SetKind {
+    /// Each row of one input once.
+    Distinct,
+    /// Rows that are in both inputs: once, or as often as in the one that has fewer.
+    Intersect {
+        /// Whether copies count.
+        all: bool,
+    },
+    /// Rows of the first input that are not in the second: once, or as often as there are more.
+    Except {
+        /// Whether copies count.
+        all: bool,
+    },
+}
+
+impl std::fmt::Display for SetKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SetKind::Distinct => "Distinct",
+            SetKind::Intersect { all: false } => "Intersect",
+            SetKind::Intersect { all: true } => "Intersect all",
+            SetKind::Except { all: false } => "Except",
+            SetKind::Except { all: true } => "Except all",
+        })
+    }
+}
+
+/// The kinds of joins. A row *matches* if the other side has a row with which the conditions are true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    /// All pairs.
+    Inner,
+    /// All pairs, and left rows without a match with NULLs for the right columns.
+    Left,
+    /// All pairs, and right rows without a match with NULLs for the left columns.
+    Right,
+    /// All pairs, and rows of both sides without a match.
+    Full,
+    /// Left rows with a match, each once.
+    LeftSemi,
+    /// Left rows without a match.
+    LeftAnti,
+    /// All left rows, with one column more: whether they have a match.
+    LeftMark,
+}
+
+impl JoinKind {
+    /// Whether pairs of rows come out.
+    pub fn has_pairs(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
+    }
+
+    /// Whether rows of a side (0: left, 1: right) come out without a match.
+    pub fn shows_unmatched(self, side: usize) -> bool {
+        match self {
+            JoinKind::Inner | JoinKind::LeftSemi => false,
+            JoinKind::Left | JoinKind::LeftAnti | JoinKind::LeftMark => side == 0,
+            JoinKind::Right => side == 1,
+            JoinKind::Full => true,
+        }
+    }
+
+    /// Whether rows of a side come out for their own sake because they have a match.
+    pub fn shows_matched(self, side: usize) -> bool {
+        matches!(self, JoinKind::LeftSemi | JoinKind::LeftMark) && side == 0
+    }
 }
 
 /// What a scan reads.

@@ -6,7 +6,7 @@
 use datafusion::logical_expr::Expr;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::flow::{FlowOp, WindowKey};
+use super::flow::{FlowOp, JoinKind, WindowKey};
 
 /// The identity of an operator over inputs with these identities. `taken` are those given before in the same plan: a second
 /// operator of the same identity (a stream joined with itself) gets a number.
@@ -34,6 +34,11 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
         FlowOp::Project { .. } => ("project", Vec::new()),
         FlowOp::Union => ("union", Vec::new()),
         FlowOp::Window { window, time_column } => ("window", vec![window.to_string(), time_column.to_string()]),
+        FlowOp::Session { time_column, gap_micros, partition, .. } => {
+            let mut keys = vec![time_column.to_string(), gap_micros.to_string()];
+            keys.extend(texts(partition));
+            ("session", keys)
+        }
         FlowOp::WindowAggregate { window, group, .. } => {
             let mut keys = vec![window.to_string()];
             keys.extend(group.iter().map(|key| match key {
@@ -44,6 +49,19 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             ("window-aggregate", keys)
         }
         FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
-        FlowOp::Join { on, .. } => ("join", on.iter().map(|(left, right)| format!("{left} = {right}")).collect()),
+        FlowOp::Set { kind, .. } => ("set", vec![kind.to_string()]),
+        FlowOp::SingleRow => ("single-row", Vec::new()),
+        FlowOp::Join { kind, on, .. } => {
+            let kind = match kind {
+                JoinKind::Inner => "join",
+                JoinKind::Left => "left-join",
+                JoinKind::Right => "right-join",
+                JoinKind::Full => "full-join",
+                JoinKind::LeftSemi => "semi-join",
+                JoinKind::LeftAnti => "anti-join",
+                JoinKind::LeftMark => "mark-join",
+            };
+            (kind, on.iter().map(|(left, right)| format!("{left} = {right}")).collect())
+        }
     }
 }

@@ -5,35 +5,39 @@
 //! by position instead of by name, [`Lowering::fitted`] cuts it to size.
 
 mod aggregates;
+mod joins;
 mod nodes;
+mod sessions;
+mod sets;
 mod watermarks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{
-    EmptyRelation, Expr, Join, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
-};
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, Result};
 use crate::time::WatermarkId;
 
-use super::event_time::unit_micros;
 use super::fault::planning_error;
 use super::flow::{
     Emit, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn, WatermarkOrigin,
 };
-use super::properties::{Promise, joined, projected, promise};
+use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
+use super::session_node::SessionNode;
+use super::set_node::SetNode;
+use super::single_row::SingleRowNode;
 use super::window_node::WindowNode;
 use super::windowed::windowed;
 use watermarks::unneeded;
@@ -51,6 +55,8 @@ pub(super) struct Lowering<'a> {
     shared: BTreeSet<NodeIndex>,
     /// A stream's watermark expression over its columns.
     watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
+    /// The columns that all scans of a stream read together.
+    columns: HashMap<String, BTreeSet<usize>>,
     plan: FlowPlan,
 }
 
@@ -80,11 +86,13 @@ impl<'a> Lowering<'a> {
             texts: Vec::new(),
             shared: BTreeSet::new(),
             watermark,
+            columns: columns_by_stream(plan)?,
             plan: FlowPlan::default(),
         };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
         if emit == Emit::AfterWatermark && lowering.plan.nodes[root].properties.changelog {
+            lowering.refuse_open_joins()?;
             return Err(Error::not_supported(
                 "EMIT AFTER WATERMARK shows final rows only, and this query reads rows that are still corrected",
             )
@@ -111,10 +119,21 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => self.empty(empty),
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
-                Some(window) => self.window(window),
-                None => Err(Error::internal(format!("the planner does not know the node {}", extension.node.name()))),
-            },
+            LogicalPlan::Subquery(subquery) => self.node(&subquery.subquery),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                if let Some(window) = node.downcast_ref::<WindowNode>() {
+                    self.window(window)
+                } else if let Some(session) = node.downcast_ref::<SessionNode>() {
+                    self.session(session)
+                } else if let Some(set) = node.downcast_ref::<SetNode>() {
+                    self.set(set)
+                } else if let Some(guard) = node.downcast_ref::<SingleRowNode>() {
+                    self.single_row(guard)
+                } else {
+                    Err(Error::internal(format!("the planner does not know the node {}", extension.node.name())))
+                }
+            }
             other => Err(Error::not_supported(format!("{} cannot be part of a continuous query", other.display()))),
         }
     }
@@ -125,7 +144,11 @@ impl<'a> Lowering<'a> {
         };
         let relation = Arc::clone(source.relation());
         let width = relation.schema.fields().len();
-        let mut projection = scan.projection.clone().unwrap_or_else(|| (0..width).collect());
+        let mut projection = scan_columns(scan, &relation);
+        if let Some(together) = self.columns.get(&relation.name) {
+            // A stream that is read several times is read once, with the columns that anyone wants.
+            projection = together.iter().copied().collect();
+        }
         let needed = !self.unneeded.contains(&self.scans.len());
         let expression = if needed { (self.watermark)(&relation)? } else { None };
         if let (Some(expression), Some(definition)) = (&expression, &relation.watermark) {
@@ -307,62 +330,6 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn join(&mut self, join: &Join) -> Result<NodeIndex> {
-        if join.join_type != JoinType::Inner {
-            return Err(Error::not_supported(format!(
-                "a {} join is not supported yet in a continuous query",
-                join.join_type
-            )));
-        }
-        if join.on.is_empty() {
-            return Err(Error::not_supported(
-                "a join without an equality condition is not supported yet in a continuous query",
-            )
-            .with_hint("write ON a.key = b.key, and further conditions with AND"));
-        }
-        let left = self.node(&join.left)?;
-        let left = self.fitted(left, join.left.schema())?;
-        let right = self.node(&join.right)?;
-        let right = self.fitted(right, join.right.schema())?;
-        for (keys, input) in [
-            (join.on.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), left),
-            (join.on.iter().map(|(_, key)| key.clone()).collect(), right),
-        ] {
-            self.stable(&keys, input)?;
-        }
-        if let Some(residual) = &join.filter {
-            self.stable(std::slice::from_ref(residual), left)?;
-            self.stable(std::slice::from_ref(residual), right)?;
-        }
-        let (left_schema, right_schema) = (Arc::clone(self.schema(left)), Arc::clone(self.schema(right)));
-        let width = left_schema.fields().len();
-        let mut pairs = Vec::new();
-        let mut times = Vec::new();
-        for (left_key, right_key) in &join.on {
-            let (Some(l), Some(r)) = (same_as(left_key, &left_schema), same_as(right_key, &right_schema)) else {
-                continue;
-            };
-            pairs.push((l, r));
-            let of_left = promise(left_key, &left_schema, self.properties(left));
-            let of_right = promise(right_key, &right_schema, self.properties(right));
-            // A pair can come as long as either of its rows can.
-            if let (Some(of_left), Some(of_right)) = (of_left, of_right)
-                && let Some((watermark, delay_micros)) = self.least(vec![of_left, of_right])
-            {
-                times.extend([l, width + r].map(|column| TimeColumn { column, watermark, delay_micros }));
-            }
-        }
-        let properties = joined(self.properties(left), self.properties(right), width, &pairs, times);
-        let schema = left_schema.join(&right_schema).map_err(planning_error)?;
-        let op = FlowOp::Join {
-            on: join.on.clone(),
-            residual: join.filter.clone(),
-            null_equals_null: join.null_equality == NullEquality::NullEqualsNull,
-        };
-        let node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
-        self.fitted(node, &join.schema)
-    }
-
     fn values(&mut self, values: &Values) -> Result<NodeIndex> {
         let schema = values.schema.inner();
         let columns = (0..schema.fields().len())
@@ -389,22 +356,26 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.
-fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
-    use DataType::{Int8, Int16, Int32, Int64, Timestamp};
-    match expr {
-        Expr::Column(column) => schema.maybe_index_of_column(column),
-        Expr::Cast(cast) => {
-            let column = same_as(&cast.expr, schema)?;
-            let lossless = match (schema.field(column).data_type(), cast.field.data_type()) {
-                (Timestamp(from, _), Timestamp(to, _)) => unit_micros(*from) >= unit_micros(*to),
-                (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
-                (from, to) => from.is_string() && to.is_string(),
-            };
-            lossless.then_some(column)
+/// The columns that a scan reads, by index into the relation's.
+fn scan_columns(scan: &TableScan, relation: &Relation) -> Vec<usize> {
+    scan.projection.clone().unwrap_or_else(|| (0..relation.schema.fields().len()).collect())
+}
+
+/// The columns that all scans of each stream read together.
+fn columns_by_stream(plan: &LogicalPlan) -> Result<HashMap<String, BTreeSet<usize>>> {
+    let mut columns: HashMap<String, BTreeSet<usize>> = HashMap::new();
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+            && source.relation().kind == RelationKind::Stream
+        {
+            let relation = source.relation();
+            columns.entry(relation.name.clone()).or_default().extend(scan_columns(scan, relation));
         }
-        _ => None,
-    }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(planning_error)?;
+    Ok(columns)
 }
 
 /// The value of an expression without columns.

@@ -17,6 +17,7 @@ use crate::time::WatermarkId;
 
 use super::canonical::canonical;
 use super::check::{check, emission};
+use super::checked_sums::checked_sums;
 use super::context::{Context, renamed};
 use super::explain::explain;
 use super::fault::planning_error;
@@ -153,7 +154,7 @@ impl Planner {
     /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
         emission(query.emit.as_deref())?;
-        let plan = canonical(self.context().plan(&query.body)?)?;
+        let plan = checked_sums(canonical(self.context().plan(&query.body)?)?)?;
         match parameters {
             None => Ok(plan),
             Some(values) => plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error),
@@ -209,6 +210,7 @@ impl Planner {
             }
         };
         let flow = Lowering::lower(&plan, emit, &watermark)?;
+        let batch = checked_sums(batch)?;
         let schema = Arc::clone(batch.schema().inner());
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
     }

@@ -28,6 +28,21 @@ pub struct Relation {
     pub time_columns: Vec<(usize, i64)>,
 }
 
+impl Relation {
+    /// A stream: append-only rows of this schema.
+    pub fn stream(name: &str, schema: SchemaRef, watermark: Option<WatermarkDefinition>) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema,
+            kind: RelationKind::Stream,
+            changelog: false,
+            keys: Vec::new(),
+            watermark,
+            time_columns: Vec::new(),
+        }
+    }
+}
+
 /// Kinds of relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelationKind {

@@ -3,8 +3,8 @@
 //! An allow list: a rule of a new DataFusion version does nothing here until it was read and is named below. Left out with
 //! reasons of their own: `SingleDistinctToGroupBy` (nests two aggregates, the outer without a window),
 //! `UnionsToFilter` (reads a source once instead of twice, but assumes that it can be read again),
-//! `EliminateJoin` (makes inner joins semi joins where it can, which we do not have yet),
-//! `PushDownLimit`/`EliminateLimit` (no limits here), the decorrelation rules (no subqueries here yet),
+//! `EliminateJoin` (drops joins by keys that DataFusion believes in, and the state with them: the keys would have to be ours),
+//! `PushDownLimit`/`EliminateLimit` (no limits here),
 //! `EliminateGroupByConstant` (state would change its key), `ExtractLeafExpressions`/`PushDownLeafProjections`
 //! (rename columns next to scans, gain nothing without nested pruning).
 
@@ -14,9 +14,12 @@ use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
@@ -24,24 +27,39 @@ use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use super::check::check_subqueries;
 use super::fault::planning_error;
+use super::not_in::TakeNotInApart;
+use super::single_row::guarded;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
 /// The allow list, in DataFusion's own order.
 fn rules() -> Vec<Rule> {
     vec![
+        // x > ANY (SELECT …) is EXISTS, with SQL's rules for NULL.
+        Arc::new(RewriteSetComparison::new()),
         // UNION ALL of UNION ALL is one union: fewer operators.
         Arc::new(OptimizeUnions::new()),
         // Constants are computed once. It is given no start time, so that now() would stay what it is.
         Arc::new(SimplifyExpressions::new()),
         // DISTINCT is an aggregate without aggregates, which we have.
         Arc::new(ReplaceDistinctWithAggregate::new()),
+        // EXISTS and IN are semi joins, NOT EXISTS and NOT IN anti joins, and under OR mark joins.
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        // NOT IN's NULLs said by ordinary anti joins.
+        Arc::new(TakeNotInApart),
+        // A subquery that stands for a value is a left join; that it has one row at most is guarded (`single_row`).
+        Arc::new(ScalarSubqueryToJoin::new()),
+        // LATERAL is a join.
+        Arc::new(DecorrelateLateralJoin::new()),
         // ON a.x = b.x AND … : the equalities become keys, the rest the residual condition.
         Arc::new(ExtractEquijoinPredicate::new()),
         // GROUP BY a, a is GROUP BY a.
@@ -54,6 +72,8 @@ fn rules() -> Vec<Rule> {
         Arc::new(PropagateEmptyRelation::new()),
         // A NULL key meets nothing: such rows need not become state.
         Arc::new(FilterNullJoinKeys::default()),
+        // An outer join whose unmatched rows are filtered out again is none: it need not count matches.
+        Arc::new(EliminateOuterJoin::new()),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
         Arc::new(PushDownFilter::new()),
         // An expression that stands twice is computed once. Volatile functions are left alone.
@@ -68,6 +88,8 @@ pub(super) fn options() -> ConfigOptions {
     let mut options = ConfigOptions::new();
     options.optimizer.filter_null_join_keys = true;
     options.optimizer.skip_failed_rules = false;
+    // A value that is computed once would not change with its rows.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options
 }
 
@@ -75,5 +97,7 @@ pub(super) fn options() -> ConfigOptions {
 pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
     let plan = Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
-    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {}).map_err(planning_error)
+    let plan = Optimizer::with_rules(rules()).optimize(guarded(plan)?, &context, |_, _| {}).map_err(planning_error)?;
+    check_subqueries(&plan)?;
+    Ok(plan)
 }

@@ -9,6 +9,8 @@ use crate::sql::{self, Statement};
 use super::*;
 
 mod explained;
+mod grouped;
+mod joins;
 mod refused;
 mod shapes;
 

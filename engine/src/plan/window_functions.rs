@@ -1,4 +1,4 @@
-//! `TUMBLE`, `HOP` and `CUMULATE` in FROM, with or without `TABLE(…)` around them.
+//! `TUMBLE`, `HOP`, `CUMULATE` and `SESSION` in FROM, with or without `TABLE(…)` around them.
 
 use std::sync::Arc;
 
@@ -13,10 +13,12 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::error::{Error, Position, Result};
+use crate::sql::partition_function;
 
 use super::event_time::{interval_micros, unit_micros};
 use super::fault::planning_error;
 use super::flow::WindowSpec;
+use super::session_node::SessionNode;
 use super::window_node::{Length, WindowNode};
 
 /// A row may be in this many windows, not more: each copy costs.
@@ -32,6 +34,7 @@ enum Shape {
     Tumble,
     Hop,
     Cumulate,
+    Session,
 }
 
 impl Shape {
@@ -40,6 +43,7 @@ impl Shape {
             Shape::Tumble => &["data", "timecol", "size", "offset"],
             Shape::Hop => &["data", "timecol", "slide", "size", "offset"],
             Shape::Cumulate => &["data", "timecol", "step", "size", "offset"],
+            Shape::Session => &["data", "timecol", "gap"],
         }
     }
 
@@ -52,6 +56,7 @@ impl Shape {
             Shape::Cumulate => {
                 "CUMULATE(TABLE t, DESCRIPTOR(time), INTERVAL '1' HOUR, INTERVAL '1' DAY [, offset]): step, then size"
             }
+            Shape::Session => "SESSION(TABLE t [PARTITION BY key, …], DESCRIPTOR(time), INTERVAL '10' MINUTE): the gap",
         }
     }
 }
@@ -97,13 +102,7 @@ impl Call {
             "tumble" => Shape::Tumble,
             "hop" => Shape::Hop,
             "cumulate" => Shape::Cumulate,
-            "session" => {
-                return Err(placed(
-                    Error::not_supported("SESSION windows are not supported yet")
-                        .with_hint("use TUMBLE, HOP or CUMULATE"),
-                    ident.span.start,
-                ));
-            }
+            "session" => Shape::Session,
             _ => return Ok(None),
         };
         let position = position(ident.span.start);
@@ -117,15 +116,24 @@ impl Call {
             let place = self.shape.arguments().iter().position(|argument| *argument == name);
             place.and_then(|place| arguments[place].clone())
         };
-        let input = rows(argument("data").ok_or_else(wrong)?, context)?;
+        let (data, keys) = partitioned(argument("data").ok_or_else(wrong)?);
+        let input = rows(data, context)?;
         let time = event_time(argument("timecol").ok_or_else(wrong)?, &input, context)?;
+        if self.shape == Shape::Session {
+            let gap = interval(argument("gap").ok_or_else(wrong)?, context)?;
+            return session(input, time, keys, gap, context);
+        }
+        if !keys.is_empty() {
+            return Err(Error::invalid("PARTITION BY belongs to SESSION: other windows are the same for all rows")
+                .with_hint("write the columns in GROUP BY"));
+        }
         let mut length = |name: &str| argument(name).map(|expr| interval(expr, context)).transpose();
         let size = length("size")?.ok_or_else(wrong)?;
         let offset = length("offset")?.unwrap_or(0);
         let window = match self.shape {
             Shape::Tumble => WindowSpec::Tumble { size, offset },
             Shape::Hop => WindowSpec::Hop { slide: length("slide")?.ok_or_else(wrong)?, size, offset },
-            Shape::Cumulate => WindowSpec::Cumulate { step: length("step")?.ok_or_else(wrong)?, size, offset },
+            _ => WindowSpec::Cumulate { step: length("step")?.ok_or_else(wrong)?, size, offset },
         };
         let window = checked(window)?;
         let node = WindowNode::new(input, time, window)?;
@@ -155,6 +163,40 @@ impl Call {
         }
         Ok(found)
     }
+}
+
+/// Rows and the keys of `PARTITION BY` behind them.
+fn partitioned(argument: ast::Expr) -> (ast::Expr, Vec<ast::Expr>) {
+    match argument {
+        ast::Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+            if name == partition_function() =>
+        {
+            let mut values = list.args.into_iter().filter_map(|argument| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+                _ => None,
+            });
+            let rows = values.next().unwrap_or(ast::Expr::Tuple(Vec::new()));
+            (rows, values.collect())
+        }
+        rows => (rows, Vec::new()),
+    }
+}
+
+fn session(
+    input: LogicalPlan,
+    time: Column,
+    keys: Vec<ast::Expr>,
+    gap: i64,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    if gap <= 0 {
+        return Err(Error::invalid("the gap between sessions must be greater than zero"));
+    }
+    let key = |key| context.sql_to_expr(key, input.schema()).map_err(planning_error);
+    let keys = keys.into_iter().map(key).collect::<Result<Vec<_>>>()?;
+    let node = SessionNode::new(input, time, keys, gap)?;
+    said_in_unit(node.output(), node.time(), &[gap])?;
+    Ok(node.into_plan())
 }
 
 /// The rows: `TABLE t`, `(SELECT …)` or the name alone.
@@ -261,20 +303,25 @@ fn checked(window: WindowSpec) -> Result<WindowSpec> {
 
 /// Window bounds have the event time's type: its unit must be able to say them.
 fn fits_unit(node: &WindowNode) -> Result<()> {
-    let fields = node.output().fields();
-    let Some(DataType::Timestamp(unit, _)) = fields.last().map(|field| field.data_type()) else { return Ok(()) };
-    let step = unit_micros(*unit).max(1);
     let lengths = match node.window() {
         WindowSpec::Tumble { size, offset } => [size, offset, 0],
         WindowSpec::Hop { slide, size, offset } => [slide, size, offset],
         WindowSpec::Cumulate { step, size, offset } => [step, size, offset],
     };
-    match lengths.into_iter().find(|length| length % step != 0) {
+    said_in_unit(node.output(), node.time(), &lengths)
+}
+
+fn said_in_unit(output: &DFSchema, time: &Column, lengths: &[i64]) -> Result<()> {
+    let Some(DataType::Timestamp(unit, _)) = output.fields().last().map(|field| field.data_type()) else {
+        return Ok(());
+    };
+    let step = unit_micros(*unit).max(1);
+    match lengths.iter().find(|length| **length % step != 0) {
         None => Ok(()),
         Some(length) => Err(Error::invalid(format!(
             "the window's {} cannot be said in the unit of the column {}, which counts in {}",
-            Length(length),
-            node.time().name,
+            Length(*length),
+            time.name,
             Length(step)
         ))),
     }
@@ -282,13 +329,6 @@ fn fits_unit(node: &WindowNode) -> Result<()> {
 
 fn position(location: Location) -> Option<Position> {
     (location.line > 0).then_some(Position { line: location.line, column: location.column })
-}
-
-fn placed(error: Error, location: Location) -> Error {
-    match position(location) {
-        Some(position) => error.at(position),
-        None => error,
-    }
 }
 
 /// The planners of relations that every planning asks.

@@ -19,6 +19,37 @@ use super::flow::WindowSpec;
 pub(crate) const WINDOW_START: &str = "window_start";
 pub(crate) const WINDOW_END: &str = "window_end";
 
+/// The schema of `input` with `window_start` and `window_end` added, of the type of its column `time`.
+pub(super) fn with_bounds(input: &LogicalPlan, time: &Column) -> Result<DFSchemaRef> {
+    for name in [WINDOW_START, WINDOW_END] {
+        if input.schema().has_column_with_unqualified_name(name) {
+            return Err(Error::invalid(format!("the rows to be windowed have a column {name} already"))
+                .with_hint("give it another name in a subquery, or leave it out"));
+        }
+    }
+    let index = input
+        .schema()
+        .maybe_index_of_column(time)
+        .ok_or_else(|| Error::new(ErrorKind::UndefinedColumn, format!("there is no column {time}")))?;
+    let data_type = input.schema().field(index).data_type().clone();
+    if !matches!(data_type, DataType::Timestamp(..)) {
+        return Err(Error::new(
+            ErrorKind::DatatypeMismatch,
+            format!("the column {} is no timestamp but {data_type}, and windows are over event time", time.name),
+        )
+        .with_hint("CAST it to TIMESTAMP in a subquery"));
+    }
+    let bounds = [WINDOW_START, WINDOW_END].map(|name| Arc::new(Field::new(name, data_type.clone(), false)));
+    let fields: Vec<(Option<TableReference>, Arc<Field>)> = input
+        .schema()
+        .iter()
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .chain(bounds.map(|field| (None, field)))
+        .collect();
+    let schema = DFSchema::new_with_metadata(fields, HashMap::new()).map_err(super::fault::planning_error)?;
+    Ok(Arc::new(schema))
+}
+
 /// Each row of the input once for every window that covers it, with `window_start` and `window_end` added.
 #[derive(Debug, Clone)]
 pub struct WindowNode {
@@ -31,33 +62,8 @@ pub struct WindowNode {
 impl WindowNode {
     /// A node over `input`, whose column `time` is a timestamp.
     pub fn new(input: LogicalPlan, time: Column, window: WindowSpec) -> Result<Self> {
-        for name in [WINDOW_START, WINDOW_END] {
-            if input.schema().has_column_with_unqualified_name(name) {
-                return Err(Error::invalid(format!("the rows to be windowed have a column {name} already"))
-                    .with_hint("give it another name in a subquery, or leave it out"));
-            }
-        }
-        let index = input
-            .schema()
-            .maybe_index_of_column(&time)
-            .ok_or_else(|| Error::new(ErrorKind::UndefinedColumn, format!("there is no column {time}")))?;
-        let data_type = input.schema().field(index).data_type().clone();
-        if !matches!(data_type, DataType::Timestamp(..)) {
-            return Err(Error::new(
-                ErrorKind::DatatypeMismatch,
-                format!("the column {} is no timestamp but {data_type}, and windows are over event time", time.name),
-            )
-            .with_hint("CAST it to TIMESTAMP in a subquery"));
-        }
-        let bounds = [WINDOW_START, WINDOW_END].map(|name| Arc::new(Field::new(name, data_type.clone(), false)));
-        let fields: Vec<(Option<TableReference>, Arc<Field>)> = input
-            .schema()
-            .iter()
-            .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
-            .chain(bounds.map(|field| (None, field)))
-            .collect();
-        let schema = DFSchema::new_with_metadata(fields, HashMap::new()).map_err(super::fault::planning_error)?;
-        Ok(Self { input, time, window, schema: Arc::new(schema) })
+        let schema = with_bounds(&input, &time)?;
+        Ok(Self { input, time, window, schema })
     }
 
     /// The node as a plan.

@@ -8,12 +8,13 @@ use std::sync::{Arc, PoisonError};
 use arrow::datatypes::SchemaRef;
 
 use crate::catalog::{DesiredState, NewObject, Object, ObjectKind, unknown};
-use crate::connector::registry::{self, Definition, SinkDefinition, SinkInput};
+use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
+use crate::connector::registry;
 use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation, RelationKind};
+use crate::plan::{ContinuousPlan, Relation};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, DropObjects, Insert, JobAction, ParsedStatement, Query,
     Statement, quoted,
@@ -33,7 +34,7 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Statement::CreateSink(sink) => (&sink.name, sink.if_not_exists),
         Statement::Insert(insert) => return engine.create_insert(insert, parsed).map(|()| Vec::new()),
         Statement::Drop(drop) => return engine.drop_objects(drop),
-        Statement::AlterJob { name, action } => return engine.alter_job(name, *action).map(|()| Vec::new()),
+        Statement::AlterJob { name, action } => return engine.alter_job(name, *action),
         other => return Err(Error::internal(format!("{} defines nothing", other.tag()))),
     };
     if let Err(taken) = engine.catalog.check_free(name) {
@@ -65,7 +66,7 @@ struct Made {
 }
 
 enum Parts {
-    Stream { relation: Arc<Relation>, definition: Arc<dyn registry::StreamDefinition> },
+    Stream { relation: Arc<Relation>, definition: Arc<dyn StreamDefinition> },
     Table { name: String, checked: Box<Checked> },
     View { relation: Arc<Relation> },
     MaterializedView { plan: Box<ContinuousPlan> },
@@ -129,15 +130,7 @@ impl Engine {
             Some(clause) => Some(self.planner.validate_watermark(&schema, clause)?),
             None => None,
         };
-        let relation = Arc::new(Relation {
-            name: stream.name.clone(),
-            schema,
-            kind: RelationKind::Stream,
-            changelog: false,
-            keys: Vec::new(),
-            watermark,
-            time_columns: Vec::new(),
-        });
+        let relation = Arc::new(Relation::stream(&stream.name, schema, watermark));
         let descriptor = definition.descriptor();
         Ok(Made {
             kind: ObjectKind::Stream,
@@ -416,7 +409,17 @@ impl Engine {
         self.pool.drop_job(JobId(job.id))
     }
 
-    fn alter_job(&self, name: &str, action: JobAction) -> Result<()> {
+    /// Takes a job's dataflow out of the pool when all that it has read is written; answers whether it was in time.
+    fn drain_dataflow(&self, job: &Arc<JobStatus>) -> Result<bool> {
+        if !job.take_built() {
+            return Ok(true);
+        }
+        let had_failed = job.view().state == JobState::Failed;
+        job.enter(JobState::Stopping);
+        Ok(self.pool.stop_job(JobId(job.id), self.settings.stop_timeout)? || had_failed)
+    }
+
+    fn alter_job(&self, name: &str, action: JobAction) -> Result<Vec<String>> {
         let Some(live) = self.live.get(name) else { return Err(unknown(name)) };
         let Some(job) = live.job().cloned() else {
             return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
@@ -441,9 +444,12 @@ impl Engine {
             JobAction::Stop => {
                 self.catalog.set_desired(name, DesiredState::Stopped)?;
                 job.want(DesiredState::Stopped);
-                self.stop_dataflow(&job)?;
+                let written = self.drain_dataflow(&job)?;
                 job.enter(JobState::Stopped);
-                Ok(())
+                let timeout = self.settings.stop_timeout;
+                let lost =
+                    format!("job '{name}' had not written all that it had read after {timeout:?}: the rest is lost");
+                Ok(if written { Vec::new() } else { vec![lost] })
             }
             JobAction::Start => {
                 let state = job.view().state;
@@ -459,7 +465,7 @@ impl Engine {
                     job: object.job.map(|job| crate::catalog::JobRecord { desired: DesiredState::Running, ..job }),
                     ..object
                 };
-                self.bring_up(&object, made)
+                self.bring_up(&object, made).map(|()| Vec::new())
             }
         }
     }

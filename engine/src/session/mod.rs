@@ -26,6 +26,7 @@ use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, CreateTable, ParsedStatement, SetValue, Show, Statement, Transaction};
 
+use variables::READ_FAILED_VIEWS;
 pub use variables::{Allowed, SERVER_VERSION, VARIABLES, VariableSpec, Variables};
 
 /// A session; see the [module](self).
@@ -112,7 +113,8 @@ impl Session {
             }
             // How COPY's rows are written is the client protocol's business.
             Statement::Query(query) | Statement::CopyQuery(query) => {
-                query::select(&engine, query, parameters, self.table_view().await?).await
+                let failed_views = self.variables().is_on(READ_FAILED_VIEWS);
+                query::select(&engine, query, parameters, self.table_view().await?, failed_views).await
             }
             Statement::Subscribe { to, copy } => query::subscribe(&engine, to, *copy).await,
             Statement::Explain(inner) => query::explain(&engine, inner),

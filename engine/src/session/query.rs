@@ -13,6 +13,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
+use super::variables::READ_FAILED_VIEWS;
 use super::{blocking, show, stream_scan};
 use crate::batch::BatchScans;
 use crate::catalog::{DesiredState, ObjectKind, unknown};
@@ -47,15 +48,17 @@ pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
 }
 
 /// A snapshot: each materialized view at its last complete epoch, all tables as of one LSN, a stream from its first to
-/// its present last row.
+/// its present last row. `failed_views`: those whose job has
+/// failed are read as they last were, instead of being an error.
 pub(super) async fn select(
     engine: &Arc<Engine>,
     query: &Query,
     parameters: &Parameters,
     tables: TableView,
+    failed_views: bool,
 ) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
-    let scans = Arc::new(LiveScans::new(engine, tables));
+    let scans = Arc::new(LiveScans { failed_views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
     Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
 }
@@ -64,6 +67,8 @@ pub(super) async fn select(
 pub(super) struct LiveScans {
     engine: Arc<Engine>,
     tables: TableView,
+    /// Views whose job has failed are read as they last were.
+    failed_views: bool,
     /// A table that stands for these rows.
     given: Option<(String, RecordBatch)>,
 }
@@ -71,13 +76,22 @@ pub(super) struct LiveScans {
 impl LiveScans {
     /// Tables are read from `tables`.
     pub(super) fn new(engine: &Arc<Engine>, tables: TableView) -> Self {
-        Self { engine: Arc::clone(engine), tables, given: None }
+        Self { engine: Arc::clone(engine), tables, failed_views: false, given: None }
     }
 
     /// The same, but a table has these rows.
     pub(super) fn with_rows(self, table: &str, rows: RecordBatch) -> Self {
         Self { given: Some((table.to_owned(), rows)), ..self }
     }
+}
+
+/// Why a view is not kept current any more, if it is not although it should.
+fn failure(name: &str, job: &JobStatus) -> Option<Error> {
+    let status = job.view();
+    (status.state == JobState::Failed).then(|| {
+        let reason = status.error.map_or_else(String::new, |error| format!(": {error}"));
+        Error::new(ErrorKind::InvalidState, format!("'{name}' is not kept current: its job has failed{reason}"))
+    })
 }
 
 impl BatchScans for LiveScans {
@@ -94,7 +108,13 @@ impl BatchScans for LiveScans {
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
         }
         match self.engine.live.get(&relation.name) {
-            Some(Live::MaterializedView { view, .. }) => {
+            Some(Live::MaterializedView { view, job, .. }) => {
+                if let Some(failure) = failure(&relation.name, &job).filter(|_| !self.failed_views) {
+                    return Err(failure.with_hint(format!(
+                        "ALTER JOB {} START starts it anew; after SET {READ_FAILED_VIEWS} = on, SELECT shows what it last held",
+                        quoted(&relation.name)
+                    )));
+                }
                 let batches = view.snapshot()?.batches.into_iter();
                 let projection = projection.to_vec();
                 let projected = batches.map(move |batch| Ok(batch.project(&projection)?));
@@ -151,10 +171,8 @@ pub(super) async fn subscribe(engine: &Arc<Engine>, to: &Subscription, copy: boo
     if let Subscription::Name(name) = to
         && let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(name)
     {
-        let status = job.view();
-        if status.state == JobState::Failed {
-            let reason = status.error.map_or_else(String::new, |error| format!(": {error}"));
-            return Err(Error::new(ErrorKind::InvalidState, format!("the job of '{name}' has failed{reason}")));
+        if let Some(failure) = failure(name, &job) {
+            return Err(failure.with_hint(format!("ALTER JOB {} START starts it anew", quoted(name))));
         }
         let schema = Arc::clone(view.schema());
         let subscription = view.subscribe(true)?;

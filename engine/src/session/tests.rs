@@ -20,6 +20,8 @@ message Ride { string zone = 1; int64 fare = 2; google.protobuf.Timestamp at = 3
 message Count { string zone = 1; int64 rides = 2; int64 fares = 3; google.protobuf.Timestamp window_start = 4; }
 "#;
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 struct Server {
     broker: MockBroker,
     engine: Arc<Engine>,
@@ -29,13 +31,17 @@ struct Server {
 
 impl Server {
     fn start(workers: usize) -> Self {
+        Self::start_with(EngineSettings { workers, ..EngineSettings::default() })
+    }
+
+    fn start_with(settings: EngineSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("t.proto"), PROTO).unwrap();
         let broker = MockBroker::start(1).unwrap();
         broker.create_topic("rides", 2).unwrap();
         broker.create_topic("counts", 1).unwrap();
         let data_dir = Some(folder.path().join("data"));
-        let settings = EngineSettings { data_dir, workers, job_memory_bytes: 256 << 20 };
+        let settings = EngineSettings { data_dir, ..settings };
         let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
         let session = engine.session();
         Self { broker, engine, session, folder }
@@ -72,12 +78,20 @@ impl Server {
         Ok(shown)
     }
 
+    /// What a statement that defines something wants the user to know.
+    async fn notices(&self, sql: &str) -> Vec<String> {
+        match self.session.execute(&self.session.parse(sql).unwrap()[0], &[]).await.unwrap() {
+            Outcome::Done { notices, .. } => notices,
+            _ => panic!("{sql} answers with rows"),
+        }
+    }
+
     async fn run(&self, sql: &str) -> String {
         self.try_run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error} ({:?})", error.hint()))
     }
 
     async fn stream(&self) {
-        let options = self.options("topic = 'rides', message = 't.Ride', idle_timeout = '100ms'");
+        let options = self.options("topic = 'rides', message = 't.Ride', idle_timeout = '500ms'");
         self.run(&format!("CREATE STREAM rides (WATERMARK FOR at AS at - INTERVAL '5' SECOND) WITH ({options})")).await;
     }
 
@@ -95,6 +109,12 @@ impl Server {
             producer.send_value("rides", (*fare % 2) as i32, &bytes).unwrap();
         }
         producer.flush(Duration::from_secs(10)).unwrap();
+    }
+
+    /// A job's row of SHOW JOBS.
+    async fn job(&self, name: &str) -> String {
+        let jobs = self.run("SHOW JOBS").await;
+        jobs.lines().find(|line| line.contains(&format!("| {name} "))).unwrap_or(&jobs).to_owned()
     }
 
     /// Asks until the answer holds `wanted`.
@@ -239,4 +259,89 @@ async fn shared_parts_and_watermarks_of_several_readers() {
         assert!(both.contains("| 1970-01-01T00:02:00 | 7 |") && both.contains("| 1970-01-01T00:03:00 | 1 |"), "{both}");
         server.engine.shutdown();
     }
+}
+
+/// A view that is not kept current any more does not answer as if it were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_whose_job_has_failed_says_so() {
+    let server = Server::start(2);
+    server.stream().await;
+    server.run("CREATE MATERIALIZED VIEW totals AS SELECT zone, sum(fare) AS fares FROM rides GROUP BY zone").await;
+    server.run("CREATE VIEW dear AS SELECT * FROM totals WHERE fares > 1").await;
+    server.produce(&[("a", 5, 60)]);
+    server.until("SELECT * FROM totals", "| a    | 5     |").await;
+    let producer = Producer::new(server.broker.bootstrap()).unwrap();
+    producer.send_value("rides", 0, b"\x0a\x7fcut").unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
+    server.until("SHOW JOBS", "FAILED").await;
+    for query in ["SELECT * FROM totals", "SELECT count(*) FROM dear", "SUBSCRIBE TO totals"] {
+        let error = server.try_run(query).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidState, "{query}");
+        assert!(error.message().starts_with("'totals' is not kept current: its job has failed: "), "{error}");
+        assert!(error.hint().unwrap().contains("ALTER JOB \"totals\" START"), "{:?}", error.hint());
+    }
+    server.run("SET read_failed_views = on").await;
+    assert!(server.run("SELECT * FROM dear").await.contains("| a    | 5     |"));
+    server.engine.shutdown();
+}
+
+/// What a job has read is written before it is stopped, by ALTER JOB and at the engine's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_job_has_written_what_it_had_read() {
+    let server = Server::start_with(EngineSettings {
+        workers: 2,
+        stop_timeout: Duration::from_secs(3),
+        ..EngineSettings::default()
+    });
+    server.stream().await;
+    // The producer holds records back for a second: a job that is dropped at once would take them with it.
+    let options = server.options("topic = 'counts', message = 't.Count', \"kafka.linger.ms\" = '1000'");
+    server.run(&format!("CREATE SINK counts WITH ({options}) AS SELECT zone, fare AS fares FROM rides")).await;
+    let written = || {
+        let records = crate::connector::kafka::client::read_topic(server.broker.bootstrap(), "counts", PATIENCE);
+        records.unwrap().len()
+    };
+    server.produce(&[("a", 1, 60), ("b", 2, 61)]);
+    // rows_in, then rows_out.
+    while !server.job("counts").await.contains("| 2       | 2        |") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(server.notices("ALTER JOB counts STOP").await, Vec::<String>::new());
+    assert_eq!(written(), 2);
+    assert!(server.job("counts").await.contains("STOPPED"));
+    server.run("ALTER JOB counts START").await;
+    while !server.job("counts").await.contains("| 2       | 2        |") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.broker.go_down().unwrap();
+    let notices = server.notices("ALTER JOB counts STOP").await;
+    assert!(notices[0].contains("'counts' had not written all that it had read after 3s"), "{notices:?}");
+    assert!(server.job("counts").await.contains("STOPPED"));
+    server.broker.come_up().unwrap();
+    server.run("ALTER JOB counts START").await;
+    while !server.job("counts").await.contains("| 2       | 2        |") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = written();
+    server.engine.shutdown();
+    assert_eq!(written(), before + 2);
+}
+
+/// Rows of an upsert sink cross workers by its key only where they do not meet by the result's own.
+#[tokio::test]
+async fn the_keys_by_which_rows_meet_are_known() {
+    let server = Server::start(1);
+    server.stream().await;
+    for (query, expected) in [
+        ("SELECT zone, count(*) AS n FROM rides GROUP BY zone", Some(vec![0])),
+        ("SELECT count(*) AS n, zone FROM rides GROUP BY zone HAVING count(*) > 1", Some(vec![1])),
+        ("SELECT count(*) AS n FROM rides GROUP BY zone", None),
+        ("SELECT count(*) AS n FROM rides", Some(vec![])),
+        ("SELECT zone, fare FROM rides", None),
+    ] {
+        let plan = server.engine.planner.plan_continuous(&sql::parse_query(query).unwrap()).unwrap().flow;
+        let meeting = crate::operator::build::meeting_columns(&plan, plan.nodes.len() - 1);
+        assert_eq!(meeting, expected, "{query}");
+    }
+    server.engine.shutdown();
 }

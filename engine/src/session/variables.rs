@@ -73,6 +73,12 @@ pub const VARIABLES: &[VariableSpec] = &[
     variable("is_superuser", "on", Allowed::ReadOnly, "There are no roles yet."),
     variable("lock_timeout", "0", Allowed::Only(&["0", "0ms", "0s"]), "PostgreSQL's; nothing waits for a lock here."),
     variable("max_identifier_length", "63", Allowed::ReadOnly, "PostgreSQL's."),
+    variable(
+        READ_FAILED_VIEWS,
+        "off",
+        Allowed::Only(&["on", "off", "true", "false"]),
+        "Whether SELECT shows what a view last held whose job has failed; off: it is an error.",
+    ),
     variable("row_security", "on", Allowed::Only(&["on", "off"]), "PostgreSQL's; there are no row policies."),
     variable(
         "search_path",
@@ -110,6 +116,9 @@ pub const VARIABLES: &[VariableSpec] = &[
     variable("transaction_read_only", "off", Allowed::Only(&["off", "false"]), "PostgreSQL's."),
 ];
 
+/// The variable that lets views be read whose job has failed.
+pub(super) const READ_FAILED_VIEWS: &str = "read_failed_views";
+
 /// What `SHOW server_version` says.
 pub const SERVER_VERSION: &str = concat!("15.0 (Rondel ", env!("CARGO_PKG_VERSION"), ")");
 
@@ -138,6 +147,11 @@ impl Variables {
     pub fn get(&self, name: &str) -> Result<&str> {
         let spec = spec(name)?;
         Ok(self.set.get(spec.name).map_or(spec.default, String::as_str))
+    }
+
+    /// Whether a variable of two values is on.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.get(name).is_ok_and(|value| ["on", "true"].iter().any(|on| on.eq_ignore_ascii_case(value.trim())))
     }
 
     /// Sets a variable; `None` is its default.

@@ -2,7 +2,9 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -69,7 +71,7 @@ impl Dialect for RondelDialect {
         false
     }
 
-    /// `TABLE t` as an argument: `(SELECT * FROM t)`.
+    /// `TABLE t` as an argument: `(SELECT * FROM t)`; with PARTITION BY: see [`partition_function`].
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref();
         match (&first.token, &second.token) {
@@ -123,5 +125,49 @@ fn table_argument(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
         tokens.push(parser.next_token());
     }
     let query = Parser::new(&RondelDialect).with_tokens_with_locations(tokens).parse_query()?;
-    Ok(Expr::Subquery(query))
+    if !parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        return Ok(Expr::Subquery(query));
+    }
+    let mut arguments = vec![Expr::Subquery(query)];
+    loop {
+        match parser.parse_expr()? {
+            Expr::Tuple(keys) => arguments.extend(keys),
+            Expr::Nested(key) => arguments.push(*key),
+            key => arguments.push(key),
+        }
+        // The next argument of the window function is none of the keys.
+        let [comma, word, after] = parser.peek_tokens_ref();
+        let ends = match (&comma.token, &word.token, &after.token) {
+            (Token::Comma, Token::Word(word), Token::LParen) => is_word(word, "DESCRIPTOR"),
+            (Token::Comma, _, Token::RArrow) => true,
+            (Token::Comma, ..) => false,
+            _ => true,
+        };
+        if ends {
+            break;
+        }
+        parser.next_token();
+    }
+    let argument = |value| FunctionArg::Unnamed(FunctionArgExpr::Expr(value));
+    let list = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: arguments.into_iter().map(argument).collect(),
+        clauses: Vec::new(),
+    };
+    Ok(Expr::Function(Function {
+        name: partition_function(),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }))
+}
+
+/// What `TABLE t PARTITION BY a, b` is read as: a call, of the rows and the keys, of a function of this name. Nobody can
+/// write it but in quotes, and it is nothing outside a window function.
+pub fn partition_function() -> ObjectName {
+    ObjectName::from(vec![Ident::with_quote('"', "TABLE PARTITION BY")])
 }

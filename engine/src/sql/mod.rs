@@ -17,7 +17,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use dialect::RondelDialect;
+pub use dialect::{RondelDialect, partition_function};
 pub use emit::{EmitClause, EmitMode, Trigger};
 pub use name::{quoted, statement_name};
 pub use parser::{parse, parse_expression, parse_one, parse_query};

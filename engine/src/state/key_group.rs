@@ -8,9 +8,7 @@
 //! The hash of a column's value is xxh3-64 of its canonical bytes, seeded with a tag of its kind; the hash of a key of
 //! several columns folds them from left to right with xxh3-64 of the two hashes' bytes.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal256Array, GenericByteArray, OffsetSizeTrait, PrimitiveArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal256Array, GenericByteArray, OffsetSizeTrait};
 use arrow::datatypes::{self as types, ArrowPrimitiveType, ByteArrayType, ByteViewType, DataType, TimeUnit, i256};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -303,9 +301,18 @@ fn instants<T: ArrowPrimitiveType>(
     seed: u64,
     out: &mut Vec<u64>,
 ) {
-    let array: &PrimitiveArray<T> = column.as_primitive();
+    let values = column.as_primitive::<T>().values();
     let tag = tag.seeded(seed);
-    each(column, seed, out, |row| number_hash(canonical(array.value(row)), tag));
+    // Times often come in runs: the bounds of a window, a day.
+    let mut last: Option<(T::Native, u64)> = None;
+    each(column, seed, out, |row| match last {
+        Some((value, hash)) if value == values[row] => hash,
+        _ => {
+            let hash = number_hash(canonical(values[row]), tag);
+            last = Some((values[row], hash));
+            hash
+        }
+    });
 }
 
 /// Times of day, instants and durations, in nanoseconds whatever their unit.

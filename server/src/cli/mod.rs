@@ -1,5 +1,6 @@
 //! The `rondel` command.
 
+mod bench;
 mod run;
 mod serve;
 mod table;
@@ -10,7 +11,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use rondel_engine::engine::EngineSettings;
 use rondel_engine::{Error, ErrorKind, Result};
 use tracing_subscriber::EnvFilter;
 
@@ -43,6 +43,11 @@ enum Task {
     Demo(ServerOptions),
     /// Runs files of SQL in this process, in order, and waits until their jobs have finished
     Run(RunOptions),
+    /// Measures how many events a second of processor time handles, from memory and from Kafka
+    Bench(bench::BenchOptions),
+    /// The broker that `bench` reads from, in a process of its own; ends with its standard input
+    #[command(hide = true)]
+    BenchBroker(bench::BrokerOptions),
 }
 
 /// Options of `rondel run`.
@@ -76,6 +81,7 @@ pub fn main<F: Frontend>() -> ExitCode {
         Task::Server(_) => ("info", "the server ended"),
         Task::Demo(_) => ("warn", "the demo ended"),
         Task::Run(_) => ("warn", "the files were run"),
+        Task::Bench(_) | Task::BenchBroker(_) => ("warn", "all was measured"),
     };
     let done = start_logging(line.log.as_deref().unwrap_or(level)).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -100,20 +106,28 @@ pub fn main<F: Frontend>() -> ExitCode {
 async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
     match task {
         Task::Server(options) => {
-            let frontend = Arc::new(F::open(engine_settings(&options.engine, options.data_dir())).await?);
+            let frontend = Arc::new(F::open(options.engine.settings(options.data_dir())).await?);
             serve(frontend, &options, stop_signal()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo(options) => {
-            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            let frontend = Arc::new(F::open(options.engine.settings(None)).await?);
             demo(frontend, &options, stop_signal()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Run(options) => {
-            let frontend = Arc::new(F::open(engine_settings(&options.engine, None)).await?);
+            let frontend = Arc::new(F::open(options.engine.settings(None)).await?);
             let code = run::run_files(&frontend, &options.files, options.format).await?;
             frontend.close().await;
             Ok(code)
+        }
+        Task::Bench(options) => {
+            bench::bench(&options).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::BenchBroker(options) => {
+            bench::serve_broker(&options)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -127,10 +141,6 @@ async fn stop_signal() {
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn engine_settings(options: &EngineOptions, data_dir: Option<PathBuf>) -> EngineSettings {
-    EngineSettings { data_dir, workers: options.workers(), job_memory_bytes: options.job_memory }
 }
 
 fn start_logging(filter: &str) -> Result<()> {

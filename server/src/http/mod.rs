@@ -3,8 +3,6 @@
 //! `/healthz` answers as long as the process lives, `/readyz` when statements are answered, and `/metrics` shows what the
 //! server, the engine and the process count, in Prometheus's text format.
 
-mod process;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -15,11 +13,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rondel_engine::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
 use crate::frontend::{Figure, Frontend};
+use crate::process;
 use crate::shutdown::Shutdown;
 
 /// Histograms of durations are counted in these: seconds.
@@ -99,8 +99,8 @@ pub fn recorder() -> Result<PrometheusHandle> {
     recorder.clone().map_err(|error| Error::internal(format!("metrics can't be recorded: {error}")))
 }
 
-/// The jobs' figures in Prometheus's text format. They are asked for and not recorded, so that a dropped job leaves none.
-fn jobs(figures: &[Figure]) -> String {
+/// The engine's figures in Prometheus's text format. They are asked for and not recorded, so that a dropped job leaves none.
+fn page(figures: &[Figure]) -> String {
     let mut names: Vec<&str> = figures.iter().map(|figure| figure.name).collect();
     names.sort_unstable();
     names.dedup();
@@ -112,8 +112,9 @@ fn jobs(figures: &[Figure]) -> String {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         }
         for Figure { job, value, .. } in of_name {
-            let job = job.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            text.push_str(&format!("{name}{{job=\"{job}\"}} {value}\n"));
+            let escaped = |job: &String| job.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let label = job.as_ref().map_or_else(String::new, |job| format!("{{job=\"{}\"}}", escaped(job)));
+            text.push_str(&format!("{name}{label} {value}\n"));
         }
         text.push('\n');
     }
@@ -129,9 +130,26 @@ async fn ready<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoRe
 }
 
 async fn show_metrics<F: Frontend>(State(shared): State<Arc<Shared<F>>>) -> impl IntoResponse {
-    process::record();
+    record_process();
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, shared.metrics.render() + &jobs(&shared.frontend.figures()))
+    (content_type, shared.metrics.render() + &page(&shared.frontend.figures()))
+}
+
+/// Sets the process's metrics, under the names that Prometheus's own clients use.
+fn record_process() {
+    if let Some(usage) = process::usage() {
+        gauge!("process_cpu_seconds_total").set(usage.cpu_seconds);
+        gauge!("process_threads").set(usage.threads);
+    }
+    if let Some(memory) = process::memory() {
+        gauge!("process_resident_memory_bytes").set(memory.resident);
+        gauge!("process_resident_memory_max_bytes").set(memory.peak);
+        gauge!("process_virtual_memory_bytes").set(memory.virtual_size);
+    }
+    if let Some(files) = process::open_files() {
+        gauge!("process_open_fds").set(files as f64);
+    }
+    counter!("rondel_metrics_requests_total").increment(1);
 }
 
 #[cfg(test)]
@@ -140,9 +158,14 @@ mod tests {
 
     #[test]
     fn figures_of_one_metric_stand_together() {
-        let figure =
-            |name, job: &str, value| Figure { name, help: "It counts.", is_counter: true, job: job.to_owned(), value };
-        let text = jobs(&[figure("b", "x", 1.0), figure("a", "say \"x\"", 2.5), figure("b", "y", 3.0)]);
+        let figure = |name, job: &str, value| Figure {
+            name,
+            help: "It counts.",
+            is_counter: true,
+            job: Some(job.to_owned()),
+            value,
+        };
+        let text = page(&[figure("b", "x", 1.0), figure("a", "say \"x\"", 2.5), figure("b", "y", 3.0)]);
         let expected = "# HELP a It counts.\n# TYPE a counter\na{job=\"say \\\"x\\\"\"} 2.5\n\n\
                         # HELP b It counts.\n# TYPE b counter\nb{job=\"x\"} 1\nb{job=\"y\"} 3\n\n";
         assert_eq!(text, expected);

@@ -39,8 +39,14 @@ pub struct Producer {
 impl Producer {
     /// A producer for these brokers.
     pub fn new(brokers: &str) -> Result<Self> {
+        Self::with(brokers, &[])
+    }
+
+    /// A producer for these brokers, with properties of librdkafka.
+    pub fn with(brokers: &str, properties: &[(&str, &str)]) -> Result<Self> {
         let mut config = producer_config(brokers, &BTreeMap::new());
         config.set("queue.buffering.max.kbytes", "262144");
+        properties.iter().for_each(|(name, value)| _ = config.set(*name, *value));
         Ok(Self { producer: config.create().map_err(|error| failed(&error))? })
     }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use super::settings::{KafkaSinkOptions, KafkaSourceOptions, KeyFormat};
 use super::sink::{EncoderFactory, KafkaSink};
 use super::source::KafkaSource;
-use crate::connector::registry::{Definition, SinkDefinition, SinkInput, StreamDefinition};
+use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
 use crate::connector::{ScanRequest, Sink, Source};
 use crate::error::Result;
 use crate::format::value::{FORMAT, ValueFormat};

@@ -77,6 +77,11 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
+    fn meeting_columns(&self) -> Option<Vec<usize>> {
+        // A key's old row may go on one worker while its new row comes on another; only together they are an update.
+        (self.options.changelog == Changelog::Upsert).then(|| self.key_columns.clone())
+    }
+
     fn writers(self: Box<Self>, workers: usize, reporter: Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>> {
         let health = Health::new(&format!("sink {}", self.name), &self.options.brokers, reporter);
         let config = self.options.producer_config();

@@ -30,17 +30,18 @@ pub fn drain_by_poll(brokers: &str, topic: &str, patience: Duration) -> Result<D
     let until = Instant::now() + patience;
     let mut open = partitions(&consumer, topic, patience)?;
     let mut list = TopicPartitionList::new();
-    for partition in open.keys() {
-        list.add_partition_offset(topic, *partition, Offset::Beginning).map_err(failed)?;
+    for partition in open.partitions() {
+        list.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
     }
     consumer.assign(&list).map_err(failed)?;
     let mut drained = Drained::default();
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
-                count(&mut drained, &mut open, message.partition(), message.offset(), message.payload_len());
+                drained.count(message.payload_len());
+                open.passed(message.partition(), message.offset() + 1);
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
+            Some(Err(KafkaError::PartitionEOF(partition))) => open.passed(partition, i64::MAX),
             Some(Err(error)) => return Err(failed(error)),
             None => in_time(until, topic)?,
         }
@@ -59,10 +60,10 @@ pub fn drain_by_batches(brokers: &str, topic: &str, patience: Duration) -> Resul
     wake.set(Arc::new(move || reading.unpark()));
     let queue = Arc::new(WorkerQueue::<DefaultConsumerContext>::new(Arc::clone(&consumer), Arc::clone(&wake))?);
     let handle = TopicHandle::new(Arc::clone(&consumer), topic)?;
-    for partition in open.keys() {
+    let all: Vec<i32> = open.partitions().collect();
+    for partition in &all {
         handle.start(*partition, OFFSET_BEGINNING, &queue)?;
     }
-    let all: Vec<i32> = open.keys().copied().collect();
     let mut reader = BatchReader::new(queue);
     let mut drained = Drained::default();
     while !open.is_empty() {
@@ -71,10 +72,10 @@ pub fn drain_by_batches(brokers: &str, topic: &str, patience: Duration) -> Resul
         for record in batch.iter() {
             match record.event() {
                 None => {
-                    let bytes = record.payload().map_or(0, <[u8]>::len);
-                    count(&mut drained, &mut open, record.partition(), record.offset(), bytes);
+                    drained.count(record.payload().map_or(0, <[u8]>::len));
+                    open.passed(record.partition(), record.offset() + 1);
                 }
-                Some(RDKafkaErrorCode::PartitionEOF) => _ = open.remove(&record.partition()),
+                Some(RDKafkaErrorCode::PartitionEOF) => open.passed(record.partition(), i64::MAX),
                 Some(_) => return Err(Error::new(ErrorKind::External, record.event_text())),
             }
         }
@@ -94,26 +95,57 @@ fn options(brokers: &str, topic: &str) -> Result<KafkaSourceOptions> {
     KafkaSourceOptions::parse(&BTreeMap::from(values), &[])
 }
 
-/// The partitions that hold something, with the offsets at which they end now.
-fn partitions(consumer: &BaseConsumer, topic: &str, patience: Duration) -> Result<BTreeMap<i32, i64>> {
-    let metadata = consumer.fetch_metadata(Some(topic), patience).map_err(failed)?;
-    let mut ends = BTreeMap::new();
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), patience).map_err(failed)?;
-        if high > low {
-            ends.insert(partition.id(), high);
-        }
+impl Drained {
+    #[inline]
+    fn count(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes as u64;
     }
-    Ok(ends)
 }
 
-/// Counts a record and strikes out its partition if it is the last.
-fn count(drained: &mut Drained, open: &mut BTreeMap<i32, i64>, partition: i32, offset: i64, bytes: usize) {
-    drained.records += 1;
-    drained.bytes += bytes as u64;
-    if open.get(&partition).is_some_and(|end| offset + 1 >= *end) {
-        open.remove(&partition);
+/// The partitions that were not read to their end, looked at for every record: by number, in a row.
+struct Open {
+    /// The offset at which each partition ends; `None`: it holds nothing, or was read.
+    ends: Vec<Option<i64>>,
+    left: usize,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.left == 0
     }
+
+    fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.ends.iter().enumerate().filter(|(_, end)| end.is_some()).map(|(partition, _)| partition as i32)
+    }
+
+    /// A partition was read up to before `offset`.
+    #[inline]
+    fn passed(&mut self, partition: i32, offset: i64) {
+        let end = usize::try_from(partition).ok().and_then(|partition| self.ends.get_mut(partition));
+        if let Some(end) = end
+            && end.is_some_and(|end| offset >= end)
+        {
+            *end = None;
+            self.left -= 1;
+        }
+    }
+}
+
+/// The partitions that hold something, with the offsets at which they end now.
+fn partitions(consumer: &BaseConsumer, topic: &str, patience: Duration) -> Result<Open> {
+    let metadata = consumer.fetch_metadata(Some(topic), patience).map_err(failed)?;
+    let mut ends = Vec::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), patience).map_err(failed)?;
+        let Ok(number) = usize::try_from(partition.id()) else { continue };
+        if high > low {
+            ends.resize(ends.len().max(number + 1), None);
+            ends[number] = Some(high);
+        }
+    }
+    let left = ends.iter().flatten().count();
+    Ok(Open { ends, left })
 }
 
 fn in_time(until: Instant, topic: &str) -> Result<()> {

@@ -1,10 +1,14 @@
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{Field, Int64Type, Schema};
+use arrow::array::{AsArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+
+/// What a row of one Int64 may cost in a changelog: its value, its hash, its weight, and its place in a full index.
+const ROW_BYTES: usize = 8 + 12 + 1 + 12;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]))
@@ -56,7 +60,8 @@ fn random_changes_add_up_and_compaction_loses_nothing() {
     }
     let live = model.values().filter(|weight| **weight > 0).count();
     assert_eq!(contents.live_rows(), live);
-    assert!(contents.rows <= (live + BLOCK_ROWS).max(2 * live) + BLOCK_ROWS);
+    let most = 2 * (live + BLOCK_ROWS) * ROW_BYTES;
+    assert!(contents.bytes() <= most, "{} bytes for {live} rows", contents.bytes());
 
     let (mut from, mut pieces) = (0, Vec::new());
     while let Some((piece, next)) = contents.piece(from, 1_000).unwrap() {
@@ -89,4 +94,44 @@ fn append_only_blocks_own_their_bytes() {
     let rows = Image::rows(&[contents.image(std::iter::empty()).unwrap()]).unwrap();
     assert_eq!(values(&rows), (0..100).flat_map(|start| start * 1_000..start * 1_000 + 10).collect::<Vec<i64>>());
     assert!(rows.len() <= 64, "{} blocks", rows.len());
+}
+
+/// A key, a value and a time: what a view of a running aggregate has. The figures are in `docs/operations.md`.
+#[test]
+fn a_row_of_a_changelog_costs_no_more_than_twice_its_columns() {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Int64, false),
+        Field::new("v", DataType::Int64, false),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+    ]));
+    let rows = |from: i64, value: i64, weight: i64| {
+        let keys = Int64Array::from_iter_values(from..from + 4_096);
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(keys),
+            Arc::new(Int64Array::from_value(value, 4_096)),
+            Arc::new(TimestampMicrosecondArray::from_value(value, 4_096)),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+        Delta::weighted(batch, Int64Array::from_value(weight, 4_096))
+    };
+    let mut contents = Contents::new(Arc::clone(&schema), true);
+    let mut most = 0;
+    for from in (0..512 * 4_096).step_by(4_096) {
+        contents.apply(&rows(from, 0, 1)).unwrap();
+        let each = contents.bytes() / contents.live_rows();
+        // The first rows pay for tables that have room for more.
+        most = if from < 100_000 { 0 } else { most.max(each) };
+    }
+    assert!(most <= 24 + 13 + 12, "{most} bytes a row at most");
+    println!("{} bytes a row at {} rows", contents.bytes() / contents.live_rows(), contents.live_rows());
+    // Every row is corrected twice: blocks are given up one by one.
+    for value in 0..2 {
+        for from in (0..512 * 4_096).step_by(4_096) {
+            contents.apply(&rows(from, value, -1)).unwrap();
+            contents.apply(&rows(from, value + 1, 1)).unwrap();
+            most = most.max(contents.bytes() / contents.live_rows().max(1));
+        }
+    }
+    assert_eq!(contents.live_rows(), 512 * 4_096);
+    assert!(most <= 24 + 13 + 12, "{most} bytes a row at most");
 }

@@ -27,6 +27,7 @@ mod edges;
 mod failures;
 mod flow;
 mod jobs;
+mod limits;
 mod operators;
 
 use operators::TestOperators;
@@ -129,6 +130,7 @@ struct Witness {
     epochs: Mutex<Vec<Epoch>>,
     late: Mutex<u64>,
     finished: Mutex<usize>,
+    waits: Mutex<Vec<String>>,
 }
 
 impl JobObserver for Witness {
@@ -138,6 +140,11 @@ impl JobObserver for Witness {
 
     fn failed(&self, error: &Error) {
         self.failed.lock().unwrap().push(error.clone());
+    }
+
+    fn waits_for(&self, who: &str, what: Option<String>) {
+        let said = what.map_or_else(|| format!("{who} waits no longer"), |what| format!("{who} waits for {what}"));
+        self.waits.lock().unwrap().push(said);
     }
 
     fn late_rows(&self, _node: &str, rows: u64) {
@@ -196,7 +203,8 @@ fn view(changelog: bool) -> Arc<View> {
 }
 
 fn settings(workers: usize, operators: &Arc<TestOperators>) -> PoolSettings {
-    PoolSettings { workers, operators: Arc::clone(operators) as Arc<dyn OperatorFactory>, last_epoch: 0 }
+    let operators = Arc::clone(operators) as Arc<dyn OperatorFactory>;
+    PoolSettings { operators, ..PoolSettings::workers(workers) }
 }
 
 fn threads(workers: usize, operators: &Arc<TestOperators>) -> Pool {

@@ -1,9 +1,9 @@
 //! What one aggregate call remembers of many groups.
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::slots::Slot;
 
 /// The state of one aggregate call for every group of a table, by the group's slot.
@@ -16,6 +16,17 @@ pub(super) trait Accumulators: Send {
 
     /// Adds rows: `slots[i]` gets row `i` of the argument columns, if `filter` (where given) is true there.
     fn update(&mut self, slots: &[Slot], arguments: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<()>;
+
+    /// Adds each row `weights[i]` times; a negative weight takes rows back. Only accumulators of `changelog` can.
+    fn change(
+        &mut self,
+        _slots: &[Slot],
+        _arguments: &[ArrayRef],
+        _filter: Option<&BooleanArray>,
+        _weights: &Int64Array,
+    ) -> Result<()> {
+        Err(Error::internal("a retraction reached an aggregate over rows that only grow"))
+    }
 
     /// Adds partial states, as [`Accumulators::state`] of other tables gave them.
     fn merge(&mut self, slots: &[Slot], state: &[ArrayRef]) -> Result<()>;

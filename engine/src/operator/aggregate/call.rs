@@ -18,6 +18,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::accumulators::Accumulators;
 use super::boxed::Boxed;
+use super::changelog::Retractable;
 use super::grouped::Grouped;
 use super::native::{Distinct, Native};
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ enum Means {
     Distinct(DataType),
     /// DataFusion's.
     Function,
+    /// Over rows that may be taken back.
+    Retractable(Retractable),
 }
 
 /// How the state of a call is used.
@@ -52,6 +55,8 @@ pub(super) enum Lifetime {
     Pane,
     /// Read and emptied slot by slot while rows come.
     Long,
+    /// As `Long`, and rows may be taken back.
+    Changelog,
 }
 
 impl Call {
@@ -61,11 +66,7 @@ impl Call {
         let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
         let lowered = LoweredAggregateBuilder::new(&canonical, schema, schema.as_arrow(), &props, &planning).build()?;
         let aggregate = lowered.aggregate;
-        let types = aggregate
-            .expressions()
-            .iter()
-            .map(|argument| argument.data_type(schema.as_arrow()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let types = types_of(&aggregate.expressions(), schema)?;
         let name = match aggregate.fun().name() {
             // Of the values that it may choose from, the least: an answer that doesn't depend on the order of rows.
             "any_value" => "min",
@@ -93,16 +94,50 @@ impl Call {
                 }
                 native.state_fields()
             }
-            Means::Distinct(_) | Means::Function => {
+            Means::Distinct(_) | Means::Function | Means::Retractable(_) => {
                 // Some functions refuse an argument's type only here.
                 aggregate.create_accumulator()?;
                 arguments.extend(aggregate.order_bys().iter().map(|sort| Arc::clone(&sort.expr)));
                 aggregate.state_fields()?
             }
         };
-        let types =
-            arguments.iter().map(|argument| argument.data_type(schema.as_arrow())).collect::<Result<Vec<_>, _>>()?;
+        let types = types_of(&arguments, schema)?;
         Ok(Self { aggregate, means, arguments, types, filter: lowered.filter, state })
+    }
+
+    /// Lowers a call over rows that may be taken back.
+    pub(super) fn over_changelog(expression: &Expr, schema: &DFSchema) -> Result<Self> {
+        let plain = without_distinct(with_canonical_order(expression));
+        let (props, planning) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let lowered = LoweredAggregateBuilder::new(&plain, schema, schema.as_arrow(), &props, &planning).build()?;
+        let aggregate = lowered.aggregate;
+        let distinct = is_distinct(expression);
+        let mut arguments = aggregate.expressions();
+        if aggregate.fun().name() == "count" && !distinct {
+            // count(*) counts a literal: nothing to evaluate.
+            arguments.retain(|argument| !is_constant(argument));
+        }
+        let count = arguments.len();
+        arguments.extend(aggregate.order_bys().iter().map(|sort| Arc::clone(&sort.expr)));
+        let mut types = types_of(&arguments, schema)?;
+        let retractable = Retractable::new(&aggregate, &types, count, distinct);
+        if retractable.is_recomputed() {
+            // Some functions refuse an argument's type only here.
+            aggregate.create_accumulator()?;
+        } else {
+            arguments.truncate(count);
+            types.truncate(count);
+        }
+        retractable.accumulators()?;
+        let state = retractable.state_fields();
+        let means = Means::Retractable(retractable);
+        Ok(Self { aggregate, means, arguments, types, filter: lowered.filter, state })
+    }
+
+    /// Whether the call is computed anew from the group's rows whenever the group is touched.
+    #[cfg(test)]
+    pub(super) fn is_recomputed(&self) -> bool {
+        matches!(&self.means, Means::Retractable(retractable) if retractable.is_recomputed())
     }
 
     /// Evaluates the call's arguments and filter.
@@ -127,6 +162,7 @@ impl Call {
     pub(super) fn accumulators(&self, lifetime: Lifetime) -> Result<Box<dyn Accumulators>> {
         match &self.means {
             Means::Native(native) => native.accumulators(),
+            Means::Retractable(retractable) => retractable.accumulators(),
             Means::Distinct(argument) => Ok(Box::new(Distinct::new(argument, Box::new(self.boxed()))?)),
             Means::Function => {
                 let grouped = lifetime == Lifetime::Pane && self.sort().is_none();
@@ -164,7 +200,7 @@ impl Call {
     pub(super) fn remembered_field(&self, number: usize) -> Option<FieldRef> {
         let field =
             || Arc::new(Field::new(format!("{number}_shown"), self.aggregate.field().data_type().clone(), true));
-        (!matches!(self.means, Means::Native(_))).then(field)
+        matches!(self.means, Means::Distinct(_) | Means::Function).then(field)
     }
 
     /// How many columns a state has.
@@ -178,6 +214,7 @@ impl Call {
         match &self.means {
             Means::Native(native) => !native.is_distinct(),
             Means::Distinct(_) => false,
+            Means::Retractable(retractable) => retractable.is_combining(),
             Means::Function => {
                 !self.aggregate.is_distinct()
                     && self.aggregate.order_bys().is_empty()
@@ -193,6 +230,10 @@ const GROWING: [&str; 4] = ["median", "percentile_cont", "string_agg", "array_ag
 
 fn is_constant(argument: &Arc<dyn PhysicalExpr>) -> bool {
     argument.downcast_ref::<Literal>().is_some_and(|literal| !literal.value().is_null())
+}
+
+fn types_of(expressions: &[Arc<dyn PhysicalExpr>], schema: &DFSchema) -> Result<Vec<DataType>> {
+    expressions.iter().map(|expression| Ok(expression.data_type(schema.as_arrow())?)).collect()
 }
 
 /// The expressions bound to `schema`.
@@ -225,6 +266,14 @@ fn with_canonical_order(expression: &Expr) -> Expr {
         call.params.order_by.push(SortExpr::new(value.clone(), true, false));
     }
     Expr::AggregateFunction(call)
+}
+
+fn is_distinct(expression: &Expr) -> bool {
+    match expression {
+        Expr::Alias(alias) => is_distinct(&alias.expr),
+        Expr::AggregateFunction(call) => call.params.distinct,
+        _ => false,
+    }
 }
 
 fn without_distinct(expression: Expr) -> Expr {

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::closing::Horizon;
-use super::output::{PIECE, SNAPSHOT_PIECE, WindowOutput, restored, state_columns, state_part};
+use super::output::{PIECE, WindowOutput, restored, table_parts};
 use super::plan::{AggregatePlan, Input, Kind};
 use super::table::{Rows, Shape, Table};
 use super::tracked::{Showing, Tracked};
@@ -96,7 +96,7 @@ impl Changing {
     fn window(&mut self, window: Window) -> Result<&mut Tracked> {
         Ok(match self.open.entry(window) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Tracked::new(&self.shape)?),
+            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Tracked::new(&self.shape, false)?),
         })
     }
 
@@ -124,6 +124,12 @@ impl Changing {
                     let rows = self.output.batch(window, &change.keys, change.results, change.weights.len())?;
                     out.push(Delta::new(rows, self.changelog.then_some(change.weights)));
                     ending.showing = Some((window, showing));
+                } else if let Some(groups) = self.open.get_mut(&window) {
+                    let vanished = groups.vanished();
+                    groups.table().release(&vanished);
+                    if groups.len() == 0 {
+                        self.open.remove(&window);
+                    }
                 }
             } else if let Some(window) = self.touched.pop_first() {
                 if let Some(groups) = self.open.get_mut(&window) {
@@ -146,10 +152,7 @@ impl Changing {
 
 impl Operator for Changing {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        if delta.weights().is_some() {
-            return Err(Error::internal("a retraction reached an aggregate over rows that only grow"));
-        }
-        let read = self.input.read(delta.rows())?;
+        let read = self.input.read(delta)?;
         for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, out))?;
         Ok(Step::Done)
     }
@@ -165,17 +168,11 @@ impl Operator for Changing {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        let keys = self.shape.keys.len();
+        let mut parts = vec![self.horizon.snapshot()?];
         for (window, groups) in &mut self.open {
-            let table = groups.table();
-            for piece in table.live().chunks(SNAPSHOT_PIECE) {
-                let mut columns = state_columns(table.states(piece)?, &[window.start, window.end]);
-                columns.extend(table.remembered(piece, &self.shape.calls)?);
-                parts.push(state_part(WINDOWS, &self.state_schema, columns, keys, piece.len())?);
-            }
+            let between = [window.start, window.end];
+            parts.extend(table_parts(WINDOWS, &self.state_schema, groups.table(), &between, &self.shape.calls)?);
         }
-        parts.push(self.horizon.snapshot()?);
         Ok(parts)
     }
 

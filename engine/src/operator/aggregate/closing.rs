@@ -1,6 +1,6 @@
 //! When groups of a running aggregate are complete: one of their keys grows with a watermark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array};
@@ -16,23 +16,23 @@ use crate::time::{WatermarkId, Watermarks};
 
 /// Up to where time is over: a watermark less its delay, as it stood at the end of the last epoch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Horizon {
+pub(in crate::operator) struct Horizon {
     watermark: Option<(WatermarkId, i64)>,
     at: i64,
 }
 
 impl Horizon {
-    pub(super) fn new(watermark: Option<(WatermarkId, i64)>) -> Self {
+    pub(in crate::operator) fn new(watermark: Option<(WatermarkId, i64)>) -> Self {
         Self { watermark, at: i64::MIN }
     }
 
     /// Where it stood at the end of the last epoch.
-    pub(super) fn at(&self) -> i64 {
+    pub(in crate::operator) fn at(&self) -> i64 {
         self.at
     }
 
     /// Where it stands with these watermarks. The end of the input is the end of time, whatever the delay.
-    pub(super) fn with(&self, watermarks: &Watermarks) -> i64 {
+    pub(in crate::operator) fn with(&self, watermarks: &Watermarks) -> i64 {
         let Some((id, delay)) = self.watermark else { return self.at };
         match watermarks.get(id) {
             Some(i64::MAX) => i64::MAX,
@@ -41,12 +41,12 @@ impl Horizon {
         }
     }
 
-    pub(super) fn advance(&mut self, to: i64) {
+    pub(in crate::operator) fn advance(&mut self, to: i64) {
         self.at = self.at.max(to);
     }
 
     /// A part that every worker of a restored job gets, whichever key groups it owns.
-    pub(super) fn snapshot(&self) -> Result<StatePart> {
+    pub(in crate::operator) fn snapshot(&self) -> Result<StatePart> {
         let schema = Schema::new(vec![
             Field::new("_group", DataType::UInt8, false),
             Field::new("closed", DataType::Int64, false),
@@ -58,9 +58,9 @@ impl Horizon {
     }
 
     /// The name of the part.
-    pub(super) const PART: &str = "closed";
+    pub(in crate::operator) const PART: &str = "closed";
 
-    pub(super) fn restore(&mut self, part: &StatePart) -> Result<()> {
+    pub(in crate::operator) fn restore(&mut self, part: &StatePart) -> Result<()> {
         let closed = part.rows.columns().get(1).and_then(|column| column.as_primitive_opt::<Int64Type>());
         let closed = closed.ok_or_else(|| Error::invalid("the state 'closed' of an aggregate is of another shape"))?;
         closed.values().iter().for_each(|at| self.advance(*at));
@@ -97,9 +97,12 @@ impl Closes {
         if self.horizon.at == i64::MIN {
             return Ok(None);
         }
-        let late: Vec<bool> =
-            self.times(keys)?.iter().map(|time| time.is_some_and(|time| time < self.horizon.at)).collect();
-        Ok(late.contains(&true).then(|| BooleanArray::from(late)))
+        let times = self.times(keys)?;
+        if arrow::compute::min(&times).is_none_or(|least| least >= self.horizon.at) {
+            return Ok(None);
+        }
+        let late = times.iter().map(|time| Some(time.is_some_and(|time| time < self.horizon.at)));
+        Ok(Some(late.collect()))
     }
 
     /// Takes note of new groups.
@@ -108,6 +111,28 @@ impl Closes {
             match time {
                 Some(time) => self.groups.entry(time).or_default().push(*slot),
                 None => self.timeless.push(*slot),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets groups that are no more.
+    pub(super) fn forget(&mut self, keys: &[ArrayRef], slots: &[Slot]) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let gone: HashSet<Slot> = slots.iter().copied().collect();
+        let times: BTreeSet<Option<i64>> = self.times(keys)?.iter().collect();
+        for time in times {
+            let Some(time) = time else {
+                self.timeless.retain(|slot| !gone.contains(slot));
+                continue;
+            };
+            if let Some(groups) = self.groups.get_mut(&time) {
+                groups.retain(|slot| !gone.contains(slot));
+                if groups.is_empty() {
+                    self.groups.remove(&time);
+                }
             }
         }
         Ok(())

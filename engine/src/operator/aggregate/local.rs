@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 
 use super::closing::Horizon;
-use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
+use super::output::{PIECE, batch, restored, state_columns, table_parts};
 use super::plan::{AggregatePlan, Input, Kind};
 use super::table::{Rows, Shape, Table};
-use super::windowed::for_each_slice;
-use super::windows::{Windows, micros};
+use super::windowed::{for_each_slice, restored_slices};
+use super::windows::Windows;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
@@ -163,10 +163,7 @@ impl Local {
 
 impl Operator for Local {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        if delta.weights().is_some() {
-            return Err(Error::internal("a retraction reached an aggregate over rows that only grow"));
-        }
-        let read = self.input.read(delta.rows())?;
+        let read = self.input.read(delta)?;
         match self.windows {
             Some(windows) => for_each_slice(&windows, &read, |slice, rows, _| self.add(slice, rows, out))?,
             None => self.add(0, &read.rows, out)?,
@@ -180,7 +177,7 @@ impl Operator for Local {
 
     fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, out: &mut Output) -> Result<Step> {
         if std::mem::take(&mut self.announces) && self.slices.is_empty() {
-            let sole = Rows { keys: Vec::new(), calls: Vec::new(), count: 1, partial: true };
+            let sole = Rows { keys: Vec::new(), calls: Vec::new(), weights: None, count: 1, partial: true };
             self.add(0, &sole, out)?;
         }
         self.horizon.advance(self.horizon.with(epoch.watermarks));
@@ -200,13 +197,9 @@ impl Operator for Local {
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
-        let keys = self.shape.keys.len();
         for (slice, table) in &mut self.slices {
-            for piece in table.live().chunks(SNAPSHOT_PIECE) {
-                let between = self.windows.map(|_| *slice);
-                let columns = state_columns(table.states(piece)?, between.as_slice());
-                parts.push(state_part(PARTIAL, &self.schema, columns, keys, piece.len())?);
-            }
+            let between = self.windows.map(|_| *slice);
+            parts.extend(table_parts(PARTIAL, &self.schema, table, between.as_slice(), &[])?);
         }
         Ok(parts)
     }
@@ -216,18 +209,16 @@ impl Operator for Local {
             if part.name != PARTIAL {
                 return Err(Error::internal(format!("the local half of an aggregate has no state '{}'", part.name)));
             }
-            let rows = restored(&part, &self.schema)?;
-            let keys = self.shape.keys.len();
-            let states = keys + usize::from(self.windows.is_some());
-            let all = Rows::partial(&rows, keys, states, &self.shape.calls);
             let mut out = Output::default();
             match self.windows {
                 Some(windows) => {
-                    let times = Some(micros(rows.column(keys))?);
-                    let read = super::plan::Read { rows: all, times, totals: None };
+                    let read = restored_slices(&part, &self.schema, &self.shape)?;
                     for_each_slice(&windows, &read, |slice, rows, _| self.add(slice, rows, &mut out))?;
                 }
-                None => self.add(0, &all, &mut out)?,
+                None => {
+                    let (rows, keys) = (restored(&part, &self.schema)?, self.shape.keys.len());
+                    self.add(0, &Rows::partial(&rows, keys, keys, &self.shape.calls), &mut out)?;
+                }
             }
         }
         Ok(())

@@ -9,10 +9,12 @@
 //! * `changing`: windows shown as they change
 //! * `local`: the half before the exchange
 //! * `native`: count, sum, avg, min, max; `boxed` and `grouped`: every other function of DataFusion
+//! * `changelog`: all of them over rows that may be taken back
 
 mod accumulators;
 mod boxed;
 mod call;
+mod changelog;
 mod changing;
 mod closing;
 mod grouped;
@@ -33,7 +35,9 @@ use crate::operator::Operator;
 use crate::operator::build::Role;
 use crate::plan::flow::{Emit, FlowPlan, NodeIndex};
 use changing::Changing;
+pub(super) use closing::Horizon;
 use local::Local;
+pub(super) use output::{batch, restored, state_part};
 use plan::AggregatePlan;
 use running::Running;
 use windowed::Windowed;

@@ -7,8 +7,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::call::Call;
 use super::plan::Place;
-use super::table::Rows;
+use super::table::{Rows, Table};
 use super::windows::{Window, instant};
 use crate::error::{Error, Result};
 use crate::operator::StatePart;
@@ -18,7 +19,7 @@ use crate::state::key_group::{hash_keys, key_group};
 pub(super) const PIECE: usize = 8192;
 
 /// A batch of the schema, whose columns are cast where a type's encoding differs (a dictionary, a view).
-pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
+pub(in crate::operator) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
     if columns.len() != schema.fields().len() {
         let message = format!("an aggregate made {} columns of {}", columns.len(), schema.fields().len());
         return Err(Error::internal(message));
@@ -36,7 +37,7 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) ->
 }
 
 /// Rows that one part of a snapshot has at most.
-pub(super) const SNAPSHOT_PIECE: usize = 64 * 1024;
+const SNAPSHOT_PIECE: usize = 64 * 1024;
 
 /// How a windowed aggregate's rows are put together.
 pub(super) struct WindowOutput {
@@ -79,8 +80,28 @@ pub(super) fn state_columns(rows: Rows, between: &[i64]) -> Vec<ArrayRef> {
     columns
 }
 
+/// The groups of a table as parts of a snapshot: keys, `between`, states, and the results that are kept beside those if
+/// `remembers` says of which calls.
+pub(super) fn table_parts(
+    name: &str,
+    schema: &SchemaRef,
+    table: &mut Table,
+    between: &[i64],
+    remembers: &[Call],
+) -> Result<Vec<StatePart>> {
+    let live = table.live();
+    let parts = live.chunks(SNAPSHOT_PIECE).map(|piece| {
+        let states = table.states(piece)?;
+        let keys = states.keys.len();
+        let mut columns = state_columns(states, between);
+        columns.extend(table.remembered(piece, remembers)?);
+        state_part(name, schema, columns, keys, piece.len())
+    });
+    parts.collect()
+}
+
 /// A part of a snapshot: the key group of each row's key (the first `keys` columns), then the columns.
-pub(super) fn state_part(
+pub(in crate::operator) fn state_part(
     name: &str,
     schema: &SchemaRef,
     columns: Vec<ArrayRef>,
@@ -102,7 +123,7 @@ fn with_group(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// The columns of a snapshot's part, without the key groups; fails if they are not those of `schema`.
-pub(super) fn restored(part: &StatePart, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(in crate::operator) fn restored(part: &StatePart, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = part.rows.columns();
     let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
     if types(&part.rows.schema()).get(1..) != Some(types(schema).as_slice()) {

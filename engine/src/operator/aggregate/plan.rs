@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_expr::PhysicalExpr;
@@ -12,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::call::{Call, Lifetime, bound};
 use super::table::{Rows, Shape};
 use super::windows::{Windows, micros};
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{Emit, FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
 use crate::time::WatermarkId;
@@ -25,6 +25,8 @@ pub(super) struct AggregatePlan {
     /// The output's schema.
     pub(super) schema: SchemaRef,
     pub(super) emit: Emit,
+    /// Whether the input's rows may be taken back. Then the last of the calls counts the rows of each group.
+    pub(super) retracts: bool,
     pub(super) changelog: bool,
     pub(super) kind: Kind,
 }
@@ -61,10 +63,7 @@ impl AggregatePlan {
     pub(super) fn new(plan: &FlowPlan, node: NodeIndex) -> Result<Self> {
         let this = get(plan, node)?;
         let input = get(plan, *this.inputs.first().ok_or_else(|| Error::internal("an aggregate has no input"))?)?;
-        if input.properties.changelog {
-            return Err(Error::not_supported("an aggregate over rows that can change is not supported yet")
-                .with_hint("aggregate a stream, or a view that only grows (with EMIT AFTER WATERMARK)"));
-        }
+        let retracts = input.properties.changelog;
         let (group, aggregates, emit, kind): (Vec<&Expr>, _, _, _) = match &this.op {
             FlowOp::Aggregate { group, aggregates, closes, emit } => {
                 (group.iter().collect(), aggregates, *emit, Kind::Running { closes: *closes })
@@ -98,16 +97,25 @@ impl AggregatePlan {
                 Ok(Arc::new(Field::new(format!("_key{number}"), data_type, true)))
             })
             .collect::<Result<Vec<_>>>()?;
-        let calls = aggregates.iter().map(|call| Call::new(call, schema)).collect::<Result<Vec<_>>>()?;
+        let call = |call: &Expr| if retracts { Call::over_changelog(call, schema) } else { Call::new(call, schema) };
+        let mut calls = aggregates.iter().map(call).collect::<Result<Vec<_>>>()?;
+        if retracts {
+            // A group is there as long as it has rows.
+            calls.push(Call::over_changelog(&count_udaf().call(vec![lit(1_i64)]), schema)?);
+        }
         let changelog = this.properties.changelog;
-        Ok(Self { keys, key_fields, calls, schema: plan.arrow_schema(node), emit, changelog, kind })
+        Ok(Self { keys, key_fields, calls, schema: plan.arrow_schema(node), emit, retracts, changelog, kind })
     }
 
     /// The tables' shape: the same for both halves, since DataFusion's accumulators for many groups and those for one
     /// don't always understand each other's states.
     pub(super) fn shape(&self) -> Shape {
         let waits = self.is_windowed() && self.emit == Emit::AfterWatermark;
-        let lifetime = if waits { Lifetime::Pane } else { Lifetime::Long };
+        let lifetime = match (self.retracts, waits) {
+            (true, _) => Lifetime::Changelog,
+            (false, true) => Lifetime::Pane,
+            (false, false) => Lifetime::Long,
+        };
         let keys = self.key_fields.iter().map(|field| field.data_type().clone()).collect();
         Shape { keys, calls: self.calls.clone(), lifetime }
     }
@@ -151,7 +159,7 @@ impl AggregatePlan {
 
     /// Whether partial rows say how many rows they stand for, so that late ones can be counted.
     fn counts_rows(&self) -> bool {
-        !matches!(self.kind, Kind::Running { closes: None })
+        !self.retracts && !matches!(self.kind, Kind::Running { closes: None })
     }
 
     /// The local half's calls: the node's, and a count of rows.
@@ -169,7 +177,7 @@ impl AggregatePlan {
             Kind::Windowed { time_column, .. } => Some(*time_column),
             Kind::Running { .. } => None,
         };
-        Input::Raw { keys: self.keys.clone(), calls, time_column }
+        Input::Raw { keys: self.keys.clone(), calls, time_column, retracts: self.retracts }
     }
 
     /// How the local half's rows are read.
@@ -186,7 +194,7 @@ fn get(plan: &FlowPlan, node: NodeIndex) -> Result<&FlowNode> {
 /// How an operator reads its input.
 pub(super) enum Input {
     /// Rows of the node's input.
-    Raw { keys: Vec<Arc<dyn PhysicalExpr>>, calls: Vec<Call>, time_column: Option<usize> },
+    Raw { keys: Vec<Arc<dyn PhysicalExpr>>, calls: Vec<Call>, time_column: Option<usize>, retracts: bool },
     /// Rows of local halves.
     Partial { keys: usize, windowed: bool, calls: Vec<Call>, counts: bool },
 }
@@ -201,12 +209,22 @@ pub(super) struct Read {
 }
 
 impl Input {
-    pub(super) fn read(&self, batch: &RecordBatch) -> Result<Read> {
+    pub(super) fn read(&self, delta: Delta) -> Result<Read> {
+        let (batch, weights) = delta.into_parts();
+        let batch = &batch;
         match self {
-            Input::Raw { keys, calls, time_column } => {
+            Input::Raw { keys, calls, time_column, retracts } => {
                 let times = time_column.map(|column| micros(batch.column(column))).transpose()?;
-                Ok(Read { rows: Rows::raw(batch, keys, calls)?, times, totals: None })
+                let mut rows = Rows::raw(batch, keys, calls)?;
+                rows.weights = match (weights, retracts) {
+                    (weights, false) if weights.is_none() => None,
+                    (Some(weights), true) => Some(weights),
+                    (None, true) => Some(Int64Array::from_value(1, rows.count)),
+                    _ => return Err(Error::internal("a retraction reached an aggregate over rows that only grow")),
+                };
+                Ok(Read { rows, times, totals: None })
             }
+            Input::Partial { .. } if weights.is_some() => Err(Error::internal("partial rows have no weights")),
             Input::Partial { keys, windowed, calls, counts } => {
                 let states = keys + usize::from(*windowed);
                 let times = windowed.then(|| micros(batch.column(*keys))).transpose()?;

@@ -5,7 +5,7 @@ use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
 
 use super::closing::{Closes, Horizon};
-use super::output::{PIECE, SNAPSHOT_PIECE, batch, restored, state_columns, state_part};
+use super::output::{PIECE, batch, restored, table_parts};
 use super::plan::{AggregatePlan, Input, Kind, Read};
 use super::table::{Rows, Shape};
 use super::tracked::{Showing, Tracked};
@@ -54,7 +54,7 @@ impl Running {
             input: if role == Role::Final { plan.partial_input() } else { plan.raw_input(plan.calls.clone()) },
             schema: plan.schema.clone(),
             state_schema: plan.snapshot_schema(&[]),
-            groups: Tracked::new(&shape)?,
+            groups: Tracked::new(&shape, shape.keys.is_empty())?,
             sole_group_missing: role == Role::Whole && shape.keys.is_empty(),
             shape,
             closes: closes.map(|(key, watermark, delay)| Closes::new(key, watermark, delay)),
@@ -109,6 +109,12 @@ impl Running {
                         out.push(Delta::new(rows, self.changelog.then_some(change.weights)));
                     }
                     None => {
+                        let vanished = self.groups.vanished();
+                        let table = self.groups.table();
+                        if let Some(closes) = &mut self.closes {
+                            closes.forget(&table.keys(&vanished)?, &vanished)?;
+                        }
+                        table.release(&vanished);
                         let complete = self.closes.as_mut().map(Closes::complete).unwrap_or_default();
                         self.ending = Ending::Closing(complete, 0);
                     }
@@ -118,14 +124,15 @@ impl Running {
                     let to = slots.len().min(*at + PIECE);
                     let piece = &slots[*at..to];
                     *at = to;
+                    let table = self.groups.table();
                     if self.emit == Emit::AfterWatermark {
-                        let table = self.groups.table();
-                        let columns = table.keys(piece)?.into_iter().chain(table.results(piece)?).collect();
-                        let rows = batch(&self.schema, columns, piece.len())?;
-                        let weights = self.changelog.then(|| Int64Array::from_value(1, piece.len()));
+                        let shown = table.with_rows(piece.to_vec())?;
+                        let columns = table.keys(&shown)?.into_iter().chain(table.results(&shown)?).collect();
+                        let rows = batch(&self.schema, columns, shown.len())?;
+                        let weights = self.changelog.then(|| Int64Array::from_value(1, shown.len()));
                         out.push(Delta::new(rows, weights));
                     }
-                    self.groups.table().release(piece);
+                    table.release(piece);
                 }
             }
             if out.exhausted() {
@@ -137,10 +144,7 @@ impl Running {
 
 impl Operator for Running {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        if delta.weights().is_some() {
-            return Err(Error::internal("a retraction reached an aggregate over rows that only grow"));
-        }
-        let read = self.input.read(delta.rows())?;
+        let read = self.input.read(delta)?;
         let rows = self.without_late(read, out)?;
         self.add(&rows)?;
         Ok(Step::Done)
@@ -149,7 +153,7 @@ impl Operator for Running {
     fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, out: &mut Output) -> Result<Step> {
         if std::mem::take(&mut self.sole_group_missing) && self.groups.len() == 0 {
             // A row of no call: it makes the group and adds nothing to it.
-            self.add(&Rows { keys: Vec::new(), calls: Vec::new(), count: 1, partial: true })?;
+            self.add(&Rows { keys: Vec::new(), calls: Vec::new(), weights: None, count: 1, partial: true })?;
         }
         if let Some(closes) = &mut self.closes {
             let horizon = closes.horizon();
@@ -164,13 +168,7 @@ impl Operator for Running {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        let table = self.groups.table();
-        for piece in table.live().chunks(SNAPSHOT_PIECE) {
-            let mut columns = state_columns(table.states(piece)?, &[]);
-            columns.extend(table.remembered(piece, &self.shape.calls)?);
-            parts.push(state_part(GROUPS, &self.state_schema, columns, self.shape.keys.len(), piece.len())?);
-        }
+        let mut parts = table_parts(GROUPS, &self.state_schema, self.groups.table(), &[], &self.shape.calls)?;
         if let Some(closes) = &mut self.closes {
             parts.push(closes.horizon().snapshot()?);
         }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::accumulators::Accumulators;
 use super::call::{Call, CallInput, Lifetime};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::slots::{Slot, Slots};
 
 /// What a table is made of; shared by all tables of an operator.
@@ -26,6 +26,8 @@ pub(super) struct Shape {
 pub(super) struct Rows {
     pub(super) keys: Vec<ArrayRef>,
     pub(super) calls: Vec<CallInput>,
+    /// How often each row is added, where rows can be taken back; not of partial states.
+    pub(super) weights: Option<Int64Array>,
     pub(super) count: usize,
     /// Whether the calls' columns are partial states rather than arguments.
     pub(super) partial: bool,
@@ -37,7 +39,7 @@ impl Rows {
         let count = rows.num_rows();
         let keys = keys.iter().map(|key| Ok(key.evaluate(rows)?.into_array(count)?)).collect::<Result<Vec<_>>>()?;
         let calls = calls.iter().map(|call| call.evaluate(rows)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { keys, calls, count, partial: false })
+        Ok(Self { keys, calls, weights: None, count, partial: false })
     }
 
     /// Takes a batch of partial states apart: `keys` key columns, then (from column `states` on) the states of each call.
@@ -49,7 +51,7 @@ impl Rows {
             CallInput { columns, filter: None }
         });
         let calls = calls.collect();
-        Self { keys: rows.columns()[..keys].to_vec(), calls, count: rows.num_rows(), partial: true }
+        Self { keys: rows.columns()[..keys].to_vec(), calls, weights: None, count: rows.num_rows(), partial: true }
     }
 
     /// How many columns the calls have.
@@ -73,7 +75,14 @@ impl Rows {
                 Ok(CallInput { columns: columns(&call.columns)?, filter })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { keys: columns(&self.keys)?, calls, count, partial: self.partial })
+        let weights = match &self.weights {
+            Some(weights) => {
+                let weights: ArrayRef = Arc::new(weights.clone());
+                Some(column(&weights)?.as_primitive::<Int64Type>().clone())
+            }
+            None => None,
+        };
+        Ok(Self { keys: columns(&self.keys)?, calls, weights, count, partial: self.partial })
     }
 
     /// Rows `offset .. offset + length`, sharing memory.
@@ -87,10 +96,20 @@ impl Rows {
     }
 }
 
+/// Adds rows to the groups of one call.
+fn put(accumulators: &mut dyn Accumulators, slots: &[Slot], input: &CallInput, rows: &Rows) -> Result<()> {
+    match &rows.weights {
+        None => accumulators.update(slots, &input.columns, input.filter.as_ref()),
+        Some(weights) => accumulators.change(slots, &input.columns, input.filter.as_ref(), weights),
+    }
+}
+
 /// See the [module](self).
 pub(super) struct Table {
     slots: Slots,
     accumulators: Vec<Box<dyn Accumulators>>,
+    /// Whether the last of them counts the rows of each group: they may be taken back.
+    counts_rows: bool,
     /// Reused: the slot of each row of the batch at hand, and those that are new.
     rows: Vec<Slot>,
     created: Vec<Slot>,
@@ -100,7 +119,9 @@ impl Table {
     pub(super) fn new(shape: &Shape) -> Result<Self> {
         let accumulators =
             shape.calls.iter().map(|call| call.accumulators(shape.lifetime)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { slots: Slots::new(&shape.keys)?, accumulators, rows: Vec::new(), created: Vec::new() })
+        let counts_rows = shape.lifetime == Lifetime::Changelog;
+        let slots = Slots::new(&shape.keys)?;
+        Ok(Self { slots, accumulators, counts_rows, rows: Vec::new(), created: Vec::new() })
     }
 
     /// Each row as a group of its own, as [`Table::states`] would give it: keys and states, nothing combined.
@@ -113,11 +134,11 @@ impl Table {
             .map(|(call, input)| {
                 let mut accumulators = call.accumulators(shape.lifetime)?;
                 accumulators.grow(rows.count);
-                accumulators.update(&each, &input.columns, input.filter.as_ref())?;
+                put(accumulators.as_mut(), &each, input, rows)?;
                 Ok(CallInput { columns: accumulators.state(&each)?, filter: None })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Rows { keys: rows.keys.clone(), calls, count: rows.count, partial: true })
+        Ok(Rows { keys: rows.keys.clone(), calls, weights: None, count: rows.count, partial: true })
     }
 
     /// Finds or makes the group of each row, without adding the rows: (slot per row, new slots).
@@ -142,7 +163,7 @@ impl Table {
             if rows.partial {
                 accumulators.merge(&self.rows, &input.columns)?;
             } else {
-                accumulators.update(&self.rows, &input.columns, input.filter.as_ref())?;
+                put(accumulators.as_mut(), &self.rows, input, rows)?;
             }
         }
         Ok(())
@@ -161,7 +182,7 @@ impl Table {
             .iter_mut()
             .map(|accumulators| Ok(CallInput { columns: accumulators.state(slots)?, filter: None }))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Rows { keys: self.slots.keys(slots)?, calls, count: slots.len(), partial: true })
+        Ok(Rows { keys: self.slots.keys(slots)?, calls, weights: None, count: slots.len(), partial: true })
     }
 
     /// The results of some groups that a snapshot keeps beside their states.
@@ -188,7 +209,32 @@ impl Table {
 
     /// The results of some groups, a column per call.
     pub(super) fn results(&mut self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
-        self.accumulators.iter_mut().map(|accumulators| accumulators.evaluate(slots)).collect()
+        let calls = self.accumulators.len() - usize::from(self.counts_rows);
+        self.accumulators[..calls].iter_mut().map(|accumulators| accumulators.evaluate(slots)).collect()
+    }
+
+    /// Which of some groups have rows; `None`: all, since rows are never taken back. To be asked at the end of an epoch.
+    pub(super) fn inhabited(&mut self, slots: &[Slot]) -> Result<Option<Vec<bool>>> {
+        if !self.counts_rows {
+            return Ok(None);
+        }
+        let Some(counts) = self.accumulators.last_mut() else { return Ok(None) };
+        let counts = counts.evaluate(slots)?;
+        let counts = counts.as_primitive::<Int64Type>().values();
+        if counts.iter().any(|count| *count < 0) {
+            return Err(Error::internal("more rows of a group were taken back than had come"));
+        }
+        Ok(Some(counts.iter().map(|count| *count > 0).collect()))
+    }
+
+    /// Those of some groups that have rows.
+    pub(super) fn with_rows(&mut self, slots: Vec<Slot>) -> Result<Vec<Slot>> {
+        Ok(match self.inhabited(&slots)? {
+            None => slots,
+            Some(inhabited) => {
+                slots.into_iter().zip(inhabited).filter(|(_, inhabited)| *inhabited).map(|(slot, _)| slot).collect()
+            }
+        })
     }
 
     /// Forgets some groups.

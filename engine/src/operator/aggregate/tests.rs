@@ -1,5 +1,6 @@
 //! Aggregates called directly, compared with DataFusion's batch answer.
 
+mod changelog;
 mod harness;
 mod late;
 mod running;

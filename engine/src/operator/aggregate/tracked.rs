@@ -23,6 +23,9 @@ pub(super) struct Tracked {
     /// Groups that were there before, in the order of their old results.
     known: Vec<Slot>,
     old: Vec<Vec<ArrayRef>>,
+    /// Whether groups stay when they have no rows left: the one group of an aggregate of everything.
+    stays: bool,
+    vanished: Vec<Slot>,
 }
 
 /// Rows of key and result columns, with weights.
@@ -40,8 +43,11 @@ pub(super) struct Showing {
 }
 
 impl Tracked {
-    pub(super) fn new(shape: &Shape) -> Result<Self> {
+    /// `stays`: groups stay when all their rows are taken back.
+    pub(super) fn new(shape: &Shape, stays: bool) -> Result<Self> {
         Ok(Self {
+            stays,
+            vanished: Vec::new(),
             table: Table::new(shape)?,
             touched: Vec::new(),
             fresh: Vec::new(),
@@ -103,13 +109,20 @@ impl Tracked {
                 return Ok(Some(change));
             }
         }
-        if showing.fresh < self.fresh.len() {
+        while showing.fresh < self.fresh.len() {
             let (from, to) = (showing.fresh, self.fresh.len().min(showing.fresh + limit.max(1)));
             showing.fresh = to;
-            let slots = &self.fresh[from..to];
-            let keys = self.table.keys(slots)?;
+            let mut slots = self.fresh[from..to].to_vec();
+            if let Some(gone) = self.gone(&slots)? {
+                self.vanished.extend(chosen(&slots, &gone));
+                slots = chosen(&slots, &gone.iter().map(|gone| !gone).collect::<Vec<_>>());
+            }
+            if slots.is_empty() {
+                continue;
+            }
+            let keys = self.table.keys(&slots)?;
             let weights = Int64Array::from_value(1, slots.len());
-            return Ok(Some(Change { keys, results: self.table.results(slots)?, weights }));
+            return Ok(Some(Change { keys, results: self.table.results(&slots)?, weights }));
         }
         for slot in self.known.drain(..).chain(self.fresh.drain(..)) {
             self.touched[slot as usize] = false;
@@ -117,12 +130,24 @@ impl Tracked {
         Ok(None)
     }
 
+    /// The groups that lost all their rows in the epoch that was just shown: to be released from the table.
+    pub(super) fn vanished(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.vanished)
+    }
+
+    /// Which of the groups have no rows left; `None`: none of them.
+    fn gone(&mut self, slots: &[Slot]) -> Result<Option<Vec<bool>>> {
+        let inhabited = self.table.inhabited(slots)?.filter(|inhabited| !self.stays && inhabited.contains(&false));
+        Ok(inhabited.map(|inhabited| inhabited.iter().map(|inhabited| !inhabited).collect()))
+    }
+
     /// Old and new rows of those known groups whose results differ; all the old ones first.
     fn changed(&mut self, showing: &Showing, from: usize, to: usize) -> Result<Option<Change>> {
-        let slots = &self.known[from..to];
-        let new = self.table.results(slots)?;
+        let slots = self.known[from..to].to_vec();
+        let new = self.table.results(&slots)?;
         let old: Vec<ArrayRef> = showing.old.iter().map(|column| column.slice(from, to - from)).collect();
-        let mut differs = vec![false; slots.len()];
+        let gone = self.gone(&slots)?;
+        let mut differs = gone.clone().unwrap_or_else(|| vec![false; slots.len()]);
         for (old, new) in old.iter().zip(&new) {
             mark_different(old, new, &mut differs)?;
         }
@@ -130,20 +155,23 @@ impl Tracked {
         if rows.is_empty() {
             return Ok(None);
         }
-        let count = rows.len();
         let rows = UInt32Array::from(rows);
-        let keys = self.table.keys(slots)?;
-        let twice = |column: &ArrayRef| -> Result<ArrayRef> {
-            let once = take(column, &rows, None)?;
-            Ok(concat(&[once.as_ref(), once.as_ref()])?)
+        let still = match &gone {
+            None => rows.clone(),
+            Some(gone) => {
+                self.vanished.extend(chosen(&slots, gone));
+                rows.values().iter().copied().filter(|row| !gone[*row as usize]).collect()
+            }
         };
         let both = |(old, new): (&ArrayRef, &ArrayRef)| -> Result<ArrayRef> {
-            Ok(concat(&[take(old, &rows, None)?.as_ref(), take(new, &rows, None)?.as_ref()])?)
+            Ok(concat(&[take(old, &rows, None)?.as_ref(), take(new, &still, None)?.as_ref()])?)
         };
+        let keys = self.table.keys(&slots)?;
+        let weights = std::iter::repeat_n(-1, rows.len()).chain(std::iter::repeat_n(1, still.len()));
         Ok(Some(Change {
-            keys: keys.iter().map(twice).collect::<Result<_>>()?,
+            keys: keys.iter().map(|key| both((key, key))).collect::<Result<_>>()?,
             results: old.iter().zip(&new).map(both).collect::<Result<_>>()?,
-            weights: std::iter::repeat_n(-1, count).chain(std::iter::repeat_n(1, count)).collect::<Vec<i64>>().into(),
+            weights: weights.collect::<Vec<i64>>().into(),
         }))
     }
 
@@ -160,6 +188,11 @@ impl Tracked {
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
+}
+
+/// Those of the slots whose flag is set.
+fn chosen(slots: &[Slot], flags: &[bool]) -> Vec<Slot> {
+    slots.iter().zip(flags).filter(|(_, flag)| **flag).map(|(slot, _)| *slot).collect()
 }
 
 /// Sets the flag of each row in which the columns differ; NULL equals NULL, and NaN NaN.

@@ -6,10 +6,10 @@ use arrow::datatypes::SchemaRef;
 
 use super::closing::Horizon;
 use super::local::PARTIAL;
-use super::output::{PIECE, SNAPSHOT_PIECE, WindowOutput, restored, state_columns, state_part};
+use super::output::{PIECE, WindowOutput, restored, table_parts};
 use super::plan::{AggregatePlan, Input, Kind, Read};
 use super::table::{Rows, Shape, Table};
-use super::windows::{Part, Window, Windows};
+use super::windows::{Part, Window, Windows, micros};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::build::Role;
@@ -129,7 +129,10 @@ impl Windowed {
                     let groups = self.slices.get(slice).map(Table::live).unwrap_or_default();
                     opened.groups = Some((groups, 0));
                 }
-                (None, None) => opened.groups = Some((opened.table.live(), 0)),
+                (None, None) => {
+                    let groups = opened.table.live();
+                    opened.groups = Some((opened.table.with_rows(groups)?, 0));
+                }
                 (Some((groups, at)), None) if *at == groups.len() => {
                     if let Some(opened) = closing.window.take() {
                         self.put_away(opened);
@@ -197,10 +200,7 @@ impl Windowed {
 
 impl Operator for Windowed {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
-        if delta.weights().is_some() {
-            return Err(Error::internal("a retraction reached an aggregate over rows that only grow"));
-        }
-        let read = self.input.read(delta.rows())?;
+        let read = self.input.read(delta)?;
         for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, out))?;
         Ok(Step::Done)
     }
@@ -218,16 +218,11 @@ impl Operator for Windowed {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        let keys = self.shape.keys.len();
+        let mut parts = vec![self.horizon.snapshot()?];
         // A base holds rows of slices whose windows are all closed or its own: it is restored as its first slice.
         for (slice, table) in self.slices.iter_mut().chain(self.bases.iter_mut()) {
-            for piece in table.live().chunks(SNAPSHOT_PIECE) {
-                let columns = state_columns(table.states(piece)?, &[*slice]);
-                parts.push(state_part(SLICES, &self.state_schema, columns, keys, piece.len())?);
-            }
+            parts.extend(table_parts(SLICES, &self.state_schema, table, &[*slice], &[])?);
         }
-        parts.push(self.horizon.snapshot()?);
         Ok(parts)
     }
 
@@ -243,13 +238,7 @@ impl Operator for Windowed {
                 PARTIAL => &self.partial_schema,
                 other => return Err(Error::internal(format!("a windowed aggregate has no state '{other}'"))),
             };
-            let rows = restored(part, schema)?;
-            let keys = self.shape.keys.len();
-            let read = Read {
-                times: Some(super::windows::micros(rows.column(keys))?),
-                rows: Rows::partial(&rows, keys, keys + 1, &self.shape.calls),
-                totals: None,
-            };
+            let read = restored_slices(part, schema, &self.shape)?;
             for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, &mut out))?;
         }
         Ok(())
@@ -258,6 +247,14 @@ impl Operator for Windowed {
     fn state_size(&self) -> StateSize {
         StateSize { rows: self.tables().map(Table::len).sum(), bytes: self.tables().map(Table::bytes).sum() }
     }
+}
+
+/// Rows of slices, as a snapshot holds them.
+pub(super) fn restored_slices(part: &StatePart, schema: &SchemaRef, shape: &Shape) -> Result<Read> {
+    let rows = restored(part, schema)?;
+    let keys = shape.keys.len();
+    let times = Some(micros(rows.column(keys))?);
+    Ok(Read { times, rows: Rows::partial(&rows, keys, keys + 1, &shape.calls), totals: None })
 }
 
 /// Calls `add` with the rows of each slice, and the number of (raw) rows that they stand for.

@@ -1,16 +1,24 @@
-//! Join: inner, by equality of keys, with any further condition.
+//! Join: by equality of keys, with any further condition; without keys every row is compared with every row.
 //!
 //! Both sides are kept as Arrow blocks with a hash index. A delta of one side is matched with all rows of the other
 //! and then kept itself, so that over an epoch every pair of rows meets once, whichever came first:
 //! `(L + dL) ⋈ (R + dR) − L ⋈ R = dL ⋈ R + (L + dL) ⋈ dR`. Weights multiply.
 //!
-//! Where a pair of equal columns grows with a watermark, rows that nothing can match any more are let go, and rows of an
-//! append-only input below what that input has promised are late: they are dropped and counted.
+//! Where rows come out for having a match or for having none, it is counted how many rows of the other side each row
+//! meets, and the end of an epoch says what has changed ([`settle`]).
+//!
+//! Where time columns of both sides are bound to each other, by equality or by an interval, and grow with a watermark,
+//! rows that nothing can match any more are let go, and rows of an append-only input below what that input has promised
+//! are late: they are dropped and counted.
 //!
 //! Matches come out in pieces: neither the candidates of a hot key nor their rows are ever held all at once.
 
 mod index;
+mod outbox;
 mod probe;
+pub(in crate::operator) mod release;
+mod residual;
+mod settle;
 mod side;
 mod state;
 mod store;
@@ -19,25 +27,24 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column as LogicalColumn, DFSchemaRef};
-use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::utils::collect_columns;
+use arrow::datatypes::SchemaRef;
 
+use self::outbox::Outbox;
 use self::probe::{Pairs, Probe};
-use self::side::{Release, Side, time_unit};
+use self::release::Release;
+use self::residual::Residual;
+use self::side::{Memory, Side};
+use self::store::NOWHERE;
 use super::columns::compact;
 use super::consolidate::consolidate;
 use super::expression::{Expression, batch};
 use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::flow::FlowNode;
+use crate::plan::flow::{Emit, FlowNode, FlowOp, JoinKind};
+use crate::plan::side_releases;
 
 /// Candidates that are looked at together, and so the most rows of one delta of output.
 const PIECE: usize = 8192;
@@ -45,39 +52,37 @@ const PIECE: usize = 8192;
 /// Candidates that one call looks at: keys that collide and conditions that fail cost time without emitting a row.
 const CANDIDATES_PER_CALL: usize = 64 * 1024;
 
+/// Rows that one call links into an index.
+const LINKED_PER_CALL: usize = 64 * 1024;
+
 /// Rows that one call lets go or moves.
 const TIDIED_PER_CALL: usize = 64 * 1024;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Join {
+    kind: JoinKind,
     schema: SchemaRef,
+    /// Whether the output may take rows back.
+    changelog: bool,
+    /// Rows without a match are shown when they are let go, and not before.
+    shows_unmatched_late: bool,
     sides: [Side; 2],
     residual: Option<Residual>,
     probe: Option<Probe>,
+    outbox: Outbox,
+    /// The epoch's end: touched rows are being looked at.
+    settling: bool,
     /// The next block to be tidied: side and number.
     tidying: Option<(usize, usize)>,
 }
 
-/// The condition besides the equalities, over only those columns of the joined row that it reads.
-#[derive(Debug)]
-struct Residual {
-    condition: Expression,
-    columns: Vec<usize>,
-    schema: SchemaRef,
-}
-
 impl Join {
-    /// A join of the outputs of two plan nodes: `on` pairs of expressions over the left and the right one, `residual` over
-    /// `schema` (left columns, then right columns).
-    pub fn new(
-        left: &FlowNode,
-        right: &FlowNode,
-        schema: &DFSchemaRef,
-        on: &[(Expr, Expr)],
-        residual: Option<&Expr>,
-        null_equals_null: bool,
-    ) -> Result<Self> {
+    /// The join that `node` is, of the outputs of two other nodes.
+    pub fn new(left: &FlowNode, right: &FlowNode, node: &FlowNode) -> Result<Self> {
+        let FlowOp::Join { kind, on, residual, null_equals_null, emit } = &node.op else {
+            return Err(Error::internal(format!("{} is no join", node.id)));
+        };
         let mut keys = [Vec::new(), Vec::new()];
         for (of_left, of_right) in on {
             let pair = [Expression::new(of_left, &left.schema)?, Expression::new(of_right, &right.schema)?];
@@ -95,26 +100,63 @@ impl Join {
                 keys.push(key);
             }
         }
-        let [left_keys, right_keys] = keys;
-        let side = |node: &FlowNode, keys, release| {
-            let schema = Arc::clone(node.schema.inner());
-            Side::new(schema, node.properties.changelog, keys, null_equals_null, release)
+        let late = *emit == Emit::AfterWatermark;
+        let schemas = [left, right].map(|input| Arc::clone(input.schema.inner()));
+        let releases = side_releases(left, right, &node.op);
+        let mut sides = Vec::new();
+        for (number, ((input, keys), release)) in [left, right].into_iter().zip(keys).zip(releases).enumerate() {
+            let (unmatched, matched) = (kind.shows_unmatched(number), kind.shows_matched(number));
+            let memory = Memory {
+                changelog: input.properties.changelog,
+                counted: unmatched || matched,
+                watched: (unmatched && !late) || matched,
+                keyless: unmatched,
+            };
+            let release = release.and_then(|spec| Release::new(spec, &schemas[number], &schemas[1 - number]));
+            sides.push(Side::new(Arc::clone(&schemas[number]), memory, keys, *null_equals_null, release));
+        }
+        let [left_side, right_side] =
+            <[Side; 2]>::try_from(sides).map_err(|_| Error::internal("a join has two sides"))?;
+        let residual = match residual {
+            Some(condition) => {
+                let joined = left.schema.join(&right.schema)?;
+                Some(Residual::new(condition, &joined)?)
+            }
+            None => None,
         };
-        let sides = [
-            side(left, left_keys, release(left, right, on.iter().map(|(l, r)| (l, r))))?,
-            side(right, right_keys, release(right, left, on.iter().map(|(l, r)| (r, l))))?,
-        ];
-        let residual = residual.map(|condition| Residual::new(condition, schema)).transpose()?;
-        Ok(Self { schema: Arc::clone(schema.inner()), sides, residual, probe: None, tidying: None })
+        Ok(Self {
+            kind: *kind,
+            schema: Arc::clone(node.schema.inner()),
+            changelog: node.properties.changelog,
+            shows_unmatched_late: late,
+            sides: [left_side, right_side],
+            residual,
+            probe: None,
+            outbox: Outbox::default(),
+            settling: false,
+            tidying: None,
+        })
+    }
+
+    fn say(&mut self, delta: Delta, out: &mut Output) -> Result<()> {
+        self.outbox.say(delta, !self.changelog, out)
     }
 
     fn match_pieces(&mut self, out: &mut Output) -> Result<Step> {
         let mut examined = 0;
         while let Some(mut probe) = self.probe.take() {
-            let pairs = probe.candidates(self.sides[1 - probe.input].index(), PIECE);
+            let stored = &mut self.sides[1 - probe.input];
+            if !probe.is_looked_up() {
+                if !stored.prepare(probe.rows(), LINKED_PER_CALL) {
+                    self.probe = Some(probe);
+                    return Ok(Step::Yield);
+                }
+                probe.look_up(stored.index());
+            }
+            let pairs = probe.candidates(stored.index(), PIECE);
             examined += pairs.rows.len();
             if let Some(delta) = self.matches(&probe, pairs)? {
-                out.push(delta);
+                self.say(delta, out)?;
             }
             if !probe.is_finished() {
                 self.probe = Some(probe);
@@ -126,8 +168,8 @@ impl Join {
         Ok(Step::Done)
     }
 
-    /// The joined rows of those candidates that match.
-    fn matches(&self, probe: &Probe, mut pairs: Pairs) -> Result<Option<Delta>> {
+    /// Counts those candidates that match; answers their joined rows if those come out.
+    fn matches(&mut self, probe: &Probe, mut pairs: Pairs) -> Result<Option<Delta>> {
         let stored = &self.sides[1 - probe.input];
         let keys: Vec<(usize, usize)> =
             self.sides[probe.input].keys.iter().copied().zip(stored.keys.iter().copied()).collect();
@@ -137,22 +179,52 @@ impl Join {
             let rows = batch(&residual.schema, columns, pairs.rows.len())?;
             pairs.retain(&residual.condition.evaluate_predicate(&rows)?);
         }
-        if pairs.rows.is_empty() {
+        self.count(probe, &pairs);
+        if pairs.rows.is_empty() || !self.kind.has_pairs() {
             return Ok(None);
         }
+        let weights = self.weights(probe, &mut pairs)?;
         let columns = self.joined(probe, &pairs, 0..self.schema.fields().len())?;
         let rows = batch(&self.schema, columns, pairs.rows.len())?;
-        if probe.weights.is_none() && !stored.changelog {
-            return Ok(Some(Delta::append(rows)));
+        Ok(Some(Delta::new(rows, weights)))
+    }
+
+    /// Notes on both sides which rows have met.
+    fn count(&mut self, probe: &Probe, pairs: &Pairs) {
+        let other = 1 - probe.input;
+        if self.sides[other].memory.counted {
+            for (row, address) in pairs.rows.iter().zip(&pairs.addresses) {
+                self.sides[other].add_matches(*address, probe.weight(*row));
+            }
+        }
+        if !probe.own.is_empty() {
+            for (row, address) in pairs.rows.iter().zip(&pairs.addresses) {
+                let own = probe.own[*row as usize];
+                if own != NOWHERE {
+                    let weight = self.sides[other].weight(*address);
+                    self.sides[probe.input].add_matches(own, weight);
+                }
+            }
+        }
+    }
+
+    /// The products of the pairs' weights, if they can be other than one. Pairs with rows that have gone are dropped.
+    fn weights(&self, probe: &Probe, pairs: &mut Pairs) -> Result<Option<Int64Array>> {
+        let stored = &self.sides[1 - probe.input];
+        if probe.weights.is_none() && !stored.memory.changelog {
+            return Ok(None);
+        }
+        if stored.memory.watched && stored.memory.changelog {
+            let alive: BooleanArray =
+                pairs.addresses.iter().map(|address| Some(stored.store().weight(*address) != 0)).collect();
+            pairs.retain(&alive);
         }
         let weights = pairs.rows.iter().zip(&pairs.addresses).map(|(row, address)| {
-            let of_stored = if stored.changelog { stored.store().weight(*address) } else { 1 };
-            probe.weight(*row).checked_mul(of_stored).ok_or_else(|| {
+            probe.weight(*row).checked_mul(stored.weight(*address)).ok_or_else(|| {
                 Error::new(ErrorKind::ResourceExhausted, "a joined row appears more often than 2^63 times")
             })
         });
-        let weights = weights.collect::<Result<Vec<i64>>>()?;
-        Ok(Some(Delta::weighted(rows, Int64Array::from(weights))))
+        Ok(Some(Int64Array::from(weights.collect::<Result<Vec<i64>>>()?)))
     }
 
     /// Columns of the joined rows, by their place in the output.
@@ -175,7 +247,8 @@ impl Join {
     /// Rows below what their own input has promised came too late: what they match may be gone. Of a changelog no row
     /// is late.
     fn without_late_rows(&self, input: usize, delta: Delta, out: &mut Output) -> Result<Delta> {
-        let Some(mask) = self.sides[1 - input].on_time(delta.rows().columns())? else { return Ok(delta) };
+        let Some(release) = &self.sides[1 - input].release else { return Ok(delta) };
+        let Some(mask) = release.on_time(delta.rows().columns())? else { return Ok(delta) };
         let late = delta.num_rows() - mask.true_count();
         if late == 0 {
             return Ok(delta);
@@ -184,11 +257,22 @@ impl Join {
         Ok(Delta::append(filter_record_batch(delta.rows(), &mask)?))
     }
 
+    /// Goes on with what the epoch's end has to do.
+    fn finish(&mut self, out: &mut Output) -> Result<Step> {
+        if self.settling {
+            if self.settle(out)? == Step::Yield {
+                return Ok(Step::Yield);
+            }
+            self.settling = false;
+        }
+        self.tidy(out)
+    }
+
     /// Goes on letting rows go and compacting blocks.
-    fn tidy(&mut self) -> Result<Step> {
+    fn tidy(&mut self, out: &mut Output) -> Result<Step> {
         let mut touched = 0;
         while let Some((side, block)) = self.tidying {
-            if touched >= TIDIED_PER_CALL {
+            if touched >= TIDIED_PER_CALL || out.exhausted() {
                 return Ok(Step::Yield);
             }
             let this = &mut self.sides[side];
@@ -199,7 +283,8 @@ impl Join {
                 self.tidying = (side == 0).then_some((1, 0));
                 continue;
             }
-            touched += this.tidy(block)?;
+            self.say_leaving(side, block, out)?;
+            touched += self.sides[side].tidy(block)?;
             self.tidying = Some((side, block + 1));
         }
         Ok(Step::Done)
@@ -211,30 +296,34 @@ impl Operator for Join {
         if input > 1 {
             return Err(Error::internal(format!("a join has two inputs, a delta came on input {input}")));
         }
-        let delta = if self.sides[input].changelog {
+        let delta = if self.sides[input].memory.changelog {
             consolidate(delta)?
         } else {
             self.without_late_rows(input, without_weights(delta)?, out)?
         };
         let side = &mut self.sides[input];
-        let arrivals = side.arrivals(&delta)?;
+        let mut arrivals = side.arrivals(&delta)?;
         drop(delta);
-        side.absorb(&arrivals)?;
-        self.probe = Some(Probe::new(input, arrivals, self.sides[1 - input].index()));
+        let own = side.absorb(&arrivals)?;
+        if let Some(keyless) = arrivals.keyless.take() {
+            self.say_keyless(input, keyless, out)?;
+        }
+        self.probe = Some(Probe::new(input, arrivals, own));
         self.match_pieces(out)
     }
 
-    fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, _out: &mut Output) -> Result<Step> {
+    fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, out: &mut Output) -> Result<Step> {
         for side in &mut self.sides {
             side.advance(epoch.watermarks);
         }
+        self.settling = true;
         self.tidying = Some((0, 0));
-        self.tidy()
+        self.finish(out)
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<Step> {
         match self.match_pieces(out)? {
-            Step::Done => self.tidy(),
+            Step::Done => self.finish(out),
             Step::Yield => Ok(Step::Yield),
         }
     }
@@ -268,51 +357,5 @@ fn without_weights(delta: Delta) -> Result<Delta> {
             "a join was told that an input is append-only, and a row of it came with another weight",
         )),
         _ => Ok(Delta::append(delta.into_parts().0)),
-    }
-}
-
-/// How rows of `this` side are let go: by a pair of equal columns of which the other side promises that it grows.
-fn release<'a>(this: &FlowNode, other: &FlowNode, on: impl Iterator<Item = (&'a Expr, &'a Expr)>) -> Option<Release> {
-    on.filter_map(|(of_this, of_other)| {
-        let column = this.schema.maybe_index_of_column(plain_column(of_this)?)?;
-        let others = other.schema.maybe_index_of_column(plain_column(of_other)?)?;
-        let unit = time_unit(this.schema.field(column).data_type())?;
-        let promises: Vec<_> = other
-            .properties
-            .time_columns
-            .iter()
-            .filter(|time| time.column == others)
-            .map(|time| (time.watermark, time.delay_micros))
-            .collect();
-        (!promises.is_empty()).then_some(Release { column, other_column: others, unit, promises })
-    })
-    .max_by_key(|release| release.promises.len())
-}
-
-fn plain_column(expression: &Expr) -> Option<&LogicalColumn> {
-    match expression {
-        Expr::Column(column) => Some(column),
-        Expr::Alias(alias) => plain_column(&alias.expr),
-        _ => None,
-    }
-}
-
-impl Residual {
-    fn new(condition: &Expr, joined: &DFSchemaRef) -> Result<Self> {
-        let condition = Expression::new(condition, joined)?;
-        let mut columns: Vec<usize> = collect_columns(condition.physical()).iter().map(Column::index).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let narrowed = Arc::clone(condition.physical()).transform_down(|node: Arc<dyn PhysicalExpr>| {
-            let Some(column) = node.downcast_ref::<Column>() else { return Ok(Transformed::no(node)) };
-            let place = columns.partition_point(|index| *index < column.index());
-            Ok(Transformed::yes(Arc::new(Column::new(column.name(), place)) as _))
-        })?;
-        let fields: Vec<_> = columns.iter().map(|index| Arc::clone(&joined.inner().fields()[*index])).collect();
-        Ok(Self {
-            condition: Expression::bound(narrowed.data, condition.text()),
-            columns,
-            schema: Arc::new(Schema::new(fields)),
-        })
     }
 }

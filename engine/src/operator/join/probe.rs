@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
 
-use super::index::KeyIndex;
+use super::index::{Cursor, KeyIndex};
 use super::side::Arrivals;
 use super::store::{Address, NOWHERE};
 
@@ -15,10 +15,17 @@ pub(super) struct Probe {
     pub(super) columns: Vec<ArrayRef>,
     /// Their weights; `None` means +1 each.
     pub(super) weights: Option<Int64Array>,
-    /// For each row the first candidate of the other side. That side does not change while the probe is under way.
-    heads: Vec<Address>,
+    /// Where each of them is stored on its own side, if it is new there and its matches are to be counted.
+    pub(super) own: Vec<Address>,
+    /// The hash of each row's key.
+    hashes: Vec<u64>,
+    /// For each row the first linked candidate of the other side, once they were looked up. That side does not change
+    /// afterwards while the probe is under way.
+    heads: Option<Vec<Address>>,
     row: usize,
     next: Address,
+    /// How far the other side's rows that are not linked were scanned for this row.
+    cursor: Cursor,
 }
 
 /// Candidates: rows of the probe, and as many addresses of the other side.
@@ -49,32 +56,61 @@ impl Pairs {
 }
 
 impl Probe {
-    /// Looks up all rows of `arrivals`, which came on `input`, in the other side's index.
-    pub(super) fn new(input: usize, arrivals: Arrivals, index: &KeyIndex) -> Self {
-        let heads: Vec<Address> = arrivals.hashes.iter().map(|hash| index.head(*hash)).collect();
-        let next = heads.first().copied().unwrap_or(NOWHERE);
-        Self { input, columns: arrivals.columns, weights: arrivals.weights, heads, row: 0, next }
+    /// Rows that came on `input`.
+    pub(super) fn new(input: usize, arrivals: Arrivals, own: Vec<Address>) -> Self {
+        let Arrivals { columns, weights, hashes, .. } = arrivals;
+        Self { input, columns, weights, own, hashes, heads: None, row: 0, next: NOWHERE, cursor: Cursor::default() }
+    }
+
+    /// How many rows.
+    pub(super) fn rows(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Whether the rows were looked up.
+    pub(super) fn is_looked_up(&self) -> bool {
+        self.heads.is_some()
+    }
+
+    /// Looks up all rows in the other side's index, which is prepared for so many.
+    pub(super) fn look_up(&mut self, index: &KeyIndex) {
+        self.heads = Some(self.hashes.iter().map(|hash| index.head(*hash)).collect());
+        self.next = self.head();
+    }
+
+    fn head(&self) -> Address {
+        self.heads.as_ref().and_then(|heads| heads.get(self.row)).copied().unwrap_or(NOWHERE)
     }
 
     /// The next candidates, at most `limit`: pairs whose hashes are equal.
     pub(super) fn candidates(&mut self, index: &KeyIndex, limit: usize) -> Pairs {
         let mut pairs = Pairs::default();
-        while pairs.rows.len() < limit && self.row < self.heads.len() {
-            if self.next == NOWHERE {
-                self.row += 1;
-                self.next = self.heads.get(self.row).copied().unwrap_or(NOWHERE);
-                continue;
+        while pairs.rows.len() < limit && self.row < self.hashes.len() {
+            let found = if self.next == NOWHERE {
+                index.scan(self.hashes[self.row], &mut self.cursor)
+            } else {
+                let linked = self.next;
+                self.next = index.next(linked);
+                Some(linked)
+            };
+            match found {
+                Some(address) => {
+                    pairs.rows.push(self.row as u32);
+                    pairs.addresses.push(address);
+                }
+                None => {
+                    self.row += 1;
+                    self.next = self.head();
+                    self.cursor = Cursor::default();
+                }
             }
-            pairs.rows.push(self.row as u32);
-            pairs.addresses.push(self.next);
-            self.next = index.next(self.next);
         }
         pairs
     }
 
     /// Whether all candidates were given.
     pub(super) fn is_finished(&self) -> bool {
-        self.row >= self.heads.len()
+        self.row >= self.hashes.len()
     }
 
     /// The weight of row `row`.

@@ -1,44 +1,45 @@
-//! One side of a join: its rows, the index over their keys, and what lets them go.
+//! One side of a join: its rows, the index over their keys, how many rows each meets, and what lets them go.
+
+mod counts;
+mod tidying;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, filter, take};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use arrow::compute::{filter, filter_record_batch, not, take};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::physical_expr::expressions::Column;
 use hashbrown::HashTable;
 
+use self::counts::Touched;
 use super::super::columns::{canonical, holds_floats, same};
 use super::super::consolidate::RowIdentity;
 use super::super::expression::Expression;
 use super::index::KeyIndex;
 use super::probe::Pairs;
+use super::release::{Release, ticks};
 use super::store::{Address, Block, NOWHERE, Store, address, block_of, row_of};
 use crate::delta::Delta;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::operator::StateSize;
-use crate::time::{WatermarkId, Watermarks};
 
 /// Fixed, so that two runs with one seed do the same; no checkpoint holds such a hash.
 const HASHER: RandomState = RandomState::with_seed(0x5249_4e47);
 
-/// A block that is still being filled is only compacted when it has this many rows.
-const SMALLEST_COMPACTION: usize = 1024;
-
-/// How rows of one side are let go: they match only rows of the other side that have the same time.
-#[derive(Debug, Clone)]
-pub(super) struct Release {
-    /// This side's column.
-    pub(super) column: usize,
-    /// The other side's, equal to it in every match.
-    pub(super) other_column: usize,
-    /// The column's unit.
-    pub(super) unit: TimeUnit,
-    /// What the *other* side promises of its own column: watermarks and the delays behind them.
-    pub(super) promises: Vec<(WatermarkId, i64)>,
+/// What is remembered of a side's rows besides the rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Memory {
+    /// Rows may be retracted: each has a weight, and equal rows are one row.
+    pub(super) changelog: bool,
+    /// How many rows of the other side each row meets.
+    pub(super) counted: bool,
+    /// Which rows were touched in an epoch, and what they were before.
+    pub(super) watched: bool,
+    /// Rows whose key or time is NULL are handed back, since they have no match for certain.
+    pub(super) keyless: bool,
 }
 
-/// A delta as a side sees it: keys evaluated and hashed, rows whose key is NULL gone.
+/// A delta as a side sees it: keys evaluated and hashed, rows that can't meet any other gone, since a key is NULL.
 #[derive(Debug)]
 pub(super) struct Arrivals {
     /// The input's columns, then the keys that had to be computed.
@@ -46,6 +47,8 @@ pub(super) struct Arrivals {
     pub(super) weights: Option<Int64Array>,
     /// One hash of the key per row.
     pub(super) hashes: Vec<u64>,
+    /// Rows whose key or time is NULL, if the side hands them back.
+    pub(super) keyless: Option<Delta>,
 }
 
 impl Arrivals {
@@ -56,24 +59,36 @@ impl Arrivals {
             None => None,
         };
         let hashes = self.hashes.iter().zip(mask.values()).filter(|(_, keep)| *keep).map(|(hash, _)| *hash).collect();
-        Ok(Self { columns, weights, hashes })
+        Ok(Self { columns, weights, hashes, keyless: self.keyless })
     }
+
+    fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |weights| weights.value(row))
+    }
+}
+
+/// What is stored of rows besides their columns, one each. What the side does not remember is empty.
+#[derive(Debug, Clone, Copy, Default)]
+struct Entries<'a> {
+    hashes: &'a [u64],
+    weights: &'a [i64],
+    identities: &'a [u64],
+    matches: &'a [i64],
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) schema: SchemaRef,
-    /// Whether rows may be retracted; then each stored row has a weight, and equal rows are one row.
-    pub(super) changelog: bool,
+    pub(super) memory: Memory,
     null_equals_null: bool,
     /// Keys that are not columns of the input as they stand.
     computed: Vec<Expression>,
     /// Where each key is among the columns (the input's, then the computed ones).
     pub(super) keys: Vec<usize>,
-    release: Option<Release>,
-    /// Rows whose time, in ticks of its column, lies below can't match any more.
-    pub(super) released_below: i64,
+    pub(super) release: Option<Release>,
+    /// Rows of a watched side that were touched in this epoch, each once.
+    touched: Vec<Touched>,
     /// Something to tidy up at the end of the epoch.
     pub(super) untidy: bool,
     store: Store,
@@ -86,11 +101,11 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn new(
         schema: SchemaRef,
-        changelog: bool,
+        memory: Memory,
         keys: Vec<Expression>,
         null_equals_null: bool,
         release: Option<Release>,
-    ) -> Result<Self> {
+    ) -> Self {
         let width = schema.fields().len();
         let (mut computed, mut places) = (Vec::new(), Vec::new());
         for key in keys {
@@ -103,24 +118,29 @@ impl Side {
                 }
             }
         }
-        Ok(Self {
+        Self {
             schema,
-            changelog,
+            memory,
             null_equals_null,
             computed,
             keys: places,
             release,
-            released_below: i64::MIN,
+            touched: Vec::new(),
             untidy: false,
             store: Store::default(),
             index: KeyIndex::default(),
             identities: HashTable::new(),
             live: 0,
-        })
+        }
     }
 
     pub(super) fn index(&self) -> &KeyIndex {
         &self.index
+    }
+
+    /// Makes the index ready for look-ups: see [`KeyIndex::prepare`].
+    pub(super) fn prepare(&mut self, lookups: usize, limit: usize) -> bool {
+        self.index.prepare(lookups, limit)
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -134,15 +154,23 @@ impl Side {
             columns.push(canonical(&key.evaluate(delta.rows())?)?);
         }
         let hashes = self.hashes(&columns, delta.num_rows())?;
-        let arrivals = Arrivals { columns, weights: delta.weights().cloned(), hashes };
+        let mut arrivals = Arrivals { columns, weights: delta.weights().cloned(), hashes, keyless: None };
         if self.null_equals_null {
             return Ok(arrivals);
         }
-        let nulls = self.keys.iter().fold(None, |nulls: Option<NullBuffer>, key| {
-            NullBuffer::union(nulls.as_ref(), arrivals.columns[*key].logical_nulls().as_ref())
+        // A row without a time meets nothing either, where the condition binds times to each other.
+        let compared = self.keys.iter().copied().chain(self.release.as_ref().map(|release| release.column));
+        let nulls = compared.fold(None, |nulls: Option<NullBuffer>, column| {
+            NullBuffer::union(nulls.as_ref(), arrivals.columns[column].logical_nulls().as_ref())
         });
         match nulls {
-            Some(nulls) if nulls.null_count() > 0 => arrivals.filter(&BooleanArray::new(nulls.inner().clone(), None)),
+            Some(nulls) if nulls.null_count() > 0 => {
+                let mask = BooleanArray::new(nulls.inner().clone(), None);
+                if self.memory.keyless {
+                    arrivals.keyless = Some(filtered(delta, &not(&mask)?)?);
+                }
+                arrivals.filter(&mask)
+            }
             _ => Ok(arrivals),
         }
     }
@@ -153,61 +181,54 @@ impl Side {
         Ok(hashes)
     }
 
-    /// Takes rows into the state: new ones are copied, those of a changelog that are there change their weight.
-    pub(super) fn absorb(&mut self, arrivals: &Arrivals) -> Result<()> {
+    /// Takes rows into the state: new ones are copied, those of a changelog that are there change their weight. Of a
+    /// counted side it answers where each new row is, and [`NOWHERE`] for the others.
+    pub(super) fn absorb(&mut self, arrivals: &Arrivals) -> Result<Vec<Address>> {
         if arrivals.hashes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        if let Some(keep) = self.not_released(arrivals)? {
-            if keep.true_count() == 0 {
-                return Ok(());
-            }
-            if keep.true_count() < arrivals.hashes.len() {
+        // A counted row is stored for the rest of the epoch even if nothing new can meet it: it may have met something.
+        let useful = match &self.release {
+            Some(release) if !self.memory.counted => release.useful(&arrivals.columns)?,
+            _ => None,
+        };
+        match useful {
+            Some(keep) if keep.true_count() == 0 => Ok(Vec::new()),
+            Some(keep) if keep.true_count() < arrivals.hashes.len() => {
                 let copy = Arrivals {
                     columns: arrivals.columns.clone(),
                     weights: arrivals.weights.clone(),
                     hashes: arrivals.hashes.clone(),
+                    keyless: None,
                 };
-                return self.absorb_all(&copy.filter(&keep)?);
+                self.absorb_all(&copy.filter(&keep)?)
             }
-        }
-        self.absorb_all(arrivals)
-    }
-
-    fn absorb_all(&mut self, arrivals: &Arrivals) -> Result<()> {
-        if self.changelog { self.change(arrivals) } else { self.insert(&arrivals.columns, &arrivals.hashes, &[], &[]) }
-    }
-
-    /// Which arrivals are worth storing; `None`: all.
-    fn not_released(&self, arrivals: &Arrivals) -> Result<Option<BooleanArray>> {
-        match &self.release {
-            Some(release) => self.not_below(&arrivals.columns[release.column]),
-            None => Ok(None),
+            _ => self.absorb_all(arrivals),
         }
     }
 
-    /// Which of the *other* side's rows are not late: rows of this side that they could match may be gone. `None`: all.
-    pub(super) fn on_time(&self, others: &[ArrayRef]) -> Result<Option<BooleanArray>> {
-        match &self.release {
-            Some(release) => self.not_below(&others[release.other_column]),
-            None => Ok(None),
+    fn absorb_all(&mut self, arrivals: &Arrivals) -> Result<Vec<Address>> {
+        if self.memory.changelog {
+            return self.change(arrivals);
         }
-    }
-
-    fn not_below(&self, times: &ArrayRef) -> Result<Option<BooleanArray>> {
-        if self.released_below == i64::MIN {
-            return Ok(None);
-        }
-        let times = ticks(times)?;
-        Ok(Some(times.iter().map(|time| Some(time.is_none_or(|time| time >= self.released_below))).collect()))
+        let matches = vec![0; if self.memory.counted { arrivals.hashes.len() } else { 0 }];
+        let entries = Entries { hashes: &arrivals.hashes, matches: &matches, ..Entries::default() };
+        let new = self.insert(&arrivals.columns, entries)?;
+        self.touch_new(&new);
+        Ok(new)
     }
 
     /// Changes weights of rows that are stored, and inserts the others. The arrivals are consolidated: no two are equal.
-    fn change(&mut self, arrivals: &Arrivals) -> Result<()> {
+    fn change(&mut self, arrivals: &Arrivals) -> Result<Vec<Address>> {
         let width = self.schema.fields().len();
         let count = arrivals.hashes.len();
-        let identity = RowIdentity::new(&arrivals.columns[..width])?;
-        let identities: Vec<u64> = (0..count).map(|row| identity.hash(row)).collect();
+        let identities: Vec<u64> = match width {
+            0 => vec![0; count],
+            _ => {
+                let identity = RowIdentity::new(&arrivals.columns[..width])?;
+                (0..count).map(|row| identity.hash(row)).collect()
+            }
+        };
         let mut pairs = Pairs::default();
         for (row, hash) in identities.iter().enumerate() {
             for address in self.identities.iter_hash(*hash) {
@@ -223,35 +244,82 @@ impl Side {
         for (row, address) in pairs.rows.iter().zip(&pairs.addresses) {
             known[*row as usize] = *address;
         }
-        let weight = |row: usize| arrivals.weights.as_ref().map_or(1, |weights| weights.value(row));
         let mut fresh: Vec<u32> = Vec::new();
         for (row, known) in known.into_iter().enumerate() {
             if known == NOWHERE {
                 fresh.push(row as u32);
             } else {
-                self.add_weight(known, arrivals.hashes[row], weight(row));
+                self.add_weight(known, arrivals.hashes[row], arrivals.weight(row));
             }
         }
         if fresh.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let pick = |values: &[u64]| fresh.iter().map(|row| values[*row as usize]).collect::<Vec<_>>();
-        let weights: Vec<i64> = fresh.iter().map(|row| weight(*row as usize)).collect();
+        let weights: Vec<i64> = fresh.iter().map(|row| arrivals.weight(*row as usize)).collect();
         let (hashes, identities) = (pick(&arrivals.hashes), pick(&identities));
-        if fresh.len() == count {
-            return self.insert(&arrivals.columns, &hashes, &weights, &identities);
+        let matches = vec![0; if self.memory.counted { fresh.len() } else { 0 }];
+        let entries = Entries { hashes: &hashes, weights: &weights, identities: &identities, matches: &matches };
+        let new = if fresh.len() == count {
+            self.insert(&arrivals.columns, entries)?
+        } else {
+            let places = UInt32Array::from(fresh.clone());
+            let columns =
+                arrivals.columns.iter().map(|column| Ok(take(column, &places, None)?)).collect::<Result<Vec<_>>>()?;
+            self.insert(&columns, entries)?
+        };
+        self.touch_new(&new);
+        if new.is_empty() || fresh.len() == count {
+            return Ok(new);
         }
-        let fresh = UInt32Array::from(fresh);
-        let columns =
-            arrivals.columns.iter().map(|column| Ok(take(column, &fresh, None)?)).collect::<Result<Vec<_>>>()?;
-        self.insert(&columns, &hashes, &weights, &identities)
+        let mut places = vec![NOWHERE; count];
+        for (row, address) in fresh.into_iter().zip(new) {
+            places[row as usize] = address;
+        }
+        Ok(places)
+    }
+
+    /// Takes up rows of a snapshot: `matches` has one number per row of a counted side, and is empty otherwise.
+    pub(super) fn take_up(&mut self, delta: &Delta, matches: &[i64]) -> Result<()> {
+        let arrivals = self.arrivals(delta)?;
+        let weights: Vec<i64> = match self.memory.changelog {
+            true => (0..arrivals.hashes.len()).map(|row| arrivals.weight(row)).collect(),
+            false => Vec::new(),
+        };
+        let identities: Vec<u64> = match (self.memory.changelog, self.schema.fields().len()) {
+            (false, _) => Vec::new(),
+            (true, 0) => vec![0; arrivals.hashes.len()],
+            (true, width) => {
+                let identity = RowIdentity::new(&arrivals.columns[..width])?;
+                (0..arrivals.hashes.len()).map(|row| identity.hash(row)).collect()
+            }
+        };
+        let entries = Entries { hashes: &arrivals.hashes, weights: &weights, identities: &identities, matches };
+        self.insert(&arrivals.columns, entries)?;
+        Ok(())
+    }
+
+    /// The weight of a stored row.
+    pub(super) fn weight(&self, address: Address) -> i64 {
+        if self.memory.changelog { self.store.weight(address) } else { 1 }
+    }
+
+    /// Takes rows out whose weight has become zero.
+    pub(super) fn forget(&mut self, gone: &[Address]) -> Result<()> {
+        let hashes = self.hashes_of(gone)?;
+        for (address, hash) in gone.iter().zip(hashes) {
+            self.remove(*address, hash);
+        }
+        Ok(())
     }
 
     fn add_weight(&mut self, address: Address, hash: u64, weight: i64) {
+        self.touch(address);
         let Some(block) = self.store.block_mut(block_of(address)) else { return };
         let sum = &mut block.weights[row_of(address)];
         *sum += weight;
-        if *sum == 0 {
+        // A watched row is taken out when the epoch's end has seen what it was.
+        if *sum == 0 && !self.memory.watched {
             self.remove(address, hash);
         }
     }
@@ -261,7 +329,7 @@ impl Side {
         self.index.remove(address, hash);
         self.live -= 1;
         self.untidy = true;
-        let identity = self.changelog.then(|| self.store.identity(address));
+        let identity = self.memory.changelog.then(|| self.store.identity(address));
         if let Some(identity) = identity
             && let Ok(entry) = self.identities.find_entry(identity, |other| *other == address)
         {
@@ -302,110 +370,46 @@ impl Side {
         Ok(())
     }
 
-    /// Stores rows that are not there; of a changelog with their weights and identities.
-    fn insert(&mut self, columns: &[ArrayRef], hashes: &[u64], weights: &[i64], identities: &[u64]) -> Result<()> {
+    /// Stores rows that are not there. Of a counted side it answers where they are.
+    fn insert(&mut self, columns: &[ArrayRef], entries: Entries<'_>) -> Result<Vec<Address>> {
+        let hashes = entries.hashes;
+        let mut new = Vec::with_capacity(if self.memory.counted { hashes.len() } else { 0 });
         let mut from = 0;
         while from < hashes.len() {
-            let (first, count) = self.store.append(columns, from)?;
+            let (first, count) = self.store.append(columns, from, hashes.len())?;
             for (offset, hash) in hashes[from..from + count].iter().enumerate() {
                 self.index.insert(first + offset as u32, *hash);
             }
-            let earliest = match &self.release {
-                Some(release) => {
-                    let times = ticks(&columns[release.column].slice(from, count))?;
-                    arrow::compute::min(&times).unwrap_or(i64::MAX)
-                }
-                None => i64::MAX,
+            let (earliest, latest) = match &self.release {
+                Some(release) => range(&ticks(&columns[release.column].slice(from, count))?),
+                None => (i64::MAX, i64::MAX),
             };
             if let Some(block) = self.store.block_mut(block_of(first)) {
                 block.live += count;
                 block.earliest = block.earliest.min(earliest);
-                if self.changelog {
-                    block.weights.extend_from_slice(&weights[from..from + count]);
-                    block.identities.extend_from_slice(&identities[from..from + count]);
+                block.latest = block.latest.max(latest);
+                if self.memory.changelog {
+                    block.weights.extend_from_slice(&entries.weights[from..from + count]);
+                    block.identities.extend_from_slice(&entries.identities[from..from + count]);
+                }
+                if self.memory.counted {
+                    block.matches.extend_from_slice(&entries.matches[from..from + count]);
+                    block.touched.resize(block.matches.len(), false);
                 }
             }
-            if self.changelog {
+            if self.memory.changelog {
                 let store = &self.store;
-                for (offset, identity) in identities[from..from + count].iter().enumerate() {
+                for (offset, identity) in entries.identities[from..from + count].iter().enumerate() {
                     self.identities.insert_unique(*identity, first + offset as u32, |at| store.identity(*at));
                 }
+            }
+            if self.memory.counted {
+                new.extend((0..count as u32).map(|offset| first + offset));
             }
             self.live += count;
             from += count;
         }
-        Ok(())
-    }
-
-    /// Moves the time below which rows are let go; [`Side::tidy`] does it.
-    pub(super) fn advance(&mut self, watermarks: &Watermarks) {
-        let Some(release) = &self.release else { return };
-        let reached = release.promises.iter().filter_map(|(id, delay)| {
-            watermarks.get(*id).map(|at| if at == i64::MAX { at } else { at.saturating_sub(*delay) })
-        });
-        let Some(micros) = reached.max() else { return };
-        let below = first_tick_at(micros, release.unit);
-        if below > self.released_below {
-            self.released_below = below;
-            self.untidy = true;
-        }
-    }
-
-    /// Lets rows of a block go that can't match any more, and moves the others when most of it is dead. Answers how
-    /// many rows that touched.
-    pub(super) fn tidy(&mut self, number: usize) -> Result<usize> {
-        let Some(block) = self.store.block(number) else { return Ok(0) };
-        let mut touched = 0;
-        if block.earliest < self.released_below {
-            touched += block.rows();
-            self.let_go(number)?;
-        }
-        let Some(block) = self.store.block(number) else { return Ok(touched) };
-        let (live, rows) = (block.live, block.rows());
-        if live == 0 {
-            self.drop_block(number);
-        } else if live * 2 <= rows && (!self.store.is_tail(number) || rows >= SMALLEST_COMPACTION) {
-            touched += live;
-            self.compact(number)?;
-        }
-        Ok(touched)
-    }
-
-    /// To be called when all blocks were tidied.
-    pub(super) fn finish_tidying(&mut self) {
-        self.untidy = false;
-        self.index.shrink();
-        if self.identities.capacity() > 1024 && self.identities.len() * 4 < self.identities.capacity() {
-            let store = &self.store;
-            self.identities.shrink_to(self.identities.len() * 2, |at| store.identity(*at));
-        }
-    }
-
-    fn let_go(&mut self, number: usize) -> Result<()> {
-        let (Some(release), Some(block)) = (&self.release, self.store.block(number)) else { return Ok(()) };
-        let mut gone: Vec<Address> = Vec::new();
-        let mut earliest = i64::MAX;
-        for (start, piece) in block.pieces(release.column) {
-            for (row, time) in ticks(piece)?.iter().enumerate() {
-                let at = address(number, start + row);
-                let Some(time) = time else { continue };
-                if self.index.is_live(at) {
-                    if time < self.released_below {
-                        gone.push(at);
-                    } else {
-                        earliest = earliest.min(time);
-                    }
-                }
-            }
-        }
-        let hashes = self.hashes_of(&gone)?;
-        for (address, hash) in gone.into_iter().zip(hashes) {
-            self.remove(address, hash);
-        }
-        if let Some(block) = self.store.block_mut(number) {
-            block.earliest = earliest;
-        }
-        Ok(())
+        Ok(new)
     }
 
     fn hashes_of(&self, addresses: &[Address]) -> Result<Vec<u64>> {
@@ -417,31 +421,6 @@ impl Side {
         let keys = self.keys.iter().map(|key| gather.column(*key)).collect::<Result<Vec<_>>>()?;
         create_hashes(&keys, &HASHER, &mut hashes)?;
         Ok(hashes)
-    }
-
-    fn drop_block(&mut self, number: usize) {
-        self.index.free(number);
-        self.store.release(number);
-    }
-
-    fn compact(&mut self, number: usize) -> Result<()> {
-        if self.store.is_tail(number) {
-            self.store.seal();
-        }
-        let live = self.live_rows(number);
-        let gather = self.store.gather(&live);
-        let columns = (0..self.width()).map(|column| gather.column(column)).collect::<Result<Vec<_>>>()?;
-        let hashes = self.hashes(&columns, live.len())?;
-        let (mut weights, mut identities) = (Vec::new(), Vec::new());
-        if let (true, Some(block)) = (self.changelog, self.store.block(number)) {
-            weights.extend(live.iter().map(|at| block.weights[row_of(*at)]));
-            identities.extend(live.iter().map(|at| block.identities[row_of(*at)]));
-        }
-        for (address, hash) in live.into_iter().zip(&hashes) {
-            self.remove(address, *hash);
-        }
-        self.drop_block(number);
-        self.insert(&columns, &hashes, &weights, &identities)
     }
 
     /// Addresses of a block's live rows, in order.
@@ -461,31 +440,17 @@ impl Side {
     }
 }
 
-/// A time column's numbers, in its own unit.
-fn ticks(column: &ArrayRef) -> Result<Int64Array> {
-    let ticks = cast(column, &DataType::Int64)?;
-    ticks
-        .as_primitive_opt::<Int64Type>()
-        .cloned()
-        .ok_or_else(|| Error::internal(format!("a time column is a timestamp, not {}", column.data_type())))
+/// The rows for which the mask is true.
+fn filtered(delta: &Delta, mask: &BooleanArray) -> Result<Delta> {
+    let weights = match delta.weights() {
+        Some(weights) => Some(filter(weights, mask)?.as_primitive::<Int64Type>().clone()),
+        None => None,
+    };
+    Ok(Delta::new(filter_record_batch(delta.rows(), mask)?, weights))
 }
 
-/// The first tick of `unit` that does not lie below `micros`.
-fn first_tick_at(micros: i64, unit: TimeUnit) -> i64 {
-    let up = |length: i64| micros.div_euclid(length) + i64::from(micros.rem_euclid(length) > 0);
-    match unit {
-        _ if micros == i64::MAX => i64::MAX,
-        TimeUnit::Second => up(1_000_000),
-        TimeUnit::Millisecond => up(1_000),
-        TimeUnit::Microsecond => micros,
-        TimeUnit::Nanosecond => micros.saturating_mul(1_000),
-    }
-}
-
-/// The unit of a time column, if it is one.
-pub(super) fn time_unit(data_type: &DataType) -> Option<TimeUnit> {
-    match data_type {
-        DataType::Timestamp(unit, _) => Some(*unit),
-        _ => None,
-    }
+/// The least and the greatest time; what has no time is never over.
+fn range(times: &Int64Array) -> (i64, i64) {
+    let latest = if times.null_count() > 0 { None } else { arrow::compute::max(times) };
+    (arrow::compute::min(times).unwrap_or(i64::MAX), latest.unwrap_or(i64::MAX))
 }

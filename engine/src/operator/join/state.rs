@@ -16,12 +16,16 @@ use crate::state::key_group::{KEY_GROUPS, hash_keys, key_group};
 /// Names of the parts, by input.
 pub(super) const PARTS: [&str; 2] = ["left", "right"];
 
-/// Adds the rows of a side, a block at a time: `_group`, the input's columns and, of a changelog, `_weight`.
+/// Adds the rows of a side, a block at a time: `_group`, the input's columns, of a changelog `_weight`, and of a counted
+/// side `_matches`.
 pub(super) fn snapshot(side: &Side, name: &str, parts: &mut Vec<StatePart>) -> Result<()> {
     let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
     fields.extend(side.schema.fields().iter().cloned());
-    if side.changelog {
+    if side.memory.changelog {
         fields.push(Arc::new(Field::new("_weight", DataType::Int64, false)));
+    }
+    if side.memory.counted {
+        fields.push(Arc::new(Field::new("_matches", DataType::Int64, false)));
     }
     let schema = Arc::new(Schema::new(fields));
     for block in 0..side.store().block_count() {
@@ -38,8 +42,11 @@ pub(super) fn snapshot(side: &Side, name: &str, parts: &mut Vec<StatePart>) -> R
         for column in 0..side.schema.fields().len() {
             columns.push(gather.column(column)?);
         }
-        if side.changelog {
+        if side.memory.changelog {
             columns.push(Arc::new(Int64Array::from_iter_values(live.iter().map(|at| side.store().weight(*at)))));
+        }
+        if side.memory.counted {
+            columns.push(Arc::new(Int64Array::from_iter_values(live.iter().map(|at| side.store().matches(*at)))));
         }
         parts.push(StatePart { name: name.to_owned(), rows: batch(&schema, columns, live.len())? });
     }
@@ -49,50 +56,62 @@ pub(super) fn snapshot(side: &Side, name: &str, parts: &mut Vec<StatePart>) -> R
 /// Takes up rows that a snapshot held.
 fn restore(side: &mut Side, rows: &RecordBatch) -> Result<()> {
     let width = side.schema.fields().len();
-    if rows.num_columns() != 1 + width + usize::from(side.changelog) {
+    let extra = usize::from(side.memory.changelog) + usize::from(side.memory.counted);
+    if rows.num_columns() != 1 + width + extra {
         return Err(does_not_fit("it has another number of columns"));
     }
     let columns = rows.columns()[1..=width].to_vec();
-    let weights = match side.changelog {
-        true => {
-            let weights = rows.column(width + 1).as_primitive_opt::<Int64Type>();
-            Some(weights.cloned().ok_or_else(|| does_not_fit("its weights are no numbers"))?)
-        }
-        false => None,
+    let numbers = |column: usize| {
+        let numbers = rows.column(column).as_primitive_opt::<Int64Type>();
+        numbers.cloned().ok_or_else(|| does_not_fit("its weights are no numbers"))
     };
+    let weights = side.memory.changelog.then(|| numbers(width + 1)).transpose()?;
+    let matches = side.memory.counted.then(|| numbers(width + extra)).transpose()?;
     let rows = batch(&side.schema, columns, rows.num_rows()).map_err(|error| does_not_fit(error.message()))?;
-    let arrivals = side.arrivals(&Delta::new(rows, weights))?;
-    side.absorb(&arrivals)
+    let matches = matches.as_ref().map_or(&[][..], |matches| &matches.values()[..]);
+    side.take_up(&Delta::new(rows, weights), matches)
 }
 
-/// Below which times rows were let go, in ticks of each side's column: it decides which rows of the next epoch are late.
-/// Every worker must know it, so that it is written once for every key group.
+/// Below which times rows were let go and come too late, in ticks of the columns: it decides which rows of the next epoch
+/// are late. Every worker must know it, so that it is written once for every key group.
 const RELEASED: &str = "released";
+
+/// Its columns: for each side, below which time its rows were let go, and below which the other side's come too late.
+const TIMES: [&str; 4] = ["left", "right_late", "right", "left_late"];
 
 /// Adds what both sides have let go, if they have.
 pub(super) fn snapshot_released(sides: &[Side; 2], parts: &mut Vec<StatePart>) -> Result<()> {
-    if sides.iter().all(|side| side.released_below == i64::MIN) {
+    let times: Vec<i64> = sides
+        .iter()
+        .flat_map(|side| match &side.release {
+            Some(release) => [release.released_below, release.late_below],
+            None => [i64::MIN; 2],
+        })
+        .collect();
+    if times.iter().all(|time| *time == i64::MIN) {
         return Ok(());
     }
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("_group", DataType::UInt8, false),
-        Field::new("left", DataType::Int64, false),
-        Field::new("right", DataType::Int64, false),
-    ]));
+    let mut fields = vec![Field::new("_group", DataType::UInt8, false)];
+    fields.extend(TIMES.map(|name| Field::new(name, DataType::Int64, false)));
     let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt8Array::from_iter_values(0..=u8::MAX))];
-    for side in sides {
-        columns.push(Arc::new(Int64Array::from_value(side.released_below, KEY_GROUPS)));
-    }
-    parts.push(StatePart { name: RELEASED.to_owned(), rows: batch(&schema, columns, KEY_GROUPS)? });
+    columns.extend(times.into_iter().map(|time| Arc::new(Int64Array::from_value(time, KEY_GROUPS)) as ArrayRef));
+    let rows = batch(&Arc::new(Schema::new(fields)), columns, KEY_GROUPS)?;
+    parts.push(StatePart { name: RELEASED.to_owned(), rows });
     Ok(())
 }
 
 /// Takes up a part of a snapshot.
 pub(super) fn restore_part(sides: &mut [Side; 2], part: &StatePart) -> Result<()> {
     if part.name == RELEASED {
-        for (side, column) in sides.iter_mut().zip(part.rows.columns().iter().skip(1)) {
-            let below = column.as_primitive_opt::<Int64Type>().and_then(arrow::compute::max);
-            side.released_below = side.released_below.max(below.unwrap_or(i64::MIN));
+        let time = |column: usize| {
+            let times = part.rows.columns().get(column).and_then(|times| times.as_primitive_opt::<Int64Type>());
+            times.and_then(arrow::compute::max).unwrap_or(i64::MIN)
+        };
+        for (number, side) in sides.iter_mut().enumerate() {
+            if let Some(release) = &mut side.release {
+                release.released_below = release.released_below.max(time(1 + 2 * number));
+                release.late_below = release.late_below.max(time(2 + 2 * number));
+            }
         }
         return Ok(());
     }

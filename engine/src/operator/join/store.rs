@@ -1,15 +1,15 @@
 //! Stored rows: blocks of Arrow columns that own their bytes.
 //!
 //! A row's [`Address`] is its block and its row in it, and never changes. The last block takes new rows: they come as
-//! chunks that are merged two by two when the younger one is as large (so a row is copied about as often as a block has
-//! binary digits), until the block is full and one piece.
+//! chunks; small ones are merged two by two when the younger one is as large (so a row is copied about as often as a large
+//! chunk has binary digits).
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{concat, interleave, take};
 
-use super::super::columns::{compact, owned};
+use super::super::columns::{compact, kept, owned};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a stored row is: block number and row in the block.
@@ -21,6 +21,9 @@ pub(super) const NOWHERE: Address = u32::MAX;
 /// Rows of a full block: 16,384.
 pub(super) const BLOCK_ROWS: usize = 1 << BLOCK_BITS;
 const BLOCK_BITS: u32 = 14;
+
+/// Rows of a chunk that is not merged any more.
+const LARGE_CHUNK: usize = 2048;
 
 /// Blocks that addresses have room for; the last number is left out, since markers live there.
 const MOST_BLOCKS: usize = (1 << (32 - BLOCK_BITS)) - 1;
@@ -42,18 +45,15 @@ pub(super) fn row_of(address: Address) -> usize {
 struct Chunk {
     /// Its first row in the block.
     start: usize,
+    rows: usize,
     columns: Vec<ArrayRef>,
     bytes: usize,
 }
 
 impl Chunk {
-    fn new(start: usize, columns: Vec<ArrayRef>) -> Self {
+    fn new(start: usize, rows: usize, columns: Vec<ArrayRef>) -> Self {
         let bytes = columns.iter().map(|column| column.get_array_memory_size()).sum();
-        Self { start, columns, bytes }
-    }
-
-    fn rows(&self) -> usize {
-        self.columns.first().map_or(0, |column| column.len())
+        Self { start, rows, columns, bytes }
     }
 }
 
@@ -68,8 +68,14 @@ pub(super) struct Block {
     pub(super) weights: Vec<i64>,
     /// Of a changelog: each row's hash over all its columns. Otherwise empty.
     pub(super) identities: Vec<u64>,
+    /// Of a counted side: how many rows of the other side each row meets, weights summed up. Otherwise empty.
+    pub(super) matches: Vec<i64>,
+    /// Of a counted side: whether the row was touched in this epoch. Otherwise empty.
+    pub(super) touched: Vec<bool>,
     /// No live row's time (in ticks of its column) lies below; kept by the side.
     pub(super) earliest: i64,
+    /// No row's time lies above; kept by the side.
+    pub(super) latest: i64,
 }
 
 impl Block {
@@ -84,21 +90,22 @@ impl Block {
     }
 
     fn bytes(&self) -> usize {
-        let words = self.weights.capacity() + self.identities.capacity();
-        self.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>() + words * size_of::<u64>()
+        let words = self.weights.capacity() + self.identities.capacity() + self.matches.capacity();
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.bytes).sum();
+        chunks + words * size_of::<u64>() + self.touched.capacity()
     }
 
-    /// Adds a chunk and merges its predecessors into it while they are not larger.
-    fn push(&mut self, columns: Vec<ArrayRef>) -> Result<()> {
-        let chunk = Chunk::new(self.rows, columns);
-        self.rows += chunk.rows();
-        let mut merged = chunk.rows();
-        let mut first = self.chunks.len();
-        self.chunks.push(chunk);
+    /// Adds a chunk and merges its predecessors into it while they are small and not larger.
+    fn push(&mut self, rows: usize, columns: Vec<ArrayRef>) -> Result<()> {
+        self.chunks.push(Chunk::new(self.rows, rows, columns));
+        self.rows += rows;
+        let mut merged = rows;
+        let mut first = self.chunks.len() - 1;
         let full = self.rows == BLOCK_ROWS;
-        while first > 0 && (full || self.chunks[first - 1].rows() <= merged) {
+        let is_small = |chunk: &Chunk| chunk.rows < LARGE_CHUNK;
+        while first > 0 && is_small(&self.chunks[first - 1]) && (full || self.chunks[first - 1].rows <= merged) {
             first -= 1;
-            merged += self.chunks[first].rows();
+            merged += self.chunks[first].rows;
         }
         if first + 1 < self.chunks.len() {
             let parts = self.chunks.split_off(first);
@@ -106,11 +113,11 @@ impl Block {
                 .map(|column| {
                     let pieces: Vec<&dyn Array> = parts.iter().map(|part| part.columns[column].as_ref()).collect();
                     let whole = concat(&pieces)?;
-                    // Views of many small chunks keep as many small buffers: one buffer once the block is full.
-                    if full { owned_views(&whole) } else { Ok(whole) }
+                    // Views of many small chunks keep as many small buffers: one buffer once the chunk is large.
+                    if merged >= LARGE_CHUNK { owned_views(&whole) } else { Ok(whole) }
                 })
                 .collect::<Result<Vec<_>>>()?;
-            self.chunks.push(Chunk::new(parts[0].start, columns));
+            self.chunks.push(Chunk::new(parts[0].start, merged, columns));
         }
         Ok(())
     }
@@ -160,6 +167,11 @@ impl Store {
         self.block(block_of(address)).map_or(0, |block| block.identities[row_of(address)])
     }
 
+    /// How many rows of the other side a row of a counted side meets.
+    pub(super) fn matches(&self, address: Address) -> i64 {
+        self.block(block_of(address)).map_or(0, |block| block.matches[row_of(address)])
+    }
+
     /// Whether new rows go to this block.
     pub(super) fn is_tail(&self, block: usize) -> bool {
         self.tail == Some(block)
@@ -180,18 +192,17 @@ impl Store {
         }
     }
 
-    /// Copies as many of the rows from `from` on as the last block has room for (at least one); answers the first one's
+    /// Takes in as many of the rows `from .. rows` as the last block has room for (at least one); answers the first one's
     /// address and how many. The caller counts them as live.
-    pub(super) fn append(&mut self, columns: &[ArrayRef], from: usize) -> Result<(Address, usize)> {
-        let rows = columns.first().map_or(0, |column| column.len());
+    pub(super) fn append(&mut self, columns: &[ArrayRef], from: usize, rows: usize) -> Result<(Address, usize)> {
         let number = self.tail_with_room()?;
         let Some(block) = self.blocks[number].as_mut() else {
             return Err(Error::internal("a join's last block is gone"));
         };
         let count = (rows - from).min(BLOCK_ROWS - block.rows);
         let first = address(number, block.rows);
-        let copies = columns.iter().map(|column| owned(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
-        block.push(copies)?;
+        let copies = columns.iter().map(|column| kept(&column.slice(from, count))).collect::<Result<Vec<_>>>()?;
+        block.push(count, copies)?;
         Ok((first, count))
     }
 
@@ -201,7 +212,7 @@ impl Store {
         {
             return Ok(number);
         }
-        let block = Block { earliest: i64::MAX, ..Block::default() };
+        let block = Block { earliest: i64::MAX, latest: i64::MIN, ..Block::default() };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number] = Some(block);
@@ -280,7 +291,7 @@ mod tests {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
         let (mut from, mut addresses) = (0, Vec::new());
         while from < column.len() {
-            let (first, count) = store.append(&[Arc::clone(&column)], from).unwrap();
+            let (first, count) = store.append(&[Arc::clone(&column)], from, column.len()).unwrap();
             addresses.extend((0..count as u32).map(|row| first + row));
             from += count;
         }
@@ -295,7 +306,7 @@ mod tests {
             addresses.extend(append_all(&mut store, value..value + 1));
         }
         let block = store.block(0).unwrap();
-        assert_eq!((block.rows(), block.chunks.len()), (BLOCK_ROWS, 1));
+        assert_eq!((block.rows(), block.chunks.len()), (BLOCK_ROWS, BLOCK_ROWS / LARGE_CHUNK));
         assert!(store.block(1).unwrap().chunks.len() <= 14);
         let wanted: Vec<Address> = addresses.iter().copied().step_by(37).rev().collect();
         let column = store.gather(&wanted).column(0).unwrap();

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, Float64Array, StringViewArray, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::{DFSchema, TableReference};
+use datafusion::common::{DFSchema, JoinType, TableReference};
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::col;
+use datafusion::logical_expr::{Expr, build_join_schema, col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -16,6 +16,9 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::plan::flow::{FlowOp, FlowProperties, TimeColumn};
 use crate::time::{WatermarkId, Watermarks};
+
+mod kinds;
+mod speed;
 
 /// A row of either side: a key with NULLs and few values, a text, a float, a number.
 type Row = (Option<i64>, Option<String>, Option<f64>, i64);
@@ -49,6 +52,34 @@ fn node(name: &str, schema: &SchemaRef, changelog: bool, time_columns: Vec<TimeC
     }
 }
 
+/// A join node over two others.
+fn join_node(left: &FlowNode, right: &FlowNode, op: FlowOp) -> FlowNode {
+    let FlowOp::Join { kind, emit, .. } = &op else { panic!("a join") };
+    let join_type = match kind {
+        JoinKind::Inner => JoinType::Inner,
+        JoinKind::Left => JoinType::Left,
+        JoinKind::Right => JoinType::Right,
+        JoinKind::Full => JoinType::Full,
+        JoinKind::LeftSemi => JoinType::LeftSemi,
+        JoinKind::LeftAnti => JoinType::LeftAnti,
+        JoinKind::LeftMark => JoinType::LeftMark,
+    };
+    let corrected = (kind.shows_unmatched(0) || kind.shows_unmatched(1)) && *emit == Emit::OnChange;
+    let changelog = left.properties.changelog || right.properties.changelog || corrected;
+    FlowNode {
+        id: "join".to_owned(),
+        inputs: vec![0, 1],
+        schema: Arc::new(build_join_schema(&left.schema, &right.schema, &join_type).unwrap()),
+        op,
+        properties: FlowProperties { changelog, keys: Vec::new(), time_columns: Vec::new() },
+    }
+}
+
+/// An inner join that shows its rows at once.
+fn inner(on: Vec<(Expr, Expr)>) -> FlowOp {
+    FlowOp::Join { kind: JoinKind::Inner, on, residual: None, null_equals_null: false, emit: Emit::OnChange }
+}
+
 struct Case {
     changelog: [bool; 2],
     on: Vec<(Expr, Expr)>,
@@ -59,10 +90,15 @@ struct Case {
 
 impl Case {
     fn join(&self) -> Join {
+        self.join_of(JoinKind::Inner)
+    }
+
+    fn join_of(&self, kind: JoinKind) -> Join {
         let left = node("l", &schema(), self.changelog[0], Vec::new());
         let right = node("r", &schema(), self.changelog[1], Vec::new());
-        let joined = Arc::new(left.schema.join(&right.schema).unwrap());
-        Join::new(&left, &right, &joined, &self.on, self.residual.as_ref(), self.null_equals_null).unwrap()
+        let (on, residual) = (self.on.clone(), self.residual.clone());
+        let op = FlowOp::Join { kind, on, residual, null_equals_null: self.null_equals_null, emit: Emit::OnChange };
+        Join::new(&left, &right, &join_node(&left, &right, op)).unwrap()
     }
 }
 
@@ -83,11 +119,14 @@ fn cases() -> Vec<Case> {
         case([true, true], vec![(col("l.f"), col("r.f"))], None, false, "l.f = r.f"),
         case(
             [true, true],
-            vec![(col("l.v") % datafusion::logical_expr::lit(3_i64), col("r.k"))],
+            vec![(col("l.v") % lit(3_i64), col("r.k"))],
             Some(col("l.s").eq(col("r.s")).or(col("l.s").is_null())),
             false,
             "l.v % 3 = r.k AND (l.s = r.s OR l.s IS NULL)",
         ),
+        case([false, true], Vec::new(), Some(col("l.v").lt(col("r.k"))), false, "l.v < r.k"),
+        case([true, false], Vec::new(), None, false, "true"),
+        case([false, false], by_key(), Some(col("l.v").not_eq(col("r.v"))), false, "l.k = r.k AND l.v <> r.v"),
     ]
 }
 
@@ -155,25 +194,38 @@ fn feed(join: &mut Join, input: usize, delta: Delta, counts: &mut BTreeMap<Strin
     }
 }
 
-fn end_epoch(join: &mut Join, watermarks: &Watermarks) {
+fn end_epoch_saying(join: &mut Join, watermarks: &Watermarks) -> Vec<Delta> {
     let context = EpochContext { epoch: 1, now_micros: 0, watermarks };
-    let mut out = Output::default();
+    let mut out = Output::with_fuel(16);
     let mut step = join.on_epoch_end(&context, &mut out).unwrap();
+    let mut deltas = out.take().0;
     while step == Step::Yield {
         step = join.resume(&mut out).unwrap();
+        deltas.extend(out.take().0);
     }
+    deltas
+}
+
+/// Ends the epoch, and sums what the join says.
+fn settle_epoch(join: &mut Join, watermarks: &Watermarks, counts: &mut BTreeMap<String, i64>) {
+    end_epoch_saying(join, watermarks).iter().for_each(|delta| add(counts, delta));
 }
 
 fn batch_join(contents: &[Vec<Row>; 2], condition: &str) -> BTreeMap<String, i64> {
-    futures::executor::block_on(async {
+    batch_answer(contents, &format!("SELECT * FROM l JOIN r ON {condition}"))
+}
+
+fn batch_answer(contents: &[Vec<Row>; 2], sql: &str) -> BTreeMap<String, i64> {
+    // DataFusion spawns tasks for some joins.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         for (name, contents) in ["l", "r"].into_iter().zip(contents) {
             let table = MemTable::try_new(schema(), vec![vec![rows(contents)]]).unwrap();
             context.register_table(name, Arc::new(table)).unwrap();
         }
-        let sql = format!("SELECT * FROM l JOIN r ON {condition}");
         let mut counts = BTreeMap::new();
-        for rows in context.sql(&sql).await.unwrap().collect().await.unwrap() {
+        for rows in context.sql(sql).await.unwrap().collect().await.unwrap() {
             add(&mut counts, &Delta::append(rows));
         }
         counts
@@ -194,7 +246,7 @@ fn random_changes_sum_to_the_batch_join() {
                     let delta = random_delta(&mut rng, &mut contents[input], case.changelog[input]);
                     feed(&mut join, input, delta, &mut counts);
                 }
-                end_epoch(&mut join, &Watermarks::none(0));
+                settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
                 if rng.random_bool(0.3) {
                     let parts = join.snapshot().unwrap();
                     join = case.join();
@@ -218,21 +270,23 @@ fn rows_that_are_all_deleted_leave_nothing() {
     for part in many.chunks(5000) {
         feed(&mut join, 0, Delta::weighted(rows(part), Int64Array::from_value(1, part.len())), &mut counts);
     }
-    end_epoch(&mut join, &Watermarks::none(0));
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
     let full = join.state_size();
     assert_eq!(full.rows, 60_000);
     for part in many[..55_000].chunks(7000) {
         feed(&mut join, 0, Delta::weighted(rows(part), Int64Array::from_value(-1, part.len())), &mut counts);
     }
-    end_epoch(&mut join, &Watermarks::none(0));
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
     let few = join.state_size();
     assert_eq!(few.rows, 5000);
     assert!(few.bytes < full.bytes / 4, "{} of {}", few.bytes, full.bytes);
     feed(&mut join, 1, Delta::append(rows(&[(Some(1), None, None, 1_000_000)])), &mut counts);
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
     assert_eq!(counts.len(), 5000);
     feed(&mut join, 0, Delta::weighted(rows(&many[55_000..]), Int64Array::from_value(-1, 5000)), &mut counts);
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
     assert_eq!(counts.len(), 0);
-    end_epoch(&mut join, &Watermarks::none(0));
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
     assert_eq!(join.state_size().rows, 1);
 }
 
@@ -320,8 +374,8 @@ fn window_join(changelog: bool) -> Join {
         |watermark, delay_micros| vec![TimeColumn { column: 0, watermark: WatermarkId(watermark), delay_micros }];
     let left = node("l", &windows(), changelog, time(0, 0));
     let right = node("r", &windows(), changelog, time(1, 2_000_000));
-    let joined = Arc::new(left.schema.join(&right.schema).unwrap());
-    Join::new(&left, &right, &joined, &[(col("l.window_end"), col("r.window_end"))], None, false).unwrap()
+    let op = inner(vec![(col("l.window_end"), col("r.window_end"))]);
+    Join::new(&left, &right, &join_node(&left, &right, op)).unwrap()
 }
 
 #[test]
@@ -332,22 +386,24 @@ fn rows_below_the_other_sides_watermark_are_let_go() {
         let all: Vec<(i64, i64)> = (0..20_000).map(|n| (n, n)).collect();
         feed(&mut join, 0, Delta::append(window_rows(&all)), &mut counts);
         feed(&mut join, 1, Delta::append(window_rows(&all[..50])), &mut counts);
-        assert_eq!(counts.len(), 50);
         let mut watermarks = Watermarks::none(2);
-        end_epoch(&mut join, &watermarks);
+        settle_epoch(&mut join, &watermarks, &mut counts);
+        assert_eq!(counts.len(), 50);
         assert_eq!(join.state_size().rows, 20_050);
         // The left side promises 30 ms and on: right rows below go. The right side lags by two seconds.
         watermarks.advance(WatermarkId(0), 30_000);
-        end_epoch(&mut join, &watermarks);
+        settle_epoch(&mut join, &watermarks, &mut counts);
         assert_eq!(join.state_size().rows, 20_020);
         watermarks.advance(WatermarkId(1), 17_000_500 + 2_000_000);
-        end_epoch(&mut join, &watermarks);
+        settle_epoch(&mut join, &watermarks, &mut counts);
         assert_eq!(join.state_size().rows, 20_000 - 17_001 + 20);
         // What remains still matches; what comes too late to be matched again is not kept.
         feed(&mut join, 1, Delta::append(window_rows(&[(18_000, 1)])), &mut counts);
+        settle_epoch(&mut join, &watermarks, &mut counts);
         assert_eq!(counts.len(), 51);
         let before = join.state_size().rows;
         feed(&mut join, 0, Delta::append(window_rows(&[(40, 5), (16_000, 5)])), &mut counts);
+        settle_epoch(&mut join, &watermarks, &mut counts);
         assert_eq!(counts.len(), 52);
         assert_eq!(join.state_size().rows, before);
         // Below what its own side has promised: late, and of a changelog only without a match.
@@ -363,7 +419,7 @@ fn rows_below_the_other_sides_watermark_are_let_go() {
         assert_eq!(out.take().1, if changelog { 0 } else { 1 });
         assert_eq!(join.state_size().rows, before);
         watermarks.advance(WatermarkId(1), i64::MAX);
-        end_epoch(&mut join, &watermarks);
+        settle_epoch(&mut join, &watermarks, &mut counts);
         assert_eq!(join.state_size().rows, 21);
     }
 }
@@ -374,12 +430,13 @@ fn a_row_may_be_retracted_after_it_was_let_go() {
     let mut counts = BTreeMap::new();
     feed(&mut join, 0, Delta::append(window_rows(&[(10, 1)])), &mut counts);
     feed(&mut join, 1, Delta::append(window_rows(&[(10, 2)])), &mut counts);
-    assert_eq!(counts.len(), 1);
     let mut watermarks = Watermarks::none(2);
     watermarks.advance(WatermarkId(1), 5_000_000);
-    end_epoch(&mut join, &watermarks);
+    settle_epoch(&mut join, &watermarks, &mut counts);
+    assert_eq!(counts.len(), 1);
     assert_eq!(join.state_size().rows, 1);
     feed(&mut join, 0, Delta::weighted(window_rows(&[(10, 1)]), Int64Array::from(vec![-1])), &mut counts);
+    settle_epoch(&mut join, &watermarks, &mut counts);
     assert!(counts.is_empty());
     assert_eq!(join.state_size().rows, 1);
 }
@@ -392,7 +449,7 @@ fn a_row_that_was_retracted_needs_no_release() {
     feed(&mut join, 0, Delta::weighted(window_rows(&[(10, 1)]), Int64Array::from(vec![-1])), &mut counts);
     let mut watermarks = Watermarks::none(2);
     watermarks.advance(WatermarkId(1), 5_000_000);
-    end_epoch(&mut join, &watermarks);
+    settle_epoch(&mut join, &watermarks, &mut counts);
     assert_eq!(join.state_size().rows, 2);
 }
 
@@ -409,6 +466,7 @@ fn a_snapshot_goes_to_the_workers_of_its_key_groups() {
             let delta = random_delta(&mut rng, contents, case.changelog[input]);
             feed(&mut join, input, delta, &mut counts);
         }
+        settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
     }
     let parts = join.snapshot().unwrap();
     let mut workers: Vec<Join> = (0..3).map(|_| case.join()).collect();
@@ -431,6 +489,7 @@ fn a_snapshot_goes_to_the_workers_of_its_key_groups() {
             let mine = hashes.iter().enumerate().filter(|(_, hash)| worker_of(key_group(**hash), 3) == worker);
             let mine = UInt32Array::from_iter_values(mine.map(|(row, _)| row as u32));
             feed(join, 1, delta.take(&mine).unwrap(), &mut counts);
+            settle_epoch(join, &Watermarks::none(0), &mut counts);
         }
     }
     assert_eq!(counts, batch_join(&contents, case.sql));
@@ -441,8 +500,7 @@ fn what_does_not_fit_is_refused() {
     let case = &cases()[0];
     let left = node("l", &schema(), false, Vec::new());
     let right = node("r", &schema(), false, Vec::new());
-    let joined = Arc::new(left.schema.join(&right.schema).unwrap());
-    assert!(Join::new(&left, &right, &joined, &[(col("l.k"), col("r.s"))], None, false).is_err());
+    assert!(Join::new(&left, &right, &join_node(&left, &right, inner(vec![(col("l.k"), col("r.s"))]))).is_err());
 
     let weighted = Delta::weighted(rows(&[(Some(1), None, None, 1)]), Int64Array::from(vec![-1]));
     assert!(case.join().on_delta(0, weighted, &mut Output::default()).is_err());
@@ -463,7 +521,7 @@ fn weights_multiply() {
     let right = Delta::weighted(rows(&[(Some(1), None, None, 2)]), Int64Array::from(vec![-2]));
     let _ = join.on_delta(0, left, &mut out).unwrap();
     let _ = join.on_delta(1, right, &mut out).unwrap();
-    let (deltas, _) = out.take();
+    let deltas = end_epoch_saying(&mut join, &Watermarks::none(0));
     assert_eq!(deltas[0].weights().unwrap().values(), &[-6]);
     assert_eq!(deltas[0].rows().column(7).as_primitive::<Int64Type>().values(), &[2]);
 }

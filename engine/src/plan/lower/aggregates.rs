@@ -41,7 +41,7 @@ impl Lowering<'_> {
         for predicate in parts.filters {
             input = self.filter(input, predicate)?;
         }
-        self.append_only(aggregate, input)?;
+        self.steady(aggregate, input)?;
         let schema = self.schema(input);
         let time_column = schema.index_of_column(parts.time).map_err(planning_error)?;
         let watermark = promise(&Expr::Column(parts.time.clone()), schema, self.properties(input));
@@ -55,8 +55,9 @@ impl Lowering<'_> {
                 parts.time.name, parts.time.name
             )));
         }
-        // Without aggregates a row is final when it is first shown.
-        let emit = if parts.aggregates.is_empty() { Emit::OnChange } else { self.emit };
+        let retracts = self.properties(input).changelog;
+        // Without aggregates a row is final when it is first shown, unless its rows may be taken back.
+        let emit = if parts.aggregates.is_empty() && !retracts { Emit::OnChange } else { self.emit };
         let mut time_columns = Vec::new();
         if let Some(promise) = watermark {
             let [start, end] = bounds_of(parts.window, 0, promise);
@@ -69,7 +70,7 @@ impl Lowering<'_> {
             }
         }
         let properties = FlowProperties {
-            changelog: emit == Emit::OnChange && !parts.aggregates.is_empty(),
+            changelog: emit == Emit::OnChange && (retracts || !parts.aggregates.is_empty()),
             keys: vec![(0..parts.group.len()).collect()],
             time_columns,
         };
@@ -86,7 +87,10 @@ impl Lowering<'_> {
 
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeIndex> {
         let input = self.node(&aggregate.input)?;
-        self.append_only(aggregate, input)?;
+        if aggregate.aggr_expr.is_empty() && self.properties(input).changelog {
+            return self.distinct(aggregate, input);
+        }
+        self.steady(aggregate, input)?;
         let group: Vec<Expr> = aggregate.group_expr.iter().cloned().map(Expr::unalias).collect();
         let aggregates: Vec<Expr> = aggregate.aggr_expr.iter().cloned().map(Expr::unalias).collect();
         let promises = group.iter().enumerate().filter_map(|(index, expr)| {
@@ -94,8 +98,9 @@ impl Lowering<'_> {
             Some((index, watermark, delay))
         });
         let closes = promises.min_by_key(|(_, _, delay)| *delay);
-        // Without aggregates (DISTINCT) a row is final when it is first shown.
-        let emit = if aggregates.is_empty() { Emit::OnChange } else { self.emit };
+        let retracts = self.properties(input).changelog;
+        // Without aggregates (DISTINCT) a row is final when it is first shown, unless its rows may be taken back.
+        let emit = if aggregates.is_empty() && !retracts { Emit::OnChange } else { self.emit };
         if emit == Emit::AfterWatermark && closes.is_none() {
             return Err(Error::not_supported(
                 "EMIT AFTER WATERMARK needs groups that a watermark completes, and these never end",
@@ -107,7 +112,7 @@ impl Lowering<'_> {
         let time_columns =
             closes.map(|(column, watermark, delay_micros)| TimeColumn { column, watermark, delay_micros });
         let properties = FlowProperties {
-            changelog: emit == Emit::OnChange && !aggregates.is_empty(),
+            changelog: emit == Emit::OnChange && (retracts || !aggregates.is_empty()),
             keys: vec![(0..group.len()).collect()],
             time_columns: time_columns.into_iter().collect(),
         };
@@ -115,13 +120,10 @@ impl Lowering<'_> {
         self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)
     }
 
-    pub(super) fn append_only(&self, aggregate: &Aggregate, input: NodeIndex) -> Result<()> {
-        if !self.properties(input).changelog {
-            return Ok(());
-        }
-        let what = if aggregate.aggr_expr.is_empty() { "DISTINCT" } else { "an aggregate" };
-        Err(Error::not_supported(format!("{what} over rows that are corrected as others come is not supported yet"))
-            .with_hint("let the inner query show final rows only: window it, and write EMIT AFTER WATERMARK"))
+    /// Refuses volatile functions in an aggregate over rows that may be retracted.
+    fn steady(&self, aggregate: &Aggregate, input: NodeIndex) -> Result<()> {
+        self.stable(&aggregate.group_expr, input)?;
+        self.stable(&aggregate.aggr_expr, input)
     }
 }
 

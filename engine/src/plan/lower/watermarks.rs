@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex};
-use crate::plan::properties::{Promise, join_release};
+use crate::plan::properties::Promise;
+use crate::plan::release::join_release;
 use crate::time::WatermarkId;
 
 use super::Lowering;
@@ -41,8 +42,10 @@ impl Lowering<'_> {
         for node in &mut self.plan.nodes {
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
-                FlowOp::WindowAggregate { watermark: Some((id, _)), .. } => number(id),
-                FlowOp::Aggregate { closes: Some((_, id, _)), .. } => number(id),
+                FlowOp::WindowAggregate { watermark: Some((id, _)), .. }
+                | FlowOp::Session { watermark: Some((id, _)), .. }
+                | FlowOp::Aggregate { closes: Some((_, id, _)), .. }
+                | FlowOp::Set { closes: Some((_, id, _)), .. } => number(id),
                 _ => {}
             }
         }
@@ -56,12 +59,15 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
     let mut needed: Vec<WatermarkId> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         match &node.op {
-            FlowOp::WindowAggregate { watermark, .. } => needed.extend(watermark.map(|(id, _)| id)),
-            FlowOp::Aggregate { closes, .. } => needed.extend(closes.map(|(_, id, _)| id)),
+            FlowOp::WindowAggregate { watermark, .. } | FlowOp::Session { watermark, .. } => {
+                needed.extend(watermark.map(|(id, _)| id));
+            }
+            FlowOp::Aggregate { closes, .. } | FlowOp::Set { closes, .. } => {
+                needed.extend(closes.map(|(_, id, _)| id));
+            }
             FlowOp::Join { .. } => {
-                let release = join_release(plan, index);
-                let sides = release.into_iter().flat_map(|release| [release.left_rows, release.right_rows]);
-                needed.extend(sides.flatten().map(|(id, _)| id));
+                let releases = join_release(plan, index).into_iter().flatten();
+                needed.extend(releases.flat_map(|release| release.promises).map(|(id, _)| id));
             }
             _ => {}
         }

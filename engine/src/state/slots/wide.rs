@@ -43,13 +43,23 @@ impl WideKeys {
     }
 
     pub(super) fn intern(&mut self, columns: &[ArrayRef], out: &mut Vec<Slot>, supply: &mut Minting<'_>) -> Result<()> {
+        let width = self.width();
+        // Rows of one key often come together: of one window, of one customer.
+        let mut last = ([0; Self::COLUMNS_MAX + 1], NO_SLOT);
         for_each_key(columns, |key| {
+            if last.1 != NO_SLOT && last.0[..width] == *key {
+                out.push(last.1);
+                return;
+            }
             if self.used * 8 >= self.table.len() * 5 {
                 self.grow();
             }
             let (hash, place) = self.probe(key);
             let found = self.table[place].slot;
-            out.push(if found == NO_SLOT { self.insert(key, hash, place, supply) } else { found });
+            let slot = if found == NO_SLOT { self.insert(key, hash, place, supply) } else { found };
+            last.0[..width].copy_from_slice(key);
+            last.1 = slot;
+            out.push(slot);
         })
     }
 

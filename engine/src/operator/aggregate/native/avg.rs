@@ -78,7 +78,7 @@ impl Accumulators for AvgFloats {
 }
 
 /// Averages of decimals, in DataFusion's result type and with its rounding (towards zero).
-pub(super) struct AvgDecimals {
+pub(in super::super) struct AvgDecimals {
     sums: WideSums,
     counts: Vec<i64>,
     scale: i8,
@@ -87,7 +87,7 @@ pub(super) struct AvgDecimals {
 }
 
 impl AvgDecimals {
-    pub(super) fn new(scale: i8, result: &DataType) -> Result<Self> {
+    pub(in super::super) fn new(scale: i8, result: &DataType) -> Result<Self> {
         let DataType::Decimal128(precision, result_scale) = result else {
             return Err(Error::internal("the average of decimals is a decimal"));
         };
@@ -110,6 +110,22 @@ impl Accumulators for AvgDecimals {
         for_each_counted(slots, counted(values.nulls(), filter).as_ref(), |row, slot| {
             self.sums.add(slot, values.value(row));
             self.counts[slot] += 1;
+        });
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        slots: &[Slot],
+        arguments: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        weights: &Int64Array,
+    ) -> Result<()> {
+        let [argument] = arguments else { return Err(Error::internal("avg has one argument")) };
+        let values = argument.as_primitive::<Decimal128Type>();
+        for_each_counted(slots, counted(values.nulls(), filter).as_ref(), |row, slot| {
+            self.sums.add_weighted(slot, values.value(row), weights.value(row));
+            self.counts[slot] += weights.value(row);
         });
         Ok(())
     }

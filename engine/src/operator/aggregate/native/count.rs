@@ -12,8 +12,16 @@ use crate::state::slots::Slot;
 
 /// How many rows have no NULL argument.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(in super::super) struct Counts {
     counts: Vec<i64>,
+}
+
+/// The rows in which an argument is NULL.
+fn nulls(arguments: &[ArrayRef]) -> Option<NullBuffer> {
+    let union = |nulls: Option<NullBuffer>, argument: &ArrayRef| {
+        NullBuffer::union(nulls.as_ref(), argument.logical_nulls().as_ref())
+    };
+    arguments.iter().fold(None, union)
 }
 
 impl Accumulators for Counts {
@@ -24,11 +32,22 @@ impl Accumulators for Counts {
     }
 
     fn update(&mut self, slots: &[Slot], arguments: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<()> {
-        let nulls = arguments
-            .iter()
-            .fold(None, |nulls, argument| NullBuffer::union(nulls.as_ref(), argument.logical_nulls().as_ref()));
         let counts = self.counts.as_mut_slice();
-        for_each_counted(slots, counted(nulls.as_ref(), filter).as_ref(), |_, slot| counts[slot] += 1);
+        for_each_counted(slots, counted(nulls(arguments).as_ref(), filter).as_ref(), |_, slot| counts[slot] += 1);
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        slots: &[Slot],
+        arguments: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        weights: &Int64Array,
+    ) -> Result<()> {
+        let (counts, weights) = (self.counts.as_mut_slice(), weights.values());
+        for_each_counted(slots, counted(nulls(arguments).as_ref(), filter).as_ref(), |row, slot| {
+            counts[slot] += weights[row];
+        });
         Ok(())
     }
 

@@ -8,15 +8,17 @@ mod sum;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{self as types, DataType, Decimal128Type, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{self as types, DataType, Decimal128Type, Field, FieldRef};
 
 use super::accumulators::Accumulators;
 use crate::error::Result;
-use avg::{AvgDecimals, AvgFloats};
-use count::Counts;
+pub(super) use avg::AvgDecimals;
+use avg::AvgFloats;
+pub(super) use count::Counts;
 pub(super) use distinct::Distinct;
 use extreme::{BoolExtremes, ByteExtremes, Extremes};
 use sum::{IntegerSums, Sums};
+pub(super) use sum::{WideSums, narrowed};
 
 /// Which native aggregate a call is.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,60 +125,75 @@ impl Native {
             (Function::Sum, _) => Box::new(Sums::default()),
             (Function::Avg, D::Decimal128(_, scale)) => Box::new(AvgDecimals::new(*scale, &self.result)?),
             (Function::Avg, _) => Box::new(AvgFloats::default()),
-            (Function::Min, argument) => extremes::<false>(argument)?,
-            (Function::Max, argument) => extremes::<true>(argument)?,
+            (Function::Min, argument) => extremes::<false>(argument),
+            (Function::Max, argument) => extremes::<true>(argument),
         })
     }
 }
 
-/// Types that [`extremes`] knows.
-fn is_ordered(data_type: &DataType) -> bool {
+/// Types whose values min and max put in order: those that [`for_ordered_type`] knows.
+pub(super) fn is_ordered(data_type: &DataType) -> bool {
     use DataType as D;
     matches!(data_type, D::Boolean | D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Binary | D::LargeBinary | D::BinaryView)
         || (data_type.is_primitive() && !matches!(data_type, D::Interval(_)))
 }
 
-/// min (`MAX` false) or max of a type.
-fn extremes<const MAX: bool>(data_type: &DataType) -> Result<Box<dyn Accumulators>> {
-    use DataType as D;
-    macro_rules! primitive {
-        ($($pattern:pat => $name:ident,)*) => {
-            match data_type {
-                $($pattern => Box::new(Extremes::<types::$name, MAX>::new(data_type)),)*
-                D::Boolean => Box::new(BoolExtremes::<MAX>::default()),
-                _ => Box::new(ByteExtremes::<MAX>::new(data_type)),
-            }
-        };
-    }
-    Ok(primitive! {
-        D::Int8 => Int8Type,
-        D::Int16 => Int16Type,
-        D::Int32 => Int32Type,
-        D::Int64 => Int64Type,
-        D::UInt8 => UInt8Type,
-        D::UInt16 => UInt16Type,
-        D::UInt32 => UInt32Type,
-        D::UInt64 => UInt64Type,
-        D::Float16 => Float16Type,
-        D::Float32 => Float32Type,
-        D::Float64 => Float64Type,
-        D::Decimal32(_, _) => Decimal32Type,
-        D::Decimal64(_, _) => Decimal64Type,
-        D::Decimal128(_, _) => Decimal128Type,
-        D::Decimal256(_, _) => Decimal256Type,
-        D::Date32 => Date32Type,
-        D::Date64 => Date64Type,
-        D::Time32(TimeUnit::Second) => Time32SecondType,
-        D::Time32(_) => Time32MillisecondType,
-        D::Time64(TimeUnit::Microsecond) => Time64MicrosecondType,
-        D::Time64(_) => Time64NanosecondType,
-        D::Timestamp(TimeUnit::Second, _) => TimestampSecondType,
-        D::Timestamp(TimeUnit::Millisecond, _) => TimestampMillisecondType,
-        D::Timestamp(TimeUnit::Microsecond, _) => TimestampMicrosecondType,
-        D::Timestamp(TimeUnit::Nanosecond, _) => TimestampNanosecondType,
-        D::Duration(TimeUnit::Second) => DurationSecondType,
-        D::Duration(TimeUnit::Millisecond) => DurationMillisecondType,
-        D::Duration(TimeUnit::Microsecond) => DurationMicrosecondType,
-        D::Duration(TimeUnit::Nanosecond) => DurationNanosecondType,
-    })
+/// One of three expressions, by the (ordered) type: of primitive types, with `$T` for Arrow's; of booleans; of bytes.
+macro_rules! for_ordered_type {
+    ($data_type:expr, $T:ident => $primitive:expr, boolean => $boolean:expr, bytes => $bytes:expr) => {
+        for_ordered_type! {
+            @ $data_type, $T, $primitive, $boolean, $bytes;
+            D::Int8 => Int8Type,
+            D::Int16 => Int16Type,
+            D::Int32 => Int32Type,
+            D::Int64 => Int64Type,
+            D::UInt8 => UInt8Type,
+            D::UInt16 => UInt16Type,
+            D::UInt32 => UInt32Type,
+            D::UInt64 => UInt64Type,
+            D::Float16 => Float16Type,
+            D::Float32 => Float32Type,
+            D::Float64 => Float64Type,
+            D::Decimal32(_, _) => Decimal32Type,
+            D::Decimal64(_, _) => Decimal64Type,
+            D::Decimal128(_, _) => Decimal128Type,
+            D::Decimal256(_, _) => Decimal256Type,
+            D::Date32 => Date32Type,
+            D::Date64 => Date64Type,
+            D::Time32(TimeUnit::Second) => Time32SecondType,
+            D::Time32(_) => Time32MillisecondType,
+            D::Time64(TimeUnit::Microsecond) => Time64MicrosecondType,
+            D::Time64(_) => Time64NanosecondType,
+            D::Timestamp(TimeUnit::Second, _) => TimestampSecondType,
+            D::Timestamp(TimeUnit::Millisecond, _) => TimestampMillisecondType,
+            D::Timestamp(TimeUnit::Microsecond, _) => TimestampMicrosecondType,
+            D::Timestamp(TimeUnit::Nanosecond, _) => TimestampNanosecondType,
+            D::Duration(TimeUnit::Second) => DurationSecondType,
+            D::Duration(TimeUnit::Millisecond) => DurationMillisecondType,
+            D::Duration(TimeUnit::Microsecond) => DurationMicrosecondType,
+            D::Duration(TimeUnit::Nanosecond) => DurationNanosecondType,
+        }
+    };
+    (@ $data_type:expr, $T:ident, $primitive:expr, $boolean:expr, $bytes:expr; $($pattern:pat => $name:ident,)*) => {{
+        use arrow::datatypes::{DataType as D, TimeUnit};
+        match $data_type {
+            $($pattern => {
+                type $T = arrow::datatypes::$name;
+                $primitive
+            })*
+            D::Boolean => $boolean,
+            _ => $bytes,
+        }
+    }};
+}
+pub(super) use for_ordered_type;
+
+/// min (`MAX` false) or max of a type that [`is_ordered`].
+fn extremes<const MAX: bool>(data_type: &DataType) -> Box<dyn Accumulators> {
+    for_ordered_type!(
+        data_type,
+        T => Box::new(Extremes::<T, MAX>::new(data_type)),
+        boolean => Box::new(BoolExtremes::<MAX>::default()),
+        bytes => Box::new(ByteExtremes::<MAX>::new(data_type))
+    )
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Float64Array, PrimitiveArray,
 };
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float64Type};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Float64Type, i256};
 
 use super::super::accumulators::{Accumulators, counted, for_each_counted, gather, validity};
 use crate::error::{Error, ErrorKind, Result};
@@ -104,11 +104,7 @@ where
     fn evaluate(&mut self, slots: &[Slot]) -> Result<ArrayRef> {
         let mut values = Vec::with_capacity(slots.len());
         for slot in slots {
-            let sum = self.sums.get(*slot)?;
-            if let DataType::Decimal128(precision, scale) = &self.result {
-                Decimal128Type::validate_decimal_precision(sum, *precision, *scale).map_err(|_| overflow())?;
-            }
-            values.push(T::Native::try_from(sum).map_err(|_| overflow())?);
+            values.push(narrowed::<T>(self.sums.get(*slot)?, &self.result)?);
         }
         let array = PrimitiveArray::<T>::new(values.into(), self.sums.validity(slots));
         Ok(Arc::new(array.with_data_type(self.result.clone())))
@@ -130,7 +126,7 @@ where
 
 /// 128-bit sums by slot; what goes beyond 128 bits is remembered apart.
 #[derive(Debug, Default)]
-pub(super) struct WideSums {
+pub(in super::super) struct WideSums {
     sums: Vec<i128>,
     seen: Vec<bool>,
     /// How often a slot's sum wrapped, upwards minus downwards; nothing for almost every slot.
@@ -138,7 +134,7 @@ pub(super) struct WideSums {
 }
 
 impl WideSums {
-    pub(super) fn grow(&mut self, bound: usize) {
+    pub(in super::super) fn grow(&mut self, bound: usize) {
         if self.sums.len() < bound {
             self.sums.resize(bound, 0);
             self.seen.resize(bound, false);
@@ -146,7 +142,7 @@ impl WideSums {
     }
 
     #[inline]
-    pub(super) fn add(&mut self, slot: usize, value: i128) {
+    pub(in super::super) fn add(&mut self, slot: usize, value: i128) {
         let (sum, wrapped) = self.sums[slot].overflowing_add(value);
         self.sums[slot] = sum;
         self.seen[slot] = true;
@@ -155,36 +151,50 @@ impl WideSums {
         }
     }
 
+    /// Adds a value `weight` times.
+    pub(in super::super) fn add_weighted(&mut self, slot: usize, value: i128, weight: i64) {
+        match value.checked_mul(i128::from(weight)) {
+            Some(product) => self.add(slot, product),
+            None => {
+                let (low, high) = (i256::from_i128(value).wrapping_mul(i256::from(weight))).to_parts();
+                self.add(slot, low as i128);
+                // The low half was added as a signed number.
+                let wraps = high as i64 + i64::from((low as i128) < 0);
+                *self.wrapped.entry(slot).or_default() += wraps;
+            }
+        }
+    }
+
     #[cold]
     fn note_wrap(&mut self, slot: usize, upwards: bool) {
         *self.wrapped.entry(slot).or_default() += if upwards { 1 } else { -1 };
     }
 
-    pub(super) fn merge(&mut self, slots: &[Slot], partial: &Decimal128Array) -> Result<()> {
+    pub(in super::super) fn merge(&mut self, slots: &[Slot], partial: &Decimal128Array) -> Result<()> {
         for_each_counted(slots, counted(partial.nulls(), None).as_ref(), |row, slot| {
             self.add(slot, partial.value(row))
         });
         Ok(())
     }
 
-    pub(super) fn get(&self, slot: Slot) -> Result<i128> {
+    pub(in super::super) fn get(&self, slot: Slot) -> Result<i128> {
         if !self.wrapped.is_empty() && self.wrapped.get(&(slot as usize)).is_some_and(|times| *times != 0) {
             return Err(overflow());
         }
         Ok(self.sums[slot as usize])
     }
 
-    pub(super) fn validity(&self, slots: &[Slot]) -> Option<arrow::buffer::NullBuffer> {
+    pub(in super::super) fn validity(&self, slots: &[Slot]) -> Option<arrow::buffer::NullBuffer> {
         validity(&self.seen, slots)
     }
 
-    pub(super) fn state(&self, slots: &[Slot], scale: i8) -> Result<ArrayRef> {
+    pub(in super::super) fn state(&self, slots: &[Slot], scale: i8) -> Result<ArrayRef> {
         let sums = slots.iter().map(|slot| self.get(*slot)).collect::<Result<Vec<_>>>()?;
         let state = Decimal128Array::new(sums.into(), self.validity(slots));
         Ok(Arc::new(state.with_data_type(DataType::Decimal128(38, scale))))
     }
 
-    pub(super) fn release(&mut self, slots: &[Slot]) {
+    pub(in super::super) fn release(&mut self, slots: &[Slot]) {
         for slot in slots {
             self.sums[*slot as usize] = 0;
             self.seen[*slot as usize] = false;
@@ -194,9 +204,21 @@ impl WideSums {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in super::super) fn bytes(&self) -> usize {
         self.sums.capacity() * (size_of::<i128>() + 1)
     }
+}
+
+/// A sum as a value of its result's type, if it is in that type's range.
+pub(in super::super) fn narrowed<T>(sum: i128, result: &DataType) -> Result<T::Native>
+where
+    T: ArrowPrimitiveType,
+    T::Native: TryFrom<i128>,
+{
+    if let DataType::Decimal128(precision, scale) = result {
+        Decimal128Type::validate_decimal_precision(sum, *precision, *scale).map_err(|_| overflow())?;
+    }
+    T::Native::try_from(sum).map_err(|_| overflow())
 }
 
 fn overflow() -> Error {

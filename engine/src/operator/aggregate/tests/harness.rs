@@ -143,6 +143,11 @@ impl Pool {
 
     /// One epoch: the batches arrive on random workers, then it ends with this watermark.
     pub(super) fn epoch(&mut self, random: &mut StdRng, batches: &[RecordBatch], watermark: Option<i64>) {
+        self.epoch_of(random, batches.iter().cloned().map(Delta::append).collect(), watermark);
+    }
+
+    /// One epoch of deltas.
+    pub(super) fn epoch_of(&mut self, random: &mut StdRng, deltas: Vec<Delta>, watermark: Option<i64>) {
         self.epoch += 1;
         let mut watermarks = Watermarks::none(1);
         if let Some(at) = watermark {
@@ -150,8 +155,7 @@ impl Pool {
         }
         let context = EpochContext { epoch: self.epoch, now_micros: 0, watermarks: &watermarks };
         let mut between = vec![];
-        for batch in batches {
-            let delta = Delta::append(batch.clone());
+        for delta in deltas {
             if self.halves {
                 let worker = random.random_range(0..self.locals.len());
                 let (deltas, late) =

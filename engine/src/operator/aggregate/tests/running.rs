@@ -144,7 +144,7 @@ fn distinct_emits_each_row_once_and_never_takes_it_back() {
 }
 
 /// Calls of each aggregate function of DataFusion's registry that go with the columns of `t`.
-fn calls_of(name: &str) -> Vec<String> {
+pub(super) fn calls_of(name: &str) -> Vec<String> {
     let forms: &[&str] = match name {
         "grouping" => return vec![], // a pseudo-function of GROUPING SETS
         "count" => &["count(*)", "count(i)", "count(DISTINCT s)"],

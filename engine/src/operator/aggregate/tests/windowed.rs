@@ -11,7 +11,7 @@ use crate::plan::flow::{Emit, FlowOp, FlowPlan, WindowKey, WindowSpec};
 use crate::time::WatermarkId;
 
 /// The rows once for each window that covers them, by trying all windows: the slow and obvious way.
-fn expanded(rows: &RecordBatch, window: WindowSpec) -> RecordBatch {
+pub(super) fn expanded(rows: &RecordBatch, window: WindowSpec) -> RecordBatch {
     let times = rows.column_by_name("ts").unwrap();
     let times = times.as_any().downcast_ref::<TimestampMicrosecondArray>().unwrap();
     let (mut indices, mut starts, mut ends) = (vec![], vec![], vec![]);
@@ -90,9 +90,9 @@ pub(super) fn window_sql(keys: &str, calls: &str) -> String {
     format!("SELECT window_start, window_end{keys}{calls} FROM t GROUP BY window_start, window_end{keys}")
 }
 
-const SECOND: i64 = 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 
-fn specs(random: &mut StdRng) -> WindowSpec {
+pub(super) fn specs(random: &mut StdRng) -> WindowSpec {
     let offset = random.random_range(-20..20) * SECOND / 2;
     match random.random_range(0..3) {
         0 => WindowSpec::Tumble { size: random.random_range(1..40) * SECOND, offset },
@@ -109,7 +109,7 @@ fn specs(random: &mut StdRng) -> WindowSpec {
 }
 
 /// Rows that are never late: times above the watermark that went before, for all windows.
-fn punctual(random: &mut StdRng, count: usize, since: i64, spread: i64) -> RecordBatch {
+pub(super) fn punctual(random: &mut StdRng, count: usize, since: i64, spread: i64) -> RecordBatch {
     let rows = random_rows(random, count);
     let place = rows.schema().index_of("ts").unwrap();
     let times: TimestampMicrosecondArray =

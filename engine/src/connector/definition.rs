@@ -1,0 +1,49 @@
+//! What connectors define. A *definition* is what `WITH (…)` says, checked: it knows its columns and opens a source or sink
+//! for each job.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+
+use super::{ScanRequest, Sink, Source};
+use crate::error::Result;
+
+/// What a statement says of a stream or sink.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition<'a> {
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// The options of `WITH (…)`, without `connector`.
+    pub options: &'a BTreeMap<String, String>,
+    /// The descriptor that the catalog kept, when the object is not new.
+    pub descriptor: Option<&'a [u8]>,
+}
+
+/// A stream, as its connector defines it.
+pub trait StreamDefinition: Send + Sync {
+    /// Its columns.
+    fn schema(&self) -> SchemaRef;
+    /// What the catalog keeps, beside the statement.
+    fn descriptor(&self) -> Option<Vec<u8>>;
+    /// A source for one job or query.
+    fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>>;
+}
+
+/// What is written to a sink.
+#[derive(Debug, Clone)]
+pub struct SinkInput {
+    /// The rows.
+    pub schema: SchemaRef,
+    /// Whether rows may be taken back.
+    pub changelog: bool,
+}
+
+/// A sink, as its connector defines it.
+pub trait SinkDefinition: Send + Sync {
+    /// Its columns, where the connector or format says them; `INSERT` without a list of columns goes by their order.
+    fn columns(&self) -> Option<SchemaRef>;
+    /// What the catalog keeps, beside the statement.
+    fn descriptor(&self) -> Option<Vec<u8>>;
+    /// A sink for one job. The error says which column does not fit.
+    fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>>;
+}

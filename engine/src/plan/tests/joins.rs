@@ -1,0 +1,156 @@
+//! What joins, subqueries and set operations become.
+
+use super::super::flow::{Emit, FlowNode, FlowOp, JoinKind, SetKind};
+use super::*;
+use crate::time::WatermarkId;
+
+/// The joins of a query's plan, inputs first.
+fn joins(text: &str) -> Vec<(JoinKind, usize, bool)> {
+    let plan = planned(text).flow;
+    let kind = |node: &FlowNode| match &node.op {
+        FlowOp::Join { kind, on, residual, .. } => Some((*kind, on.len(), residual.is_some())),
+        _ => None,
+    };
+    plan.nodes.iter().filter_map(kind).collect()
+}
+
+fn root(text: &str) -> (bool, Vec<Vec<usize>>) {
+    let properties = planned(text).properties();
+    (properties.changelog, properties.keys)
+}
+
+#[test]
+fn every_kind_of_join() {
+    let on =
+        |how: &str| format!("SELECT * FROM bookings b {how} rides r ON b.id = r.booking AND b.price > 2 * r.booking");
+    assert_eq!(joins(&on("JOIN")), [(JoinKind::Inner, 1, true)]);
+    assert_eq!(joins(&on("LEFT JOIN")), [(JoinKind::Left, 1, true)]);
+    assert_eq!(joins(&on("RIGHT JOIN")), [(JoinKind::Right, 1, true)]);
+    assert_eq!(joins(&on("FULL JOIN")), [(JoinKind::Full, 1, true)]);
+    assert_eq!(joins(&on("LEFT SEMI JOIN")), [(JoinKind::LeftSemi, 1, true)]);
+    assert_eq!(joins(&on("RIGHT ANTI JOIN")), [(JoinKind::LeftAnti, 1, true)]);
+    assert_eq!(joins("SELECT * FROM bookings CROSS JOIN rides"), [(JoinKind::Inner, 0, false)]);
+    assert_eq!(joins("SELECT b.id FROM bookings b, rides r WHERE b.id < r.booking"), [(JoinKind::Inner, 0, true)]);
+    assert_eq!(joins("SELECT * FROM bookings NATURAL JOIN clicks"), [(JoinKind::Inner, 2, false)]);
+    assert_eq!(joins("SELECT * FROM bookings FULL JOIN clicks USING (id)"), [(JoinKind::Full, 1, false)]);
+    // Rows without a match are filtered out again.
+    assert_eq!(
+        joins("SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking WHERE r.zone = 'a'"),
+        [(JoinKind::Inner, 1, false)]
+    );
+}
+
+#[test]
+fn what_is_known_of_joined_rows() {
+    let on = |how: &str| format!("SELECT t.*, d.n FROM totals t {how} demand d ON t.zone = d.zone");
+    assert!(root(&on("LEFT JOIN")).0);
+    // A zone has one total, and several windows.
+    assert_eq!(root("SELECT d.*, t.total FROM demand d LEFT JOIN totals t ON d.zone = t.zone").1, [[0, 1, 2]]);
+    assert_eq!(
+        root("SELECT d.*, t.total FROM demand d RIGHT JOIN totals t ON d.zone = t.zone").1,
+        Vec::<Vec<usize>>::new()
+    );
+    // Rows that were added to both sides match for ever.
+    let semi = "SELECT id FROM bookings WHERE EXISTS (SELECT 1 FROM rides WHERE booking = id)";
+    assert!(!root(semi).0);
+    assert!(root(&semi.replace("EXISTS", "NOT EXISTS")).0);
+}
+
+#[test]
+fn subqueries_become_joins() {
+    use JoinKind::{Inner, LeftAnti, LeftMark, LeftSemi};
+    let whose = |condition: &str| joins(&format!("SELECT id FROM bookings b WHERE {condition}"));
+    assert_eq!(whose("id IN (SELECT booking FROM rides)"), [(LeftSemi, 1, false)]);
+    assert_eq!(
+        whose("NOT EXISTS (SELECT 1 FROM rides r WHERE r.booking = b.id AND r.zone < b.zone)"),
+        [(LeftAnti, 1, true)]
+    );
+    assert_eq!(whose("price > 3 OR id IN (SELECT booking FROM rides)"), [(LeftMark, 1, false)]);
+    // NULLs: first by key, then whether there are any.
+    assert_eq!(whose("id NOT IN (SELECT booking FROM rides)"), [(LeftAnti, 1, false), (LeftAnti, 0, true)]);
+    assert_eq!(whose("id NOT IN (SELECT booking FROM rides r WHERE r.zone = b.zone)"), [(LeftAnti, 1, true)]);
+    let marks = whose("id > ALL (SELECT booking FROM rides)");
+    assert!(marks.iter().all(|join| *join == (LeftMark, 0, true)) && marks.len() >= 2, "{marks:?}");
+    assert_eq!(whose("price > (SELECT avg(id) FROM clicks c WHERE c.zone = b.zone)"), [(Inner, 1, true)]);
+    let lateral =
+        "SELECT b.id, l.n FROM bookings b, LATERAL (SELECT count(*) AS n FROM clicks c WHERE c.zone = b.zone) l";
+    assert_eq!(joins(lateral), [(JoinKind::Left, 1, false)]);
+}
+
+/// A copy more of a key that many rows outside have must not cost a look at each of them.
+#[test]
+fn only_different_keys_of_a_subquery_are_kept() {
+    let sets =
+        |text: &str| planned(text).flow.nodes.iter().filter(|node| matches!(node.op, FlowOp::Set { .. })).count();
+    assert_eq!(sets("SELECT id FROM bookings WHERE id IN (SELECT booking FROM rides)"), 1);
+    assert_eq!(sets("SELECT id FROM bookings WHERE zone NOT IN (SELECT zone FROM rides WHERE zone IS NOT NULL)"), 1);
+    // A view by zone has each zone once.
+    assert_eq!(sets("SELECT id FROM bookings WHERE zone IN (SELECT zone FROM totals)"), 0);
+}
+
+#[test]
+fn a_subquery_as_a_value_is_guarded_if_it_may_have_two_rows() {
+    let guards = |text: &str| {
+        let plan = planned(text).flow;
+        plan.nodes.iter().filter(|node| matches!(node.op, FlowOp::SingleRow)).count()
+    };
+    assert_eq!(guards("SELECT id, (SELECT max(booking) FROM rides) FROM bookings"), 0);
+    assert_eq!(guards("SELECT id, (SELECT booking FROM rides WHERE zone = 'a') AS r FROM bookings"), 1);
+    assert_eq!(guards("SELECT id FROM bookings WHERE id = (SELECT booking FROM rides WHERE zone = 'a')"), 1);
+}
+
+#[test]
+fn set_operations() {
+    let sets = |text: &str| {
+        let plan = planned(text).flow;
+        let kind = |node: &FlowNode| match node.op {
+            FlowOp::Set { kind, .. } => Some(kind),
+            _ => None,
+        };
+        (plan.nodes.iter().filter_map(kind).collect::<Vec<_>>(), plan.root().unwrap().properties.changelog)
+    };
+    let of = |word: &str| sets(&format!("SELECT id, zone FROM bookings {word} SELECT booking, zone FROM rides"));
+    assert_eq!(of("INTERSECT"), (vec![SetKind::Intersect { all: false }], false));
+    assert_eq!(of("INTERSECT ALL"), (vec![SetKind::Intersect { all: true }], false));
+    assert_eq!(of("EXCEPT"), (vec![SetKind::Except { all: false }], true));
+    assert_eq!(of("EXCEPT ALL"), (vec![SetKind::Except { all: true }], true));
+    assert_eq!(sets("SELECT DISTINCT total FROM totals"), (vec![SetKind::Distinct], true));
+    assert_eq!(sets("SELECT total FROM totals UNION SELECT price FROM bookings"), (vec![SetKind::Distinct], true));
+    // Types that differ are compared in a common one; the result has the left one's.
+    let plan = planned("SELECT at FROM clicks INTERSECT SELECT at FROM rides");
+    assert_eq!(plan.schema.field(0).data_type(), &timestamp());
+    let plan =
+        planned("SELECT id FROM bookings WHERE zone IN (SELECT zone FROM rides INTERSECT ALL SELECT zone FROM clicks)");
+    assert!(plan.flow.nodes.iter().any(|node| matches!(node.op, FlowOp::Set { .. })));
+}
+
+#[test]
+fn intervals_let_rows_go() {
+    let near = "SELECT b.event_timestamp, r.at FROM bookings b LEFT JOIN rides r
+         ON b.id = r.booking AND r.at BETWEEN b.event_timestamp - INTERVAL '1' MINUTE AND b.event_timestamp + INTERVAL '2' MINUTE";
+    let plan = planned(near).flow;
+    let join = plan.nodes.iter().position(|node| matches!(node.op, FlowOp::Join { .. })).unwrap();
+    let promises = join_release(&plan, join).map(|release| release?.promise());
+    // A booking waits for rides up to two minutes after it, a ride for bookings up to one minute after.
+    assert_eq!(promises, [Some((WatermarkId(1), 120_000_000)), Some((WatermarkId(0), 60_000_000))]);
+    assert!(plan.root().unwrap().properties.changelog);
+    let plan = planned(&format!("{near} EMIT AFTER WATERMARK")).flow;
+    assert!(!plan.root().unwrap().properties.changelog);
+    assert!(matches!(plan.nodes[join].op, FlowOp::Join { emit: Emit::AfterWatermark, .. }));
+    // Either row may be the later one: both times grow with the slower stream, each less what it may lag.
+    let times = &plan.root().unwrap().properties.time_columns;
+    assert_eq!(times.iter().map(|time| time.column).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(plan.derived.len(), 2);
+    // Without times nothing says when no match can come.
+    let unbound = refusal("SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking EMIT AFTER WATERMARK");
+    assert!(unbound.message().contains("may still get one"), "{unbound}");
+}
+
+#[test]
+fn distinct_rows_are_let_go_by_their_time() {
+    let plan = planned(
+        "SELECT DISTINCT window_end, n FROM (SELECT window_end, zone, count(*) AS n
+         FROM TUMBLE(TABLE bookings, DESCRIPTOR(event_timestamp), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, zone)",
+    );
+    assert!(plan.explain().contains("state: the different rows, released by watermark of bookings.event_timestamp"));
+}

@@ -1,0 +1,71 @@
+//! `rondel bench`: events per second of processor time, from memory and from Kafka.
+//!
+//! Every query is SQL from `sql/nexmark`, planned and run as a job of a server's engine is. What is measured is the whole
+//! process: all its threads, of user and kernel. Events are there before the clock starts: Arrow batches in memory, or
+//! records in a broker that is another process.
+
+mod broker;
+mod kafka;
+mod measure;
+mod memory;
+
+use std::io::Write as _;
+
+use clap::Args;
+use rondel_engine::Result;
+
+use crate::settings::EngineOptions;
+pub(super) use broker::{BrokerOptions, serve_broker};
+
+/// Options of `rondel bench`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct BenchOptions {
+    /// What is measured: q0, q1, q2, q5, q7 (from memory), kafka; by default all
+    #[arg(value_name = "NAME", value_parser = ["q0", "q1", "q2", "q5", "q7", "kafka"])]
+    names: Vec<String>,
+
+    /// Bids that each query reads from memory
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    events: u64,
+
+    /// Events of a second of event time
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+
+    /// How often each is measured; the median counts
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+
+    /// Partitions of the topic: each holds about 30,000 records
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    partitions: i32,
+
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+impl BenchOptions {
+    fn wants(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+
+    fn settings(&self) -> rondel_engine::engine::EngineSettings {
+        self.engine.settings(None)
+    }
+}
+
+/// Measures, and prints as it goes.
+pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
+    if cfg!(debug_assertions) {
+        say("This is not a release build: the figures mean nothing.");
+    }
+    memory::bench(options).await?;
+    kafka::bench(options).await
+}
+
+fn say(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    // A closed terminal ends the measuring by its signal, not by this.
+    let _ = writeln!(stdout, "{text}");
+    let _ = stdout.flush();
+}
