@@ -138,7 +138,9 @@ impl ContextProvider for Context<'_> {
                 let plan = self.view(&relation, query, columns).map_err(DataFusionError::from)?;
                 RelationSource::inlined(relation, plan)
             }
-            RelationKind::Stream | RelationKind::MaterializedView => RelationSource::scanned(relation),
+            RelationKind::Stream | RelationKind::Table | RelationKind::MaterializedView => {
+                RelationSource::scanned(relation)
+            }
         };
         Ok(Arc::new(source))
     }

@@ -82,11 +82,12 @@ impl Explained<'_> {
             FlowOp::Scan { relation, kind, watermark, .. } => {
                 let kind = match kind {
                     super::flow::ScanKind::Stream => "stream",
+                    super::flow::ScanKind::Table => "table",
                     super::flow::ScanKind::View => "view",
                 };
                 let mut line = format!("Scan {kind} {relation}: {}", names(node));
                 if let Some(watermark) = watermark
-                    && kind == "stream"
+                    && kind != "view"
                 {
                     let column = node.schema.field(watermark.column).name();
                     let _ = write!(line, "; watermark for {column} as {}", said(&watermark.expression));

@@ -366,6 +366,8 @@ pub enum RankedBy {
 pub enum ScanKind {
     /// A registered stream: the job has a reader of its own.
     Stream,
+    /// A table: the job has a reader of its own.
+    Table,
     /// A materialized view: an edge inside each worker.
     View,
 }

@@ -176,7 +176,7 @@ impl<'a> Lowering<'a> {
         let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema).map_err(planning_error)?;
         let place = |column: usize| projection.iter().position(|&projected| projected == column);
         let (watermark, times) = match relation.kind {
-            RelationKind::Stream => {
+            RelationKind::Stream | RelationKind::Table => {
                 let column = relation.watermark.as_ref().and_then(|definition| place(definition.column));
                 let promise = column.zip(expression);
                 (promise, column.map(|column| (column, 0)).into_iter().collect::<Vec<_>>())
@@ -212,6 +212,7 @@ impl<'a> Lowering<'a> {
         });
         let kind = match relation.kind {
             RelationKind::Stream => ScanKind::Stream,
+            RelationKind::Table => ScanKind::Table,
             _ => ScanKind::View,
         };
         let nodes = self.plan.nodes.len();
