@@ -159,10 +159,12 @@ impl<'a> Work<'a> {
     /// Puts the changes into a view.
     async fn apply(&self, change: &Change<'_>, prepared: Prepared, view: &mut TableView) -> Result<Affected> {
         match (change, prepared) {
-            (
-                Change::Copy { insert, .. } | Change::Statement(Statement::Insert(insert)),
-                Prepared::Insert { target, rows },
-            ) => self.insert(&target, insert, rows, view),
+            (Change::Copy { insert, .. }, Prepared::Insert { target, rows }) => {
+                self.insert(&target, insert, rows, view)
+            }
+            (Change::Statement(Statement::Insert(insert)), Prepared::Insert { target, rows }) => {
+                self.insert(&target, insert, rows, view)
+            }
             (Change::Statement(Statement::Update(update)), _) => self.update(update, view).await,
             (Change::Statement(Statement::Delete(delete)), _) => self.delete(delete, view).await,
             (Change::Statement(Statement::Truncate(names)), _) => self.truncate(names, view),
