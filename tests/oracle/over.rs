@@ -273,7 +273,7 @@ impl Author<'_> {
             items.push(format!("{call} AS {name}"));
             columns.push(Column { name, kind, exact });
         }
-        (format!("SELECT {} FROM {}", items.join(", "), from.from), columns, true, from.rows)
+        (format!("SELECT {} FROM {}", items.join(", "), from.from), columns, from.append_only, from.rows)
     }
 
     /// The first rows of each partition; `partition` by these columns of the relation at least.

@@ -27,8 +27,7 @@ use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = completed(plan).map_err(planning_error)?;
-    plan.transform_up_with_subqueries(|node| match node {
+    let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
             None => canonical_aggregate(aggregate),
@@ -38,9 +37,9 @@ pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
             None => Transformed::no(LogicalPlan::Join(join)),
         }),
         other => Ok(Transformed::no(other)),
-    })
-    .data()
-    .map_err(planning_error)
+    });
+    // Last: it drops columns that nobody reads, and the joins in the place of INTERSECT and EXCEPT are known by theirs.
+    completed(plan.data().map_err(planning_error)?).map_err(planning_error)
 }
 
 /// The aggregates of grouping sets in canonical form.
