@@ -183,7 +183,7 @@ impl SetOperation {
                     gone.push(slot);
                 }
             }
-            let rows = self.batch(&slots)?;
+            let rows = batch(&self.schema, self.columns(&slots)?, slots.len())?;
             out.push(self.delta(rows, weights)?);
             self.rows.release(&gone);
         }
@@ -192,18 +192,15 @@ impl SetOperation {
         Ok(Step::Done)
     }
 
-    fn batch(&self, slots: &[Slot]) -> Result<RecordBatch> {
-        let columns = self
-            .rows
-            .keys(slots)?
-            .into_iter()
-            .zip(self.schema.fields())
+    /// Rows as they were stored; those that are on the right side only may have NULLs where the output has none.
+    fn columns(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
+        let columns = self.rows.keys(slots)?.into_iter().zip(self.schema.fields());
+        columns
             .map(|(column, field)| match column.data_type() == field.data_type() {
                 true => Ok(column),
                 false => Ok(cast(&column, field.data_type())?),
             })
-            .collect::<Result<Vec<_>>>()?;
-        batch(&self.schema, columns, slots.len())
+            .collect()
     }
 
     fn delta(&self, rows: RecordBatch, weights: Vec<i64>) -> Result<Delta> {
@@ -259,17 +256,17 @@ impl Operator for SetOperation {
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
-        fields.extend(self.schema.fields().iter().cloned());
+        fields.extend(self.schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))));
         fields.extend(["_left", "_right"].map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
         let schema = Arc::new(Schema::new(fields));
         let mut parts = Vec::new();
         let mut hashes = Vec::new();
         for slots in self.rows.live().chunks(PIECE) {
-            let rows = self.batch(slots)?;
-            hash_keys(rows.columns(), slots.len(), &mut hashes)?;
+            let stored = self.columns(slots)?;
+            hash_keys(&stored, slots.len(), &mut hashes)?;
             let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.iter().map(|hash| key_group(*hash))));
             let mut columns = vec![groups];
-            columns.extend_from_slice(rows.columns());
+            columns.extend(stored);
             for side in 0..2 {
                 let counts = slots.iter().map(|slot| self.counts[*slot as usize][side]);
                 columns.push(Arc::new(Int64Array::from_iter_values(counts)));

@@ -183,3 +183,22 @@ fn rows_below_the_watermark_are_let_go_and_come_too_late() {
     end_at(&mut set, i64::MAX);
     assert_eq!(set.state_size().rows, 0);
 }
+
+#[test]
+fn the_right_side_may_have_nulls_where_the_left_has_none() {
+    let field = |nullable| Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, nullable)]));
+    let rows = |numbers: Vec<Option<i64>>, nullable| {
+        let column: ArrayRef = Arc::new(Int64Array::from(numbers));
+        let count = column.len();
+        Delta::append(batch(&field(nullable), vec![column], count).unwrap())
+    };
+    let build = || SetOperation::new(SetKind::Except { all: false }, field(false), true).unwrap();
+    let mut set = build();
+    let _ = set.on_delta(0, rows(vec![Some(1), Some(2)], false), &mut Output::default()).unwrap();
+    let _ = set.on_delta(1, rows(vec![Some(2), None], true), &mut Output::default()).unwrap();
+    assert_eq!(end(&mut set).iter().map(Delta::num_rows).sum::<usize>(), 1);
+    let parts = set.snapshot().unwrap();
+    let mut set = build();
+    set.restore(parts).unwrap();
+    assert_eq!(set.state_size().rows, 3);
+}
