@@ -8,16 +8,16 @@ use super::{PATIENCE, create_stream, metric, row};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_wait_for_memory_and_say_so_until_there_is_room() -> Result<()> {
-    let limit = 8 << 20;
+    let limit = 32 << 20;
     let broker = KafkaBroker::shared()?;
     for topic in ["limits-memory", "limits-memory-small"] {
         broker.create_topic(topic, 1).await?;
     }
     let text = "x".repeat(200);
-    let values: Vec<Vec<u8>> = (0..100_000).map(|v| row(v % 10, v, &text)).collect();
+    let values: Vec<Vec<u8>> = (0..300_000).map(|v| row(v % 10, v, &text)).collect();
     broker.produce("limits-memory", 0, &values)?;
     broker.produce("limits-memory-small", 0, &[row(1, 1, "")])?;
-    let server = RondelServer::start_with(2, &["--memory-limit", "8MB"]).await?;
+    let server = RondelServer::start_with(2, &["--memory-limit", "32MB"]).await?;
     let client = server.connect().await?;
     create_stream(&client, "numbers", &broker.bootstrap(), "limits-memory").await?;
     create_stream(&client, "few", &broker.bootstrap(), "limits-memory-small").await?;
@@ -29,7 +29,7 @@ async fn jobs_wait_for_memory_and_say_so_until_there_is_room() -> Result<()> {
                 has(name)
                     && has("WAITING")
                     && has("the job waits for memory: all jobs together hold ")
-                    && has(" of 8 MiB")
+                    && has(" of 32 MiB")
             })
         }
     };

@@ -363,7 +363,7 @@ impl EdgeTask {
                 return Ok(());
             }
         }
-        let mut fuel = 2 * Output::FUEL;
+        let mut fuel = Output::FUEL / 2;
         while let Some(slot) = self.slot {
             if fuel == 0 {
                 self.activator.activate();

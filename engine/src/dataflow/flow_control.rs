@@ -48,6 +48,11 @@ impl Memory {
         self.limit
     }
 
+    /// Whether sources are to read little at a time.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.used() > self.limit / 2
+    }
+
     /// Whether sources are to stop.
     pub(crate) fn is_full(&self) -> bool {
         self.used() > self.limit - self.limit / 8

@@ -154,7 +154,9 @@ impl SourceTask {
         status.ready.store(false, Ordering::SeqCst);
         let mut batches = Vec::new();
         let reader = &mut self.part.reader;
-        let fuel = if self.binds { Output::FUEL } else { budget.min(Output::FUEL) };
+        // Small bites when all jobs together come near their limit: a large one would go far beyond it.
+        let bite = if self.job.meter.all().is_half_full() { Output::FUEL / 16 } else { Output::FUEL };
+        let fuel = if self.binds { bite } else { budget.min(bite) };
         let state = guarded(|| reader.poll(fuel, &mut batches))?;
         let mut rows = 0;
         for batch in batches.into_iter().filter(|batch| batch.rows.num_rows() > 0) {
