@@ -113,7 +113,7 @@ pub fn table() -> String {
     table
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it is at least 1".to_owned()),
         Ok(count) => Ok(count),
@@ -122,7 +122,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// `4096`, `64KB`, `256MB`, `2GB`; the units are powers of 1024.
-fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let shift = match text[digits..].trim().to_ascii_uppercase().as_str() {

@@ -124,6 +124,13 @@ impl Table {
         Ok(Self { slots, accumulators, counts_rows, rows: Vec::new(), created: Vec::new() })
     }
 
+    /// An empty table with room for about so many groups.
+    pub(super) fn with_room(shape: &Shape, groups: usize) -> Result<Self> {
+        let mut table = Self::new(shape)?;
+        table.slots.reserve(groups);
+        Ok(table)
+    }
+
     /// Each row as a group of its own, as [`Table::states`] would give it: keys and states, nothing combined.
     pub(super) fn uncombined(shape: &Shape, rows: &Rows) -> Result<Rows> {
         let each: Vec<Slot> = (0..rows.count as Slot).collect();

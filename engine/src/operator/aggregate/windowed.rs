@@ -35,6 +35,8 @@ pub(super) struct Windowed {
     /// CUMULATE: what windows of one start have taken up.
     bases: BTreeMap<i64, Table>,
     closing: Option<Closing>,
+    /// Groups of the window that was closed last.
+    last_groups: usize,
 }
 
 /// Windows up to `to` are being closed.
@@ -70,6 +72,7 @@ impl Windowed {
             open: BTreeSet::new(),
             bases: BTreeMap::new(),
             closing: None,
+            last_groups: 0,
         })
     }
 
@@ -83,7 +86,9 @@ impl Windowed {
         if !self.slices.contains_key(&slice) {
             let closed = self.horizon.at();
             self.open.extend(self.windows.covering(slice).take_while(|window| window.end > closed));
-            self.slices.insert(slice, Table::new(&self.shape)?);
+            // About as many groups as the slice before.
+            let groups = self.slices.values().next_back().map_or(0, Table::len);
+            self.slices.insert(slice, Table::with_room(&self.shape, groups)?);
         }
         match self.slices.get_mut(&slice) {
             Some(table) => table.add(rows),
@@ -163,13 +168,14 @@ impl Windowed {
         }
         let table = match self.bases.remove(&window.start) {
             Some(base) => base,
-            None => Table::new(&self.shape)?,
+            None => Table::with_room(&self.shape, self.last_groups)?,
         };
         let slices = self.slices.range(window.start..window.end).map(|(slice, _)| *slice).collect();
         Ok(OpenedWindow { window, table, slices, groups: None })
     }
 
     fn put_away(&mut self, opened: OpenedWindow) {
+        self.last_groups = opened.table.len();
         if !self.windows.is_cumulate() {
             return;
         }

@@ -64,7 +64,7 @@ impl IntegerKeys {
     pub(super) fn intern(&mut self, column: &ArrayRef, out: &mut Vec<Slot>, supply: &mut Minting<'_>) -> Result<()> {
         let keys = encode(column)?;
         let Some(nulls) = column.logical_nulls().filter(|nulls| nulls.null_count() > 0) else {
-            out.extend(keys.iter().map(|key| self.intern_one(*key, supply)));
+            self.intern_all(&keys, out, supply);
             return Ok(());
         };
         for (row, key) in keys.iter().enumerate() {
@@ -92,6 +92,38 @@ impl IntegerKeys {
         self.put(slot, 0);
         self.null = Some(slot);
         slot
+    }
+
+    /// Keys that are known, as most are, are looked up in a loop that changes nothing.
+    fn intern_all(&mut self, keys: &[u64], out: &mut Vec<Slot>, supply: &mut Minting<'_>) {
+        let mut rest = keys;
+        loop {
+            let known = self.known(rest, out);
+            let Some((new, after)) = rest[known..].split_first() else { return };
+            out.push(self.intern_one(*new, supply));
+            rest = after;
+        }
+    }
+
+    /// The slots of the first keys, up to one that has none. Answers how many.
+    fn known(&self, keys: &[u64], out: &mut Vec<Slot>) -> usize {
+        let table = self.table.as_slice();
+        let Some(mask) = table.len().checked_sub(1) else { return 0 };
+        for (row, key) in keys.iter().enumerate() {
+            let mut place = mix(*key) as usize & mask;
+            loop {
+                let entry = table[place];
+                if entry.slot == NO_SLOT {
+                    return row;
+                }
+                if entry.key == *key {
+                    out.push(entry.slot);
+                    break;
+                }
+                place = (place + 1) & mask;
+            }
+        }
+        keys.len()
     }
 
     #[inline]
@@ -150,8 +182,19 @@ impl IntegerKeys {
         self.values[slot] = key;
     }
 
+    /// Makes room for about so many keys.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        let size = (keys * 8 / 5 + 1).next_power_of_two();
+        if size > self.table.len().max(64) {
+            self.resize(size);
+        }
+    }
+
     fn grow(&mut self) {
-        let size = (self.table.len() * 2).max(64);
+        self.resize((self.table.len() * 2).max(64));
+    }
+
+    fn resize(&mut self, size: usize) {
         let old = std::mem::replace(&mut self.table, vec![VACANT; size]);
         let mask = size - 1;
         for entry in old.into_iter().filter(|entry| entry.slot != NO_SLOT) {

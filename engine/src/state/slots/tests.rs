@@ -139,3 +139,18 @@ fn slots_agree_with_a_map() {
         assert!(slots.bound() <= 150, "freed slots are used again");
     }
 }
+
+#[test]
+fn room_made_ahead_changes_no_answer() {
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|n| (n * 37) % 3_001)));
+    let (mut plain, mut roomy) = (Slots::new(&[DataType::Int64]).unwrap(), Slots::new(&[DataType::Int64]).unwrap());
+    roomy.reserve(5_000);
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    plain.intern(&[Arc::clone(&column)], 10_000, &mut one, &mut Vec::new()).unwrap();
+    roomy.intern(&[Arc::clone(&column)], 10_000, &mut other, &mut Vec::new()).unwrap();
+    assert_eq!((one, plain.len()), (other.clone(), roomy.len()));
+    roomy.reserve(10);
+    let mut again = Vec::new();
+    roomy.find(&[column], 10_000, &mut again).unwrap();
+    assert_eq!(again, other);
+}

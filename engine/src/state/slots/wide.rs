@@ -47,7 +47,7 @@ impl WideKeys {
         // Rows of one key often come together: of one window, of one customer.
         let mut last = ([0; Self::COLUMNS_MAX + 1], NO_SLOT);
         for_each_key(columns, |key| {
-            if last.1 != NO_SLOT && last.0[..width] == *key {
+            if last.1 != NO_SLOT && is_same(&last.0[..width], key) {
                 out.push(last.1);
                 return;
             }
@@ -77,7 +77,7 @@ impl WideKeys {
         let mut place = hash as usize & mask;
         loop {
             let entry = self.table[place];
-            if entry.slot == NO_SLOT || (entry.hash == hash && self.key(entry.slot) == key) {
+            if entry.slot == NO_SLOT || (entry.hash == hash && is_same(self.key(entry.slot), key)) {
                 return (hash, place);
             }
             place = (place + 1) & mask;
@@ -185,6 +185,12 @@ fn for_each_key(columns: &[ArrayRef], mut use_key: impl FnMut(&[u64])) -> Result
         use_key(&key[..width]);
     }
     Ok(())
+}
+
+/// Whether two keys are one: a few numbers, too few for a call to compare memory.
+#[inline]
+fn is_same(one: &[u64], other: &[u64]) -> bool {
+    one.iter().zip(other).all(|(one, other)| one == other)
 }
 
 #[inline]

@@ -40,7 +40,7 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
         "\nKafka: {records} bids of {} bytes, {dear} of them dear, in {} partitions of a broker in another process, {} workers, median of {}.",
         bytes / records.max(1),
         options.partitions,
-        options.engine.workers(),
+        options.workers(),
         options.repeat
     ));
     let stream = STREAM

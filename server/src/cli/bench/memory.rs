@@ -31,7 +31,7 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
     if queries.is_empty() {
         return Ok(());
     }
-    let workers = options.engine.workers();
+    let workers = options.workers();
     say(&format!(
         "Nexmark from memory: {} bids in batches of {BATCH_ROWS}, {} events a second of event time, {workers} workers, median of {}.",
         options.events, options.rate, options.repeat

@@ -13,8 +13,9 @@ use std::io::Write as _;
 
 use clap::Args;
 use rondel_engine::Result;
+use rondel_engine::engine::EngineSettings;
 
-use crate::settings::EngineOptions;
+use crate::settings::{at_least_one, bytes};
 pub(super) use broker::{BrokerOptions, serve_broker};
 
 /// Options of `rondel bench`.
@@ -40,8 +41,13 @@ pub(super) struct BenchOptions {
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(i32).range(1..=1000))]
     partitions: i32,
 
-    #[command(flatten)]
-    engine: EngineOptions,
+    /// Worker threads; by default one for each processor
+    #[arg(long, env = "RONDEL_WORKERS", value_name = "COUNT", value_parser = at_least_one)]
+    workers: Option<usize>,
+
+    /// Memory that a job's state and rows under way may hold
+    #[arg(long, value_name = "BYTES", default_value = "2GB", value_parser = bytes)]
+    job_memory: usize,
 }
 
 impl BenchOptions {
@@ -49,8 +55,12 @@ impl BenchOptions {
         self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
     }
 
-    fn settings(&self) -> rondel_engine::engine::EngineSettings {
-        self.engine.settings(None)
+    fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    fn settings(&self) -> EngineSettings {
+        EngineSettings { workers: self.workers(), job_memory_bytes: self.job_memory, ..EngineSettings::default() }
     }
 }
 
