@@ -16,4 +16,6 @@ mod oracle;
 #[cfg(test)]
 mod server;
 mod sql_files;
+#[cfg(test)]
+mod tables;
 mod tidy;

@@ -93,8 +93,11 @@ const COUNTED: &str = "
     counted AS (
       SELECT auction, count(*) AS num, start, start + INTERVAL '10 seconds' AS over_at
       FROM (
-        SELECT auction, date_bin(INTERVAL '2 seconds', date_time) - back.n * INTERVAL '2 seconds' AS start
-        FROM bid CROSS JOIN (VALUES (0), (1), (2), (3), (4)) AS back(n)
+        SELECT auction, date_bin(INTERVAL '2 seconds', date_time) - back.by AS start
+        FROM bid CROSS JOIN (
+          VALUES (INTERVAL '0 seconds'), (INTERVAL '2 seconds'), (INTERVAL '4 seconds'), (INTERVAL '6 seconds'),
+                 (INTERVAL '8 seconds')
+        ) AS back(by)
       )
       GROUP BY auction, start
     )";

@@ -24,7 +24,7 @@ const PLACES: &[(&str, &str, &str, &[&str])] = &[
     ("pgwire", r"\b(pgwire|arrow_pg|datafusion_pg_catalog)::", "engine/src", &[]),
     ("timely", r"\btimely::", "engine/src", &["engine/src/dataflow"]),
     ("timely", r"\btimely::", "server/src", &[]),
-    ("fjall", r"\bfjall::", "engine/src", &["engine/src/catalog"]),
+    ("fjall", r"\bfjall::", "engine/src", &["engine/src/catalog", "engine/src/table"]),
     ("axum", r"\baxum::", "server/src", &["server/src/http"]),
     ("the server", r"\brondel_server::", "engine/src", &[]),
     ("the functions' crate", r"\brondel_udfs::", "engine/src", &[]),

@@ -19,6 +19,7 @@ use crate::job::{JobState, JobView, Live, LiveObjects};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
 use crate::sql::{self, WatermarkClause};
+use crate::table::TableStore;
 use crate::time::Clock;
 
 /// How an engine is set up.
@@ -92,6 +93,7 @@ pub struct Engine {
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
+    pub(crate) tables: Arc<TableStore>,
     /// One change of definitions at a time.
     pub(crate) changing: Mutex<()>,
     /// Numbers of jobs that have no name: those of subscriptions to queries.
@@ -106,6 +108,7 @@ impl Engine {
             Some(directory) => Catalog::open(directory)?,
             None => Catalog::in_memory(),
         };
+        let tables = Arc::new(TableStore::open(settings.data_dir.as_deref())?);
         let pool_settings =
             PoolSettings { memory_bytes: settings.memory_limit_bytes, ..PoolSettings::workers(settings.workers) };
         let pool = Pool::threads(pool_settings, Arc::clone(&clock))?;
@@ -120,6 +123,7 @@ impl Engine {
             live,
             planner,
             batch,
+            tables,
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),

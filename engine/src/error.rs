@@ -33,6 +33,8 @@ pub enum ErrorKind {
     InvalidState,
     /// A row or record cannot be used: bad bytes, overflow, division by zero.
     Data,
+    /// A row would break a constraint of its table.
+    Constraint,
     /// Something outside answers with an error or not at all (broker, disk): look there, then retry.
     External,
     /// A limit was reached: memory, rows, queue.
@@ -60,12 +62,13 @@ pub struct Error {
     hint: Option<String>,
     detail: Option<String>,
     position: Option<Position>,
+    code: Option<&'static str>,
 }
 
 impl Error {
     /// An error with its sentence.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, detail: None, position: None }
+        Self { kind, message: message.into(), hint: None, detail: None, position: None, code: None }
     }
 
     /// A fault of Rondel itself.
@@ -104,6 +107,20 @@ impl Error {
         self
     }
 
+    /// Adds the SQLSTATE that PostgreSQL has for it, where the kind says less.
+    #[must_use]
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// The same without its place: the text was put together by the engine, and the user does not know it.
+    #[must_use]
+    pub fn without_position(mut self) -> Self {
+        self.position = None;
+        self
+    }
+
     /// Puts words before the message: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -129,6 +146,11 @@ impl Error {
     /// Longer material.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
+    }
+
+    /// The SQLSTATE, if it is a closer one than the kind's.
+    pub fn code(&self) -> Option<&'static str> {
+        self.code
     }
 
     /// The place in the statement.

@@ -5,6 +5,7 @@
 //! * [`sql`]: text → statement
 //! * [`catalog`]: names → things, durable
 //! * [`schema`]: protobuf descriptors, type mapping
+//! * [`table`]: rows that Rondel keeps
 //! * [`mod@format`]: bytes ↔ Arrow
 //! * [`plan`]: logical plan → checked, changelog-aware [flow plan](plan::flow)
 //! * [`operator`]: one operator, one file: pure, synchronous, deltas in, deltas out
@@ -31,6 +32,7 @@ pub mod schema;
 pub mod session;
 pub mod sql;
 pub mod state;
+pub mod table;
 pub mod time;
 
 pub use delta::Delta;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use rondel_engine::engine::{Engine, EngineSettings, Outcome, Parameters, Shape};
 use rondel_engine::job::{JobState, JobView};
 use rondel_engine::plan::Functions;
@@ -41,6 +43,7 @@ impl CatalogView for Embedded {
         let relations = self.engine.relations().into_iter().map(|relation| {
             let (kind, definition) = match &relation.kind {
                 PlannedKind::Stream => (RelationKind::Stream, None),
+                PlannedKind::Table => (RelationKind::Table, None),
                 PlannedKind::MaterializedView => (RelationKind::MaterializedView, None),
                 PlannedKind::View { query, .. } => (RelationKind::View, Some(query.clone())),
             };
@@ -168,6 +171,28 @@ impl Session for EmbeddedSession {
 
     fn execute(&self, parsed: &Self::Parsed, parameters: &Parameters) -> impl Future<Output = Result<Outcome>> + Send {
         self.0.execute(parsed, parameters)
+    }
+
+    async fn begin(&self) -> Result<()> {
+        self.0.begin().await;
+        Ok(())
+    }
+
+    async fn commit(&self) -> Result<()> {
+        self.0.commit().await.map(|_| ())
+    }
+
+    async fn roll_back(&self) -> Result<()> {
+        self.0.roll_back().await;
+        Ok(())
+    }
+
+    fn copy_columns(&self, table: &str, columns: &[String]) -> Result<SchemaRef> {
+        self.0.copy_columns(table, columns)
+    }
+
+    async fn copy_in(&self, table: &str, columns: &[String], rows: Vec<RecordBatch>) -> Result<usize> {
+        self.0.copy_in(table, columns, rows).await
     }
 
     fn set(&self, name: &str, value: &str) -> Result<()> {

@@ -4,8 +4,9 @@
 //! system tables. The wire protocol and the command line know only these traits, so that they are tested without an engine.
 
 use arrow::datatypes::SchemaRef;
-use rondel_engine::Result;
+use arrow::record_batch::RecordBatch;
 use rondel_engine::engine::{EngineSettings, Outcome, Parameters, Shape};
+use rondel_engine::{Error, Result};
 
 /// What a relation is, as the system tables show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +94,36 @@ pub trait Session: Send + Sync + 'static {
 
     /// Runs a statement. Dropping the future, or the stream that it answers with, stops the work.
     fn execute(&self, parsed: &Self::Parsed, parameters: &Parameters) -> impl Future<Output = Result<Outcome>> + Send;
+
+    /// Begins a transaction, which holds changes of tables together.
+    fn begin(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Makes the transaction's changes durable and visible, and ends it. After an error it has changed nothing.
+    fn commit(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Forgets the transaction's changes, and ends it.
+    fn roll_back(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
+    /// The columns that `COPY table (columns) FROM STDIN` fills; without names all.
+    fn copy_columns(&self, _table: &str, _columns: &[String]) -> Result<SchemaRef> {
+        Err(Error::not_supported("COPY … FROM STDIN is not supported here"))
+    }
+
+    /// Adds rows, whose columns are text, to a table as one statement; answers how many.
+    fn copy_in(
+        &self,
+        _table: &str,
+        _columns: &[String],
+        _rows: Vec<RecordBatch>,
+    ) -> impl Future<Output = Result<usize>> + Send {
+        async { Err(Error::not_supported("COPY … FROM STDIN is not supported here")) }
+    }
 
     /// Sets a session variable, as SET does; a client may send some with its start.
     fn set(&self, name: &str, value: &str) -> Result<()>;

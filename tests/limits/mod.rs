@@ -32,7 +32,7 @@ fn is_full() -> bool {
 /// A Row's bytes.
 fn row(k: u64, v: u64, text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() + 16);
-    let mut varint = |bytes: &mut Vec<u8>, mut value: u64| {
+    let varint = |bytes: &mut Vec<u8>, mut value: u64| {
         while value >= 0x80 {
             bytes.push(value as u8 | 0x80);
             value >>= 7;

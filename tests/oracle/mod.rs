@@ -7,6 +7,7 @@ mod engine;
 mod expression;
 mod machine;
 mod multiset;
+mod over;
 mod statement;
 mod table;
 mod truth;
@@ -223,7 +224,8 @@ fn run_cases(default: u64, verdict: impl Fn(&Case) -> Result<Verdict, String>) {
     }
     println!("oracle: {cases} cases from seed {seed}: {equal} equal ({empty} of them empty)");
     for (why, seeds) in &refused {
-        println!("  {} refused, seed {} first: {why}", seeds.len(), seeds[0]);
+        let first = Case::random(seeds[0]).statement.sql;
+        println!("  {} refused, seed {} first: {why}\n    {first}", seeds.len(), seeds[0]);
     }
     assert!(failures.is_empty(), "{} cases failed\n{}", failures.len(), failures.join("\n\n"));
     if cases >= 100 {

@@ -82,17 +82,17 @@ pub(crate) struct Readable {
 }
 
 /// A relation that stands in FROM: its text, and what can be said about it.
-struct Relation {
-    from: String,
-    columns: Vec<Column>,
-    append_only: bool,
+pub(super) struct Relation {
+    pub(super) from: String,
+    pub(super) columns: Vec<Column>,
+    pub(super) append_only: bool,
     /// Rows, roughly and at most.
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 /// Makes statements.
-struct Author<'a> {
-    rng: SmallRng,
+pub(super) struct Author<'a> {
+    pub(super) rng: SmallRng,
     tables: &'a [Readable],
     windows: Vec<WindowSource>,
     /// Queries that the batch side must say in other words: as it is run continuously, and as a batch.
@@ -115,12 +115,14 @@ impl Statement {
         let (windows, twins) = Default::default();
         let mut author = Author { rng, tables, windows, twins, next_name: 0, after_watermark, late_rows };
         let text = author.query();
-        let mut statement = Self { sql: text.clone(), batch_sql: text, windows: author.windows };
+        let (mut sql, mut batch_sql) = (text.clone(), text);
         // The outermost were made last.
-        for (number, (sql, batch_sql)) in author.twins.iter().enumerate().rev() {
-            statement.sql = statement.sql.replace(&twin(number), sql);
-            statement.batch_sql = statement.batch_sql.replace(&twin(number), batch_sql);
+        for (number, (streamed, batched)) in author.twins.iter().enumerate().rev() {
+            sql = sql.replace(&twin(number), streamed);
+            batch_sql = batch_sql.replace(&twin(number), batched);
         }
+        let (sql, batch_sql) = (chosen(&sql, 0), chosen(&batch_sql, 1));
+        let mut statement = Self { sql, batch_sql, windows: author.windows };
         for (number, source) in statement.windows.iter().enumerate() {
             let marker = marker(number);
             statement.sql = statement.sql.replace(&marker, &source.as_sql());
@@ -133,12 +135,23 @@ impl Statement {
     }
 }
 
+/// The text with one side of each `⟪stream's|batch's⟫`.
+fn chosen(text: &str, side: usize) -> String {
+    let mut parts = text.split(['⟪', '⟫']);
+    let mut chosen = parts.next().unwrap_or_default().to_owned();
+    while let Some(choice) = parts.next() {
+        chosen.push_str(choice.split('|').nth(side).unwrap_or_default());
+        chosen.push_str(parts.next().unwrap_or_default());
+    }
+    chosen
+}
+
 fn marker(number: usize) -> String {
     format!("⟨{number}⟩")
 }
 
 fn twin(number: usize) -> String {
-    format!("⟪{number}⟫")
+    format!("⟦{number}⟧")
 }
 
 impl WindowSource {
@@ -164,11 +177,17 @@ impl Author<'_> {
             return self.windowed_aggregate(false).0;
         }
         if self.after_watermark {
-            return match self.rng.random_range(0..8) {
+            return match self.rng.random_range(0..9) {
                 0..=2 => self.windowed_aggregate(false).0,
                 3 => self.over_windows(),
-                4 | 5 => self.window_join(),
-                6 => self.interval_join().0,
+                4 => self.window_join(),
+                6 => self.over_by_time().0,
+                7 => self.interval_join().0,
+                5 => {
+                    let relation = self.windowed_relation();
+                    let bounds = [[0].as_slice(), &[1], &[0, 1]][self.rng.random_range(0..3)];
+                    self.top(&relation, true, bounds).0
+                }
                 _ => {
                     let relation = self.windowed_relation();
                     self.projection(&relation, true).0
@@ -176,8 +195,9 @@ impl Author<'_> {
             };
         }
         let relation = self.relation(2);
-        match self.rng.random_range(0..9) {
+        match self.rng.random_range(0..12) {
             0 => self.projection(&relation, true).0,
+            9..=11 => self.over(&relation, true).0,
             1 => self.grouped(&relation).0,
             2 => self.windowed_aggregate(false).0,
             3 => self.join(1).0,
@@ -189,12 +209,12 @@ impl Author<'_> {
         }
     }
 
-    fn name(&mut self, prefix: &str) -> String {
+    pub(super) fn name(&mut self, prefix: &str) -> String {
         self.next_name += 1;
         format!("{prefix}{}", self.next_name)
     }
 
-    fn chance(&mut self, probability: f64) -> bool {
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
         self.rng.random_bool(probability)
     }
 
@@ -203,22 +223,27 @@ impl Author<'_> {
         if depth == 0 {
             return self.table();
         }
-        match self.rng.random_range(0..11) {
-            8 => {
+        match self.rng.random_range(0..12) {
+            9 => {
                 let query = self.set_operation(depth - 1);
                 self.derived(query)
             }
-            9 => {
+            10 => {
                 let inner = self.relation(depth - 1);
                 let query = self.with_subqueries(&inner);
                 self.derived(query)
             }
-            10 => {
+            11 => {
                 let inner = self.relation(depth - 1);
                 let query = self.distinct(&inner);
                 self.derived(query)
             }
             0 | 1 => self.table(),
+            8 => {
+                let inner = self.relation(depth - 1);
+                let query = self.over(&inner, false);
+                self.derived(query)
+            }
             2 => {
                 let inner = self.relation(depth - 1);
                 let query = self.projection(&inner, true);
@@ -242,7 +267,7 @@ impl Author<'_> {
         }
     }
 
-    fn table(&mut self) -> Relation {
+    pub(super) fn table(&mut self) -> Relation {
         let table = &self.tables[self.rng.random_range(0..self.tables.len())];
         let (name, rows, append_only) = (table.name.clone(), table.rows, !table.changing);
         let alias = self.name("a");
@@ -537,7 +562,7 @@ impl Author<'_> {
 }
 
 /// A query's text, columns, whether it is append-only, and how many rows it may have.
-type Query = (String, Vec<Column>, bool, usize);
+pub(super) type Query = (String, Vec<Column>, bool, usize);
 
 fn table_columns(alias: &str) -> Vec<Column> {
     let column = |name: &str, kind| Column { name: format!("{alias}.{name}"), kind, exact: true };

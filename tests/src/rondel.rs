@@ -46,6 +46,7 @@ pub struct RondelServer {
     leash: Option<ChildStdin>,
     postgres_port: u16,
     http_port: u16,
+    options: Vec<String>,
     data: TempDir,
     log: PathBuf,
 }
@@ -59,30 +60,30 @@ impl RondelServer {
 
     /// As [`start`](Self::start), with more options.
     pub async fn start_with(workers: usize, options: &[&str]) -> Result<RondelServer> {
-        let program = program()?;
         let data = tempfile::Builder::new().prefix("rondel-data-").tempdir()?;
-        let (postgres_port, http_port) = (free_port()?, free_port()?);
+        let ports = (free_port()?, free_port()?);
+        let options: Vec<String> = ["--workers".to_owned(), workers.to_string()]
+            .into_iter()
+            .chain(options.iter().map(|option| (*option).to_owned()))
+            .collect();
+        let (process, leash) = launch(data.path(), ports, &options)?;
         let log = data.path().join("server.log");
-        let output = File::create(&log)?;
-        let mut process = Command::new("bash")
-            .arg(root().join("tests/components/leashed.sh"))
-            .arg(program)
-            .arg("server")
-            .args(["--pg", &format!("127.0.0.1:{postgres_port}")])
-            .args(["--http", &format!("127.0.0.1:{http_port}")])
-            .args(["--workers", &workers.to_string()])
-            .args(options)
-            .arg("--data-dir")
-            .arg(data.path().join("data"))
-            .current_dir(root())
-            .stdin(Stdio::piped())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()?;
-        let leash = process.stdin.take();
-        let mut server = RondelServer { process, leash, postgres_port, http_port, data, log };
+        let mut server =
+            RondelServer { process, leash, postgres_port: ports.0, http_port: ports.1, options, data, log };
         server.wait_until_ready().await?;
         Ok(server)
+    }
+
+    /// Kills the server as `kill -9` does, and starts another on its data directory and ports.
+    pub async fn kill_and_restart(&mut self) -> Result<()> {
+        let program = child_of(self.process.id(), "rondel")?;
+        let killed = Command::new("kill").args(["-KILL", &program.to_string()]).status()?;
+        if !killed.success() {
+            return Err(format!("the server's process {program} could not be killed").into());
+        }
+        self.process.wait()?;
+        (self.process, self.leash) = launch(self.data.path(), (self.postgres_port, self.http_port), &self.options)?;
+        self.wait_until_ready().await
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {
@@ -151,6 +152,42 @@ impl Drop for RondelServer {
         // The script waits for the server, and kills it if it does not end.
         let _ = self.process.wait();
     }
+}
+
+/// Starts the program on a leash.
+fn launch(folder: &Path, ports: (u16, u16), options: &[String]) -> Result<(Child, Option<ChildStdin>)> {
+    let output = File::options().create(true).append(true).open(folder.join("server.log"))?;
+    let mut process = Command::new("bash")
+        .arg(root().join("tests/components/leashed.sh"))
+        .arg(program()?)
+        .arg("server")
+        .args(["--pg", &format!("127.0.0.1:{}", ports.0)])
+        .args(["--http", &format!("127.0.0.1:{}", ports.1)])
+        .args(options)
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()?;
+    let leash = process.stdin.take();
+    Ok((process, leash))
+}
+
+/// The process of this name that another has started.
+fn child_of(parent: u32, name: &str) -> Result<u32> {
+    for entry in fs::read_dir("/proc")? {
+        let Ok(id) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // `1234 (name) S 1233 …`
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let Some((begin, rest)) = stat.rsplit_once(") ") else { continue };
+        let is_child = rest.split(' ').nth(1) == Some(parent.to_string().as_str());
+        if is_child && begin.ends_with(&format!("({name}")) {
+            return Ok(id);
+        }
+    }
+    Err(format!("process {parent} has no child {name}").into())
 }
 
 /// The rows of a statement as text, NULL as `None`.

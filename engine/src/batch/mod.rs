@@ -20,7 +20,7 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 
@@ -32,6 +32,16 @@ pub trait BatchScans: Send + Sync {
     /// All rows of a relation: its columns `projection`, in that order. Called once for each time that the query names the
     /// relation; the rows are to be the same each time.
     fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream>;
+
+    /// As [`Self::scan`], for a query that keeps only rows that satisfy all of `filters`: others may be left out.
+    fn lookup(
+        &self,
+        relation: &Relation,
+        projection: &[usize],
+        _filters: &[Expr],
+    ) -> Result<SendableRecordBatchStream> {
+        self.scan(relation, projection)
+    }
 }
 
 /// Runs bounded queries.

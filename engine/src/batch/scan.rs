@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as PlanResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -56,11 +56,16 @@ impl TableProvider for RelationTable {
         TableType::Base
     }
 
+    /// A scan may use what it is told; the query checks all the same.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
     async fn scan(
         &self,
         _session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let width = self.relation.schema.fields().len();
@@ -70,6 +75,7 @@ impl TableProvider for RelationTable {
             relation: Arc::clone(&self.relation),
             scans: Arc::clone(&self.scans),
             projection,
+            filters: filters.to_vec(),
             schema: Arc::clone(&schema),
         };
         let exec = StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, None, false, limit)?;
@@ -82,6 +88,7 @@ struct RelationRows {
     relation: Arc<Relation>,
     scans: Arc<dyn BatchScans>,
     projection: Vec<usize>,
+    filters: Vec<Expr>,
     schema: SchemaRef,
 }
 
@@ -97,7 +104,7 @@ impl PartitionStream for RelationRows {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        self.scans.scan(&self.relation, &self.projection).unwrap_or_else(|error: Error| {
+        self.scans.lookup(&self.relation, &self.projection, &self.filters).unwrap_or_else(|error: Error| {
             let failed = futures::stream::iter([Err(error.into())]);
             Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), failed))
         })

@@ -147,6 +147,23 @@ impl Catalog {
         Ok(())
     }
 
+    /// Gives an object another name, statement and descriptor; durable on return.
+    pub fn alter(&self, name: &str, new_name: &str, sql: &str, descriptor: &[u8]) -> Result<()> {
+        if new_name != name {
+            self.check_free(new_name)?;
+        }
+        let mut state = self.state();
+        let Some(mut object) = state.objects.get(name).cloned() else { return Err(unknown(name)) };
+        object.name = new_name.to_owned();
+        object.sql = sql.to_owned();
+        if let Some(store) = &state.store {
+            store.put(&object, Some(descriptor))?;
+        }
+        state.objects.remove(name);
+        state.objects.insert(object.name.clone(), object);
+        Ok(())
+    }
+
     /// Everything that uses `name`, directly or through others, users before what they use (the order to drop in).
     pub fn dependants(&self, name: &str) -> Vec<Object> {
         let state = self.state();

@@ -9,6 +9,8 @@ use uuid::Uuid;
 pub enum ObjectKind {
     /// A registered stream.
     Stream,
+    /// Rows that Rondel keeps.
+    Table,
     /// A named query.
     View,
     /// A named query whose result is maintained by a job.
@@ -24,6 +26,7 @@ impl ObjectKind {
     pub fn sql(self) -> &'static str {
         match self {
             ObjectKind::Stream => "STREAM",
+            ObjectKind::Table => "TABLE",
             ObjectKind::View => "VIEW",
             ObjectKind::MaterializedView => "MATERIALIZED VIEW",
             ObjectKind::Sink => "SINK",
@@ -35,6 +38,7 @@ impl ObjectKind {
     pub fn word(self) -> &'static str {
         match self {
             ObjectKind::Stream => "stream",
+            ObjectKind::Table => "table",
             ObjectKind::View => "view",
             ObjectKind::MaterializedView => "materialized view",
             ObjectKind::Sink => "sink",
@@ -44,7 +48,7 @@ impl ObjectKind {
 
     /// Whether queries can read from it.
     pub fn is_relation(self) -> bool {
-        matches!(self, ObjectKind::Stream | ObjectKind::View | ObjectKind::MaterializedView)
+        matches!(self, ObjectKind::Stream | ObjectKind::Table | ObjectKind::View | ObjectKind::MaterializedView)
     }
 }
 

@@ -158,7 +158,7 @@ impl SourceReader for MemoryReader {
                 rows += batch.num_rows();
                 queue.rows -= batch.num_rows();
                 let runs = vec![(partition as u32, batch.num_rows())];
-                out.push(SourceBatch { rows: batch, runs });
+                out.push(SourceBatch { rows: batch, weights: None, runs });
             }
             if !any {
                 return Ok(if feed.closed { PollState::Finished } else { PollState::Idle });
@@ -226,7 +226,11 @@ impl SourceReader for PrebuiltReader {
                 *next += 1;
                 rows += batch.num_rows();
                 any = true;
-                out.push(SourceBatch { rows: batch.clone(), runs: vec![(*partition, batch.num_rows())] });
+                out.push(SourceBatch {
+                    rows: batch.clone(),
+                    weights: None,
+                    runs: vec![(*partition, batch.num_rows())],
+                });
             }
             if !any {
                 return Ok(PollState::Finished);

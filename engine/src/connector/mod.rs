@@ -12,9 +12,11 @@ pub mod memory;
 pub mod nexmark;
 pub mod options;
 pub mod registry;
+pub mod table;
 
 use std::sync::Arc;
 
+use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -41,6 +43,8 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 pub struct SourceBatch {
     /// The rows, in the schema that the source was opened with.
     pub rows: RecordBatch,
+    /// The rows' weights; `None` means that each is +1. Only a table's source has them.
+    pub weights: Option<Int64Array>,
     /// Which rows came from which partition: runs in row order that cover the batch, `(partition, rows)`.
     /// Partitions are numbered densely by the source (a Kafka source numbers its topic-partitions).
     pub runs: Vec<(u32, usize)>,
@@ -55,6 +59,8 @@ pub enum PollState {
     Idle,
     /// The input is bounded and this reader has read all of its part.
     Finished,
+    /// Nothing more in this epoch, and more for a later one: of a reader that [binds epochs](SourceReader::binds_epochs).
+    Later,
 }
 
 /// A partition as a worker's reader sees it.
@@ -73,6 +79,17 @@ pub trait SourceReader: Send {
 
     /// The partitions that this worker reads now. Empty: it has none, and takes no part in the watermark.
     fn partitions(&self) -> Vec<PartitionState>;
+
+    /// Whether what belongs to an epoch is fixed when the epoch begins: the reader is then told of each epoch, polled in it
+    /// at least once, and read to the epoch's end, whatever the budget of an epoch is.
+    fn binds_epochs(&self) -> bool {
+        false
+    }
+
+    /// An epoch begins: what is polled from now on belongs to it. Only for readers that [bind epochs](Self::binds_epochs).
+    fn begin_epoch(&mut self, _epoch: Epoch) -> Result<()> {
+        Ok(())
+    }
 
     /// Sets what to call when there is something to poll after [`PollState::Idle`]. Called once, before the first poll.
     fn set_waker(&mut self, waker: Waker);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::execution_props::ExecutionProps;
@@ -122,11 +122,13 @@ impl Blueprint {
                 Unit::Stream(node) => {
                     let readers = self.readers(*node, workers, clock, &reporter)?;
                     for (worker, reader) in readers.into_iter().enumerate() {
+                        let status = &job.sources[stream * workers + worker];
+                        status.binds.store(reader.binds_epochs(), Ordering::SeqCst);
                         units[worker].push(UnitPart::Stream(SourcePart {
                             id: self.plan.nodes[*node].id.clone(),
                             reader,
                             event_time: self.event_time(*node)?,
-                            status: Arc::clone(&job.sources[stream * workers + worker]),
+                            status: Arc::clone(status),
                         }));
                     }
                     stream += 1;
@@ -309,7 +311,7 @@ impl SourceReader for ConstantRows {
     fn poll(&mut self, _budget_rows: usize, out: &mut Vec<SourceBatch>) -> Result<PollState> {
         for rows in self.0.drain(..) {
             let runs = vec![(0, rows.num_rows())];
-            out.push(SourceBatch { rows, runs });
+            out.push(SourceBatch { rows, weights: None, runs });
         }
         Ok(PollState::Finished)
     }

@@ -295,6 +295,10 @@ impl Control {
         if !self.building.as_ref().is_some_and(|building| building.acknowledgement.is_complete()) {
             return;
         }
+        // The new job's first epoch is the next of those that it reads: their open one must have been read to its end.
+        if self.groups().iter().any(|group| self.is_frozen(group) && self.is_held(group)) {
+            return;
+        }
         let Some(Building { prepared, first, reads, reply, .. }) = self.building.take() else { return };
         let Prepared { job, maintains, snapshot_givers, .. } = *prepared;
         let id = job.id;

@@ -190,7 +190,11 @@ mod tests {
 
     fn batch(millis: Vec<Option<i64>>, runs: Vec<(u32, usize)>) -> SourceBatch {
         let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(millis));
-        SourceBatch { rows: RecordBatch::try_from_iter_with_nullable([("at", times, true)]).unwrap(), runs }
+        SourceBatch {
+            rows: RecordBatch::try_from_iter_with_nullable([("at", times, true)]).unwrap(),
+            weights: None,
+            runs,
+        }
     }
 
     fn reads(partitions: &[u32]) -> Vec<PartitionState> {
@@ -208,7 +212,7 @@ mod tests {
         let five = ScalarValue::new_interval_mdn(0, 0, 5_000_000_000);
         let promise = physical(&(col("at") - lit(five)), &schema.clone().to_dfschema().unwrap()).unwrap();
         let mut time = EventTime::new(WatermarkId(0), promise, (&schema, 1), Vec::new()).unwrap();
-        time.observe(&SourceBatch { rows, runs: vec![(1, 2), (0, 1), (2, 1)] }).unwrap();
+        time.observe(&SourceBatch { rows, weights: None, runs: vec![(1, 2), (0, 1), (2, 1)] }).unwrap();
         assert_eq!(time.partitions().collect::<Vec<_>>(), [(0, 85_500_000), (1, 65_000_000)]);
     }
 

@@ -164,6 +164,8 @@ pub(crate) struct SourceStatus {
     pub(crate) ready: AtomicBool,
     /// The input is bounded and ended.
     pub(crate) finished: AtomicBool,
+    /// The reader is to be read to the end of each epoch that is open for it: no epoch is closed before.
+    pub(crate) binds: AtomicBool,
     /// It has something to read and is not let, since all jobs together hold too much.
     pub(crate) starved: AtomicBool,
     /// The last epoch in which the reader was asked until it had nothing more, or the budget was used up.

@@ -39,6 +39,8 @@ pub(crate) struct SourceTask {
     epoch: Epoch,
     /// Whether `epoch` was open here (not only waited for).
     in_epoch: bool,
+    /// The reader is told of each epoch, and read to its end.
+    binds: bool,
     rows_in_epoch: usize,
     bytes_in_epoch: usize,
     failed: bool,
@@ -53,6 +55,7 @@ impl SourceTask {
         first: Epoch,
     ) -> Self {
         part.reader.set_waker(waker(&job, &part.status));
+        let binds = part.status.binds.load(Ordering::SeqCst);
         Self {
             part,
             outlets,
@@ -60,6 +63,7 @@ impl SourceTask {
             activator,
             epoch: first,
             in_epoch: false,
+            binds,
             rows_in_epoch: 0,
             bytes_in_epoch: 0,
             failed: false,
@@ -91,7 +95,10 @@ impl SourceTask {
             self.outlets.iter_mut().for_each(|outlet| outlet.advance(gate.epoch));
         }
         if gate.state == GateState::Open {
-            self.in_epoch = true;
+            if !std::mem::replace(&mut self.in_epoch, true) && self.binds {
+                let reader = &mut self.part.reader;
+                guarded(|| reader.begin_epoch(gate.epoch))?;
+            }
             self.read()?;
         }
         Ok(())
@@ -121,14 +128,17 @@ impl SourceTask {
 
     fn read(&mut self) -> Result<()> {
         let status = Arc::clone(&self.part.status);
-        if status.finished.load(Ordering::SeqCst) || !status.ready.load(Ordering::SeqCst) {
+        // What a reader that binds epochs has in this one does not depend on when it was woken.
+        let has_read = status.read_in.load(Ordering::SeqCst) >= self.epoch;
+        let ready = if self.binds { !has_read } else { status.ready.load(Ordering::SeqCst) };
+        if status.finished.load(Ordering::SeqCst) || !ready {
             status.read_in.store(self.epoch, Ordering::SeqCst);
             return Ok(());
         }
         // A share of the limit for each epoch in flight, so that an epoch that is gathered fits.
         let byte_budget = self.job.limits.memory_bytes / (2 * self.job.limits.epochs_in_flight.max(1));
         let budget = self.job.limits.epoch_budget_rows.saturating_sub(self.rows_in_epoch);
-        if budget == 0 || self.bytes_in_epoch >= byte_budget {
+        if (budget == 0 || self.bytes_in_epoch >= byte_budget) && !self.binds {
             status.read_in.store(self.epoch, Ordering::SeqCst);
             self.job.note_exhausted();
             return Ok(());
@@ -144,14 +154,15 @@ impl SourceTask {
         status.ready.store(false, Ordering::SeqCst);
         let mut batches = Vec::new();
         let reader = &mut self.part.reader;
-        let state = guarded(|| reader.poll(budget.min(Output::FUEL), &mut batches))?;
+        let fuel = if self.binds { Output::FUEL } else { budget.min(Output::FUEL) };
+        let state = guarded(|| reader.poll(fuel, &mut batches))?;
         let mut rows = 0;
         for batch in batches.into_iter().filter(|batch| batch.rows.num_rows() > 0) {
             rows += batch.rows.num_rows();
             if let Some(event_time) = &mut self.part.event_time {
                 guarded(|| event_time.observe(&batch))?;
             }
-            let delta = Delta::append(batch.rows);
+            let delta = Delta::new(batch.rows, batch.weights);
             self.bytes_in_epoch += delta_bytes(&delta);
             let Some((last, others)) = self.outlets.split_last_mut() else { continue };
             for outlet in others {
@@ -167,6 +178,10 @@ impl SourceTask {
                 self.activator.activate();
             }
             PollState::Idle => status.read_in.store(self.epoch, Ordering::SeqCst),
+            PollState::Later => {
+                status.ready.store(true, Ordering::SeqCst);
+                status.read_in.store(self.epoch, Ordering::SeqCst);
+            }
             PollState::Finished => {
                 status.finished.store(true, Ordering::SeqCst);
                 status.read_in.store(self.epoch, Ordering::SeqCst);

@@ -97,7 +97,7 @@ impl Control {
     /// Moves a group on if it is due. Answers in how many microseconds to look again.
     pub(crate) fn step_group(&mut self, group: &[JobId], now: Epoch, micros: u64) -> Option<u64> {
         if self.is_frozen(group) {
-            return None;
+            return self.is_held(group).then_some(LEAST_TICK / 10);
         }
         let ready = self.is_ready(group);
         let waiting = |entry: &Entry| entry.steps.iter().any(|step| step.target.is_none());
@@ -119,13 +119,17 @@ impl Control {
         let settled = asked
             && self.members(group).flat_map(|entry| &entry.job.sources).all(|source| {
                 source.finished.load(Ordering::SeqCst)
-                    || (source.read_in.load(Ordering::SeqCst) >= epoch && !source.ready.load(Ordering::SeqCst))
+                    || (source.read_in.load(Ordering::SeqCst) >= epoch
+                        && (source.binds.load(Ordering::SeqCst) || !source.ready.load(Ordering::SeqCst)))
             });
         let opened_at = self.members(group).map(|entry| entry.pace.opened_at).max().unwrap_or(0);
         let due = opened_at + self.tick(group);
         let close = exhausted || settled || (micros >= due && !asked) || (micros >= due + GREATEST_TICK);
         if !close {
             return Some(due.saturating_sub(micros).max(LEAST_TICK / 10));
+        }
+        if self.is_held(group) {
+            return Some(LEAST_TICK / 10);
         }
         if ready && !self.has_room(group) {
             // Sources go on reading into the open epoch, within its budget, until an older one is complete.
@@ -157,6 +161,19 @@ impl Control {
     /// Whether a source has something to read.
     fn is_ready(&self, group: &[JobId]) -> bool {
         self.members(group).flat_map(|entry| &entry.job.sources).any(|source| source.is_ready())
+    }
+
+    /// Whether an epoch of the group is open in which a source has still to read what is bound to it.
+    pub(crate) fn is_held(&self, group: &[JobId]) -> bool {
+        self.members(group).any(|entry| {
+            let gate = entry.job.gate();
+            gate.state == GateState::Open
+                && entry.job.sources.iter().any(|source| {
+                    source.binds.load(Ordering::SeqCst)
+                        && !source.finished.load(Ordering::SeqCst)
+                        && source.read_in.load(Ordering::SeqCst) < gate.epoch
+                })
+        })
     }
 
     /// Whether another epoch may be opened; if not, the jobs tell when one is complete.

@@ -7,6 +7,7 @@ use crate::connector::definition::{SinkDefinition, StreamDefinition};
 use crate::dataflow::View;
 use crate::error::Error;
 use crate::plan::{Relation, Relations};
+use crate::table::{Table, TableStore};
 
 use super::JobStatus;
 
@@ -19,6 +20,15 @@ pub(crate) enum Live {
         relation: Arc<Relation>,
         /// Opens its sources.
         definition: Arc<dyn StreamDefinition>,
+    },
+    /// A table.
+    Table {
+        /// For the planner.
+        relation: Arc<Relation>,
+        /// Its place in the store.
+        table: Arc<Table>,
+        /// Where all tables are.
+        store: Arc<TableStore>,
     },
     /// A view: its query is put in where it is named.
     View {
@@ -59,7 +69,7 @@ impl Live {
     /// Its job, if it has one.
     pub(crate) fn job(&self) -> Option<&Arc<JobStatus>> {
         match self {
-            Live::Stream { .. } | Live::View { .. } => None,
+            Live::Stream { .. } | Live::Table { .. } | Live::View { .. } => None,
             Live::MaterializedView { job, .. } | Live::Insert { job, .. } => Some(job),
             Live::Sink { own, .. } => own.as_ref(),
             Live::Broken { job, .. } => job.as_ref(),
@@ -69,9 +79,10 @@ impl Live {
     /// What queries read, if it can be read.
     pub(crate) fn relation(&self) -> Option<&Arc<Relation>> {
         match self {
-            Live::Stream { relation, .. } | Live::View { relation } | Live::MaterializedView { relation, .. } => {
-                Some(relation)
-            }
+            Live::Stream { relation, .. }
+            | Live::Table { relation, .. }
+            | Live::View { relation }
+            | Live::MaterializedView { relation, .. } => Some(relation),
             Live::Sink { .. } | Live::Insert { .. } | Live::Broken { .. } => None,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::connector::table::TableSource;
 use crate::connector::{Reporter, ScanRequest};
 use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, Pool, Target};
 use crate::error::{Error, Result};
@@ -30,6 +31,10 @@ pub(crate) fn start(
                 let scan =
                     ScanRequest { projection: projection.clone(), schema: plan.arrow_schema(index), bounded: false };
                 sources.insert(index, definition.open(scan)?);
+            }
+            (ScanKind::Table, Some(Live::Table { table, store, .. })) => {
+                let source = TableSource::new(store, table, projection.clone(), plan.arrow_schema(index));
+                sources.insert(index, Box::new(source));
             }
             (ScanKind::View, Some(Live::MaterializedView { view, .. })) => {
                 views.insert(index, view);

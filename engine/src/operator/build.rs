@@ -12,15 +12,17 @@ use super::aggregate;
 use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
+use super::over::Over;
 use super::project::Project;
 use super::session::{Session, SessionSpec};
 use super::set::SetOperation;
 use super::single_row::SingleRow;
 use super::union::Union;
+use super::unnest::Unnest;
 use super::values::Values;
 use super::window::Window;
 use crate::error::{Error, Result};
-use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
+use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, OverSpec, WindowKey};
 
 /// Which part of a node's work an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +70,8 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         }
         FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
         FlowOp::Join { .. } => Box::new(Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?),
+        FlowOp::Unnest(spec) => Box::new(Unnest::new(spec, schema)),
+        FlowOp::Over(spec) => Box::new(Over::new(spec, input(plan, node, 0)?, &this.schema)?),
     })
 }
 
@@ -86,6 +90,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Filter { .. }
         | FlowOp::Project { .. }
         | FlowOp::Union
+        | FlowOp::Unnest(_)
         | FlowOp::Window { .. } => None,
         FlowOp::Set { .. } => {
             let fields = self::input(plan, node, input)?.schema.fields().iter().enumerate();
@@ -102,6 +107,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
             Some(keys.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
         }
         FlowOp::Aggregate { group, .. } => Some(bind(&mut group.iter())?),
+        FlowOp::Over(spec) => Some(bind(&mut spec.partition.iter())?),
         FlowOp::WindowAggregate { group, .. } => Some(bind(&mut group.iter().filter_map(|key| match key {
             WindowKey::Key(expression) => Some(expression),
             WindowKey::Start | WindowKey::End => None,
@@ -119,7 +125,7 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let keys = group.iter().enumerate().filter(|(_, key)| matches!(key, WindowKey::Key(_)));
             Some(keys.map(|(column, _)| column).collect())
         }
-        FlowOp::Session { partition, .. } => {
+        FlowOp::Session { partition, .. } | FlowOp::Over(OverSpec { partition, .. }) => {
             let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
             let place = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
             partition.iter().map(place).collect()
@@ -137,7 +143,7 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let place = |column| expressions.iter().position(|expression| passes(expression, column));
             meeting_columns(plan, input)?.into_iter().map(place).collect()
         }
-        FlowOp::Scan { .. } | FlowOp::Values { .. } | FlowOp::Union | FlowOp::Join { .. } => None,
+        FlowOp::Scan { .. } | FlowOp::Values { .. } | FlowOp::Unnest(_) | FlowOp::Union | FlowOp::Join { .. } => None,
     }
 }
 

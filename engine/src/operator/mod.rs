@@ -16,11 +16,13 @@ pub mod consolidate;
 pub mod expression;
 pub mod filter;
 pub mod join;
+pub mod over;
 pub mod project;
 pub mod session;
 pub mod set;
 pub mod single_row;
 pub mod union;
+pub mod unnest;
 pub mod values;
 pub mod window;
 

@@ -10,6 +10,7 @@
 //!
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
+//! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result as PlanResult;
@@ -22,9 +23,11 @@ use crate::error::Result;
 use super::fault::planning_error;
 use super::grouping::expanded;
 use super::set_node::SetNode;
+use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = completed(plan).map_err(planning_error)?;
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),

@@ -5,7 +5,7 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use super::fault::planning_error;
 use super::flow::{Emission, Emit};
 use super::relation::RelationSource;
 use super::session_node::SessionNode;
+use super::ties::{sees_order_of_peers, sorted};
 use super::window_node::WindowNode;
 
 /// When the results of a query are shown. `micros` evaluates an interval.
@@ -40,9 +41,16 @@ pub(super) fn emission(emit: Option<&EmitClause>, micros: impl Fn(&ast::Expr) ->
 /// Whether the plan can run continuously, as far as its nodes say on their own. What depends on whether rows may be
 /// retracted is decided when the plan is lowered.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
+    // The ORDER BY of a LIMIT.
+    let mut limited = Vec::new();
     plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            limited.extend([&*limit.input].into_iter().chain(limit.input.inputs()).map(std::ptr::from_ref));
+        }
         // A recursion's own parts are no tables of the user's.
-        check_node(node)?;
+        if !(matches!(node, LogicalPlan::Sort(_)) && limited.contains(&std::ptr::from_ref(node))) {
+            check_node(node)?;
+        }
         node.apply_expressions(|expr| {
             expr.apply(|inner| {
                 check_expression(inner)?;
@@ -104,41 +112,28 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Aggregate(_)
         | LogicalPlan::Join(_)
         | LogicalPlan::Subquery(_)
-        | LogicalPlan::Distinct(Distinct::All(_)) => Ok(()),
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Extension(extension)
             if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
         {
             Ok(())
         }
-        LogicalPlan::Distinct(Distinct::On(_)) => refuse(
-            "DISTINCT ON is not supported yet in a continuous query",
-            "write first_value(column ORDER BY time) with GROUP BY instead",
-        ),
         LogicalPlan::Sort(_) => refuse(
-            "ORDER BY has no meaning in a continuous query: its result is a set of rows that changes (ORDER BY … LIMIT is \
-             not supported yet)",
+            "ORDER BY without LIMIT has no meaning in a continuous query: its result is a set of rows that changes",
             "leave ORDER BY out here, and sort when you SELECT from the view",
         ),
-        LogicalPlan::Limit(limit) if matches!(&*limit.input, LogicalPlan::Sort(_)) => refuse(
-            "ORDER BY … LIMIT is not supported yet in a continuous query",
-            "leave it out here, and write ORDER BY … LIMIT when you SELECT from the view",
-        ),
+        LogicalPlan::Limit(limit) if sorted(limit) => Ok(()),
         LogicalPlan::Limit(_) => refuse(
             "LIMIT without ORDER BY does not say which rows, so a continuous query cannot have it",
-            "leave LIMIT out here, and write it when you SELECT from the view",
-        ),
-        LogicalPlan::Window(_) => refuse(
-            "window functions with OVER are not supported yet in a continuous query",
-            "use TUMBLE, HOP or CUMULATE with GROUP BY, or write OVER when you SELECT from the view",
+            "write ORDER BY before it, or leave LIMIT out here, and write it when you SELECT from the view",
         ),
         LogicalPlan::RecursiveQuery(_) => refuse(
             "WITH RECURSIVE is not supported in a continuous query",
             "write the levels out as joins with UNION ALL",
         ),
-        LogicalPlan::Unnest(_) => {
-            refuse("UNNEST is not supported yet in a continuous query", "write UNNEST when you SELECT from the view")
-        }
         other => Err(Error::not_supported(format!("{} cannot be part of a continuous query", other.display())).into()),
     }
 }
@@ -166,6 +161,13 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
         .with_hint("compare event times, or call it when you SELECT from the view")
         .into()),
         Expr::AggregateFunction(call) => check_call(call),
+        Expr::WindowFunction(call) if sees_order_of_peers(call) => Err(Error::not_supported(format!(
+            "{} over a {} frame depends on the order of rows that tie",
+            call.fun.name(),
+            call.params.window_frame.units
+        ))
+        .with_hint("write ROWS BETWEEN … AND …: then rows that tie are ordered by their other columns")
+        .into()),
         _ => Ok(()),
     }
 }

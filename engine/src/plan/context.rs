@@ -22,6 +22,7 @@ use crate::sql;
 use super::column_names::name_columns;
 use super::fault::planning_error;
 use super::functions::Functions;
+use super::lateral::resolved;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
 
 /// Views may name views; a chain longer than this is a mistake or an attack.
@@ -59,7 +60,7 @@ impl<'a> Context<'a> {
         let mut query = Box::new(query.clone());
         name_columns(&mut query);
         let statement = ast::Statement::Query(query);
-        self.sql().sql_statement_to_plan(statement).map_err(planning_error)
+        resolved(self.sql().sql_statement_to_plan(statement).map_err(planning_error)?)
     }
 
     /// The relations that the queries planned so far named, views that were put in among them.
@@ -137,7 +138,9 @@ impl ContextProvider for Context<'_> {
                 let plan = self.view(&relation, query, columns).map_err(DataFusionError::from)?;
                 RelationSource::inlined(relation, plan)
             }
-            RelationKind::Stream | RelationKind::MaterializedView => RelationSource::scanned(relation),
+            RelationKind::Stream | RelationKind::Table | RelationKind::MaterializedView => {
+                RelationSource::scanned(relation)
+            }
         };
         Ok(Arc::new(source))
     }

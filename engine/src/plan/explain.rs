@@ -1,5 +1,7 @@
 //! EXPLAIN: the flow plan as text.
 
+mod over;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -58,6 +60,11 @@ impl Explained<'_> {
         for state in self.state(index, node).into_iter().chain(self.rows_read_again(node)) {
             self.line(deeper, "     ", &format!("state: {state}"));
         }
+        if let FlowOp::Over(spec) = &node.op
+            && let Some(note) = over::rewrites(spec)
+        {
+            self.line(deeper, "     ", &note);
+        }
         for &input in &node.inputs {
             self.node(input, depth + 1);
         }
@@ -75,11 +82,12 @@ impl Explained<'_> {
             FlowOp::Scan { relation, kind, watermark, .. } => {
                 let kind = match kind {
                     super::flow::ScanKind::Stream => "stream",
+                    super::flow::ScanKind::Table => "table",
                     super::flow::ScanKind::View => "view",
                 };
                 let mut line = format!("Scan {kind} {relation}: {}", names(node));
                 if let Some(watermark) = watermark
-                    && kind == "stream"
+                    && kind != "view"
                 {
                     let column = node.schema.field(watermark.column).name();
                     let _ = write!(line, "; watermark for {column} as {}", said(&watermark.expression));
@@ -134,6 +142,14 @@ impl Explained<'_> {
                     if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
                 format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
+            FlowOp::Over(spec) => over::operator(spec),
+            FlowOp::Unnest(spec) => {
+                let name =
+                    |&column: &usize| input.map_or(String::new(), |input| plain(input.schema.field(column).name()));
+                let columns: Vec<String> = spec.lists.iter().chain(&spec.structs).map(name).collect();
+                let kept = if spec.keep_empty { ", empty ones kept" } else { "" };
+                format!("Unnest {}{kept}", columns.join(", "))
+            }
         }
     }
 
@@ -187,6 +203,12 @@ impl Explained<'_> {
                     None => format!("{side} rows, all of them: not bounded"),
                 };
                 vec![side("left", left), side("right", right)]
+            }
+            FlowOp::Over(spec) => {
+                let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
+                let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
+                let released = promise.map(|promise| self.promise(promise));
+                vec![over::state(spec, append_only, released)]
             }
             _ => Vec::new(),
         }
@@ -243,6 +265,8 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Join { on, .. } if on.is_empty() => {
             Some("nothing: every row is compared with every row on one worker".to_owned())
         }
+        FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::Over(spec) => Some(list(&spec.partition)),
         FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
             let side = |right: bool| {
                 let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();

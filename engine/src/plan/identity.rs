@@ -63,5 +63,10 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             };
             (kind, on.iter().map(|(left, right)| format!("{left} = {right}")).collect())
         }
+        FlowOp::Unnest(spec) => ("unnest", spec.lists.iter().chain(&spec.structs).map(ToString::to_string).collect()),
+        FlowOp::Over(spec) => {
+            let order = spec.order.iter().map(ToString::to_string);
+            ("over", texts(&spec.partition).into_iter().chain(["/".to_owned()]).chain(order).collect())
+        }
     }
 }

@@ -7,8 +7,10 @@
 mod aggregates;
 mod joins;
 mod nodes;
+mod over;
 mod sessions;
 mod sets;
+mod unnest;
 mod watermarks;
 
 use std::collections::{BTreeSet, HashMap};
@@ -119,10 +121,16 @@ impl<'a> Lowering<'a> {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.alias(alias),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Filter(filter) => {
-                let input = self.node(&filter.input)?;
-                self.filter(input, filter.predicate.clone())
-            }
+            LogicalPlan::Filter(filter) => match self.ranked(filter, None)? {
+                Some(top) => Ok(top),
+                None => {
+                    let input = self.node(&filter.input)?;
+                    self.filter(input, filter.predicate.clone())
+                }
+            },
+            LogicalPlan::Window(window) => self.window_functions(window),
+            LogicalPlan::Limit(limit) => self.limited(limit),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => match windowed(aggregate).map_err(planning_error)? {
                 Some(parts) => self.window_aggregate(aggregate, parts),
@@ -180,7 +188,7 @@ impl<'a> Lowering<'a> {
         let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema).map_err(planning_error)?;
         let place = |column: usize| projection.iter().position(|&projected| projected == column);
         let (watermark, times) = match relation.kind {
-            RelationKind::Stream => {
+            RelationKind::Stream | RelationKind::Table => {
                 let column = relation.watermark.as_ref().and_then(|definition| place(definition.column));
                 let promise = column.zip(expression);
                 (promise, column.map(|column| (column, 0)).into_iter().collect::<Vec<_>>())
@@ -216,6 +224,7 @@ impl<'a> Lowering<'a> {
         });
         let kind = match relation.kind {
             RelationKind::Stream => ScanKind::Stream,
+            RelationKind::Table => ScanKind::Table,
             _ => ScanKind::View,
         };
         let nodes = self.plan.nodes.len();
@@ -243,7 +252,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeIndex> {
-        let input = self.node(&projection.input)?;
+        let top = match &*projection.input {
+            LogicalPlan::Filter(filter) => self.ranked(filter, Some(&projection.expr))?,
+            _ => None,
+        };
+        let input = match top {
+            Some(top) => top,
+            None => self.node(&projection.input)?,
+        };
         self.stable(&projection.expr, input)?;
         if self.only_renames(&projection.expr, input) {
             return self.called(input, Arc::clone(&projection.schema));

@@ -106,7 +106,12 @@ impl Planner {
         &self.functions
     }
 
-    fn context(&self) -> Context<'_> {
+    /// The same planner over another catalog.
+    pub(super) fn over(&self, relations: impl FnOnce(Arc<dyn Relations>) -> Arc<dyn Relations>) -> Self {
+        Self { relations: relations(Arc::clone(&self.relations)), ..self.clone() }
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
         Context::new(&*self.relations, &self.functions, &self.options, &self.relation_planners)
     }
 

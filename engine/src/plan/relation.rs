@@ -48,6 +48,8 @@ impl Relation {
 pub enum RelationKind {
     /// Append-only rows from outside.
     Stream,
+    /// Rows that Rondel keeps.
+    Table,
     /// A maintained result.
     MaterializedView,
     /// A query that is put in where it is named.
@@ -122,7 +124,7 @@ impl TableSource for RelationSource {
 
     fn table_type(&self) -> TableType {
         match self.relation.kind {
-            RelationKind::Stream => TableType::Base,
+            RelationKind::Stream | RelationKind::Table => TableType::Base,
             RelationKind::MaterializedView | RelationKind::View { .. } => TableType::View,
         }
     }

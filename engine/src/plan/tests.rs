@@ -11,8 +11,10 @@ use super::*;
 mod explained;
 mod grouped;
 mod joins;
+mod over;
 mod refused;
 mod shapes;
+mod unnest;
 
 /// Relations by name.
 #[derive(Default)]

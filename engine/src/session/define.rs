@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, PoisonError};
 
+use arrow::datatypes::SchemaRef;
+
 use crate::catalog::{DesiredState, NewObject, Object, ObjectKind, unknown};
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
 use crate::connector::registry;
@@ -14,15 +16,20 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
 use crate::plan::{ContinuousPlan, Relation};
 use crate::sql::{
-    self, CreateSink, CreateStream, CreateView, DropObjects, InsertIntoSink, JobAction, ParsedStatement, Query,
+    self, CreateSink, CreateStream, CreateTable, CreateView, DropObjects, Insert, JobAction, ParsedStatement, Query,
     Statement, quoted,
 };
+use crate::table::TableDefinition;
+
+use super::table::{self, Checked};
 
 /// Runs a statement that changes definitions; answers with what the user should know.
 pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<String>> {
     let _one_at_a_time = engine.changing.lock().unwrap_or_else(PoisonError::into_inner);
     let (name, if_not_exists) = match &parsed.statement {
         Statement::CreateStream(stream) => (&stream.name, stream.if_not_exists),
+        Statement::CreateTable(table) => (&table.name, table.if_not_exists),
+        Statement::AlterTable(alter) => return engine.alter_table(alter),
         Statement::CreateView(view) => (&view.name, view.if_not_exists),
         Statement::CreateSink(sink) => (&sink.name, sink.if_not_exists),
         Statement::Insert(insert) => return engine.create_insert(insert, parsed).map(|()| Vec::new()),
@@ -37,7 +44,7 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
     let object = engine.catalog.create(NewObject {
         kind: made.kind,
         name: name.clone(),
-        sql: parsed.text.clone(),
+        sql: made.text().unwrap_or_else(|| parsed.text.clone()),
         uses: made.uses.clone(),
         descriptor: made.descriptor.clone(),
         has_job: made.has_job(),
@@ -60,6 +67,7 @@ struct Made {
 
 enum Parts {
     Stream { relation: Arc<Relation>, definition: Arc<dyn StreamDefinition> },
+    Table { name: String, checked: Box<Checked> },
     View { relation: Arc<Relation> },
     MaterializedView { plan: Box<ContinuousPlan> },
     Sink { definition: Arc<dyn SinkDefinition>, own: Option<Box<ContinuousPlan>> },
@@ -69,18 +77,34 @@ enum Parts {
 impl Made {
     fn has_job(&self) -> bool {
         match &self.parts {
-            Parts::Stream { .. } | Parts::View { .. } => false,
+            Parts::Stream { .. } | Parts::Table { .. } | Parts::View { .. } => false,
             Parts::MaterializedView { .. } | Parts::Insert { .. } => true,
             Parts::Sink { own, .. } => own.is_some(),
         }
     }
 }
 
+impl Made {
+    /// The statement that the catalog keeps, if it is not the user's own text.
+    fn text(&self) -> Option<String> {
+        match &self.parts {
+            Parts::Table { name, checked } => Some(table::statement(name, &checked.definition)),
+            _ => None,
+        }
+    }
+}
+
 impl Engine {
+    /// Whether a name is a table's.
+    pub(super) fn is_table(&self, name: &str) -> bool {
+        matches!(self.live.get(name), Some(Live::Table { .. }))
+    }
+
     /// Checks a definition. `descriptor` is what the catalog kept of an object that is not new.
     fn make(&self, statement: &Statement, descriptor: Option<&[u8]>) -> Result<Made> {
         match statement {
             Statement::CreateStream(stream) => self.make_stream(stream, descriptor),
+            Statement::CreateTable(table) => self.make_table(table, descriptor),
             Statement::CreateView(view) => self.make_view(view),
             Statement::CreateSink(sink) => self.make_sink(sink, descriptor),
             Statement::Insert(insert) => self.make_insert(insert),
@@ -114,6 +138,16 @@ impl Engine {
             descriptor,
             parts: Parts::Stream { relation, definition },
         })
+    }
+
+    fn make_table(&self, create: &CreateTable, descriptor: Option<&[u8]>) -> Result<Made> {
+        let checked = match descriptor {
+            None => table::define(&self.planner, create)?,
+            Some(bytes) => table::revive(&self.planner, &create.name, TableDefinition::from_bytes(bytes)?)?,
+        };
+        let descriptor = Some(checked.definition.to_bytes()?);
+        let parts = Parts::Table { name: create.name.clone(), checked: Box::new(checked) };
+        Ok(Made { kind: ObjectKind::Table, uses: Vec::new(), descriptor, parts })
     }
 
     fn make_view(&self, view: &CreateView) -> Result<Made> {
@@ -151,29 +185,40 @@ impl Engine {
         Ok(Made { kind: ObjectKind::Sink, uses, descriptor, parts: Parts::Sink { definition, own } })
     }
 
-    fn make_insert(&self, insert: &InsertIntoSink) -> Result<Made> {
-        let definition = match self.live.get(&insert.sink) {
+    fn make_insert(&self, insert: &Insert) -> Result<Made> {
+        let definition = match self.live.get(&insert.target) {
             Some(Live::Sink { definition, own: None }) => definition,
             Some(Live::Sink { own: Some(_), .. }) => {
                 return Err(Error::new(
                     ErrorKind::InvalidState,
-                    format!("sink '{}' has a query of its own and takes no INSERT", insert.sink),
+                    format!("sink '{}' has a query of its own and takes no INSERT", insert.target),
                 )
                 .with_hint("create a sink without AS, then INSERT INTO it"));
             }
             Some(_) => {
-                return Err(Error::new(ErrorKind::InvalidState, format!("'{}' is not a sink", insert.sink))
-                    .with_hint("a continuous INSERT writes to a sink"));
+                return Err(Error::new(ErrorKind::InvalidState, format!("'{}' is not a table or sink", insert.target))
+                    .with_hint("INSERT adds rows to a table, or begins to write to a sink"));
             }
-            None => return Err(unknown(&insert.sink)),
+            None => return Err(unknown(&insert.target)),
+        };
+        let Some(query) = insert
+            .query
+            .as_ref()
+            .filter(|_| insert.alias.is_none() && insert.on_conflict.is_none() && insert.returning.is_empty())
+        else {
+            return Err(Error::not_supported(format!(
+                "an INSERT into the sink '{}' takes a query alone",
+                insert.target
+            ))
+            .with_hint("write INSERT INTO sink [(columns)] SELECT …"));
         };
         let columns = match (insert.columns.as_slice(), definition.columns()) {
             ([], Some(schema)) => {
-                let given = self.planner.plan_batch(&insert.query, None)?.schema().fields().len();
+                let given = self.planner.plan_batch(query, None)?.schema().fields().len();
                 if given > schema.fields().len() {
                     return Err(Error::invalid(format!(
                         "INSERT has {given} columns, and sink '{}' has {}",
-                        insert.sink,
+                        insert.target,
                         schema.fields().len()
                     )));
                 }
@@ -181,19 +226,19 @@ impl Engine {
             }
             (named, _) => named.to_vec(),
         };
-        let query = renamed(&insert.query, &columns)?;
+        let query = renamed(query, &columns)?;
         let plan = self.planner.plan_continuous(&query)?;
         definition.open(&sink_input(&plan))?;
         let mut uses = plan.reads.clone();
-        uses.push(insert.sink.clone());
+        uses.push(insert.target.clone());
         let parts = Parts::Insert { definition, plan: Box::new(plan) };
         Ok(Made { kind: ObjectKind::Insert, uses, descriptor: None, parts })
     }
 
-    fn create_insert(&self, insert: &InsertIntoSink, parsed: &ParsedStatement) -> Result<()> {
+    fn create_insert(&self, insert: &Insert, parsed: &ParsedStatement) -> Result<()> {
         let made = self.make(&parsed.statement, None)?;
         let name = (1..)
-            .map(|number| format!("{}_insert_{number}", insert.sink))
+            .map(|number| format!("{}_insert_{number}", insert.target))
             .find(|name| self.catalog.get(name).is_none())
             .ok_or_else(|| Error::internal("no name is left"))?;
         let object = self.catalog.create(NewObject {
@@ -222,6 +267,11 @@ impl Engine {
         let job = || status.clone().ok_or_else(|| Error::internal(format!("'{}' has no job", object.name)));
         let live = match made.parts {
             Parts::Stream { relation, definition } => Live::Stream { relation, definition },
+            Parts::Table { name, checked } => {
+                let relation = Arc::new(checked.relation(&name));
+                let table = self.tables.table(object.id, &name, checked.definition, checked.schema)?;
+                Live::Table { relation, table: Arc::new(table), store: Arc::clone(&self.tables) }
+            }
             Parts::View { relation } => Live::View { relation },
             Parts::MaterializedView { plan } => {
                 let job = job()?;
@@ -258,6 +308,10 @@ impl Engine {
     /// Brings back what the catalog knows, in order of creation. An object that can't be brought back is kept, shown
     /// with the reason, and can be dropped.
     pub(crate) fn recover(&self) {
+        let known: Vec<_> = self.catalog.objects().iter().map(|object| object.id).collect();
+        if let Err(error) = self.tables.keep_only(&known) {
+            tracing::warn!("what is left of dropped tables could not be removed: {error}");
+        }
         for object in self.catalog.objects() {
             let made = self
                 .catalog
@@ -316,17 +370,34 @@ impl Engine {
             }
             let names: Vec<String> =
                 dependants.into_iter().map(|user| user.name).chain(std::iter::once(name.clone())).collect();
-            // The catalog first: a crash in between must not bring back what the user saw go.
-            self.catalog.remove(&names)?;
-            for name in &names {
-                if let Some(live) = self.live.remove(name)
-                    && let Some(job) = live.job()
-                {
-                    self.stop_dataflow(job)?;
-                }
-            }
+            self.remove_objects(&names)?;
         }
         Ok(notices)
+    }
+
+    /// Removes objects, users before what they use.
+    pub(super) fn remove_objects(&self, names: &[String]) -> Result<()> {
+        // The catalog first: a crash in between must not bring back what the user saw go.
+        self.catalog.remove(names)?;
+        for name in names {
+            let Some(live) = self.live.remove(name) else { continue };
+            if let Some(job) = live.job() {
+                self.stop_dataflow(job)?;
+            }
+            if let Live::Table { table, .. } = &live {
+                self.tables.remove(table)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns that a view's query has now.
+    pub(super) fn columns_of(&self, object: &Object) -> Result<Option<SchemaRef>> {
+        Ok(match self.make(&sql::parse_one(&object.sql)?.statement, None)?.parts {
+            Parts::View { relation } => Some(Arc::clone(&relation.schema)),
+            Parts::MaterializedView { plan } => Some(Arc::clone(&plan.schema)),
+            _ => None,
+        })
     }
 
     /// Takes a job's dataflow out of the pool, if it is there.
@@ -399,12 +470,13 @@ impl Engine {
         }
     }
 
-    /// Completes an epoch in every job with all that its sources have to read now.
+    /// Completes an epoch in every job with all that its sources have to read now, and all that is committed in tables.
     pub(crate) fn flush(&self) -> Result<()> {
+        let committed = self.tables.durable();
         for (_, live) in self.live.all() {
-            if let Some(job) = live.job().filter(|job| job.view().state == JobState::Running) {
-                self.pool.step(JobId(job.id))?;
-            }
+            let Some(job) = live.job().filter(|job| job.view().state == JobState::Running) else { continue };
+            // An epoch that was open already may have an earlier bound.
+            while self.tables.bound(self.pool.step(JobId(job.id))?)? < committed {}
         }
         Ok(())
     }
@@ -437,6 +509,7 @@ fn renamed(query: &Query, columns: &[String]) -> Result<Query> {
 fn fits(kind: sql::ObjectKind, object: &Object) -> bool {
     match kind {
         sql::ObjectKind::Stream => object.kind == ObjectKind::Stream,
+        sql::ObjectKind::Table => object.kind == ObjectKind::Table,
         sql::ObjectKind::View => object.kind == ObjectKind::View,
         sql::ObjectKind::MaterializedView => object.kind == ObjectKind::MaterializedView,
         sql::ObjectKind::Sink => object.kind == ObjectKind::Sink,
@@ -448,6 +521,7 @@ fn fits(kind: sql::ObjectKind, object: &Object) -> bool {
 fn word(kind: sql::ObjectKind) -> &'static str {
     match kind {
         sql::ObjectKind::Stream => "stream",
+        sql::ObjectKind::Table => "table",
         sql::ObjectKind::View => "view",
         sql::ObjectKind::MaterializedView => "materialized view",
         sql::ObjectKind::Sink => "sink",

@@ -3,20 +3,28 @@
 //! * `variables`: SET and SHOW
 //! * `define`: CREATE, DROP, ALTER; also what a restart does with the catalog
 //! * `query`: SELECT, SUBSCRIBE, COPY, EXPLAIN
+//! * `table`, `alter`: definitions of tables
+//! * `dml`: INSERT, UPDATE, DELETE, TRUNCATE, COPY FROM, transactions
 //! * `show`: SHOW
 //! * `stream_scan`: a stream read once
 
+mod alter;
 mod define;
+mod dml;
 mod query;
 mod show;
 mod stream_scan;
+mod table;
 mod variables;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{self, ParsedStatement, SetValue, Show, Statement, Transaction};
+use crate::sql::{self, CreateTable, ParsedStatement, SetValue, Show, Statement, Transaction};
 
 use variables::READ_FAILED_VIEWS;
 pub use variables::{Allowed, SERVER_VERSION, VARIABLES, VariableSpec, Variables};
@@ -25,11 +33,13 @@ pub use variables::{Allowed, SERVER_VERSION, VARIABLES, VariableSpec, Variables}
 pub struct Session {
     engine: Arc<Engine>,
     variables: Mutex<Variables>,
+    /// The open transaction; locked while a statement runs that looks at tables or changes them.
+    transaction: tokio::sync::Mutex<Option<dml::Transaction>>,
 }
 
 impl Session {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, variables: Mutex::default() }
+        Self { engine, variables: Mutex::default(), transaction: tokio::sync::Mutex::default() }
     }
 
     fn variables(&self) -> std::sync::MutexGuard<'_, Variables> {
@@ -64,6 +74,10 @@ impl Session {
             Statement::Subscribe { to, .. } => none(Some(query::subscription_schema(&self.engine, to)?)),
             Statement::Explain(_) => none(Some(query::explain_schema())),
             Statement::Show(what) => none(Some(show::schema(what))),
+            Statement::Insert(insert) if !self.engine.is_table(&insert.target) => none(None),
+            statement @ (Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)) => {
+                dml::describe(&self.engine, statement)
+            }
             _ => none(None),
         }
     }
@@ -74,11 +88,20 @@ impl Session {
         let engine = Arc::clone(&self.engine);
         let done = || Outcome::Done { tag: parsed.statement.tag().to_owned(), notices: Vec::new() };
         match &parsed.statement {
+            Statement::CreateTable(create) if create.query.is_some() => self.create_table_as(create, parameters).await,
+            Statement::Insert(insert) if engine.is_table(&insert.target) => {
+                dml::run(self, &parsed.statement, parameters).await
+            }
+            Statement::Update(_) | Statement::Delete(_) | Statement::Truncate(_) => {
+                dml::run(self, &parsed.statement, parameters).await
+            }
             Statement::CreateStream(_)
+            | Statement::CreateTable(_)
             | Statement::CreateView(_)
             | Statement::CreateSink(_)
             | Statement::Insert(_)
             | Statement::Drop(_)
+            | Statement::AlterTable(_)
             | Statement::AlterJob { .. } => {
                 let statement = parsed.clone();
                 let notices = blocking(move || define::run(&engine, &statement)).await?;
@@ -91,7 +114,7 @@ impl Session {
             // How COPY's rows are written is the client protocol's business.
             Statement::Query(query) | Statement::CopyQuery(query) => {
                 let failed_views = self.variables().is_on(READ_FAILED_VIEWS);
-                query::select(&engine, query, parameters, failed_views).await
+                query::select(&engine, query, parameters, self.table_view().await?, failed_views).await
             }
             Statement::Subscribe { to, copy } => query::subscribe(&engine, to, *copy).await,
             Statement::Explain(inner) => query::explain(&engine, inner),
@@ -116,13 +139,64 @@ impl Session {
                 self.variables().reset();
                 Ok(done())
             }
-            // There is nothing to hold together yet: each statement is a transaction of its own, and the server keeps
-            // the block's state for the client.
-            Statement::Transaction(Transaction::Begin | Transaction::Commit | Transaction::Rollback) => Ok(done()),
+            Statement::Transaction(Transaction::Begin) => {
+                self.begin().await;
+                Ok(done())
+            }
+            Statement::Transaction(Transaction::Commit) => {
+                let tag = if self.commit().await? { Transaction::Commit } else { Transaction::Rollback };
+                Ok(Outcome::Done { tag: Statement::Transaction(tag).tag().to_owned(), notices: Vec::new() })
+            }
+            Statement::Transaction(Transaction::Rollback) => {
+                self.roll_back().await;
+                Ok(done())
+            }
             Statement::Other(statement) => Err(Error::new(
                 ErrorKind::NotSupported,
                 format!("this statement is not supported: {}", first_words(&statement.to_string())),
             )),
+        }
+    }
+
+    /// The columns that `COPY table (columns) FROM STDIN` fills; without names all.
+    pub fn copy_columns(&self, table: &str, columns: &[String]) -> Result<SchemaRef> {
+        dml::copy_columns(&self.engine, table, columns)
+    }
+
+    /// `COPY table (columns) FROM STDIN`: rows of text columns, as one statement. Answers how many there were.
+    pub async fn copy_in(&self, table: &str, columns: &[String], rows: Vec<RecordBatch>) -> Result<usize> {
+        dml::copy(self, table, columns, rows).await
+    }
+
+    /// `CREATE TABLE … AS query`.
+    async fn create_table_as(&self, create: &CreateTable, parameters: &Parameters) -> Result<Outcome> {
+        let Some(query) = &create.query else { return Err(Error::internal("a table without a query")) };
+        let plan = self.engine.planner.plan_batch(query, Some(parameters))?;
+        let made = table::columns_of(create, plan.schema().inner())?;
+        let parsed = sql::parse_one(&made.to_string())?;
+        let engine = Arc::clone(&self.engine);
+        let is_there = engine.catalog.get(&create.name).is_some();
+        let notices = blocking(move || define::run(&engine, &parsed)).await?;
+        if is_there {
+            return Ok(Outcome::Done { tag: "CREATE TABLE AS".to_owned(), notices });
+        }
+        let insert = sql::Insert {
+            target: create.name.clone(),
+            alias: None,
+            columns: Vec::new(),
+            query: Some(query.clone()),
+            on_conflict: None,
+            returning: Vec::new(),
+        };
+        match dml::run(self, &Statement::Insert(insert), parameters).await {
+            Ok(Outcome::Done { tag, .. }) => Ok(Outcome::Done { tag: tag.replace("INSERT 0", "SELECT"), notices }),
+            Ok(_) => Err(Error::internal("an INSERT has answered with rows")),
+            Err(error) => {
+                let drop = sql::parse_one(&format!("DROP TABLE {}", sql::quoted(&create.name)))?;
+                let engine = Arc::clone(&self.engine);
+                blocking(move || define::run(&engine, &drop)).await?;
+                Err(error)
+            }
         }
     }
 }

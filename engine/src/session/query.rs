@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -24,10 +26,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
 use crate::plan::{ContinuousPlan, Relation};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
+use crate::table::{RowBatches, TableView, lookup_keys};
 
 /// A query's parameters and columns.
 pub(super) fn describe(engine: &Engine, query: &Query) -> Result<Shape> {
     let plan = engine.planner.plan_batch(query, None)?;
+    Ok(Shape { parameters: parameter_types(&plan)?, columns: Some(Arc::clone(plan.schema().inner())) })
+}
+
+/// The types of `$1`, `$2`, …; text where planning could not tell.
+pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
     let mut types: Vec<(usize, DataType)> = Vec::new();
     for (name, data_type) in plan.get_parameter_types()? {
         let number = name.trim_start_matches('$').parse().map_err(|_| {
@@ -36,28 +44,45 @@ pub(super) fn describe(engine: &Engine, query: &Query) -> Result<Shape> {
         types.push((number, data_type.unwrap_or(DataType::Utf8)));
     }
     types.sort_by_key(|(number, _)| *number);
-    let parameters = types.into_iter().map(|(_, data_type)| data_type).collect();
-    Ok(Shape { parameters, columns: Some(Arc::clone(plan.schema().inner())) })
+    Ok(types.into_iter().map(|(_, data_type)| data_type).collect())
 }
 
-/// A snapshot: each materialized view at its last complete epoch, a stream from its first to its present last row.
-/// `failed_views`: those whose job has failed are read as they last were, instead of being an error.
+/// A snapshot: each materialized view at its last complete epoch, all tables as of one LSN, a stream from its first to
+/// its present last row. `failed_views`: those whose job has
+/// failed are read as they last were, instead of being an error.
 pub(super) async fn select(
     engine: &Arc<Engine>,
     query: &Query,
     parameters: &Parameters,
+    tables: TableView,
     failed_views: bool,
 ) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
-    let scans = Arc::new(LiveScans { engine: Arc::clone(engine), failed_views });
+    let scans = Arc::new(LiveScans { failed_views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
     Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
 }
 
 /// The rows behind the names, now.
-struct LiveScans {
+pub(super) struct LiveScans {
     engine: Arc<Engine>,
+    tables: TableView,
+    /// Views whose job has failed are read as they last were.
     failed_views: bool,
+    /// A table that stands for these rows.
+    given: Option<(String, RecordBatch)>,
+}
+
+impl LiveScans {
+    /// Tables are read from `tables`.
+    pub(super) fn new(engine: &Arc<Engine>, tables: TableView) -> Self {
+        Self { engine: Arc::clone(engine), tables, failed_views: false, given: None }
+    }
+
+    /// The same, but a table has these rows.
+    pub(super) fn with_rows(self, table: &str, rows: RecordBatch) -> Self {
+        Self { given: Some((table.to_owned(), rows)), ..self }
+    }
 }
 
 /// Why a view is not kept current any more, if it is not although it should.
@@ -71,7 +96,17 @@ fn failure(name: &str, job: &JobStatus) -> Option<Error> {
 
 impl BatchScans for LiveScans {
     fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
+        self.lookup(relation, projection, &[])
+    }
+
+    fn lookup(&self, relation: &Relation, projection: &[usize], filters: &[Expr]) -> Result<SendableRecordBatchStream> {
         let schema = Arc::new(relation.schema.project(projection)?);
+        if let Some((name, rows)) = &self.given
+            && *name == relation.name
+        {
+            let rows = futures::stream::iter([Ok(rows.project(projection)?)]);
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
+        }
         match self.engine.live.get(&relation.name) {
             Some(Live::MaterializedView { view, job, .. }) => {
                 if let Some(failure) = failure(&relation.name, &job).filter(|_| !self.failed_views) {
@@ -84,6 +119,13 @@ impl BatchScans for LiveScans {
                 let projection = projection.to_vec();
                 let projected = batches.map(move |batch| Ok(batch.project(&projection)?));
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(projected))))
+            }
+            Some(Live::Table { table, .. }) => {
+                let keys = lookup_keys(&table, filters);
+                let rows = RowBatches::new(self.tables.clone(), &table, projection, keys)?;
+                let schema = Arc::clone(rows.schema());
+                let rows = rows.map(|batch| batch.map_err(Into::into));
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows))))
             }
             Some(Live::Stream { definition, .. }) => {
                 let projection = projection.to_vec();
@@ -207,7 +249,10 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
     let plan = match &inner.statement {
         Statement::Query(query) => engine.planner.plan_continuous(query)?,
         Statement::CreateView(view) => engine.planner.plan_materialized_view(view)?,
-        Statement::Insert(insert) => engine.planner.plan_continuous(&insert.query)?,
+        Statement::Insert(insert) => match &insert.query {
+            Some(query) if !engine.is_table(&insert.target) => engine.planner.plan_continuous(query)?,
+            _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
+        },
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
             Some(query) => engine.planner.plan_continuous(query)?,

@@ -74,7 +74,7 @@ fn pump(
                 }
             }
             match state {
-                PollState::More => {}
+                PollState::More | PollState::Later => {}
                 PollState::Finished => break,
                 PollState::Idle => {
                     if sender.is_closed() {

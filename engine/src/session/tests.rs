@@ -1,3 +1,5 @@
+mod tables;
+
 use std::time::{Duration, Instant};
 
 use arrow::util::pretty::pretty_format_batches;

@@ -62,6 +62,12 @@ pub const VARIABLES: &[VariableSpec] = &[
         Allowed::Only(&["0", "0ms", "0s"]),
         "PostgreSQL's; transactions hold nothing here.",
     ),
+    variable(
+        "implicit_flush",
+        "off",
+        Allowed::Only(&["on", "off"]),
+        "Whether a statement that changes tables waits until every view shows the change, as FLUSH does.",
+    ),
     variable("integer_datetimes", "on", Allowed::ReadOnly, "How timestamps travel in the binary format."),
     variable("intervalstyle", "postgres", Allowed::Only(&["postgres"]), "How intervals are shown."),
     variable("is_superuser", "on", Allowed::ReadOnly, "There are no roles yet."),

@@ -26,9 +26,7 @@ pub(super) fn parse_columns(
     loop {
         let next = parser.peek_token();
         let position = position_of(next.span.start);
-        let is_watermark = matches!(&next.token, Token::Word(word) if is_word(word, "WATERMARK"))
-            && matches!(&parser.peek_nth_token_ref(1).token, Token::Word(word) if is_word(word, "FOR"));
-        if is_watermark {
+        if is_watermark(parser) {
             let clause = parse_watermark(parser, position)?;
             if !watermarks || watermark.is_some() {
                 let sentence = if watermarks {
@@ -50,7 +48,17 @@ pub(super) fn parse_columns(
     }
 }
 
-fn parse_watermark(parser: &mut Parser<'_>, position: Option<Position>) -> Result<WatermarkClause, ParserError> {
+/// Whether `WATERMARK FOR` follows.
+pub(super) fn is_watermark(parser: &Parser<'_>) -> bool {
+    let is = |place: usize, keyword: &str| matches!(&parser.peek_nth_token_ref(place).token, Token::Word(word) if is_word(word, keyword));
+    is(0, "WATERMARK") && is(1, "FOR")
+}
+
+/// `WATERMARK FOR column AS expression`.
+pub(super) fn parse_watermark(
+    parser: &mut Parser<'_>,
+    position: Option<Position>,
+) -> Result<WatermarkClause, ParserError> {
     parser.advance_token();
     parser.advance_token();
     let column = folded(&parser.parse_identifier()?);

@@ -11,6 +11,7 @@ mod name;
 mod parser;
 mod show;
 mod statement;
+mod table;
 mod text;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use emit::{EmitClause, EmitMode, Trigger};
 pub use name::{quoted, statement_name};
 pub use parser::{parse, parse_expression, parse_one, parse_query};
 pub use statement::{
-    CreateSink, CreateStream, CreateView, DropObjects, InsertIntoSink, JobAction, ObjectKind, OptionEntry, Options,
-    ParsedStatement, Query, SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,
+    CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, OptionEntry, Options, ParsedStatement,
+    Query, SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,
 };
+pub use table::{AlterTable, CreateTable, DoUpdate, Insert, OnConflict};

@@ -11,12 +11,13 @@ use crate::error::{Error, ErrorKind, Position, Result};
 use super::clauses::{parse_columns, parse_names, parse_options};
 use super::dialect::{RondelDialect, is_word};
 use super::emit::parse_emit;
-use super::name::statement_name;
+use super::name::{folded, statement_name};
 use super::show::{parse_reset, parse_set, parse_show};
 use super::statement::{
-    CreateSink, CreateStream, CreateView, DropObjects, InsertIntoSink, JobAction, ObjectKind, ParsedStatement, Query,
-    Statement, Subscription, Transaction,
+    CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, ParsedStatement, Query, Statement,
+    Subscription, Transaction,
 };
+use super::table::{Insert, parse_alter_table, parse_create_table, parse_on_conflict, parse_returning};
 use super::text::{Lines, position_of};
 
 /// How deeply statements may be nested.
@@ -68,7 +69,7 @@ pub(super) fn take_word(parser: &mut Parser<'_>, word: &str) -> bool {
     found
 }
 
-fn expect_word(parser: &mut Parser<'_>, word: &str) -> Result<(), ParserError> {
+pub(super) fn expect_word(parser: &mut Parser<'_>, word: &str) -> Result<(), ParserError> {
     if take_word(parser, word) { Ok(()) } else { parser.expected(word, parser.peek_token()) }
 }
 
@@ -161,13 +162,20 @@ impl<'a> StatementParser<'a> {
             ("CREATE", "STREAM") => self.create_stream(),
             ("CREATE", "SINK") => self.create_sink(),
             ("CREATE", "VIEW" | "MATERIALIZED") => self.create_view(),
+            ("CREATE", "TABLE") => self.create_table(),
+            ("ALTER", "TABLE") => {
+                parser.advance_token();
+                parser.advance_token();
+                Ok(Statement::AlterTable(parse_alter_table(parser)?))
+            }
+            ("TRUNCATE", _) => self.truncate(),
             ("CREATE", "OR") => {
                 let error = Error::not_supported("CREATE OR REPLACE is not supported yet")
                     .with_hint("DROP the old one first, or use IF NOT EXISTS");
                 Err(self.here(error).into())
             }
             ("INSERT", "INTO") => self.insert(),
-            ("DROP", "STREAM" | "VIEW" | "MATERIALIZED" | "SINK" | "JOB") => self.drop_objects(),
+            ("DROP", "TABLE" | "STREAM" | "VIEW" | "MATERIALIZED" | "SINK" | "JOB") => self.drop_objects(),
             ("SUBSCRIBE", _) => Ok(Statement::Subscribe { to: self.subscription()?, copy: false }),
             ("COPY", _) => self.copy(),
             ("EXPLAIN", _) => self.explain(),
@@ -205,7 +213,11 @@ impl<'a> StatementParser<'a> {
             return Ok(Statement::Query(self.query()?));
         }
         match self.df.parse_statement() {
-            Ok(DataFusionStatement::Statement(statement)) => Ok(Statement::Other(statement)),
+            Ok(DataFusionStatement::Statement(statement)) => Ok(match *statement {
+                ast::Statement::Update(update) => Statement::Update(Box::new(update)),
+                ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
+                other => Statement::Other(Box::new(other)),
+            }),
             Ok(other) => Err(Error::not_supported(format!("Rondel does not know the statement {other}")).into()),
             Err(error) => Err(Mistake::Own(Error::from(error))),
         }
@@ -253,19 +265,55 @@ impl<'a> StatementParser<'a> {
         Ok(Statement::CreateSink(CreateSink { name, if_not_exists, columns, options, query }))
     }
 
+    fn create_table(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        parser.advance_token();
+        let mut create = parse_create_table(parser)?;
+        let named = create.query.is_none() && !create.names.is_empty();
+        if parser.parse_keyword(Keyword::AS) {
+            create.query = Some(self.query()?);
+        } else if named {
+            return Err(parser
+                .expected::<()>("AS and a query: the columns have no types", parser.peek_token())
+                .err()
+                .map_or_else(|| Mistake::Own(Error::internal("a parser's error without one")), Mistake::Parser));
+        }
+        Ok(Statement::CreateTable(create))
+    }
+
     fn insert(&mut self) -> Parsed<Statement> {
         let parser = &mut self.df.parser;
         parser.advance_token();
         parser.advance_token();
-        let sink = statement_name(&parser.parse_object_name(false)?)?;
+        let target = statement_name(&parser.parse_object_name(false)?)?;
+        let alias = if parser.parse_keyword(Keyword::AS) { Some(folded(&parser.parse_identifier()?)) } else { None };
         // A parenthesis may open a list of columns or the query itself.
         let opens_query = matches!(
             &parser.peek_nth_token_ref(1).token,
             Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
         );
         let columns = if opens_query { Vec::new() } else { parse_names(parser)? };
-        let query = self.query()?;
-        Ok(Statement::Insert(InsertIntoSink { sink, columns, query }))
+        let query = match parser.parse_keywords(&[Keyword::DEFAULT, Keyword::VALUES]) {
+            true => None,
+            false => Some(self.query()?),
+        };
+        let parser = &mut self.df.parser;
+        let on_conflict = parse_on_conflict(parser)?;
+        let returning = parse_returning(parser)?;
+        Ok(Statement::Insert(Insert { target, alias, columns, query, on_conflict, returning }))
+    }
+
+    fn truncate(&mut self) -> Parsed<Statement> {
+        let parser = &mut self.df.parser;
+        parser.advance_token();
+        let truncate = parser.parse_truncate()?;
+        let names = truncate.table_names.iter().map(|target| statement_name(&target.name)).collect::<Result<_>>()?;
+        if truncate.partitions.is_some() || truncate.cascade.is_some() || truncate.if_exists {
+            let error = Error::not_supported("TRUNCATE takes the names of tables, and nothing else");
+            return Err(self.here(error).into());
+        }
+        Ok(Statement::Truncate(names))
     }
 
     fn drop_objects(&mut self) -> Parsed<Statement> {
@@ -273,6 +321,8 @@ impl<'a> StatementParser<'a> {
         parser.advance_token();
         let kind = if take_word(parser, "STREAM") {
             ObjectKind::Stream
+        } else if take_word(parser, "TABLE") {
+            ObjectKind::Table
         } else if take_word(parser, "SINK") {
             ObjectKind::Sink
         } else if take_word(parser, "JOB") {
@@ -325,8 +375,8 @@ impl<'a> StatementParser<'a> {
         };
         let parser = &mut self.df.parser;
         if parser.parse_keyword(Keyword::FROM) {
-            let error = Error::not_supported("COPY … FROM is not supported yet: Rondel has no tables to copy into")
-                .with_hint("register a stream that reads the data");
+            let error = Error::not_supported("COPY … FROM needs a client that sends the rows")
+                .with_hint("COPY t FROM STDIN from psql or a driver; for other data register a stream that reads it");
             return Err(self.here(error).into());
         }
         parser.expect_keyword_is(Keyword::TO)?;

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Position, Result};
 use super::emit::EmitClause;
 use super::name::quoted;
 use super::show::Words;
+use super::table::{AlterTable, CreateTable, Insert};
 
 /// A statement and its own slice of the text that it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +36,18 @@ pub enum Statement {
     CreateView(CreateView),
     /// `CREATE SINK`
     CreateSink(CreateSink),
-    /// `INSERT INTO sink query`
-    Insert(InsertIntoSink),
+    /// `CREATE TABLE`
+    CreateTable(CreateTable),
+    /// `ALTER TABLE`
+    AlterTable(AlterTable),
+    /// `INSERT INTO` a table, or a sink
+    Insert(Insert),
+    /// `UPDATE table SET …`
+    Update(Box<ast::Update>),
+    /// `DELETE FROM table …`
+    Delete(Box<ast::Delete>),
+    /// `TRUNCATE tables`
+    Truncate(Vec<String>),
     /// `DROP …`
     Drop(DropObjects),
     /// `SUBSCRIBE TO view`, `SUBSCRIBE (query)`
@@ -145,17 +156,6 @@ pub struct CreateSink {
     pub query: Option<Query>,
 }
 
-/// `INSERT INTO sink [(columns)] query`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InsertIntoSink {
-    /// The sink.
-    pub sink: String,
-    /// Which of its columns the query's are; empty: all, in order.
-    pub columns: Vec<String>,
-    /// The query.
-    pub query: Query,
-}
-
 /// `DROP kind [IF EXISTS] names [CASCADE]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropObjects {
@@ -178,6 +178,8 @@ pub enum ObjectKind {
     View,
     /// A view whose result is maintained.
     MaterializedView,
+    /// A table.
+    Table,
     /// A sink.
     Sink,
     /// A running continuous query.
@@ -300,9 +302,15 @@ impl Statement {
             Statement::CreateView(view) if view.materialized => "CREATE MATERIALIZED VIEW",
             Statement::CreateView(_) => "CREATE VIEW",
             Statement::CreateSink(_) => "CREATE SINK",
+            Statement::CreateTable(_) => "CREATE TABLE",
+            Statement::AlterTable(_) => "ALTER TABLE",
             Statement::Insert(_) => "INSERT",
+            Statement::Update(_) => "UPDATE",
+            Statement::Delete(_) => "DELETE",
+            Statement::Truncate(_) => "TRUNCATE TABLE",
             Statement::Drop(drop) => match drop.kind {
                 ObjectKind::Stream => "DROP STREAM",
+                ObjectKind::Table => "DROP TABLE",
                 ObjectKind::View => "DROP VIEW",
                 ObjectKind::MaterializedView => "DROP MATERIALIZED VIEW",
                 ObjectKind::Sink => "DROP SINK",
@@ -337,7 +345,15 @@ impl fmt::Display for Statement {
             Statement::CreateStream(create) => create.fmt(f),
             Statement::CreateView(create) => create.fmt(f),
             Statement::CreateSink(create) => create.fmt(f),
+            Statement::CreateTable(create) => create.fmt(f),
+            Statement::AlterTable(alter) => alter.fmt(f),
             Statement::Insert(insert) => insert.fmt(f),
+            Statement::Update(update) => update.fmt(f),
+            Statement::Delete(delete) => delete.fmt(f),
+            Statement::Truncate(names) => {
+                let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+                write!(f, "TRUNCATE {}", names.join(", "))
+            }
             Statement::Drop(drop) => drop.fmt(f),
             Statement::Subscribe { to, copy: false } => to.fmt(f),
             Statement::Subscribe { to, copy: true } => write!(f, "COPY ({to}) TO STDOUT"),
@@ -410,12 +426,6 @@ impl fmt::Display for CreateSink {
     }
 }
 
-impl fmt::Display for InsertIntoSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "INSERT INTO {}{} {}", quoted(&self.sink), names(&self.columns), self.query)
-    }
-}
-
 impl fmt::Display for DropObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.names.iter().map(|name| quoted(name)).collect();
@@ -434,6 +444,7 @@ impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ObjectKind::Stream => "STREAM",
+            ObjectKind::Table => "TABLE",
             ObjectKind::View => "VIEW",
             ObjectKind::MaterializedView => "MATERIALIZED VIEW",
             ObjectKind::Sink => "SINK",
@@ -469,7 +480,7 @@ fn if_not_exists(yes: bool) -> &'static str {
     if yes { "IF NOT EXISTS " } else { "" }
 }
 
-fn names(names: &[String]) -> String {
+pub(super) fn names(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }

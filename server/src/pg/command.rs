@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use rondel_engine::{Error, ErrorKind, Result};
 
 use super::copy::CopyFormat;
+use super::copy_in::CopyIn;
 use crate::script::Piece;
 
 /// A statement that the server answers itself.
@@ -33,6 +34,8 @@ pub(super) enum Command {
         /// How its rows are written.
         format: CopyFormat,
     },
+    /// `COPY table FROM STDIN`.
+    CopyIn(CopyIn),
     /// `DECLARE name CURSOR FOR query`.
     Declare {
         /// The cursor.
@@ -66,11 +69,11 @@ impl Command {
             "commit" | "end" => Self::Commit,
             "rollback" | "abort" if words.rest_has("to") => {
                 return Err(Error::not_supported("savepoints are not supported")
-                    .with_hint("every statement takes effect by itself; leave the savepoint out"));
+                    .with_hint("leave the savepoint out: a transaction is committed or rolled back as a whole"));
             }
             "savepoint" | "release" => {
                 return Err(Error::not_supported("savepoints are not supported")
-                    .with_hint("every statement takes effect by itself; leave the savepoint out"));
+                    .with_hint("leave the savepoint out: a transaction is committed or rolled back as a whole"));
             }
             "rollback" | "abort" => Self::Rollback,
             "set" if words.sets_nothing() => Self::Nothing { tag: "SET" },
@@ -81,9 +84,9 @@ impl Command {
                 words.take("prepare");
                 Self::Deallocate(if words.take("all") { None } else { Some(words.name()?) })
             }
-            "copy" => match words.copy_out()? {
-                Some(command) => command,
-                None => return Ok(None),
+            "copy" => match words.copy_in()? {
+                Some(copy) => Self::CopyIn(copy),
+                None => return words.copy_out(),
             },
             "declare" => return words.declare().map(Some),
             "fetch" => return words.fetch(false).map(Some),
@@ -168,6 +171,35 @@ impl Words<'_> {
         let utf8 = |token: &Token| matches!(token, Token::SingleQuotedString(name) if name.replace('-', "").eq_ignore_ascii_case("utf8"));
         ["transaction", "characteristics", "constraints"].iter().any(|word| self.is(self.at, word))
             || (self.is(self.at, "names") && self.piece.tokens.get(self.at + 1).is_some_and(utf8))
+    }
+
+    /// `COPY table [(columns)] FROM STDIN [WITH] (options)`.
+    fn copy_in(&mut self) -> Result<Option<CopyIn>> {
+        let Some(from) = self.top_level("from").filter(|from| self.is(from + 1, "stdin")) else { return Ok(None) };
+        let mut table = self.name()?;
+        if self.take_token(&Token::Period) {
+            if table != "public" {
+                return Err(Error::not_supported("there is only the schema public").with_hint("write the name alone"));
+            }
+            table = self.name()?;
+        }
+        let mut columns = Vec::new();
+        if self.take_token(&Token::LParen) {
+            loop {
+                columns.push(self.name()?);
+                if !self.take_token(&Token::Comma) {
+                    break;
+                }
+            }
+            if !self.take_token(&Token::RParen) {
+                return Err(self.expected("a closing parenthesis"));
+            }
+        }
+        if self.at != from {
+            return Err(self.expected("FROM"));
+        }
+        self.at = from + 2;
+        Ok(Some(CopyIn { table, columns, format: self.copy_options()? }))
     }
 
     /// `COPY (query) TO STDOUT [WITH] (options)`, also `COPY relation [(columns)] TO STDOUT`.
@@ -348,6 +380,19 @@ mod tests {
         assert!(recognise("COPY (SELECT 1) TO 'file'").unwrap().is_none());
         assert!(recognise("COPY (SELECT 1) TO STDOUT (FORMAT binary)").is_err());
         assert!(recognise("COPY (SELECT a TO b) TO STDOUT").unwrap().is_some());
+    }
+
+    #[test]
+    fn copy_from_the_client_names_the_table() {
+        let Some(Command::CopyIn(copy)) = recognise("COPY public.\"T\" (a, \"B\") FROM STDIN CSV HEADER").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((copy.table.as_str(), copy.columns), ("T", vec!["a".to_owned(), "B".to_owned()]));
+        assert!(copy.format.csv && copy.format.header);
+        assert!(matches!(recognise("copy t from stdin").unwrap(), Some(Command::CopyIn(_))));
+        assert!(recognise("copy t from 'file'").unwrap().is_none());
+        assert!(recognise("copy (select 1) from stdin").is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) struct Connection<S: Session> {
     pub(super) outbound: Outbound,
     pub(super) reported: Reported,
     pub(super) transaction: TransactionStatus,
-    /// Whether something was changed since BEGIN: ROLLBACK warns that it stays.
+    /// Whether a definition was changed since BEGIN: ROLLBACK warns that it stays.
     pub(super) has_changed: bool,
     pub(super) prepared: HashMap<String, Arc<Prepared<S>>>,
     pub(super) portals: HashMap<String, Portal<S>>,
@@ -205,8 +205,7 @@ impl<S: Session> Connection<S> {
             Statement::Query(query) => {
                 let answer = self.answer(query, piece, parameters).await?;
                 if let Answer::Done { tag, .. } = &answer {
-                    let is_setting = matches!(tag.as_str(), "SET" | "RESET");
-                    self.has_changed |= !is_setting && self.transaction == TransactionStatus::Transaction;
+                    self.has_changed |= stays(tag) && self.transaction == TransactionStatus::Transaction;
                 }
                 Ok(self.begun(answer, Form::Rows(formats.to_vec()), verb(piece)))
             }
@@ -214,6 +213,9 @@ impl<S: Session> Connection<S> {
                 let read = Query::read(query, &self.session)?;
                 let answer = self.answer(&read, query, parameters).await?;
                 Ok(self.begun(answer, Form::Copy(format.clone()), "COPY"))
+            }
+            Statement::Command(Command::CopyIn(copy)) => {
+                Ok(Begun::Done { tag: self.copy_in(copy).await?, notices: Vec::new() })
             }
             Statement::Command(Command::Fetch { name, count, silent }) => {
                 Ok(Begun::Fetch { name: name.clone(), count: *count, silent: *silent })
@@ -335,12 +337,22 @@ pub(super) fn whole_text_fault(error: rondel_engine::Error, text: &str) -> Fault
     Fault { character, ..error.into() }
 }
 
+/// Whether what a statement has done is not undone by ROLLBACK. Rows of tables are the transaction's; an INSERT that
+/// begins to write to a sink has no count.
+fn stays(tag: &str) -> bool {
+    let of_rows = ["INSERT 0 ", "UPDATE ", "DELETE ", "TRUNCATE "].iter().any(|rows| tag.starts_with(rows));
+    !of_rows && !matches!(tag, "SET" | "RESET" | "FLUSH")
+}
+
 fn verb(piece: &Piece) -> &'static str {
     let first = piece.text.split(|character: char| !character.is_ascii_alphabetic()).next().unwrap_or_default();
     match first.to_ascii_uppercase().as_str() {
         "EXPLAIN" => "EXPLAIN",
         "SHOW" => "SHOW",
         "SUBSCRIBE" => "SUBSCRIBE",
+        "INSERT" => "INSERT 0",
+        "UPDATE" => "UPDATE",
+        "DELETE" => "DELETE",
         _ => "SELECT",
     }
 }

@@ -1,6 +1,6 @@
 //! Runs the statements that the server answers itself: transactions, prepared statements, cursors.
 //!
-//! A transaction groups statements for the client only: each statement takes effect when it is done.
+//! A transaction holds the changes of tables together; definitions take effect at once.
 
 use std::sync::Arc;
 
@@ -28,11 +28,23 @@ impl<S: Session> Connection<S> {
                 if self.transaction == TransactionStatus::Transaction {
                     self.warn("there is already a transaction in progress");
                 }
+                self.session.begin().await?;
                 self.transaction = TransactionStatus::Transaction;
                 Ok(Answer::done("BEGIN"))
             }
-            Command::Commit => Ok(Answer::done(self.end("COMMIT"))),
-            Command::Rollback => Ok(Answer::done(self.end("ROLLBACK"))),
+            Command::Commit => {
+                let is_open = self.transaction == TransactionStatus::Transaction;
+                let tag = self.end("COMMIT");
+                match is_open {
+                    true => self.session.commit().await?,
+                    false => self.session.roll_back().await?,
+                }
+                Ok(Answer::done(tag))
+            }
+            Command::Rollback => {
+                self.session.roll_back().await?;
+                Ok(Answer::done(self.end("ROLLBACK")))
+            }
             Command::Nothing { tag } => Ok(Answer::done(*tag)),
             Command::DiscardAll => {
                 self.session.reset();
@@ -61,7 +73,7 @@ impl<S: Session> Connection<S> {
                 Ok(Answer::done("CLOSE CURSOR ALL"))
             }
             // Their rows are delivered by the connection.
-            Command::CopyOut { .. } | Command::Fetch { .. } => {
+            Command::CopyOut { .. } | Command::CopyIn(_) | Command::Fetch { .. } => {
                 Err(Error::internal("a command was run without rows").into())
             }
         }
@@ -84,7 +96,7 @@ impl<S: Session> Connection<S> {
         if self.transaction == TransactionStatus::Idle {
             self.warn("there is no transaction in progress");
         } else if tag == "ROLLBACK" && self.has_changed {
-            self.warn("nothing was rolled back: each statement took effect when it was done");
+            self.warn("changes of tables were rolled back; definitions took effect when they were made, and stay");
         }
         self.transaction = TransactionStatus::Idle;
         self.cursors.retain(|_, cursor| cursor.hold);

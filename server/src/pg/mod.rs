@@ -22,6 +22,7 @@ mod command;
 mod connection;
 mod control;
 mod copy;
+mod copy_in;
 mod delivery;
 mod extended;
 mod parameters;

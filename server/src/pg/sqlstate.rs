@@ -20,6 +20,7 @@ pub fn sqlstate(kind: ErrorKind) -> &'static str {
         ErrorKind::NotSupported => "0A000",
         ErrorKind::InvalidState => "55000",
         ErrorKind::Data => "22000",
+        ErrorKind::Constraint => "23000",
         ErrorKind::External => "58000",
         ErrorKind::ResourceExhausted => "53000",
         ErrorKind::Canceled => "57014",
@@ -90,7 +91,12 @@ impl Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self { state: sqlstate(error.kind()), error: Box::new(error), character: None, is_fatal: false }
+        Self {
+            state: error.code().unwrap_or(sqlstate(error.kind())),
+            error: Box::new(error),
+            character: None,
+            is_fatal: false,
+        }
     }
 }
 

@@ -178,7 +178,7 @@ impl Rows {
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         columns.extend(self.metadata.iter_mut().map(MetadataBuilder::finish));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        out.push(SourceBatch { rows, runs: std::mem::take(&mut self.runs) });
+        out.push(SourceBatch { rows, weights: None, runs: std::mem::take(&mut self.runs) });
         Ok(())
     }
 

@@ -240,7 +240,7 @@ impl Job {
             let before = self.batches.len();
             match reader.poll(1_000, &mut self.batches) {
                 Ok(PollState::More) => more = true,
-                Ok(PollState::Idle) => {}
+                Ok(PollState::Idle | PollState::Later) => {}
                 Ok(PollState::Finished) => self.finished += 1,
                 Err(error) => self.error = Some(error),
             }

@@ -176,6 +176,8 @@ fn jobs_stop_together_and_in_order() {
         feed.push(round % 2, batch(&[(round as i64, 1, 0)])).unwrap();
     }
     pool.step(reader.id()).unwrap();
+    // What a job has taken from the view is written; what waits for it there is not its own yet.
+    assert!(pool.wait_until(PATIENCE, || held.metrics().rows_in == 100));
     let late = pool.stop_jobs(&[first.id(), reader.id(), held.id()], Duration::from_secs(1));
     assert_eq!(late, [first.id(), held.id()], "a sink is full, and its view is read");
     assert_eq!(summed(sink.written().iter().map(|(_, delta)| delta)).len(), 100);

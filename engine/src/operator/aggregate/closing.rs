@@ -69,7 +69,7 @@ impl Horizon {
 }
 
 /// Which groups are complete when, by the key that grows.
-pub(super) struct Closes {
+pub(in crate::operator) struct Closes {
     key: usize,
     horizon: Horizon,
     groups: BTreeMap<i64, Vec<Slot>>,
@@ -78,12 +78,12 @@ pub(super) struct Closes {
 }
 
 impl Closes {
-    pub(super) fn new(key: usize, watermark: WatermarkId, delay: i64) -> Self {
+    pub(in crate::operator) fn new(key: usize, watermark: WatermarkId, delay: i64) -> Self {
         let horizon = Horizon::new(Some((watermark, delay)));
         Self { key, horizon, groups: BTreeMap::new(), timeless: Vec::new() }
     }
 
-    pub(super) fn horizon(&mut self) -> &mut Horizon {
+    pub(in crate::operator) fn horizon(&mut self) -> &mut Horizon {
         &mut self.horizon
     }
 
@@ -93,7 +93,7 @@ impl Closes {
     }
 
     /// The rows whose group was complete at the end of the last epoch, if there are any.
-    pub(super) fn late(&self, keys: &[ArrayRef]) -> Result<Option<BooleanArray>> {
+    pub(in crate::operator) fn late(&self, keys: &[ArrayRef]) -> Result<Option<BooleanArray>> {
         if self.horizon.at == i64::MIN {
             return Ok(None);
         }
@@ -106,7 +106,7 @@ impl Closes {
     }
 
     /// Takes note of new groups.
-    pub(super) fn note(&mut self, keys: &[ArrayRef], slots: &[Slot]) -> Result<()> {
+    pub(in crate::operator) fn note(&mut self, keys: &[ArrayRef], slots: &[Slot]) -> Result<()> {
         for (time, slot) in self.times(keys)?.iter().zip(slots) {
             match time {
                 Some(time) => self.groups.entry(time).or_default().push(*slot),
@@ -139,7 +139,7 @@ impl Closes {
     }
 
     /// The groups that are complete now.
-    pub(super) fn complete(&mut self) -> Vec<Slot> {
+    pub(in crate::operator) fn complete(&mut self) -> Vec<Slot> {
         if self.horizon.at == i64::MAX {
             let mut all = std::mem::take(&mut self.timeless);
             all.extend(std::mem::take(&mut self.groups).into_values().flatten());

@@ -16,7 +16,7 @@ mod boxed;
 mod call;
 mod changelog;
 mod changing;
-mod closing;
+pub(super) mod closing;
 mod grouped;
 mod local;
 mod native;
@@ -26,7 +26,7 @@ mod running;
 mod table;
 mod tracked;
 mod windowed;
-mod windows;
+pub(super) mod windows;
 
 use arrow::datatypes::SchemaRef;
 

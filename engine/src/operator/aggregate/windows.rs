@@ -180,7 +180,7 @@ fn gcd(one: i64, other: i64) -> i64 {
 }
 
 /// A column of times as microseconds since 1970, rounded down; NULL where it is NULL.
-pub(super) fn micros(column: &ArrayRef) -> Result<Int64Array> {
+pub(in crate::operator) fn micros(column: &ArrayRef) -> Result<Int64Array> {
     fn scaled<T: ArrowPrimitiveType<Native = i64>>(column: &ArrayRef, scale: impl Fn(i64) -> i64) -> Int64Array {
         column.as_primitive::<T>().unary::<_, Int64Type>(scale)
     }

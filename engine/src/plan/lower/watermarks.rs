@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex};
+use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex, OverSpec};
 use crate::plan::properties::Promise;
 use crate::plan::release::join_release;
 use crate::time::WatermarkId;
@@ -48,7 +48,10 @@ impl Lowering<'_> {
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. }
                 | FlowOp::Session { watermark: Some((id, _)), .. }
                 | FlowOp::Aggregate { closes: Some((_, id, _)), .. }
-                | FlowOp::Set { closes: Some((_, id, _)), .. } => number(id),
+                | FlowOp::Set { closes: Some((_, id, _)), .. }
+                | FlowOp::Over(OverSpec { closes: Some((_, id, _)), .. } | OverSpec { settles: Some((id, _)), .. }) => {
+                    number(id)
+                }
                 _ => {}
             }
         }
@@ -67,6 +70,10 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
             }
             FlowOp::Aggregate { closes, .. } | FlowOp::Set { closes, .. } => {
                 needed.extend(closes.map(|(_, id, _)| id));
+            }
+            FlowOp::Over(spec) => {
+                needed.extend(spec.closes.map(|(_, id, _)| id));
+                needed.extend(spec.settles.map(|(id, _)| id));
             }
             FlowOp::Join { .. } => {
                 let releases = join_release(plan, index).into_iter().flatten();

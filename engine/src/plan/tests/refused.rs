@@ -21,12 +21,11 @@ fn placed(text: &str) -> (ErrorKind, String, Option<(u64, u64)>) {
 
 #[test]
 fn constructs() {
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings ORDER BY id"), @r"ORDER BY has no meaning in a continuous query: its result is a set of rows that changes (ORDER BY … LIMIT is not supported yet) | leave ORDER BY out here, and sort when you SELECT from the view");
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings ORDER BY id LIMIT 3"), @r"ORDER BY … LIMIT is not supported yet in a continuous query | leave it out here, and write ORDER BY … LIMIT when you SELECT from the view");
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings LIMIT 3"), @r"LIMIT without ORDER BY does not say which rows, so a continuous query cannot have it | leave LIMIT out here, and write it when you SELECT from the view");
-    insta::assert_snapshot!(sentence("SELECT sum(price) OVER (PARTITION BY zone) FROM bookings"), @r"window functions with OVER are not supported yet in a continuous query | use TUMBLE, HOP or CUMULATE with GROUP BY, or write OVER when you SELECT from the view");
-    insta::assert_snapshot!(sentence("SELECT DISTINCT ON (zone) zone, id FROM bookings ORDER BY zone, id"), @r"DISTINCT ON is not supported yet in a continuous query | write first_value(column ORDER BY time) with GROUP BY instead");
-    insta::assert_snapshot!(sentence("SELECT unnest([id, id]) FROM bookings"), @r"UNNEST is not supported yet in a continuous query | write UNNEST when you SELECT from the view");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings ORDER BY id"), @r"ORDER BY without LIMIT has no meaning in a continuous query: its result is a set of rows that changes | leave ORDER BY out here, and sort when you SELECT from the view");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings LIMIT 3"), @r"LIMIT without ORDER BY does not say which rows, so a continuous query cannot have it | write ORDER BY before it, or leave LIMIT out here, and write it when you SELECT from the view");
+    insta::assert_snapshot!(sentence("SELECT array_agg(id) OVER (PARTITION BY zone ORDER BY price) FROM bookings"), @r"array_agg over a RANGE frame depends on the order of rows that tie | write ROWS BETWEEN … AND …: then rows that tie are ordered by their other columns");
+    insta::assert_snapshot!(sentence("SELECT row_number() OVER (PARTITION BY zone ORDER BY id) FROM bookings EMIT AFTER WATERMARK"), @r"EMIT AFTER WATERMARK needs partitions that a watermark completes, and these never end | put window_start and window_end into PARTITION BY, order by the event time alone, or leave EMIT out");
+    insta::assert_snapshot!(sentence("SELECT unnest(unnest([[id], [id]])) FROM bookings"), @r"unnest inside unnest is not supported in a continuous query | unnest the outer list in a subquery, and its elements around it");
     insta::assert_snapshot!(sentence(
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t"
     ), @r"WITH RECURSIVE is not supported in a continuous query | write the levels out as joins with UNION ALL");
@@ -37,7 +36,7 @@ fn constructs() {
 fn subqueries() {
     insta::assert_snapshot!(sentence("SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = id) FROM bookings"), @"EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere in the subquery may the row outside be named | write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN");
     for elsewhere in [
-        "SELECT b.id FROM bookings b JOIN rides r ON b.id = r.booking AND b.id IN (SELECT id FROM clicks)",
+        "SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking AND b.id IN (SELECT id FROM clicks)",
         "SELECT id FROM bookings b WHERE EXISTS (SELECT 1 FROM rides UNION ALL SELECT 2 FROM clicks c WHERE c.id = b.id)",
     ] {
         assert!(sentence(elsewhere).contains("WHERE and HAVING"), "{}", sentence(elsewhere));

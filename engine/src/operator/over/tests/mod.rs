@@ -1,0 +1,4 @@
+mod cost;
+mod harness;
+mod partition;
+mod rows;

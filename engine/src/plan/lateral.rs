@@ -1,0 +1,117 @@
+//! `FROM t, unnest(t.items)`: a lateral subquery that reads no relation is a function of each row.
+//!
+//! It is put on top of the rows that it refers to: what stood in it, with their columns handed through.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, JoinType, NullHandling, TableReference};
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::{
+    EmptyRelation, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, Unnest,
+};
+
+use crate::error::Result;
+
+use super::fault::planning_error;
+
+/// The plan with such joins resolved.
+pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) => match of_rows(&join)? {
+            Some(plan) => Ok(Transformed::yes(plan)),
+            None => Ok(Transformed::no(LogicalPlan::Join(join))),
+        },
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+    .map_err(planning_error)
+}
+
+fn of_rows(join: &Join) -> PlanResult<Option<LogicalPlan>> {
+    let always = |filter: &Expr| matches!(filter, Expr::Literal(value, _) if *value == true.into());
+    let filter = join.filter.as_ref().filter(|filter| !always(filter));
+    // A row without elements stays, with NULLs: only if nothing else decides.
+    let keep = match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left if filter.is_none() => true,
+        _ => return Ok(None),
+    };
+    if !join.on.is_empty() || !is_lateral(&join.right) || !reads_nothing(&join.right) {
+        return Ok(None);
+    }
+    let plan = over(&join.left, &join.right, keep)?;
+    let builder = LogicalPlanBuilder::from(plan);
+    let builder = match filter {
+        Some(filter) => builder.filter(filter.clone())?,
+        None => builder,
+    };
+    builder.project(join.schema.columns().into_iter().map(Expr::Column))?.build().map(Some)
+}
+
+fn is_lateral(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Subquery(_) => true,
+        LogicalPlan::SubqueryAlias(alias) => is_lateral(&alias.input),
+        _ => false,
+    }
+}
+
+/// Whether the plan makes rows of one row, each by itself.
+fn reads_nothing(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row, .. }) => *produce_one_row,
+        LogicalPlan::Subquery(Subquery { subquery, .. }) => reads_nothing(subquery),
+        LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Unnest(_) => plan.inputs().into_iter().all(reads_nothing),
+        _ => false,
+    }
+}
+
+/// The plan over the rows of `outer`, whose columns come first.
+fn over(outer: &Arc<LogicalPlan>, plan: &LogicalPlan, keep: bool) -> PlanResult<LogicalPlan> {
+    let handed = || outer.schema().columns().into_iter().map(Expr::Column);
+    match plan {
+        LogicalPlan::Subquery(Subquery { subquery, .. }) => over(outer, subquery, keep),
+        LogicalPlan::Projection(projection) => {
+            let input = over(outer, &projection.input, keep)?;
+            let own = projection.expr.iter().cloned().map(inner).collect::<PlanResult<Vec<_>>>()?;
+            Projection::try_new(handed().chain(own).collect(), Arc::new(input)).map(LogicalPlan::Projection)
+        }
+        LogicalPlan::Filter(filter) => LogicalPlanBuilder::from(over(outer, &filter.input, keep)?)
+            .filter(inner(filter.predicate.clone())?)?
+            .build(),
+        LogicalPlan::Unnest(unnest) => {
+            let input = over(outer, &unnest.input, keep)?;
+            let mut options = unnest.options.clone();
+            if keep {
+                options.null_handling = NullHandling::PreserveAndExpandEmpty;
+            }
+            Unnest::try_new(Arc::new(input), unnest.exec_columns.clone(), options).map(LogicalPlan::Unnest)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = over(outer, &alias.input, keep)?;
+            let width = outer.schema().fields().len();
+            let below = input.schema().columns().into_iter().skip(width);
+            let renamed = below.zip(alias.schema.fields()).map(|(column, field)| {
+                let qualifier: TableReference = alias.alias.clone();
+                Expr::Column(column).alias_qualified(Some(qualifier), field.name())
+            });
+            let renamed: Vec<Expr> = handed().chain(renamed).collect();
+            Projection::try_new(renamed, Arc::new(input)).map(LogicalPlan::Projection)
+        }
+        // The one row that everything is made of is now each row of the outer plan.
+        _ => Ok(outer.as_ref().clone()),
+    }
+}
+
+/// The expression with the outer query's columns as columns.
+fn inner(expr: Expr) -> PlanResult<Expr> {
+    expr.transform_up(|expr| match expr {
+        Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(Column::clone(&column)))),
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+}

@@ -1,0 +1,546 @@
+//! The store: tables' rows and logs in an embedded database in the data directory.
+//!
+//! Transactions are committed one after the other, each as one atomic write under the next LSN. They are made durable together: who
+//! comes first syncs for all that were committed until then. Readers are shown what is durable.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use uuid::Uuid;
+
+use super::Lsn;
+use super::binding::Bindings;
+use super::change::{Bytes, Pending, PendingRow, TableView};
+use super::definition::TableDefinition;
+use super::key;
+use super::row::{self, StoredColumn};
+use crate::connector::Waker;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Epoch;
+
+/// The format of the store; a store of another format is refused.
+const FORMAT: u64 = 1;
+/// Log entries that are removed in one write.
+const TRIM_ENTRIES: usize = 10_000;
+/// Transactions from one look at what the log still has to keep to the next.
+const TRIM_INTERVAL: u64 = 64;
+
+const ADDED: u8 = 1;
+const REMOVED: u8 = 2;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error of the embedded database.
+pub(super) fn store_error(error: &fjall::Error) -> Error {
+    Error::new(ErrorKind::External, format!("the tables' store failed: {error}"))
+        .with_hint("look at the disk: space, permissions, health")
+}
+
+/// See the [module](self).
+pub(crate) struct TableStore {
+    database: Database,
+    values: Keyspace,
+    /// The last committed LSN; held while a transaction is written, so that a snapshot shows whole transactions.
+    committed: Mutex<Lsn>,
+    /// The last durable LSN; held while the store is synced.
+    syncing: Mutex<Lsn>,
+    durable: AtomicU64,
+    bindings: Bindings,
+    next_reader: AtomicU64,
+    /// One transaction at a time checks its constraints and commits.
+    writer: Arc<tokio::sync::Mutex<()>>,
+    /// A folder that goes with the store: the store of an engine without a data directory.
+    _temporary: Option<Temporary>,
+}
+
+/// The right to check constraints and commit; one has it at a time.
+pub(crate) struct Writer(#[expect(dead_code, reason = "held for its end")] tokio::sync::OwnedMutexGuard<()>);
+
+/// A folder that is removed at the end.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What stays is in the system's folder for temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A table's place in the store. It stays the same when the table is altered.
+pub(crate) struct Storage {
+    pub(super) rows: Keyspace,
+    log: Keyspace,
+    /// The number of the next row, for tables without a key.
+    next_row: AtomicU64,
+    /// The last LSN that changed the table.
+    last: AtomicU64,
+    readers: Mutex<BTreeMap<u64, Reader>>,
+    is_dropped: AtomicBool,
+    /// How often the table was altered.
+    generation: AtomicU64,
+}
+
+/// A job that reads the table.
+struct Reader {
+    /// By worker: all LSNs up to this were read.
+    positions: Vec<Lsn>,
+    wakers: Vec<Option<Waker>>,
+}
+
+/// A table.
+pub(crate) struct Table {
+    id: Uuid,
+    name: String,
+    definition: TableDefinition,
+    schema: SchemaRef,
+    generation: u64,
+    pub(super) storage: Arc<Storage>,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A change in a table's log.
+pub(crate) struct LogEntry {
+    /// Whether the row came, or went.
+    pub(crate) is_added: bool,
+    /// Its key.
+    pub(crate) key: Bytes,
+    /// The row.
+    pub(crate) row: Bytes,
+}
+
+impl TableStore {
+    /// Opens the store in the data directory, or makes it; without one it is made for this run only.
+    pub(crate) fn open(directory: Option<&Path>) -> Result<Self> {
+        let (path, temporary) = match directory {
+            Some(directory) => (directory.join("tables"), None),
+            None => {
+                let path = std::env::temp_dir().join(format!("rondel-tables-{}", Uuid::new_v4()));
+                (path.clone(), Some(Temporary(path)))
+            }
+        };
+        std::fs::create_dir_all(&path).map_err(|error| {
+            Error::new(ErrorKind::External, format!("the folder {} cannot be made: {error}", path.display()))
+        })?;
+        let failed = |error: fjall::Error| {
+            Error::new(ErrorKind::External, format!("the tables in {} cannot be opened: {error}", path.display()))
+        };
+        let database = Database::builder(&path).open().map_err(failed)?;
+        let values = database.keyspace("values", KeyspaceCreateOptions::default).map_err(failed)?;
+        let number = |name: &str| -> Result<Option<u64>> {
+            let Some(value) = values.get(name).map_err(failed)? else { return Ok(None) };
+            let bytes: Option<[u8; 8]> = value.as_ref().try_into().ok();
+            bytes.map(u64::from_be_bytes).map(Some).ok_or_else(|| {
+                Error::new(ErrorKind::External, format!("the tables in {} are damaged: '{name}'", path.display()))
+            })
+        };
+        match number("format")? {
+            None => values.insert("format", FORMAT.to_be_bytes()).map_err(failed)?,
+            Some(FORMAT) => {}
+            Some(other) => {
+                let place = path.display();
+                let sentence = format!("the tables in {place} have format {other}; this version reads format {FORMAT}");
+                return Err(Error::new(ErrorKind::InvalidState, sentence));
+            }
+        }
+        let last = number("lsn")?.unwrap_or(0);
+        Ok(Self {
+            database,
+            values,
+            committed: Mutex::new(last),
+            syncing: Mutex::new(last),
+            durable: AtomicU64::new(last),
+            bindings: Bindings::default(),
+            next_reader: AtomicU64::new(0),
+            writer: Arc::default(),
+            _temporary: temporary,
+        })
+    }
+
+    /// The right to check constraints and commit.
+    pub(crate) async fn writer(&self) -> Writer {
+        Writer(Arc::clone(&self.writer).lock_owned().await)
+    }
+
+    /// As [`Self::writer`], on a thread that may block.
+    pub(crate) fn writer_blocking(&self) -> Writer {
+        Writer(Arc::clone(&self.writer).blocking_lock_owned())
+    }
+
+    /// A table's place, new or found again. A log that an earlier run left has no readers any more.
+    pub(crate) fn table(&self, id: Uuid, name: &str, definition: TableDefinition, schema: SchemaRef) -> Result<Table> {
+        let keyspace = |kind: &str| {
+            let name = format!("{kind}-{id}");
+            self.database.keyspace(&name, KeyspaceCreateOptions::default).map_err(|error| store_error(&error))
+        };
+        let storage = Storage {
+            rows: keyspace("rows")?,
+            log: keyspace("log")?,
+            next_row: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            readers: Mutex::default(),
+            is_dropped: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+        };
+        if definition.primary_key.is_empty()
+            && let Some(last) = storage.rows.last_key_value()
+        {
+            let last = last.key().map_err(|error| store_error(&error))?;
+            storage.next_row.store(key::number(&last).map_or(0, |number| number + 1), Ordering::SeqCst);
+        }
+        while self.trim_to(&storage, Lsn::MAX)? == TRIM_ENTRIES {}
+        Ok(Table { id, name: name.to_owned(), definition, schema, generation: 0, storage: Arc::new(storage) })
+    }
+
+    /// Removes a table's rows. Statements and jobs that still have it in hand fail.
+    pub(crate) fn remove(&self, table: &Table) -> Result<()> {
+        let committed = lock(&self.committed);
+        table.storage.is_dropped.store(true, Ordering::SeqCst);
+        drop(committed);
+        table.storage.wake();
+        for keyspace in [&table.storage.rows, &table.storage.log] {
+            self.database.delete_keyspace(keyspace.clone()).map_err(|error| store_error(&error))?;
+        }
+        self.database.persist(PersistMode::SyncAll).map_err(|error| store_error(&error))
+    }
+
+    /// Removes the places of tables that do not exist any more: what a crash in the middle of DROP has left.
+    pub(crate) fn keep_only(&self, tables: &[Uuid]) -> Result<()> {
+        for name in self.database.list_keyspace_names() {
+            let id = name.strip_prefix("rows-").or_else(|| name.strip_prefix("log-")).map(Uuid::parse_str);
+            if let Some(Ok(id)) = id
+                && !tables.contains(&id)
+            {
+                let keyspace = self.database.keyspace(&name, KeyspaceCreateOptions::default);
+                let gone = keyspace.and_then(|keyspace| self.database.delete_keyspace(keyspace));
+                gone.map_err(|error| store_error(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last LSN that is durable.
+    pub(crate) fn durable(&self) -> Lsn {
+        self.durable.load(Ordering::SeqCst)
+    }
+
+    /// Everything committed up to now, and durable.
+    pub(crate) fn view(&self) -> Result<TableView> {
+        let (lsn, snapshot) = {
+            let committed = lock(&self.committed);
+            (*committed, self.database.snapshot())
+        };
+        self.sync(lsn)?;
+        Ok(TableView::new(lsn, snapshot))
+    }
+
+    /// Commits a transaction; durable on return. Answers its LSN, `None` if it changed nothing. `is_stale`: others may
+    /// have committed since the transaction's view was taken. The right to write ends when the changes are written, so
+    /// that others write while these become durable.
+    pub(crate) fn commit(&self, writer: Writer, pending: &Pending, is_stale: bool) -> Result<Option<Lsn>> {
+        let Some((lsn, changed)) = self.write(pending, is_stale)? else { return Ok(None) };
+        drop(writer);
+        self.sync(lsn)?;
+        for table in changed {
+            table.storage.wake();
+            if lsn.is_multiple_of(TRIM_INTERVAL) {
+                self.trim(&table.storage)?;
+            }
+        }
+        Ok(Some(lsn))
+    }
+
+    /// Writes a transaction's changes; answers its LSN and the changed tables.
+    fn write<'a>(&self, pending: &'a Pending, is_stale: bool) -> Result<Option<(Lsn, Vec<&'a Arc<Table>>)>> {
+        let mut batch = self.database.batch();
+        let mut changed: Vec<&Arc<Table>> = Vec::new();
+        let mut committed = lock(&self.committed);
+        let lsn = *committed + 1;
+        for of_table in pending.tables.values() {
+            let table = &of_table.table;
+            if table.storage.is_dropped.load(Ordering::SeqCst) {
+                return Err(table.is_gone());
+            }
+            if table.storage.generation.load(Ordering::SeqCst) != table.generation {
+                return Err(conflict(&format!("table \"{}\" was altered meanwhile", table.name)));
+            }
+            let has_readers = !lock(&table.storage.readers).is_empty();
+            let mut sequence = 0_u32;
+            let mut log = |kind: u8, key: &[u8], row: &[u8], batch: &mut fjall::OwnedWriteBatch| {
+                if has_readers {
+                    batch.insert(&table.storage.log, log_key(lsn, sequence), log_value(kind, key, row));
+                    sequence += 1;
+                }
+            };
+            let before_changes = batch.len();
+            for (key, PendingRow { before, after }) in &of_table.rows {
+                if is_stale {
+                    let now = table.storage.rows.get(key).map_err(|error| store_error(&error))?;
+                    if now.as_deref() != before.as_deref() {
+                        return Err(conflict(&format!(
+                            "another transaction has changed the same rows of table \"{}\"",
+                            table.name
+                        )));
+                    }
+                }
+                if before == after {
+                    continue;
+                }
+                if let Some(before) = before {
+                    log(REMOVED, key, before, &mut batch);
+                }
+                match after {
+                    Some(after) => {
+                        log(ADDED, key, after, &mut batch);
+                        batch.insert(&table.storage.rows, key.as_slice(), after.as_slice());
+                    }
+                    None => batch.remove(&table.storage.rows, key.as_slice()),
+                }
+            }
+            if batch.len() > before_changes {
+                changed.push(table);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(None);
+        }
+        batch.insert(&self.values, "lsn", lsn.to_be_bytes().as_slice());
+        batch.commit().map_err(|error| store_error(&error))?;
+        *committed = lsn;
+        for table in &changed {
+            table.storage.last.store(lsn, Ordering::SeqCst);
+        }
+        Ok(Some((lsn, changed)))
+    }
+
+    /// Makes everything up to `lsn` durable, and what was committed meanwhile.
+    fn sync(&self, lsn: Lsn) -> Result<()> {
+        let mut synced = lock(&self.syncing);
+        if *synced >= lsn {
+            return Ok(());
+        }
+        let through = *lock(&self.committed);
+        self.database.persist(PersistMode::SyncAll).map_err(|error| store_error(&error))?;
+        *synced = through;
+        self.durable.store(through, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The last LSN that belongs to `epoch`.
+    pub(crate) fn bound(&self, epoch: Epoch) -> Result<Lsn> {
+        self.bindings.bound(epoch, || self.durable())
+    }
+
+    /// Begins to read a table: all rows as of one LSN, and the log after it is kept.
+    pub(crate) fn begin_reading(self: &Arc<Self>, table: &Arc<Table>, workers: usize) -> Result<(TableView, Reading)> {
+        if table.storage.is_dropped.load(Ordering::SeqCst) {
+            return Err(table.is_gone());
+        }
+        let id = self.next_reader.fetch_add(1, Ordering::SeqCst);
+        let (lsn, snapshot) = {
+            let committed = lock(&self.committed);
+            let reader = Reader { positions: vec![*committed; workers], wakers: vec![None; workers] };
+            lock(&table.storage.readers).insert(id, reader);
+            (*committed, self.database.snapshot())
+        };
+        let reading = Reading { store: Arc::clone(self), table: Arc::clone(table), id };
+        self.sync(lsn)?;
+        Ok((TableView::new(lsn, snapshot), reading))
+    }
+
+    /// Removes what every reader has read from a table's log.
+    fn trim(&self, storage: &Storage) -> Result<()> {
+        let read = lock(&storage.readers).values().flat_map(|reader| reader.positions.iter().copied()).min();
+        self.trim_to(storage, read.unwrap_or(Lsn::MAX)).map(|_| ())
+    }
+
+    fn trim_to(&self, storage: &Storage, through: Lsn) -> Result<usize> {
+        let mut batch = self.database.batch();
+        for entry in storage.log.range(..=log_key(through, u32::MAX)).take(TRIM_ENTRIES) {
+            batch.remove(&storage.log, entry.key().map_err(|error| store_error(&error))?);
+        }
+        let removed = batch.len();
+        batch.commit().map_err(|error| store_error(&error))?;
+        Ok(removed)
+    }
+}
+
+impl Table {
+    /// The name of the column that holds a row's key where statements change rows.
+    pub(crate) const KEY_COLUMN: &'static str = "__rondel_row";
+
+    /// That column.
+    pub(crate) fn key_field() -> FieldRef {
+        Arc::new(Field::new(Self::KEY_COLUMN, DataType::Binary, false))
+    }
+
+    /// Its identity in the catalog.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its definition.
+    pub(crate) fn definition(&self) -> &TableDefinition {
+        &self.definition
+    }
+
+    /// Its columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The same rows under another name and definition: after `ALTER TABLE`.
+    pub(crate) fn altered(&self, name: &str, definition: TableDefinition, schema: SchemaRef) -> Self {
+        let generation = self.generation + 1;
+        Self { id: self.id, name: name.to_owned(), definition, schema, generation, storage: Arc::clone(&self.storage) }
+    }
+
+    /// This is the table from now on: what was begun with an earlier form of it cannot be committed.
+    pub(crate) fn take_over(&self) {
+        self.storage.generation.store(self.generation, Ordering::SeqCst);
+    }
+
+    /// Appends the stored form of row `row`.
+    pub(crate) fn encode(&self, rows: &RecordBatch, row: usize, out: &mut Bytes) -> Result<()> {
+        row::encode(&self.definition.numbers(), rows, row, out)
+    }
+
+    /// Stored rows as a batch.
+    pub(crate) fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<RecordBatch> {
+        let all: Vec<usize> = (0..self.definition.columns.len()).collect();
+        let mut decoder = row::Decoder::new(self.stored_columns(&all), Arc::clone(&self.schema))?;
+        for row in rows {
+            decoder.push(row)?;
+        }
+        decoder.finish()
+    }
+
+    /// How the columns `projection` stand in stored rows.
+    pub(crate) fn stored_columns(&self, projection: &[usize]) -> Vec<StoredColumn> {
+        let column = |place: &usize| {
+            let column = &self.definition.columns[*place];
+            let field = Arc::clone(&self.schema.fields()[*place]);
+            StoredColumn { number: column.number, field, missing: column.missing.clone() }
+        };
+        projection.iter().map(column).collect()
+    }
+
+    /// The key of a new row of a table without a key.
+    pub(crate) fn next_row(&self) -> Bytes {
+        key::numbered(self.storage.next_row.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn is_gone(&self) -> Error {
+        Error::new(ErrorKind::UndefinedObject, format!("table '{}' was dropped", self.name))
+    }
+}
+
+impl Storage {
+    fn wake(&self) {
+        let wakers: Vec<Waker> =
+            lock(&self.readers).values().flat_map(|reader| reader.wakers.iter().flatten().cloned()).collect();
+        wakers.iter().for_each(|waker| waker());
+    }
+}
+
+/// A job reads a table, as long as this lives.
+pub(crate) struct Reading {
+    store: Arc<TableStore>,
+    table: Arc<Table>,
+    id: u64,
+}
+
+impl Reading {
+    /// The last LSN that belongs to `epoch`.
+    pub(crate) fn bound(&self, epoch: Epoch) -> Result<Lsn> {
+        self.store.bound(epoch)
+    }
+
+    /// An error once the table was dropped.
+    pub(crate) fn check_there(&self) -> Result<()> {
+        if self.table.storage.is_dropped.load(Ordering::SeqCst) { Err(self.table.is_gone()) } else { Ok(()) }
+    }
+
+    /// Whether the table has durable changes after `lsn`.
+    pub(crate) fn has_more(&self, lsn: Lsn) -> bool {
+        let last = self.table.storage.last.load(Ordering::SeqCst);
+        last > lsn && self.store.durable() > lsn
+    }
+
+    /// What to call when there are.
+    pub(crate) fn set_waker(&self, worker: usize, waker: Waker) {
+        if let Some(slot) =
+            lock(&self.table.storage.readers).get_mut(&self.id).and_then(|reader| reader.wakers.get_mut(worker))
+        {
+            *slot = Some(waker);
+        }
+    }
+
+    /// A worker has read everything up to `lsn`.
+    pub(crate) fn advance(&self, worker: usize, lsn: Lsn) {
+        if let Some(slot) =
+            lock(&self.table.storage.readers).get_mut(&self.id).and_then(|reader| reader.positions.get_mut(worker))
+        {
+            *slot = lsn;
+        }
+    }
+
+    /// The table's changes of these LSNs, in order.
+    pub(crate) fn log(&self, lsns: RangeInclusive<Lsn>) -> impl Iterator<Item = Result<LogEntry>> + Send + use<> {
+        let (first, last) = (log_key(*lsns.start(), 0), log_key(*lsns.end(), u32::MAX));
+        let entries = self.table.storage.log.range(first..=last);
+        entries.map(|entry| {
+            let value = entry.value().map_err(|error| store_error(&error))?;
+            read_log_value(&value).ok_or_else(|| {
+                Error::new(ErrorKind::External, "a table's log cannot be read: the data directory is damaged")
+            })
+        })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        lock(&self.table.storage.readers).remove(&self.id);
+    }
+}
+
+fn log_key(lsn: Lsn, sequence: u32) -> Vec<u8> {
+    [lsn.to_be_bytes().as_slice(), &sequence.to_be_bytes()].concat()
+}
+
+/// The kind, the key's length, the key, the row.
+fn log_value(kind: u8, key: &[u8], row: &[u8]) -> Vec<u8> {
+    let length = (key.len() as u32).to_be_bytes();
+    [&[kind], length.as_slice(), key, row].concat()
+}
+
+fn read_log_value(value: &[u8]) -> Option<LogEntry> {
+    let (kind, rest) = value.split_first()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (key, row) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    Some(LogEntry { is_added: *kind == ADDED, key: key.to_vec(), row: row.to_vec() })
+}
+
+fn conflict(detail: &str) -> Error {
+    Error::new(ErrorKind::InvalidState, "could not serialize access due to concurrent update")
+        .with_code("40001")
+        .with_detail(detail)
+        .with_hint("run the transaction again")
+}
