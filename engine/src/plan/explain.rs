@@ -113,14 +113,17 @@ impl Explained<'_> {
                 };
                 format!("Session of {time}{by}, gap {}, {shown}", Length(*gap_micros))
             }
-            FlowOp::WindowAggregate { window, time_column, group, aggregates, emit, .. } => {
+            FlowOp::WindowAggregate { window, time_column, shown_from, group, aggregates, emit, .. } => {
                 let time = input.map_or(String::new(), |input| input.schema.field(*time_column).name().clone());
                 let keys: Vec<String> = group.iter().map(window_key).collect();
                 let mut line = format!("WindowAggregate {window} of {time} by {}", keys.join(", "));
                 if !aggregates.is_empty() {
                     let _ = write!(line, ": {}", list(aggregates));
                 }
-                line + shown(*emit, aggregates)
+                match shown_from {
+                    Some(_) => line + ", shown at the watermark and corrected by late rows",
+                    None => line + shown(*emit, aggregates),
+                }
             }
             FlowOp::Aggregate { group, aggregates, emit, .. } => {
                 if aggregates.is_empty() {

@@ -146,6 +146,9 @@ pub enum FlowOp {
         time_column: usize,
         /// The watermark that closes windows, and by how much the time column may lie behind it.
         watermark: Option<(WatermarkId, i64)>,
+        /// With [`Emit::OnChange`]: a window is first shown when this watermark, less the delay, has passed its end.
+        /// `None`: at once.
+        shown_from: Option<(WatermarkId, i64)>,
         /// The group expressions.
         group: Vec<WindowKey>,
         /// The aggregate calls (`Expr::AggregateFunction`), over the input's schema.
@@ -423,6 +426,16 @@ pub enum WindowKey {
     End,
     /// Any other, over the input's schema (before the window).
     Key(Expr),
+}
+
+/// When the results of a query are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Emission {
+    /// When.
+    pub emit: Emit,
+    /// With [`Emit::OnChange`]: windows are first shown at the watermark, and late rows correct them for so many
+    /// microseconds. `None`: everything is shown at once.
+    pub lateness: Option<i64>,
 }
 
 /// When a result is shown.

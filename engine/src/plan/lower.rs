@@ -33,7 +33,8 @@ use crate::time::WatermarkId;
 
 use super::fault::planning_error;
 use super::flow::{
-    Emit, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn, WatermarkOrigin,
+    Emission, Emit, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
+    WatermarkOrigin,
 };
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
@@ -47,6 +48,8 @@ use watermarks::unneeded;
 /// A plan being lowered.
 pub(super) struct Lowering<'a> {
     emit: Emit,
+    /// ALLOWED LATENESS, in microseconds: windows are shown at the watermark and corrected for so long.
+    lateness: Option<i64>,
     /// The scans, in the order in which they are met, whose watermark nobody needs.
     unneeded: BTreeSet<usize>,
     /// The node of each scan met so far.
@@ -66,23 +69,25 @@ impl<'a> Lowering<'a> {
     /// The flow plan of an optimised plan.
     pub(super) fn lower(
         plan: &LogicalPlan,
-        emit: Emit,
+        emission: Emission,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let (all, scans) = Self::with(plan, emit, watermark, BTreeSet::new())?;
+        let (all, scans) = Self::with(plan, emission, watermark, BTreeSet::new())?;
         // A watermark that nobody waits for need not be computed, nor its column read.
         let unneeded = unneeded(&all, &scans);
-        if unneeded.is_empty() { Ok(all) } else { Ok(Self::with(plan, emit, watermark, unneeded)?.0) }
+        if unneeded.is_empty() { Ok(all) } else { Ok(Self::with(plan, emission, watermark, unneeded)?.0) }
     }
 
     fn with(
         plan: &LogicalPlan,
-        emit: Emit,
+        emission: Emission,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
         unneeded: BTreeSet<usize>,
     ) -> Result<(FlowPlan, Vec<NodeIndex>)> {
+        let emit = emission.emit;
         let mut lowering = Self {
             emit,
+            lateness: emission.lateness,
             unneeded,
             scans: Vec::new(),
             texts: Vec::new(),
@@ -93,6 +98,13 @@ impl<'a> Lowering<'a> {
         };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
+        let waits = |node: &FlowNode| matches!(node.op, FlowOp::WindowAggregate { shown_from: Some(_), .. });
+        if emission.lateness.is_some() && !lowering.plan.nodes.iter().any(waits) {
+            return Err(Error::not_supported(
+                "ALLOWED LATENESS corrects aggregates of windows, and this query has none",
+            )
+            .with_hint("group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave it out"));
+        }
         if emit == Emit::AfterWatermark && lowering.plan.nodes[root].properties.changelog {
             lowering.refuse_open_joins()?;
             return Err(Error::not_supported(

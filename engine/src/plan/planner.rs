@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ParamValues;
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::RelationPlanner;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 
@@ -19,9 +19,10 @@ use super::canonical::canonical;
 use super::check::{check, emission};
 use super::checked_sums::checked_sums;
 use super::context::{Context, renamed};
+use super::event_time::interval_micros;
 use super::explain::explain;
 use super::fault::planning_error;
-use super::flow::{Emit, FlowPlan, FlowProperties};
+use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
 use super::lower::Lowering;
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
@@ -153,7 +154,7 @@ impl Planner {
     /// A snapshot query, in canonical form, for [`crate::batch`]. `EMIT AFTER WATERMARK` changes nothing in it: a snapshot
     /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
-        emission(query.emit.as_deref())?;
+        self.emission(query)?;
         let plan = checked_sums(canonical(self.context().plan(&query.body)?)?)?;
         match parameters {
             None => Ok(plan),
@@ -195,8 +196,18 @@ impl Planner {
         Ok(Schema::new(fields.collect::<Vec<_>>()))
     }
 
+    fn emission(&self, query: &Query) -> Result<Emission> {
+        let context = self.context();
+        emission(query.emit.as_deref(), |interval| match planned(&context, &Schema::empty(), interval)? {
+            Expr::Literal(value, _) => interval_micros(&value),
+            other => Err(Error::invalid(format!("{other} is not a constant interval"))
+                .with_hint("write ALLOWED LATENESS INTERVAL '1' MINUTE")),
+        })
+    }
+
     fn continuous(&self, query: &Query, columns: &[String]) -> Result<ContinuousPlan> {
-        let emit = emission(query.emit.as_deref())?;
+        let emission = self.emission(query)?;
+        let emit = emission.emit;
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
@@ -209,7 +220,7 @@ impl Planner {
                 planned(&context, &relation.schema, &expression).map(Some)
             }
         };
-        let flow = Lowering::lower(&plan, emit, &watermark)?;
+        let flow = Lowering::lower(&plan, emission, &watermark)?;
         let batch = checked_sums(batch)?;
         let schema = Arc::clone(batch.schema().inner());
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })

@@ -50,16 +50,6 @@ pub enum EmitMode {
     Retracting,
 }
 
-impl EmitClause {
-    /// Whether the clause is exactly `EMIT AFTER WATERMARK`.
-    pub fn is_after_watermark(&self) -> bool {
-        !self.stream
-            && self.triggers == [Trigger::AfterWatermark]
-            && self.allowed_lateness.is_none()
-            && self.mode.is_none()
-    }
-}
-
 impl fmt::Display for EmitClause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EMIT")?;

@@ -128,8 +128,9 @@ fn emit() {
         assert!(query.emit.is_some(), "{text}");
     }
     assert_eq!(printed("SELECT a AS emit FROM t \"emit\""), "SELECT a AS emit FROM t \"emit\"");
-    assert!(parse_query("SELECT 1 EMIT AFTER WATERMARK").unwrap().emit.unwrap().is_after_watermark());
-    assert!(!parse_query("SELECT 1 EMIT STREAM AFTER WATERMARK").unwrap().emit.unwrap().is_after_watermark());
+    let clause = |text: &str| *parse_query(text).unwrap().emit.unwrap();
+    assert_eq!(clause("SELECT 1 EMIT AFTER WATERMARK").triggers, [Trigger::AfterWatermark]);
+    assert!(clause("SELECT 1 EMIT STREAM AFTER WATERMARK").stream);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Aggregates per window and key, shown at the end of every epoch that changed them.
+//! Aggregates per window and key, shown at the end of every epoch that changed them, at once or from the watermark on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,9 +31,12 @@ pub(super) struct Changing {
     /// Whether the output carries weights: not where rows are final when they are first shown (no aggregates).
     changelog: bool,
     horizon: Horizon,
+    /// Windows beyond it are not shown yet.
+    shown_from: Option<Horizon>,
     /// This epoch's rows (not for TUMBLE, whose rows go straight into their window).
     slices: BTreeMap<i64, Table>,
     open: BTreeMap<Window, Tracked>,
+    /// Windows that changed since they were shown.
     touched: BTreeSet<Window>,
     ending: Option<Ending>,
 }
@@ -49,7 +52,7 @@ struct Ending {
 
 impl Changing {
     pub(super) fn new(plan: &AggregatePlan, role: Role) -> Result<Self> {
-        let Kind::Windowed { windows, watermark, layout, .. } = &plan.kind else {
+        let Kind::Windowed { windows, watermark, shown_from, layout, .. } = &plan.kind else {
             return Err(Error::internal("a running aggregate is not a windowed one"));
         };
         Ok(Self {
@@ -60,6 +63,7 @@ impl Changing {
             shape: plan.shape(),
             changelog: plan.changelog,
             horizon: Horizon::new(*watermark),
+            shown_from: shown_from.map(|promise| Horizon::new(Some(promise))),
             slices: BTreeMap::new(),
             open: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -91,6 +95,16 @@ impl Changing {
             self.window(window)?.add(rows)?;
         }
         Ok(())
+    }
+
+    /// The first window to close of those that changed and may be shown.
+    fn first_to_show(&self) -> Option<Window> {
+        let window = self.touched.first().copied()?;
+        (!self.is_held_back(window)).then_some(window)
+    }
+
+    fn is_held_back(&self, window: Window) -> bool {
+        self.shown_from.is_some_and(|from| window.end > from.at())
     }
 
     fn window(&mut self, window: Window) -> Result<&mut Tracked> {
@@ -131,7 +145,8 @@ impl Changing {
                         self.open.remove(&window);
                     }
                 }
-            } else if let Some(window) = self.touched.pop_first() {
+            } else if let Some(window) = self.first_to_show() {
+                self.touched.remove(&window);
                 if let Some(groups) = self.open.get_mut(&window) {
                     ending.showing = Some((window, groups.begin()?));
                 }
@@ -159,6 +174,9 @@ impl Operator for Changing {
 
     fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, out: &mut Output) -> Result<Step> {
         let to = self.horizon.with(epoch.watermarks);
+        if let Some(from) = &mut self.shown_from {
+            from.advance(from.with(epoch.watermarks));
+        }
         self.ending = Some(Ending { to, merging: None, showing: None });
         self.go_on(out)
     }
@@ -169,6 +187,9 @@ impl Operator for Changing {
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![self.horizon.snapshot()?];
+        if let Some(from) = &self.shown_from {
+            parts.push(StatePart { name: SHOWN.to_owned(), ..from.snapshot()? });
+        }
         for (window, groups) in &mut self.open {
             let between = [window.start, window.end];
             parts.extend(table_parts(WINDOWS, &self.state_schema, groups.table(), &between, &self.shape.calls)?);
@@ -177,11 +198,17 @@ impl Operator for Changing {
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in parts {
+        // What was shown first: it says which windows were.
+        for part in parts.iter().filter(|part| part.name == SHOWN) {
+            if let Some(from) = &mut self.shown_from {
+                from.restore(part)?;
+            }
+        }
+        for part in parts.iter().filter(|part| part.name != SHOWN) {
             match part.name.as_str() {
-                Horizon::PART => self.horizon.restore(&part)?,
+                Horizon::PART => self.horizon.restore(part)?,
                 WINDOWS => {
-                    let rows = restored(&part, &self.state_schema)?;
+                    let rows = restored(part, &self.state_schema)?;
                     let keys = self.shape.keys.len();
                     let starts = rows.column(keys).as_primitive::<Int64Type>().values().clone();
                     let ends = rows.column(keys + 1).as_primitive::<Int64Type>().values().clone();
@@ -196,9 +223,14 @@ impl Operator for Changing {
                             .iter()
                             .map(|column| column.slice(from, length))
                             .collect();
-                        let table = self.window(window)?.table();
-                        table.add(&all.slice(from, length)?)?;
-                        table.remember(&remembered, &calls)?;
+                        let held_back = self.is_held_back(window);
+                        let groups = self.window(window)?;
+                        groups.table().add(&all.slice(from, length)?)?;
+                        groups.table().remember(&remembered, &calls)?;
+                        if held_back {
+                            groups.note_unshown();
+                            self.touched.insert(window);
+                        }
                         from += length;
                     }
                 }
@@ -217,6 +249,9 @@ impl Operator for Changing {
         }
     }
 }
+
+/// The part of a snapshot that says up to where windows were shown.
+const SHOWN: &str = "shown";
 
 /// The part of a snapshot that holds the open windows.
 const WINDOWS: &str = "windows";

@@ -41,6 +41,8 @@ pub(super) enum Kind {
         windows: Windows,
         time_column: usize,
         watermark: Option<(WatermarkId, i64)>,
+        /// What must have passed a window before it is shown, if not `Emit::AfterWatermark`.
+        shown_from: Option<(WatermarkId, i64)>,
         /// The output's group columns.
         layout: Vec<Place>,
     },
@@ -68,7 +70,7 @@ impl AggregatePlan {
             FlowOp::Aggregate { group, aggregates, closes, emit } => {
                 (group.iter().collect(), aggregates, *emit, Kind::Running { closes: *closes })
             }
-            FlowOp::WindowAggregate { window, time_column, watermark, group, aggregates, emit } => {
+            FlowOp::WindowAggregate { window, time_column, watermark, shown_from, group, aggregates, emit } => {
                 let mut keys = Vec::new();
                 let mut layout = Vec::new();
                 for key in group {
@@ -82,7 +84,13 @@ impl AggregatePlan {
                     });
                 }
                 let windows = Windows::new(*window)?;
-                let kind = Kind::Windowed { windows, time_column: *time_column, watermark: *watermark, layout };
+                let kind = Kind::Windowed {
+                    windows,
+                    time_column: *time_column,
+                    watermark: *watermark,
+                    shown_from: *shown_from,
+                    layout,
+                };
                 (keys, aggregates, *emit, kind)
             }
             _ => return Err(Error::internal(format!("node {node} of the plan is not an aggregate"))),

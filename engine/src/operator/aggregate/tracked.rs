@@ -87,6 +87,19 @@ impl Tracked {
         self.table.add_located(rows)
     }
 
+    /// Takes note that the groups which were just added to the restored table have never been shown.
+    pub(super) fn note_unshown(&mut self) {
+        let created = self.table.created().to_vec();
+        let bound = created.iter().max().map_or(0, |slot| *slot as usize + 1);
+        if self.touched.len() < bound {
+            self.touched.resize(bound, false);
+        }
+        for slot in created {
+            self.touched[slot as usize] = true;
+            self.fresh.push(slot);
+        }
+    }
+
     /// Begins to show what the epoch has changed; the pieces come from [`Tracked::show`].
     pub(super) fn begin(&mut self) -> Result<Showing> {
         let chunks = std::mem::take(&mut self.old);

@@ -46,16 +46,18 @@ impl Lowering<'_> {
         let time_column = schema.index_of_column(parts.time).map_err(planning_error)?;
         let watermark = promise(&Expr::Column(parts.time.clone()), schema, self.properties(input));
         if self.emit == Emit::AfterWatermark && watermark.is_none() {
-            return Err(Error::not_supported(format!(
-                "EMIT AFTER WATERMARK needs a watermark on {}, and nothing says how late its rows may be",
-                parts.time.name
-            ))
-            .with_hint(format!(
-                "give the stream a WATERMARK FOR {} AS {} - INTERVAL '10' SECOND",
-                parts.time.name, parts.time.name
-            )));
+            return Err(no_watermark(&parts.time.name));
         }
         let retracts = self.properties(input).changelog;
+        let mut shown_from = None;
+        let mut watermark = watermark;
+        if let Some(lateness) = self.lateness {
+            let Some((id, delay)) = watermark else {
+                return Err(no_watermark(&parts.time.name));
+            };
+            shown_from = watermark;
+            watermark = Some((id, delay.saturating_add(lateness)));
+        }
         // Without aggregates a row is final when it is first shown, unless its rows may be taken back.
         let emit = if parts.aggregates.is_empty() && !retracts { Emit::OnChange } else { self.emit };
         let mut time_columns = Vec::new();
@@ -78,6 +80,7 @@ impl Lowering<'_> {
             window: parts.window,
             time_column,
             watermark,
+            shown_from,
             group: parts.group,
             aggregates: parts.aggregates,
             emit,
@@ -125,6 +128,13 @@ impl Lowering<'_> {
         self.stable(&aggregate.group_expr, input)?;
         self.stable(&aggregate.aggr_expr, input)
     }
+}
+
+pub(super) fn no_watermark(time: &str) -> Error {
+    Error::not_supported(format!(
+        "EMIT AFTER WATERMARK needs a watermark on {time}, and nothing says how late its rows may be"
+    ))
+    .with_hint(format!("give the stream a WATERMARK FOR {time} AS {time} - INTERVAL '10' SECOND"))
 }
 
 /// How `window_start` and `window_end`, the columns `first` and `first + 1`, grow with the rows' time: a row's window ends

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{Emit, FlowOp, FlowProperties, NodeIndex, TimeColumn};
 use crate::plan::properties::promise;
 use crate::plan::session_node::SessionNode;
 
 use super::Lowering;
+use super::aggregates::no_watermark;
 
 impl Lowering<'_> {
     pub(super) fn session(&mut self, session: &SessionNode) -> Result<NodeIndex> {
@@ -23,10 +24,7 @@ impl Lowering<'_> {
         let watermark = promise(&Expr::Column(session.time().clone()), schema, self.properties(input));
         let time = &session.time().name;
         if self.emit == Emit::AfterWatermark && watermark.is_none() {
-            return Err(Error::not_supported(format!(
-                "EMIT AFTER WATERMARK needs a watermark on {time}, and nothing says how late its rows may be"
-            ))
-            .with_hint(format!("give the stream a WATERMARK FOR {time} AS {time} - INTERVAL '10' SECOND")));
+            return Err(no_watermark(time));
         }
         let bounds = session.output().iter().skip(session.input().schema().fields().len());
         let fields = schema.iter().chain(bounds).map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));

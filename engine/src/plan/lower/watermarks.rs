@@ -40,6 +40,9 @@ impl Lowering<'_> {
             derived.least_of.iter_mut().for_each(|(id, _)| number(id));
         }
         for node in &mut self.plan.nodes {
+            if let FlowOp::WindowAggregate { shown_from: Some((id, _)), .. } = &mut node.op {
+                number(id);
+            }
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. }

@@ -55,3 +55,16 @@ fn sessions() {
     );
     says("SELECT * FROM SESSION(TABLE bookings, DESCRIPTOR(event_timestamp), INTERVAL '1' MINUTE)", &["one worker"]);
 }
+
+#[test]
+fn late_rows_may_correct_windows() {
+    says(
+        "SELECT window_end, count(*) FROM TUMBLE(TABLE bookings, DESCRIPTOR(event_timestamp), INTERVAL '1' MINUTE)
+         GROUP BY window_start, window_end EMIT AFTER WATERMARK ALLOWED LATENESS INTERVAL '1' HOUR RETRACTING",
+        &[
+            "shown at the watermark and corrected by late rows",
+            "the open windows, released by watermark of bookings.event_timestamp less 1 h",
+            "changelog",
+        ],
+    );
+}

@@ -58,12 +58,13 @@ fn functions() {
 
 #[test]
 fn emit() {
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT STREAM"), @r"EMIT STREAM is not supported yet | write EMIT AFTER WATERMARK for final results, or no EMIT for results that are corrected as rows come");
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK"), @r"EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK is not supported yet | write EMIT AFTER WATERMARK for final results, or no EMIT for results that are corrected as rows come");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT STREAM"), @r"EMIT STREAM is not supported yet | write EMIT AFTER WATERMARK for final results, with ALLOWED LATENESS for such as late rows correct, or no EMIT for results that are corrected as rows come");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK"), @r"EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK is not supported yet | write EMIT AFTER WATERMARK for final results, with ALLOWED LATENESS for such as late rows correct, or no EMIT for results that are corrected as rows come");
     insta::assert_snapshot!(sentence("SELECT zone, count(*) FROM bookings GROUP BY zone EMIT AFTER WATERMARK"), @r"EMIT AFTER WATERMARK needs groups that a watermark completes, and these never end | group by window_start and window_end of TUMBLE, HOP or CUMULATE over a stream with a WATERMARK, or leave EMIT out");
     insta::assert_snapshot!(sentence(
         "SELECT count(*) FROM TUMBLE(TABLE clicks, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_end EMIT AFTER WATERMARK"
     ), @r"EMIT AFTER WATERMARK needs a watermark on at, and nothing says how late its rows may be | give the stream a WATERMARK FOR at AS at - INTERVAL '10' SECOND");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT AFTER WATERMARK ALLOWED LATENESS INTERVAL '1' HOUR"), @r"ALLOWED LATENESS corrects aggregates of windows, and this query has none | group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave it out");
     insta::assert_snapshot!(sentence("SELECT zone FROM totals EMIT AFTER WATERMARK"), @r"EMIT AFTER WATERMARK shows final rows only, and this query reads rows that are still corrected | create the view that it reads with EMIT AFTER WATERMARK as well, or leave EMIT out here");
 }
 

@@ -275,3 +275,29 @@ fn state_of_another_query_is_refused() {
 fn plan_of(sql: &str) -> FlowPlan {
     super::running::running_plan(&schema(), sql).unwrap()
 }
+
+#[test]
+fn late_rows_correct_a_window_for_as_long_as_is_allowed() {
+    let random = &mut StdRng::seed_from_u64(9);
+    for (workers, halves) in [(1, false), (3, true)] {
+        let mut plan = plan(TUMBLE, Emit::OnChange, 20);
+        if let FlowOp::WindowAggregate { shown_from, .. } = &mut plan.nodes[1].op {
+            *shown_from = Some((WatermarkId(0), 0));
+        }
+        let mut pool = Pool::new(plan, workers, halves);
+        pool.epoch(random, &[at(&[1, 9, -1])], Some(-10));
+        assert_eq!(standing(&pool), vec![], "nothing is shown before the watermark");
+        pool.restart(2);
+        pool.epoch(random, &[], Some(9));
+        assert_eq!(standing(&pool), vec![(-10, 0, 1)]);
+        pool.epoch(random, &[at(&[3])], Some(12));
+        assert_eq!(standing(&pool), vec![(-10, 0, 1), (0, 10, 3)]);
+        pool.restart(1);
+        pool.epoch(random, &[at(&[2, -5])], Some(25));
+        assert_eq!((standing(&pool), pool.late), (vec![(-10, 0, 2), (0, 10, 4)], 0));
+        pool.epoch(random, &[], Some(35));
+        pool.epoch(random, &[at(&[4])], Some(36));
+        assert_eq!((standing(&pool), pool.late), (vec![(-10, 0, 2), (0, 10, 4)], 1));
+        assert_eq!(pool.state_rows(), 0);
+    }
+}

@@ -76,6 +76,7 @@ pub(super) fn window_plan(
         window,
         time_column: schema.index_of("ts").unwrap(),
         watermark: Some((WatermarkId(0), delay)),
+        shown_from: None,
         group,
         aggregates: plain.aggr_expr.clone(),
         emit,
