@@ -28,11 +28,25 @@ impl Lowering<'_> {
     /// A condition on rows that are numbered: top-N, if it says up to which number. `wanted`: what is read of the result;
     /// numbers that nobody reads need not be said, and rows that only change their number then don't change.
     pub(super) fn ranked(&mut self, filter: &Filter, wanted: Option<&[Expr]>) -> Result<Option<NodeIndex>> {
-        let LogicalPlan::Window(window) = &*filter.input else { return Ok(None) };
+        // Columns that only the window needs are dropped between the two.
+        let (window, kept) = match &*filter.input {
+            LogicalPlan::Window(window) => (window, None),
+            LogicalPlan::Projection(projection) => match &*projection.input {
+                LogicalPlan::Window(window) if projection.expr.iter().all(|expr| expr.try_as_col().is_some()) => {
+                    (window, Some(&projection.expr))
+                }
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
         let Some((limit, rest)) = top(&filter.predicate, window) else { return Ok(None) };
-        let read = |name: &str| match wanted {
-            None => true,
-            Some(wanted) => wanted.iter().chain(&rest).any(|expr| expr.column_refs().iter().any(|c| c.name == name)),
+        let names = |exprs: &[Expr], name: &str| {
+            exprs.iter().any(|expr| expr.column_refs().iter().any(|column| column.name == name))
+        };
+        let read = |name: &str| match (wanted, kept) {
+            (Some(wanted), _) => names(wanted, name) || names(&rest, name),
+            (None, Some(kept)) => names(kept, name),
+            (None, None) => true,
         };
         let node = self.over_window(window, Some(limit), &read)?;
         Ok(Some(match conjunction(rest.clone()) {

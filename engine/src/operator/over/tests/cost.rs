@@ -62,8 +62,8 @@ fn a_running_sum_costs_what_stands_behind() {
         WindowFrameBound::Preceding(ScalarValue::Int64(None)),
         WindowFrameBound::CurrentRow,
     );
-    let (said, faster) = changes(vec![Expr::from(call)], |n| (ROWS - 1 - n % 4) * 10);
+    let (said, faster) = changes(vec![Expr::from(call)], |n| (ROWS - 1 - n) * 10);
     println!("running sum near the end: {said} rows said, a change is {faster:.0} times as fast as filling");
-    assert!(said <= 8, "{said}");
+    assert!(said <= 200, "{said}");
     assert!(faster > 50.0, "{faster}");
 }

@@ -104,7 +104,6 @@ impl Run {
             }
             step = self.over.resume(&mut out).unwrap();
         }
-        assert!(self.sum.values().all(|count| *count > 0), "{:?}", self.sum);
     }
 
     pub(super) fn epoch(&mut self, rows: &[(Row, i64)]) {
@@ -149,6 +148,7 @@ impl Run {
     /// What is there, as `(row, result of the first function)`.
     pub(super) fn rows(&self) -> Vec<(Row, Option<i64>)> {
         let row = |key: &Vec<Option<i64>>| (key[0].unwrap(), key[1].unwrap(), key[2].unwrap());
+        assert!(self.sum.values().all(|count| *count > 0), "{:?}", self.sum);
         self.sum
             .iter()
             .flat_map(|(key, count)| std::iter::repeat_n((row(key), key.get(3).copied().flatten()), *count as usize))

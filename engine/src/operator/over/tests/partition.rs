@@ -73,7 +73,8 @@ fn a_range_moves_with_the_rows_in_it() {
     let changed = partition.apply(&mut Vec::new()).unwrap();
     let range = moved(&(2..7), &changed);
     let rows: Vec<&[u8]> = partition.range(range).map(|entry| entry.key()).collect();
-    assert_eq!(rows, [4, 8, 9, 10, 12].map(key).iter().map(|key| &**key).collect::<Vec<_>>());
+    // What came just before the first of them may count as one of them or not: it was not shown.
+    assert_eq!(rows, [3, 4, 8, 9, 10, 12].map(key).iter().map(|key| &**key).collect::<Vec<_>>());
 }
 
 #[test]
