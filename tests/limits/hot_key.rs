@@ -40,7 +40,8 @@ async fn a_hot_key_stays_within_the_limit_and_its_neighbours_go_on() -> Result<(
 
     // A subscription to the same, which is left by Ctrl-C while it counts.
     let live = Live::start(server.postgres_port(), &format!("COPY (SUBSCRIBE ({query})) TO STDOUT"));
-    live.lines.recv_timeout(PATIENCE).expect("none at first");
+    // It reads the hot key's rows; psql keeps its first line to itself, since it writes to a pipe.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let probes: Vec<Vec<u8>> = (0..PROBES as u64).map(|v| row(1, v, "")).collect();
     let start = Instant::now();
     broker.produce("limits-probes", 0, &probes)?;
@@ -55,7 +56,7 @@ async fn a_hot_key_stays_within_the_limit_and_its_neighbours_go_on() -> Result<(
             break;
         }
         let live = Live::start(server.postgres_port(), &format!("COPY (SUBSCRIBE ({query})) TO STDOUT"));
-        live.lines.recv_timeout(PATIENCE).expect("none at first");
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let (took, _) = tokio::task::spawn_blocking(|| live.interrupt()).await?;
         best = best.min(took);
     }

@@ -33,7 +33,7 @@ const SECOND_SEED: u64 = 0x517c_c1b7_2722_0a95;
 type Slot = u32;
 
 fn slot(block: usize, row: usize) -> Slot {
-    (block << BLOCK_BITS | row) as Slot
+    ((block << BLOCK_BITS) | row) as Slot
 }
 
 fn place(slot: Slot) -> (usize, usize) {
