@@ -151,8 +151,11 @@ impl Author<'_> {
         match self.rng.random_range(0..8) {
             0 => format!("{not}EXISTS (SELECT 1 FROM {from} WHERE {key} = {inner_key} AND {own})"),
             1 => format!("{not}EXISTS (SELECT 1 FROM {from} WHERE {key} < {inner_key} AND {own})"),
-            2 | 3 => format!("{of_outer} {not}IN (SELECT {of_inner} FROM {from} WHERE {own})"),
-            4 => format!("{of_outer} IN (SELECT {of_inner} FROM {from} WHERE {key} = {inner_key})"),
+            // DataFusion forgets the NULLs of the subquery where a constant is NOT IN it.
+            2 | 3 if not.is_empty() || outer.columns.iter().any(|column| column.name == of_outer) => {
+                format!("{of_outer} {not}IN (SELECT {of_inner} FROM {from} WHERE {own})")
+            }
+            2..=4 => format!("{of_outer} IN (SELECT {of_inner} FROM {from} WHERE {key} = {inner_key})"),
             5 => {
                 let (op, quantifier) =
                     (["=", "<", ">=", "<>"][self.rng.random_range(0..4)], ["ANY", "ALL"][self.rng.random_range(0..2)]);
