@@ -271,7 +271,7 @@ impl OverSpec {
     /// Whether rows that are settled are released: every function looks back over a bounded number of rows or length of
     /// time, or needs no more than how many rows there were.
     pub fn forgets_settled_rows(&self) -> bool {
-        self.settles.is_some() && self.functions.iter().all(|function| looks_back_a_bounded_way(function))
+        self.settles.is_some() && self.functions.iter().all(looks_back_a_bounded_way)
     }
 
     /// Whether no function sees a row behind the current one and its peers.

@@ -165,9 +165,12 @@ pub(super) fn sees_order_of_peers(call: &WindowFunction) -> bool {
     matches!(ties(call), Ties::Unsettled)
 }
 
+/// PARTITION BY and ORDER BY of a window.
+type Keys = (Vec<Expr>, Vec<Sort>);
+
 fn completed_window(window: Window) -> PlanResult<Transformed<LogicalPlan>> {
     // Functions of one window stand together: those whose order is completed no longer do with those whose is not.
-    let mut groups: Vec<((Vec<Expr>, Vec<Sort>), Vec<Expr>)> = Vec::new();
+    let mut groups: Vec<(Keys, Vec<Expr>)> = Vec::new();
     for expr in &window.window_expr {
         let Expr::WindowFunction(mut call) = expr.clone().unalias() else {
             return Ok(Transformed::no(LogicalPlan::Window(window)));

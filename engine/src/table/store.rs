@@ -121,6 +121,9 @@ pub(crate) struct LogEntry {
     pub(crate) row: Bytes,
 }
 
+/// A transaction's LSN, and the tables that it changed.
+type Written<'a> = (Lsn, Vec<&'a Arc<Table>>);
+
 impl TableStore {
     /// Opens the store in the data directory, or makes it; without one it is made for this run only.
     pub(crate) fn open(directory: Option<&Path>) -> Result<Self> {
@@ -263,7 +266,7 @@ impl TableStore {
     }
 
     /// Writes a transaction's changes; answers its LSN and the changed tables.
-    fn write<'a>(&self, pending: &'a Pending, is_stale: bool) -> Result<Option<(Lsn, Vec<&'a Arc<Table>>)>> {
+    fn write<'a>(&self, pending: &'a Pending, is_stale: bool) -> Result<Option<Written<'a>>> {
         let mut batch = self.database.batch();
         let mut changed: Vec<&Arc<Table>> = Vec::new();
         let mut committed = lock(&self.committed);

@@ -16,7 +16,7 @@ pub(super) fn reach(calls: &[Call], partition: &Partition, changed: &[Changed], 
     let came: usize = changed.iter().map(|change| change.came).sum();
     let mut ranges: Ranges = changed.iter().map(|change| change.at..change.at + change.came).collect();
     if came * 2 >= len && len > 0 {
-        return Ok(vec![0..len]);
+        return Ok(std::iter::once(0..len).collect());
     }
     for call in calls {
         match &call.function {

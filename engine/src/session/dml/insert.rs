@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, TableReference};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Value};
 
 use super::rules::duplicate_key;
 use super::update::assignments;
-use super::{Affected, Target, Work, columns_of, is_default, parameter, plan_of};
+use super::{Affected, PlanAndTypes, Target, Work, columns_of, is_default, parameter, plan_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::expression::{Expression, batch};
 use crate::plan::RowValues;
@@ -252,7 +251,7 @@ impl Work<'_> {
     }
 
     /// The plan of an INSERT's query, and the types of parameters that stand alone where a column's value stands.
-    pub(super) fn insert_parameters(&self, insert: &Insert) -> Result<(Option<LogicalPlan>, Vec<(usize, DataType)>)> {
+    pub(super) fn insert_parameters(&self, insert: &Insert) -> Result<PlanAndTypes> {
         let target = self.target(&insert.target)?;
         let places = self.places(&target, &insert.columns)?;
         let mut direct = Vec::new();

@@ -145,12 +145,12 @@ impl<'a> Work<'a> {
             Change::Copy { insert, rows } => {
                 let target = self.target(&insert.target)?;
                 let rows = self.assigned(&target, insert, rows, &[])?;
-                Ok(Prepared::Insert { target, rows })
+                Ok(Prepared::Insert { target: Box::new(target), rows })
             }
             Change::Statement(Statement::Insert(insert)) => {
                 let target = self.target(&insert.target)?;
                 let rows = self.source(&target, insert, view).await?;
-                Ok(Prepared::Insert { target, rows })
+                Ok(Prepared::Insert { target: Box::new(target), rows })
             }
             Change::Statement(_) => Ok(Prepared::Nothing),
         }
@@ -188,10 +188,14 @@ enum Prepared {
     Nothing,
     /// The rows of an INSERT, as columns of its table.
     Insert {
-        target: Target,
+        target: Box<Target>,
         rows: Vec<RecordBatch>,
     },
 }
+
+/// The plan of a statement's query, if it has one, and the types of parameters that stand alone for a column's value, by
+/// their numbers.
+type PlanAndTypes = (Option<LogicalPlan>, Vec<(usize, DataType)>);
 
 /// Runs a statement that changes tables.
 pub(super) async fn run(session: &Session, statement: &Statement, parameters: &Parameters) -> Result<Outcome> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::insert::no_column;
 use super::returning::named;
 use super::rules::duplicate_key;
-use super::{Affected, Target, Work, is_default, parameter};
+use super::{Affected, PlanAndTypes, Target, Work, is_default, parameter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Planner, Relation};
 use crate::sql::{self, quoted};
@@ -147,7 +147,7 @@ impl Work<'_> {
     }
 
     /// The plan that finds an UPDATE's rows, and the types of parameters that are assigned as they are.
-    pub(super) fn update_parameters(&self, update: &Update) -> Result<(Option<LogicalPlan>, Vec<(usize, DataType)>)> {
+    pub(super) fn update_parameters(&self, update: &Update) -> Result<PlanAndTypes> {
         let target = self.target(&updated(update)?.0)?;
         let (finding, set) = self.update_finding(&target, update)?;
         let direct = set

@@ -166,7 +166,7 @@ fn approx_distinct_counts() {
     let rows = random_rows(&mut random, 100);
     let plan = over_changelog(running_plan(&schema(), "SELECT k, approx_distinct(s) FROM t GROUP BY k").unwrap());
     let mut pool = Pool::new(plan, 2, true);
-    pool.epoch(&mut random, &[rows.clone()], None);
+    pool.epoch(&mut random, std::slice::from_ref(&rows), None);
     let gone = Delta::weighted(rows.slice(0, 50), Int64Array::from_value(-1, 50));
     pool.epoch_of(&mut random, vec![gone], None);
     let expected = batch_answer(&rows.slice(50, 50), "SELECT k, count(DISTINCT s) FROM t GROUP BY k").unwrap();

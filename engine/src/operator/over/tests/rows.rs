@@ -169,8 +169,7 @@ fn settled_rows_are_shown_once_and_forgotten_when_no_frame_reaches_them() {
 #[test]
 fn a_range_of_time_lets_go_of_whole_partitions() {
     let back = IntervalMonthDayNano::new(0, 0, 10_000);
-    let functions =
-        vec![sum_over(WindowFrameUnits::Range, ScalarValue::IntervalMonthDayNano(Some(back))), row_number()];
+    let functions = [sum_over(WindowFrameUnits::Range, ScalarValue::IntervalMonthDayNano(Some(back))), row_number()];
     for numbered in [false, true] {
         let functions = functions[..1 + usize::from(numbered)].to_vec();
         let settles = Some((WatermarkId(0), 0));
