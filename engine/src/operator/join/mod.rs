@@ -184,6 +184,9 @@ impl Join {
             return Ok(None);
         }
         let weights = self.weights(probe, &mut pairs)?;
+        if pairs.rows.is_empty() {
+            return Ok(None);
+        }
         let columns = self.joined(probe, &pairs, 0..self.schema.fields().len())?;
         let rows = batch(&self.schema, columns, pairs.rows.len())?;
         Ok(Some(Delta::new(rows, weights)))
