@@ -63,11 +63,16 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table whose rows come in `epochs` epochs. Without late rows its watermark stays behind all that may come.
+    /// A table whose rows come in `epochs` epochs, or come, go and change.
     pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
-        if rng.random_bool(0.4) {
-            return Self::changing(rng, name, epochs);
+        match rng.random_bool(0.4) {
+            true => Self::changing(rng, name, epochs),
+            false => Self::growing(rng, name, epochs, late_rows),
         }
+    }
+
+    /// A table whose rows only come. Without late rows its watermark stays behind all that may come.
+    pub(crate) fn growing(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
         let partitions = rng.random_range(1..=3);
         let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
         let most = [4, 12, 40][rng.random_range(0..3)];
