@@ -79,10 +79,8 @@ async fn wrong_definitions_are_explained() -> Result<()> {
     says(&error, "42703", &["no_such_column"]);
     let error = error_of(&client, "CREATE MATERIALIZED VIEW v AS SELECT fare FROM s ORDER BY fare").await?;
     says(&error, "0A000", &["ORDER BY"]);
-    let error =
-        error_of(&client, "CREATE MATERIALIZED VIEW v AS SELECT a.fare FROM s a LEFT JOIN s b ON a.fare = b.fare")
-            .await?;
-    says(&error, "0A000", &["LEFT"]);
+    let error = error_of(&client, "CREATE MATERIALIZED VIEW v AS SELECT fare FROM s LIMIT 3").await?;
+    says(&error, "0A000", &["LIMIT without ORDER BY"]);
 
     // Nothing of what failed is left behind, and the server answers.
     assert_eq!(rows(&client, "SHOW JOBS").await?, Vec::<Vec<Option<String>>>::new());

@@ -260,6 +260,11 @@ impl<'a> Lowering<'a> {
             Some(top) => top,
             None => self.node(&projection.input)?,
         };
+        self.projected_onto(projection, input)
+    }
+
+    /// A projection of a node that stands for its input.
+    fn projected_onto(&mut self, projection: &Projection, input: NodeIndex) -> Result<NodeIndex> {
         self.stable(&projection.expr, input)?;
         if self.only_renames(&projection.expr, input) {
             return self.called(input, Arc::clone(&projection.schema));

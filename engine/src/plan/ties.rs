@@ -94,6 +94,17 @@ fn limit_of_sort(limit: Limit) -> Transformed<LogicalPlan> {
 }
 
 fn completed_limit(limit: Limit) -> Transformed<LogicalPlan> {
+    let limit = match limit_of_sort(limit).data {
+        LogicalPlan::Limit(limit) => limit,
+        // Columns that only the order needs were dropped between the two: the first rows are taken before that.
+        LogicalPlan::Projection(mut above) => {
+            if let LogicalPlan::Limit(below) = &*above.input {
+                above.input = Arc::new(completed_limit(below.clone()).data);
+            }
+            return Transformed::yes(LogicalPlan::Projection(above));
+        }
+        other => return Transformed::no(other),
+    };
     let LogicalPlan::Sort(sort) = &*limit.input else { return Transformed::no(LogicalPlan::Limit(limit)) };
     let mut sort = sort.clone();
     complete(&mut sort.expr, &[], &sort.input);

@@ -57,6 +57,12 @@ impl Lowering<'_> {
 
     /// ORDER BY … LIMIT … OFFSET: the first rows of one partition.
     pub(super) fn limited(&mut self, limit: &Limit) -> Result<NodeIndex> {
+        // The first rows of a projection are the projection of the first rows.
+        if let LogicalPlan::Projection(projection) = &*limit.input {
+            let first = Limit { input: Arc::clone(&projection.input), ..limit.clone() };
+            let first = self.limited(&first)?;
+            return self.projected_onto(projection, first);
+        }
         let LogicalPlan::Sort(sort) = &*limit.input else {
             return Err(Error::not_supported("LIMIT without ORDER BY does not say which rows")
                 .with_hint("write ORDER BY before it"));

@@ -49,6 +49,14 @@ fn deduplication_keeps_one_row_and_has_a_key() {
 }
 
 #[test]
+fn a_limit_may_stand_over_a_projection_of_its_order() {
+    // The order's columns are dropped between the two.
+    let text = "SELECT DISTINCT zone FROM (SELECT zone, price, id FROM bookings ORDER BY price LIMIT 3) AS few";
+    let top = operator(text, "Top");
+    assert_eq!(top[0], "Top 3 order by bookings.price, bookings.zone");
+}
+
+#[test]
 fn numbers_that_are_read_are_said() {
     let top = operator(
         "SELECT * FROM (SELECT zone, rank() OVER (PARTITION BY zone ORDER BY price) AS n FROM bookings) WHERE n <= 3 AND n > 1",
