@@ -1,6 +1,6 @@
 //! Tables: rows that Rondel itself keeps, changed by INSERT, UPDATE, DELETE, TRUNCATE and COPY.
 //!
-//! A table's rows stand in an embedded store, by [key](key), in a [form](row) of our own that outlives changes of the table's columns.
+//! A table's rows stand in an embedded store, by [key], in a [form](row) of our own that outlives changes of the table's columns.
 //! Every transaction that changes something has a number, its LSN; all its changes are one write, in the store before the
 //! statement is answered ([`store`]). What it changed is also in the table's log while a job reads the table, so that a
 //! job goes on from the contents at one LSN with the changes after it.
