@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use arrow::array::{
-    BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    ListArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{Field, Schema};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{Field, Fields, IntervalMonthDayNano, Schema};
 
 use super::*;
 
