@@ -5,7 +5,7 @@
 //! between two of them. After an error or a panic the chain keeps its capability for ever and discards what comes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use timely::scheduling::Activator;
 
@@ -61,6 +61,8 @@ pub(crate) struct Chain {
     /// Watermarks that moved in the epoch that is being ended.
     moved: Vec<(WatermarkId, Promise)>,
     output: Output,
+    /// When one of the operators has something to say of itself.
+    timer: Arc<AtomicI64>,
     failed: bool,
 }
 
@@ -79,6 +81,7 @@ impl Chain {
             inlets,
             entries,
             outlets,
+            timer: job.add_timer(),
             job,
             activator,
             tasks: Vec::new(),
@@ -205,12 +208,15 @@ impl Chain {
 
     /// All operators have heard of the end: the watermarks follow the output, and the epoch is left.
     fn finish_epoch(&mut self, epoch: Epoch) -> Result<()> {
-        for index in 0..self.members.len() {
-            let member = &mut self.members[index];
+        let mut timer: Option<i64> = None;
+        for member in &mut self.members {
             let operator = &member.operator;
-            let bytes = guarded(|| Ok(operator.state_size()))?.bytes;
-            self.job.meter.set_state(&mut member.state_bytes, bytes)?;
+            let (size, own) = guarded(|| Ok((operator.state_size(), operator.next_timer())))?;
+            self.job.meter.set_state(&mut member.state_bytes, size.bytes)?;
+            timer = timer.into_iter().chain(own).min();
         }
+        // Before the epoch is complete: whoever sees that it is knows what is still to be said.
+        self.job.set_timer(&self.timer, timer);
         let job = Arc::clone(&self.job);
         job.give_snapshot(self.ended + 1..epoch + 1, || self.snapshot())?;
         let moved = std::mem::take(&mut self.moved);

@@ -226,6 +226,13 @@ impl Pool {
         }
     }
 
+    /// Lets time pass at once on the clock of a simulated pool. A pool of threads has a clock of its own.
+    pub fn pass(&self, time: Duration) {
+        if let Form::Simulated(simulation) = &self.form {
+            lock(simulation).pass(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Waits until `condition` holds: at most `patience` in a pool of threads, at most 100,000 turns in a simulated one.
     /// Answers whether it does.
     pub fn wait_until(&self, patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
