@@ -12,6 +12,7 @@ use crate::operator::StatePart;
 use crate::time::Epoch;
 use timely::scheduling::SyncActivator;
 
+use super::figures::OperatorMeters;
 use super::flow_control::{LinkMeter, Memory, Meter, lock};
 
 /// A job's number within its pool; the catalog's choice, never used twice.
@@ -227,6 +228,8 @@ pub(crate) struct JobShared {
     edges_ended: AtomicBool,
     /// Of each chain on each worker: its operators' least timer in microseconds since 1970, `i64::MAX` for none.
     timers: Mutex<Vec<Arc<AtomicI64>>>,
+    /// What its operators remember.
+    pub(crate) operators: OperatorMeters,
     /// The timer that the control waits for; whoever sets an earlier one tells it.
     awaited_timer: AtomicI64,
     /// The job is to read no more, and to write what it has read.
@@ -279,6 +282,7 @@ impl JobShared {
             edges: Mutex::new(Vec::new()),
             edges_ended: AtomicBool::new(false),
             timers: Mutex::new(Vec::new()),
+            operators: OperatorMeters::default(),
             awaited_timer: AtomicI64::new(i64::MAX),
             stopping: AtomicBool::new(false),
             terminals: (0..workers).map(|_| WakeUp::default()).collect(),

@@ -16,6 +16,7 @@ use crate::time::{Clock, Epoch};
 
 use super::blueprint::Blueprint;
 use super::control::{Control, PoolShared, Reply, Request};
+use super::figures::OperatorFigures;
 use super::flow_control::{Memory, lock};
 use super::job::{JobId, JobMetrics, JobShared, Signal};
 use super::operators::{EngineOperators, OperatorFactory};
@@ -385,6 +386,11 @@ impl JobHandle {
     /// Its figures.
     pub fn metrics(&self) -> JobMetrics {
         self.job.metrics()
+    }
+
+    /// What its operators remember, each that has ever remembered anything.
+    pub fn operators(&self) -> Vec<OperatorFigures> {
+        self.job.operators.figures()
     }
 
     /// How it ended: `None` while it runs.
