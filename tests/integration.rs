@@ -19,3 +19,5 @@ mod sql_files;
 #[cfg(test)]
 mod tables;
 mod tidy;
+#[cfg(test)]
+mod time;

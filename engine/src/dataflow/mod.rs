@@ -12,6 +12,7 @@ mod control;
 mod edge;
 mod event_time;
 mod exchange;
+mod figures;
 mod flow_control;
 mod guarded;
 mod inlet;
@@ -33,6 +34,7 @@ mod worker;
 mod tests;
 
 pub use blueprint::{Blueprint, Target};
+pub use figures::OperatorFigures;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};
 pub use pool::{JobHandle, Pool, PoolSettings};

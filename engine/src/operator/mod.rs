@@ -3,7 +3,8 @@
 //! An operator knows no thread, no clock, no I/O and nothing of timely; it is tested by calling it. The adaptor in
 //! `dataflow/` hosts *chains* of operators between two exchanges and keeps this contract:
 //!
-//! * deltas of one epoch come before its [`Operator::on_epoch_end`], and epochs come one after the other;
+//! * each epoch begins with [`Operator::begin_epoch`], its deltas come before its [`Operator::on_epoch_end`], and epochs
+//!   come one after the other;
 //! * after [`Step::Yield`] the operator gets nothing but [`Operator::resume`] until it answers [`Step::Done`]; what it
 //!   had put into the [`Output`] is handed downstream between the calls;
 //! * after an error or a panic it is never called again;
@@ -21,6 +22,7 @@ pub mod project;
 pub mod session;
 pub mod set;
 pub mod single_row;
+pub mod temporal_filter;
 pub mod union;
 pub mod unnest;
 pub mod values;
@@ -125,12 +127,23 @@ impl Output {
 
 /// An operator; see the [module](self) for the contract.
 pub trait Operator: Send {
+    /// An epoch begins, before its first delta; `now_micros` is its [`EpochContext::now_micros`].
+    fn begin_epoch(&mut self, _now_micros: i64) {}
+
     /// A delta on input `input` (0 for all but joins and unions), of the current epoch.
     fn on_delta(&mut self, input: usize, delta: Delta, out: &mut Output) -> Result<Step>;
 
     /// The end of the current epoch: all its deltas were given.
     fn on_epoch_end(&mut self, _epoch: &EpochContext<'_>, _out: &mut Output) -> Result<Step> {
         Ok(Step::Done)
+    }
+
+    /// The earliest time of an epoch ([`EpochContext::now_micros`]) at which the operator has something to say even if
+    /// nothing comes: an epoch is opened then. Asked after the end of each epoch; a time that is not later than the
+    /// epoch's own opens none, since the operator had its say. A function of the state, so that a restored operator
+    /// answers as the one did that was snapshot.
+    fn next_timer(&self) -> Option<i64> {
+        None
     }
 
     /// Goes on after [`Step::Yield`].
@@ -152,5 +165,10 @@ pub trait Operator: Send {
     /// How much the operator remembers; cheap enough to ask once an epoch.
     fn state_size(&self) -> StateSize {
         StateSize::default()
+    }
+
+    /// How many different keys it remembers; as many as [`StateSize::rows`] where each has one row or group.
+    fn state_keys(&self) -> usize {
+        self.state_size().rows
     }
 }

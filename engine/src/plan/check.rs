@@ -16,6 +16,7 @@ use super::fault::planning_error;
 use super::flow::{Emission, Emit};
 use super::relation::RelationSource;
 use super::session_node::SessionNode;
+use super::temporal_filter::refuse_clock;
 use super::ties::{sees_order_of_peers, sorted};
 use super::window_node::WindowNode;
 
@@ -52,6 +53,7 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
             check_node(node)?;
         }
         node.apply_expressions(|expr| {
+            check_clock(node, expr)?;
             expr.apply(|inner| {
                 check_expression(inner)?;
                 Ok(TreeNodeRecursion::Continue)
@@ -60,6 +62,19 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     })
     .map_err(planning_error)?;
     Ok(())
+}
+
+/// The time of day can stand in WHERE, HAVING and ON; whether the condition can be kept is seen when it is lowered.
+fn check_clock(node: &LogicalPlan, expr: &Expr) -> Result<(), DataFusionError> {
+    let place = match node {
+        LogicalPlan::Filter(_) | LogicalPlan::Join(_) => return Ok(()),
+        LogicalPlan::Aggregate(_) => "GROUP BY and aggregates",
+        LogicalPlan::Window(_) => "OVER",
+        LogicalPlan::Sort(_) => "ORDER BY",
+        LogicalPlan::Values(_) => "VALUES",
+        _ => "SELECT",
+    };
+    refuse_clock(std::slice::from_ref(expr), place).map_err(DataFusionError::from)
 }
 
 /// Whether all subqueries have become joins. `plan` is what the rules have left.
@@ -154,12 +169,6 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
                 .with_hint("write the value itself")
                 .into())
         }
-        Expr::ScalarFunction(call) if is_clock(call.name()) => Err(Error::not_supported(format!(
-            "{}() is not supported yet in a continuous query: its value would change without any row",
-            call.name()
-        ))
-        .with_hint("compare event times, or call it when you SELECT from the view")
-        .into()),
         Expr::AggregateFunction(call) => check_call(call),
         Expr::WindowFunction(call) if sees_order_of_peers(call) => Err(Error::not_supported(format!(
             "{} over a {} frame depends on the order of rows that tie",
@@ -170,14 +179,6 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
         .into()),
         _ => Ok(()),
     }
-}
-
-/// Functions whose value is the time of day.
-fn is_clock(name: &str) -> bool {
-    matches!(
-        name,
-        "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "localtimestamp" | "localtime"
-    )
 }
 
 fn check_call(call: &AggregateFunction) -> Result<(), DataFusionError> {

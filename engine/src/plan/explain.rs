@@ -14,6 +14,7 @@ use crate::time::WatermarkId;
 use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, JoinKind, NodeIndex, WindowKey};
 use super::properties::{Promise, is_computed_from_rows};
 use super::release::join_release;
+use super::state_ttl::state_ttl;
 use super::window_node::Length;
 
 /// The plan as a tree, root first. Below each operator stand, where there is something to say: whether its rows are
@@ -98,6 +99,10 @@ impl Explained<'_> {
                 format!("Values: {} rows", rows.iter().map(|rows| rows.num_rows()).sum::<usize>())
             }
             FlowOp::Filter { predicate } => format!("Filter {}", said(predicate)),
+            FlowOp::TemporalFilter { conditions, .. } => {
+                let conditions: Vec<String> = conditions.iter().map(said).collect();
+                format!("Temporal filter {}", conditions.join(" and "))
+            }
             FlowOp::Project { expressions } => format!("Project {}", list(expressions)),
             FlowOp::Union => "Union all".to_owned(),
             FlowOp::Window { window, time_column } => {
@@ -186,11 +191,22 @@ impl Explained<'_> {
             FlowOp::Session { watermark: None, .. } => {
                 vec!["all rows: not bounded, since the time has no watermark".to_owned()]
             }
+            FlowOp::TemporalFilter { bounds, .. } => {
+                let enters = bounds.iter().any(|bound| bound.enters);
+                let leaves = bounds.iter().any(|bound| !bound.enters);
+                vec![match (enters, leaves) {
+                    (true, false) => "rows that are not shown yet, each released when it is".to_owned(),
+                    _ => "rows that the time has not passed, each released when it has".to_owned(),
+                }]
+            }
             FlowOp::Aggregate { group, .. } if group.is_empty() => vec!["one row".to_owned()],
             FlowOp::Aggregate { closes: Some((_, watermark, delay)), .. } => {
                 vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
             }
-            FlowOp::Aggregate { .. } => vec!["grows with the number of groups: not bounded".to_owned()],
+            FlowOp::Aggregate { .. } => vec![match self.forgotten(index) {
+                Some(after) => format!("the groups, each forgotten {after}"),
+                None => "grows with the number of groups: not bounded".to_owned(),
+            }],
             FlowOp::Set { closes: Some((_, watermark, delay)), .. } => {
                 vec![format!("the different rows, released by {}", self.promise((*watermark, *delay)))]
             }
@@ -198,9 +214,12 @@ impl Explained<'_> {
             FlowOp::SingleRow => vec!["the number of rows".to_owned()],
             FlowOp::Join { .. } => {
                 let [left, right] = join_release(self.plan, index).map(|release| release?.promise());
-                let side = |side: &str, promise: Option<Promise>| match promise {
-                    Some(promise) => format!("{side} rows, released by {}", self.promise(promise)),
-                    None => format!("{side} rows, all of them: not bounded"),
+                let side = |side: &str, promise: Option<Promise>| match (promise, state_ttl(self.plan, index)) {
+                    (Some(promise), _) => format!("{side} rows, released by {}", self.promise(promise)),
+                    (None, Some(ttl)) => {
+                        format!("{side} rows, each forgotten {} after it came (state_ttl)", Length(ttl))
+                    }
+                    (None, None) => format!("{side} rows, all of them: not bounded"),
                 };
                 vec![side("left", left), side("right", right)]
             }
@@ -208,7 +227,7 @@ impl Explained<'_> {
                 let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
                 let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
                 let released = promise.map(|promise| self.promise(promise));
-                vec![over::state(spec, append_only, released)]
+                vec![over::state(spec, append_only, released, self.forgotten(index))]
             }
             _ => Vec::new(),
         }
@@ -224,6 +243,12 @@ impl Explained<'_> {
             aggregates.iter().filter(|call| changing && is_computed_from_rows(call)).cloned().collect();
         let of = list(&calls);
         (!calls.is_empty()).then(|| format!("the rows of each group for {of}: all read again when the group changes"))
+    }
+
+    /// When a node's keys are forgotten that no row touches.
+    fn forgotten(&self, index: NodeIndex) -> Option<String> {
+        let ttl = state_ttl(self.plan, index)?;
+        Some(format!("when no row has touched it for {} (state_ttl)", Length(ttl)))
     }
 
     fn promise(&self, (watermark, delay): Promise) -> String {
@@ -261,6 +286,10 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Aggregate { group, .. } => Some(list(group)),
         FlowOp::Set { .. } => Some(names(node)),
+        FlowOp::TemporalFilter { .. } => {
+            let changing = node.inputs.iter().any(|&input| plan.nodes[input].properties.changelog);
+            changing.then(|| names(node))
+        }
         FlowOp::SingleRow => Some("nothing: one worker".to_owned()),
         FlowOp::Join { on, .. } if on.is_empty() => {
             Some("nothing: every row is compared with every row on one worker".to_owned())
@@ -325,7 +354,7 @@ fn names(node: &FlowNode) -> String {
 }
 
 /// An expression as SQL.
-fn said(expr: &Expr) -> String {
+pub(super) fn said(expr: &Expr) -> String {
     match expr {
         Expr::Alias(alias) => {
             let inner = said(&alias.expr);

@@ -23,6 +23,8 @@ pub struct FlowPlan {
     pub watermarks: Vec<WatermarkOrigin>,
     /// Watermarks that follow from those, numbered on from them: see [`FlowPlan::derive_watermarks`].
     pub derived: Vec<DerivedWatermark>,
+    /// How long operators remember keys that no row touches, in microseconds: see [`super::state_ttl`].
+    pub state_ttl: Option<i64>,
 }
 
 /// A watermark of rows that come from several scans (a union, a join on event time): the least of theirs.
@@ -104,6 +106,13 @@ pub enum FlowOp {
     Filter {
         /// Boolean, over the input's schema.
         predicate: Expr,
+    },
+    /// Rows for which conditions on the time of day are true: they come and go as time passes.
+    TemporalFilter {
+        /// Boolean, over the input's schema, joined by AND; `now()` is the epoch's time.
+        conditions: Vec<Expr>,
+        /// The same, as from or until when each holds for a row.
+        bounds: Vec<TimeBound>,
     },
     /// One expression per output column.
     Project {
@@ -198,6 +207,17 @@ pub enum FlowOp {
     Over(OverSpec),
     /// Rows multiplied by the elements of their lists, and structs taken apart.
     Unnest(UnnestSpec),
+}
+
+/// From or until when a condition on the time of day holds for a row.
+#[derive(Debug, Clone)]
+pub struct TimeBound {
+    /// The condition, over the input's schema: false and then true as time passes, or true and then false.
+    pub condition: Expr,
+    /// Whether it becomes true.
+    pub enters: bool,
+    /// When that changes: this timestamp in microseconds, plus so many. `None`: it is to be looked for.
+    pub at: Option<(Expr, i64)>,
 }
 
 /// The kinds of set operations.

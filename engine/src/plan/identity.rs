@@ -31,6 +31,7 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
         FlowOp::Scan { relation, .. } => ("scan", vec![relation.clone()]),
         FlowOp::Values { .. } => ("values", Vec::new()),
         FlowOp::Filter { .. } => ("filter", Vec::new()),
+        FlowOp::TemporalFilter { conditions, .. } => ("temporal-filter", texts(conditions)),
         FlowOp::Project { .. } => ("project", Vec::new()),
         FlowOp::Union => ("union", Vec::new()),
         FlowOp::Window { window, time_column } => ("window", vec![window.to_string(), time_column.to_string()]),

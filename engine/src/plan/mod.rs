@@ -10,6 +10,7 @@
 mod canonical;
 mod check;
 mod checked_sums;
+mod clock;
 mod column_names;
 mod context;
 mod event_time;
@@ -32,6 +33,8 @@ mod series;
 mod session_node;
 mod set_node;
 mod single_row;
+mod state_ttl;
+mod temporal_filter;
 mod ties;
 mod watermark;
 mod window_functions;
@@ -43,7 +46,7 @@ mod tests;
 
 pub use explain::explain;
 pub use functions::Functions;
-pub use planner::{ContinuousPlan, Planner};
+pub use planner::{ContinuousPlan, Planner, STATE_TTL};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;
 pub use relation::{Relation, RelationKind, RelationSource, Relations, WatermarkDefinition};
@@ -51,4 +54,5 @@ pub use release::{SideRelease, join_release, side_releases};
 pub use row::RowValues;
 pub use session_node::SessionNode;
 pub use set_node::SetNode;
+pub use state_ttl::state_ttl;
 pub use window_node::WindowNode;

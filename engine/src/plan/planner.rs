@@ -24,9 +24,10 @@ use super::explain::explain;
 use super::fault::planning_error;
 use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
-use super::lower::Lowering;
+use super::lower::{Lowering, Terms};
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
 use super::rules::{optimized, options};
+use super::temporal_filter::rearranged;
 use super::watermark::{planned, validated};
 use super::window_functions::relation_planners;
 
@@ -117,13 +118,19 @@ impl Planner {
 
     /// A continuous query: of a sink, a subscription, EXPLAIN.
     pub fn plan_continuous(&self, query: &Query) -> Result<ContinuousPlan> {
-        self.continuous(query, &[])
+        self.continuous(query, &[], None)
+    }
+
+    /// The continuous query of a sink: `state_ttl` is its option of that name.
+    pub fn plan_sink(&self, query: &Query, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
+        self.continuous(query, &[], state_ttl)
     }
 
     /// The continuous query of a materialized view: its columns are renamed as the statement says, and each has a name of
     /// its own.
     pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
-        let plan = self.continuous(&view.query, &view.columns)?;
+        view.options.allow(&[STATE_TTL])?;
+        let plan = self.continuous(&view.query, &view.columns, view.options.get(STATE_TTL))?;
         distinct_names(&plan.schema)?;
         Ok(plan)
     }
@@ -131,6 +138,7 @@ impl Planner {
     /// A plain view: its relation, if the query can be planned. It is not checked for running continuously: a plain view
     /// may serve snapshots only. The second value are the relations that it reads.
     pub fn plan_view(&self, view: &CreateView) -> Result<(Relation, Vec<String>)> {
+        view.options.allow(&[])?;
         if let Some(emit) = &view.query.emit {
             return Err(Error::not_supported(format!("{emit} has no meaning in a view that is not materialized"))
                 .with_hint("write CREATE MATERIALIZED VIEW, or write EMIT in the query that reads the view"));
@@ -155,7 +163,7 @@ impl Planner {
     /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
         self.emission(query)?;
-        let plan = checked_sums(canonical(self.context().plan(&query.body)?)?)?;
+        let plan = checked_sums(canonical(rearranged(self.context().plan(&query.body)?)?)?)?;
         match parameters {
             None => Ok(plan),
             Some(values) => plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error),
@@ -205,13 +213,31 @@ impl Planner {
         })
     }
 
-    fn continuous(&self, query: &Query, columns: &[String]) -> Result<ContinuousPlan> {
+    /// The length of `state_ttl = '1 day'`.
+    fn state_ttl(&self, text: &str) -> Result<i64> {
+        let invalid = || {
+            Error::invalid(format!("the option {STATE_TTL} is a length of time, not '{text}'"))
+                .with_hint("write state_ttl = '1 hour', '30 minutes' or '7 days'")
+        };
+        let interval = format!("INTERVAL '{}'", text.replace('\'', "''"));
+        let interval = sql::parse_expression(&interval).map_err(|_| invalid())?;
+        match planned(&self.context(), &Schema::empty(), &interval) {
+            Ok(Expr::Literal(value, _)) => match interval_micros(&value) {
+                Ok(micros) if micros > 0 => Ok(micros),
+                _ => Err(invalid()),
+            },
+            _ => Err(invalid()),
+        }
+    }
+
+    fn continuous(&self, query: &Query, columns: &[String], state_ttl: Option<&str>) -> Result<ContinuousPlan> {
         let emission = self.emission(query)?;
         let emit = emission.emit;
+        let terms = Terms { emission, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
-        let batch = canonical(plan)?;
+        let batch = canonical(rearranged(plan)?)?;
         let plan = optimized(batch.clone(), &self.options)?;
         let watermark = |relation: &Relation| match &relation.watermark {
             None => Ok(None),
@@ -220,12 +246,15 @@ impl Planner {
                 planned(&context, &relation.schema, &expression).map(Some)
             }
         };
-        let flow = Lowering::lower(&plan, emission, &watermark)?;
+        let flow = Lowering::lower(&plan, terms, &watermark)?;
         let batch = checked_sums(batch)?;
         let schema = Arc::clone(batch.schema().inner());
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
     }
 }
+
+/// The option that bounds what operators remember.
+pub const STATE_TTL: &str = "state_ttl";
 
 /// A view's columns must be told apart by their names.
 fn distinct_names(schema: &Schema) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation};
+use crate::plan::{ContinuousPlan, Relation, STATE_TTL};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, DropObjects, Insert, JobAction, ParsedStatement, Query,
     Statement, quoted,
@@ -169,14 +169,22 @@ impl Engine {
             ))
             .with_hint("leave the columns out"));
         }
-        let options = sink.options.to_map();
+        let mut options = sink.options.to_map();
+        let state_ttl = options.remove(STATE_TTL);
+        if state_ttl.is_some() && sink.query.is_none() {
+            return Err(Error::invalid(format!(
+                "sink '{}' has no query whose state {STATE_TTL} could bound",
+                sink.name
+            ))
+            .with_hint("leave it out, or give the sink a query with AS"));
+        }
         let definition = registry::define_sink(&Definition { name: &sink.name, options: &options, descriptor })
             .map_err(|error| error.context(format!("sink '{}'", sink.name)))?;
         let descriptor = definition.descriptor();
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let plan = self.planner.plan_continuous(query)?;
+                let plan = self.planner.plan_sink(query, state_ttl.as_deref())?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
@@ -453,7 +461,7 @@ impl Engine {
             }
             JobAction::Start => {
                 let state = job.view().state;
-                if matches!(state, JobState::Starting | JobState::Running | JobState::Waiting) {
+                if matches!(state, JobState::Starting | JobState::Hydrating | JobState::Running | JobState::Waiting) {
                     return Err(Error::new(ErrorKind::InvalidState, format!("job '{name}' runs already")));
                 }
                 let Some(object) = self.catalog.get(name) else { return Err(unknown(name)) };
@@ -474,7 +482,8 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         let committed = self.tables.durable();
         for (_, live) in self.live.all() {
-            let Some(job) = live.job().filter(|job| job.view().state == JobState::Running) else { continue };
+            let runs = |job: &&Arc<JobStatus>| matches!(job.view().state, JobState::Hydrating | JobState::Running);
+            let Some(job) = live.job().filter(runs) else { continue };
             // An epoch that was open already may have an earlier bound.
             while self.tables.bound(self.pool.step(JobId(job.id))?)? < committed {}
         }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -24,7 +25,7 @@ use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation};
+use crate::plan::{ContinuousPlan, Relation, RelationKind, RelationSource, STATE_TTL};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
@@ -58,6 +59,7 @@ pub(super) async fn select(
     failed_views: bool,
 ) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
+    hydrated(engine, &plan).await?;
     let scans = Arc::new(LiveScans { failed_views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
     Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
@@ -83,6 +85,33 @@ impl LiveScans {
     pub(super) fn with_rows(self, table: &str, rows: RecordBatch) -> Self {
         Self { given: Some((table.to_owned(), rows)), ..self }
     }
+}
+
+/// Waits until the views that a plan reads are there: one that was created over large inputs is not before it has read
+/// them, and is never shown half-built.
+pub(super) async fn hydrated(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<()> {
+    let mut names: Vec<String> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+            && source.relation().kind == RelationKind::MaterializedView
+        {
+            names.push(source.relation().name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    for name in names {
+        let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(&name) else { continue };
+        // Why a job has failed is said when the view is read.
+        if !view.hydrated().await && job.view().state != JobState::Failed {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                format!("'{name}' holds nothing yet: its job was stopped before it had read its inputs"),
+            )
+            .with_hint(format!("ALTER JOB {} START starts it anew", quoted(&name))));
+        }
+    }
+    Ok(())
 }
 
 /// Why a view is not kept current any more, if it is not although it should.
@@ -255,7 +284,7 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
         },
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
-            Some(query) => engine.planner.plan_continuous(query)?,
+            Some(query) => engine.planner.plan_sink(query, sink.options.get(STATE_TTL))?,
             None => return Err(Error::not_supported("a sink without a query has no plan")),
         },
         other => return Err(Error::not_supported(format!("{} has no plan", other.tag()))),

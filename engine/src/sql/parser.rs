@@ -248,9 +248,10 @@ impl<'a> StatementParser<'a> {
         let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
         let name = statement_name(&parser.parse_object_name(false)?)?;
         let columns = parse_names(parser)?;
+        let options = parse_options(parser)?;
         parser.expect_keyword_is(Keyword::AS)?;
         let query = self.query()?;
-        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, query }))
+        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, options, query }))
     }
 
     fn create_sink(&mut self) -> Parsed<Statement> {

@@ -29,6 +29,7 @@ mod flow;
 mod jobs;
 mod limits;
 mod operators;
+mod timers;
 
 use operators::TestOperators;
 

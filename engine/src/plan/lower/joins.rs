@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, build_join_schema, lit};
 
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::plan::fault::planning_error;
 use crate::plan::flow::{Emit, FlowOp, FlowProperties, JoinKind, NodeIndex, TimeColumn};
 use crate::plan::properties::{joined, projected};
 use crate::plan::release::{bounds, side_releases};
+use crate::plan::temporal_filter::{self, refuse_clock};
 
 use super::Lowering;
 
@@ -66,7 +68,20 @@ impl Lowering<'_> {
         ] {
             self.stable(&keys, input)?;
         }
+        let keys: Vec<Expr> = on.iter().flat_map(|(left, right)| [left.clone(), right.clone()]).collect();
+        refuse_clock(&keys, "an equality of both sides of a join")?;
         let residual = join.filter.clone().filter(|condition| *condition != lit(true));
+        let (conditions, residual) = match residual {
+            // Pairs come and go as time passes.
+            Some(residual) if kind == JoinKind::Inner => {
+                let (conditions, rest) = temporal_filter::split(residual);
+                (conditions, conjunction(rest))
+            }
+            residual => {
+                refuse_clock(residual.as_slice(), "the ON of an outer join, if it compares both sides,")?;
+                (Vec::new(), residual)
+            }
+        };
         if let Some(residual) = &residual {
             self.stable(std::slice::from_ref(residual), left)?;
             self.stable(std::slice::from_ref(residual), right)?;
@@ -91,7 +106,10 @@ impl Lowering<'_> {
             properties.changelog = false;
         }
         let schema = build_join_schema(&left_schema, &right_schema, &join_type(kind)).map_err(planning_error)?;
-        let node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
+        let mut node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
+        if !conditions.is_empty() {
+            node = self.temporal_filter(node, conditions)?;
+        }
         self.fitted(node, &join.schema)
     }
 
