@@ -111,7 +111,14 @@ impl Blueprint {
         let identity = (self.job, self.name.clone());
         let limits = self.limits.clone();
         let (observer, signal) = (Arc::clone(&self.observer), Arc::clone(signal));
-        let job = Arc::new(JobShared::new(identity, workers, streams, limits, observer, (signal, memory)));
+        let job = Arc::new(JobShared::new(
+            identity,
+            workers,
+            (streams, self.plan.holds_back()),
+            limits,
+            observer,
+            (signal, memory),
+        ));
         let reporter: Arc<dyn Reporter> = Arc::new(JobReporter(Arc::clone(&job)));
 
         let mut units: Vec<Vec<UnitPart>> = (0..workers).map(|_| Vec::with_capacity(layout.units.len())).collect();

@@ -114,7 +114,10 @@ impl Chain {
                 None => self.job.epoch_after(self.ended),
             };
             let Some(epoch) = current else {
-                if frontier.is_none() {
+                if frontier.is_none() && self.job.lacks_last() {
+                    // An epoch is to come in which nothing comes; it may be opened without anything reaching this operator.
+                    self.activator.activate_after(BACK_OFF);
+                } else if frontier.is_none() {
                     self.outlets.iter_mut().for_each(Outlet::close);
                 }
                 return Ok(());
@@ -140,6 +143,9 @@ impl Chain {
             } else if frontier.is_none_or(|frontier| frontier > epoch) {
                 self.ending = Some(epoch);
                 self.moved = self.inlets.merge_into(&mut self.watermarks);
+                if self.job.is_last(epoch) {
+                    self.watermarks.end();
+                }
                 self.tasks.extend((0..self.members.len()).rev().map(Task::End));
             } else {
                 return Ok(());

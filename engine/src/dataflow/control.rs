@@ -452,17 +452,20 @@ impl Control {
         }
     }
 
+    /// Whether a job reads anything, and all of that has ended. One that only reads views, and holds nothing back, ends with
+    /// its edges.
+    pub(crate) fn have_inputs_ended(&self, id: JobId) -> bool {
+        let Some(entry) = self.jobs.get(&id) else { return false };
+        let sources = &entry.job.sources;
+        let finished = |read| self.jobs.get(read).is_none_or(|entry| entry.status == Status::Finished);
+        let reads = !sources.is_empty() || (entry.job.holds_back && !entry.reads.is_empty());
+        reads && sources.iter().all(|source| source.finished.load(Ordering::SeqCst)) && entry.reads.iter().all(finished)
+    }
+
     fn note_finished(&mut self) {
-        let finished = |id: &JobId, jobs: &BTreeMap<JobId, Entry>| {
-            jobs.get(id).is_none_or(|entry| entry.status == Status::Finished)
-        };
         let mut ending = Vec::new();
         for (id, entry) in &self.jobs {
-            let sources = &entry.job.sources;
-            let ended = !sources.is_empty()
-                && sources.iter().all(|source| source.finished.load(Ordering::SeqCst))
-                && entry.reads.iter().all(|read| finished(read, &self.jobs));
-            if entry.status == Status::Running && ended {
+            if entry.status == Status::Running && self.have_inputs_ended(*id) && !entry.job.lacks_last() {
                 ending.push((*id, Status::Closing));
             } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
                 ending.push((*id, Status::Finished));

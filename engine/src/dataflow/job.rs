@@ -238,6 +238,10 @@ pub(crate) struct JobShared {
     pub(crate) rows_out: AtomicU64,
     pub(crate) late_rows: AtomicU64,
     pub(crate) epochs_completed: AtomicU64,
+    /// Some operator may hold changes back until something other than a row or a watermark comes.
+    pub(crate) holds_back: bool,
+    /// The epoch in which all inputs have ended and what is held back is said; 0: not yet.
+    last_epoch: AtomicU64,
     gate: AtomicU64,
     /// Epochs that were opened and are not known to be complete, ascending.
     epochs: Mutex<VecDeque<Epoch>>,
@@ -255,7 +259,7 @@ impl JobShared {
     pub(crate) fn new(
         (id, name): (JobId, String),
         workers: usize,
-        sources: usize,
+        (sources, holds_back): (usize, bool),
         limits: JobLimits,
         observer: Arc<dyn JobObserver>,
         (signal, memory): (Arc<Signal>, &Arc<Memory>),
@@ -281,6 +285,8 @@ impl JobShared {
             rows_out: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
             epochs_completed: AtomicU64::new(0),
+            holds_back,
+            last_epoch: AtomicU64::new(0),
             gate: AtomicU64::new(0),
             epochs: Mutex::new(VecDeque::new()),
             done: (0..workers).map(|_| AtomicU64::new(0)).collect(),
@@ -329,6 +335,21 @@ impl JobShared {
     /// An edge from a view, to be woken when the job is stopped.
     pub(crate) fn add_edge(&self, activator: SyncActivator) {
         lock(&self.edges).push(activator);
+    }
+
+    /// The epoch that is about to be opened is the one after all inputs; for the control only.
+    pub(crate) fn make_last(&self, epoch: Epoch) {
+        self.last_epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    /// Whether all inputs have ended before this epoch.
+    pub(crate) fn is_last(&self, epoch: Epoch) -> bool {
+        self.last_epoch.load(Ordering::SeqCst) == epoch
+    }
+
+    /// Whether the inputs have ended and what is held back was not told of it.
+    pub(crate) fn lacks_last(&self) -> bool {
+        self.holds_back && self.last_epoch.load(Ordering::SeqCst) == 0
     }
 
     /// The last epoch that was opened, unless it is known to be complete.

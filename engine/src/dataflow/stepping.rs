@@ -85,7 +85,11 @@ impl Control {
     pub(crate) fn open(&mut self, group: &[JobId], epoch: Epoch, micros: u64) {
         self.place_snapshots(group, epoch);
         for id in group {
+            let ended = self.have_inputs_ended(*id);
             if let Some(entry) = self.jobs.get_mut(id) {
+                if ended && entry.job.lacks_last() {
+                    entry.job.make_last(epoch);
+                }
                 entry.pace.opened(micros);
                 entry.job.active.store(false, Ordering::SeqCst);
                 entry.job.exhausted.store(false, Ordering::SeqCst);
@@ -101,7 +105,11 @@ impl Control {
         }
         let ready = self.is_ready(group);
         let waiting = |entry: &Entry| entry.steps.iter().any(|step| step.target.is_none());
-        let asked = self.wants_snapshot(group) || self.members(group).any(waiting);
+        // A job whose inputs have ended has one epoch more, in which it says what it holds back.
+        let ending = group
+            .iter()
+            .any(|id| self.jobs.get(id).is_some_and(|entry| entry.job.lacks_last()) && self.have_inputs_ended(*id));
+        let asked = self.wants_snapshot(group) || self.members(group).any(waiting) || ending;
         let epoch = self.members(group).map(|entry| entry.job.gate().epoch).max()?;
         let is_open = self.members(group).any(|entry| entry.job.gate().state == GateState::Open);
         if !is_open {
@@ -155,7 +163,7 @@ impl Control {
         }
         // A source that was woken before it could see the gate has told nobody; nor will anybody tell when a step is
         // still asked for: the epoch was closed before busy workers had looked at all sources.
-        (self.is_ready(group) || self.members(group).any(waiting)).then_some(0)
+        (self.is_ready(group) || self.members(group).any(waiting) || ending).then_some(0)
     }
 
     /// Whether a source has something to read.

@@ -10,6 +10,7 @@ mod nodes;
 mod over;
 mod sessions;
 mod sets;
+mod shown;
 mod unnest;
 mod watermarks;
 
@@ -24,17 +25,20 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values};
+use datafusion::logical_expr::{
+    Aggregate, EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
+};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, Result};
 use crate::time::WatermarkId;
 
+use super::emission::{Destination, Grouped, last_aggregate};
 use super::fault::planning_error;
 use super::flow::{
-    Emission, Emit, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
-    WatermarkOrigin,
+    Emission, Emit, EmitMode, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark,
+    TimeColumn, WatermarkOrigin,
 };
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
@@ -48,8 +52,11 @@ use watermarks::unneeded;
 /// A plan being lowered.
 pub(super) struct Lowering<'a> {
     emit: Emit,
-    /// ALLOWED LATENESS, in microseconds: windows are shown at the watermark and corrected for so long.
-    lateness: Option<i64>,
+    emission: Emission,
+    /// A window was found that late rows correct.
+    corrects_late: bool,
+    /// With `DISCARDING`: the aggregate of what has come since the last time.
+    panes: Option<*const Aggregate>,
     /// The scans, in the order in which they are met, whose watermark nobody needs.
     unneeded: BTreeSet<usize>,
     /// The node of each scan met so far.
@@ -68,26 +75,34 @@ pub(super) struct Lowering<'a> {
 impl<'a> Lowering<'a> {
     /// The flow plan of an optimised plan.
     pub(super) fn lower(
-        plan: &LogicalPlan,
+        grouped: &Grouped,
         emission: Emission,
+        destination: Destination,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let (all, scans) = Self::with(plan, emission, watermark, BTreeSet::new())?;
+        let (all, scans) = Self::with(grouped, (emission, destination), watermark, BTreeSet::new())?;
         // A watermark that nobody waits for need not be computed, nor its column read.
         let unneeded = unneeded(&all, &scans);
-        if unneeded.is_empty() { Ok(all) } else { Ok(Self::with(plan, emission, watermark, unneeded)?.0) }
+        if unneeded.is_empty() {
+            return Ok(all);
+        }
+        Ok(Self::with(grouped, (emission, destination), watermark, unneeded)?.0)
     }
 
     fn with(
-        plan: &LogicalPlan,
-        emission: Emission,
+        grouped: &Grouped,
+        (emission, destination): (Emission, Destination),
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
         unneeded: BTreeSet<usize>,
     ) -> Result<(FlowPlan, Vec<NodeIndex>)> {
-        let emit = emission.emit;
+        let (plan, emit) = (&grouped.plan, emission.emit);
+        let discards = emission.mode == Some(EmitMode::Discarding) && emit == Emit::OnChange;
+        let panes = last_aggregate(plan).filter(|last| discards && !last.aggr_expr.is_empty());
         let mut lowering = Self {
             emit,
-            lateness: emission.lateness,
+            emission,
+            corrects_late: false,
+            panes: panes.map(std::ptr::from_ref),
             unneeded,
             scans: Vec::new(),
             texts: Vec::new(),
@@ -98,8 +113,7 @@ impl<'a> Lowering<'a> {
         };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
-        let waits = |node: &FlowNode| matches!(node.op, FlowOp::WindowAggregate { shown_from: Some(_), .. });
-        if emission.lateness.is_some() && !lowering.plan.nodes.iter().any(waits) {
+        if emission.lateness.is_some() && !lowering.corrects_late {
             return Err(Error::not_supported(
                 "ALLOWED LATENESS corrects aggregates of windows, and this query has none",
             )
@@ -112,6 +126,7 @@ impl<'a> Lowering<'a> {
             )
             .with_hint("create the view that it reads with EMIT AFTER WATERMARK as well, or leave EMIT out here"));
         }
+        lowering.shown(root, grouped, destination)?;
         let scans = std::mem::take(&mut lowering.scans);
         Ok((lowering.numbered(), scans))
     }
@@ -132,6 +147,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Limit(limit) => self.limited(limit),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Aggregate(aggregate) if self.discards(aggregate) => self.pane_aggregate(aggregate),
             LogicalPlan::Aggregate(aggregate) => match windowed(aggregate).map_err(planning_error)? {
                 Some(parts) => self.window_aggregate(aggregate, parts),
                 None => self.aggregate(aggregate),

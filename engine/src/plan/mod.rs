@@ -12,6 +12,7 @@ mod check;
 mod checked_sums;
 mod column_names;
 mod context;
+mod emission;
 mod event_time;
 mod explain;
 mod fault;
@@ -41,6 +42,7 @@ mod windowed;
 #[cfg(test)]
 mod tests;
 
+pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
 pub use planner::{ContinuousPlan, Planner};

@@ -14,7 +14,7 @@ use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation};
+use crate::plan::{ContinuousPlan, Destination, Relation};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, DropObjects, Insert, JobAction, ParsedStatement, Query,
     Statement, quoted,
@@ -176,7 +176,7 @@ impl Engine {
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let plan = self.planner.plan_continuous(query)?;
+                let plan = self.planner.plan_for(query, destination(&*definition))?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
@@ -214,7 +214,7 @@ impl Engine {
         };
         let columns = match (insert.columns.as_slice(), definition.columns()) {
             ([], Some(schema)) => {
-                let given = self.planner.plan_batch(query, None)?.schema().fields().len();
+                let given = self.planner.result_schema(query)?.fields().len();
                 if given > schema.fields().len() {
                     return Err(Error::invalid(format!(
                         "INSERT has {given} columns, and sink '{}' has {}",
@@ -226,8 +226,8 @@ impl Engine {
             }
             (named, _) => named.to_vec(),
         };
-        let query = renamed(query, &columns)?;
-        let plan = self.planner.plan_continuous(&query)?;
+        let query = renamed(query, own_columns(query, &columns)?)?;
+        let plan = self.planner.plan_for(&query, destination(&*definition))?;
         definition.open(&sink_input(&plan))?;
         let mut uses = plan.reads.clone();
         uses.push(insert.target.clone());
@@ -480,6 +480,25 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What a correction can look like in a sink.
+pub(super) fn destination(sink: &dyn SinkDefinition) -> Destination {
+    if sink.upserts() { Destination::Upserts } else { Destination::Appends }
+}
+
+/// Of the columns that an INSERT fills, those of its query. The columns of a changelog are called as they are.
+fn own_columns<'a>(query: &Query, columns: &'a [String]) -> Result<&'a [String]> {
+    let is_stream = query.emit.as_ref().is_some_and(|emit| emit.stream);
+    let Some((own, last)) = columns.split_last_chunk::<3>().filter(|_| is_stream) else { return Ok(columns) };
+    if last == &["undo", "ptime", "ver"] {
+        return Ok(own);
+    }
+    Err(Error::invalid(format!(
+        "EMIT STREAM gives the columns undo, ptime and ver, and INSERT calls them {}",
+        last.join(", ")
+    ))
+    .with_hint("name undo, ptime and ver last in the list of columns; the sink has columns of these names"))
 }
 
 /// What is written to the sink of a plan.

@@ -13,18 +13,21 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
+use super::define::destination;
 use super::variables::READ_FAILED_VIEWS;
 use super::{blocking, show, stream_scan};
 use crate::batch::BatchScans;
 use crate::catalog::{DesiredState, ObjectKind, unknown};
 use crate::connector::ScanRequest;
 use crate::connector::channel::channel;
+use crate::connector::definition::Definition;
+use crate::connector::registry;
 use crate::dataflow::{JobId, Target};
 use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation};
+use crate::plan::{ContinuousPlan, Destination, Relation};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
@@ -160,7 +163,7 @@ pub(super) fn subscription_schema(engine: &Engine, to: &Subscription) -> Result<
             },
             None => return Err(unknown(name)),
         },
-        Subscription::Query(query) => Arc::clone(engine.planner.plan_batch(query, None)?.schema().inner()),
+        Subscription::Query(query) => engine.planner.result_schema(query)?,
     };
     let own = ["epoch", "weight"].map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
     Ok(Arc::new(Schema::new(own.into_iter().chain(rows.fields().iter().cloned()).collect::<Vec<_>>())))
@@ -250,12 +253,22 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
         Statement::Query(query) => engine.planner.plan_continuous(query)?,
         Statement::CreateView(view) => engine.planner.plan_materialized_view(view)?,
         Statement::Insert(insert) => match &insert.query {
-            Some(query) if !engine.is_table(&insert.target) => engine.planner.plan_continuous(query)?,
+            Some(query) if !engine.is_table(&insert.target) => {
+                let destination = match engine.live.get(&insert.target) {
+                    Some(Live::Sink { definition, .. }) => destination(&*definition),
+                    _ => Destination::Appends,
+                };
+                engine.planner.plan_for(query, destination)?
+            }
             _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
         },
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
-            Some(query) => engine.planner.plan_continuous(query)?,
+            Some(query) => {
+                let options = sink.options.to_map();
+                let definition = Definition { name: &sink.name, options: &options, descriptor: None };
+                engine.planner.plan_for(query, destination(&*registry::define_sink(&definition)?))?
+            }
             None => return Err(Error::not_supported("a sink without a query has no plan")),
         },
         other => return Err(Error::not_supported(format!("{} has no plan", other.tag()))),

@@ -1,3 +1,4 @@
+mod emission;
 mod tables;
 
 use std::time::{Duration, Instant};

@@ -70,6 +70,9 @@ impl AggregatePlan {
             FlowOp::Aggregate { group, aggregates, closes, emit } => {
                 (group.iter().collect(), aggregates, *emit, Kind::Running { closes: *closes })
             }
+            FlowOp::PaneAggregate { group, aggregates, closes, .. } => {
+                (group.iter().collect(), aggregates, Emit::OnChange, Kind::Running { closes: *closes })
+            }
             FlowOp::WindowAggregate { window, time_column, watermark, shown_from, group, aggregates, emit } => {
                 let mut keys = Vec::new();
                 let mut layout = Vec::new();
