@@ -37,8 +37,8 @@ use crate::time::WatermarkId;
 use super::emission::{Destination, Grouped, last_aggregate};
 use super::fault::planning_error;
 use super::flow::{
-    Emission, Emit, EmitMode, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark,
-    TimeColumn, WatermarkOrigin,
+    Emission, Emit, EmitMode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
+    WatermarkOrigin,
 };
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};

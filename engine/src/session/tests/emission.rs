@@ -1,6 +1,5 @@
 //! `EMIT` through the door: views, subscriptions, sinks, and what is refused.
 
-use arrow::array::{Array, AsArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::stream::BoxStream;
 
