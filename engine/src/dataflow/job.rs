@@ -245,7 +245,7 @@ pub(crate) struct JobShared {
     gate: AtomicU64,
     /// Epochs that were opened and are not known to be complete, ascending.
     epochs: Mutex<VecDeque<Epoch>>,
-    /// By worker: all epochs before are complete there, and written.
+    /// By worker, of the result and then of late rows: all epochs before are complete there, and written.
     done: Vec<AtomicU64>,
     /// All epochs before have been told to the observer.
     completed: AtomicU64,
@@ -259,7 +259,7 @@ impl JobShared {
     pub(crate) fn new(
         (id, name): (JobId, String),
         workers: usize,
-        (sources, holds_back): (usize, bool),
+        (sources, ends, holds_back): (usize, usize, bool),
         limits: JobLimits,
         observer: Arc<dyn JobObserver>,
         (signal, memory): (Arc<Signal>, &Arc<Memory>),
@@ -289,7 +289,7 @@ impl JobShared {
             last_epoch: AtomicU64::new(0),
             gate: AtomicU64::new(0),
             epochs: Mutex::new(VecDeque::new()),
-            done: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            done: (0..ends * workers).map(|_| AtomicU64::new(0)).collect(),
             completed: AtomicU64::new(0),
             error: Mutex::new(None),
             failed: AtomicBool::new(false),
@@ -396,7 +396,7 @@ impl JobShared {
         self.done.iter().map(|done| done.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 
-    /// A worker's view or sink has all epochs before `frontier`.
+    /// A worker's view or sink has all epochs before `frontier`; its end of late rows has a number behind all workers.
     pub(crate) fn set_done(&self, worker: usize, frontier: Epoch) {
         self.done[worker].store(frontier, Ordering::SeqCst);
         let everywhere = self.frontier();

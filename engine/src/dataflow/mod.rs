@@ -16,6 +16,7 @@ mod flow_control;
 mod guarded;
 mod inlet;
 mod job;
+mod late;
 mod layout;
 mod operators;
 mod packet;

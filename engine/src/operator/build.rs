@@ -188,6 +188,8 @@ fn only_stamps(plan: &FlowPlan, node: NodeIndex, spec: &ShowSpec) -> bool {
 /// Whether a node's input is worth aggregating before it crosses workers.
 pub fn has_local_half(plan: &FlowPlan, node: NodeIndex) -> bool {
     match plan.nodes.get(node).map(|node| &node.op) {
+        // Sums don't say which of their rows were late.
+        _ if plan.late.is_some() => false,
         Some(FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. }) => aggregate::has_local_half(plan, node),
         _ => false,
     }

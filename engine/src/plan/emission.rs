@@ -130,13 +130,15 @@ pub(super) struct Grouped {
     pub(super) group: Option<Vec<usize>>,
     /// The column that counts the group's rows, if that was asked for.
     pub(super) counts: Option<usize>,
+    /// Who takes rows that come too late.
+    pub(super) late_rows: Option<String>,
 }
 
 impl Grouped {
     /// The query as it is.
     pub(super) fn unasked(plan: LogicalPlan) -> Self {
         let visible = plan.schema().fields().len();
-        Self { plan, visible, group: None, counts: None }
+        Self { plan, visible, group: None, counts: None, late_rows: None }
     }
 
     /// The query with its aggregate's group, if it ends in one, carried to its end.
@@ -153,7 +155,7 @@ impl Grouped {
         let place = |column: &Column| plan.schema().index_of_column(column);
         let group = group.iter().map(place).collect::<PlanResult<Vec<_>>>()?;
         let counts = counts.as_ref().map(place).transpose()?;
-        Ok(Self { visible, group: Some(group), counts, plan })
+        Ok(Self { visible, group: Some(group), counts, plan, late_rows: None })
     }
 }
 

@@ -26,6 +26,11 @@ pub fn explain(plan: &FlowPlan) -> String {
         let users = |node| plan.nodes.iter().flat_map(|user| &user.inputs).filter(|input| **input == node).count();
         let shared = (0..plan.nodes.len()).filter(|&node| users(node) > 1).collect();
         Explained { plan, shared, said: BTreeSet::new(), text: &mut text }.node(root, 0);
+        if let Some(late) = &plan.late {
+            let names: Vec<&str> = late.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "late rows to {}: {}", late.target, names.join(", "));
+        }
     }
     text
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::logical_expr::{Expr, SortExpr, WindowFrameBound};
@@ -24,6 +25,34 @@ pub struct FlowPlan {
     pub watermarks: Vec<WatermarkOrigin>,
     /// Watermarks that follow from those, numbered on from them: see [`FlowPlan::derive_watermarks`].
     pub derived: Vec<DerivedWatermark>,
+    /// Where rows go that come too late, if not nowhere.
+    pub late: Option<LatePlan>,
+}
+
+/// `LATE ROWS TO target`: rows that come too late, as rows of one relation.
+#[derive(Debug, Clone)]
+pub struct LatePlan {
+    /// The sink or table that takes them.
+    pub target: String,
+    /// Their columns: those of the operators' inputs by name, then `late_operator`, `late_ptime` and `late_watermark`.
+    pub schema: SchemaRef,
+    /// The operators that decide which rows are late.
+    pub sources: Vec<LateSource>,
+}
+
+/// An operator's input that rows may come too late for.
+#[derive(Debug, Clone)]
+pub struct LateSource {
+    /// The operator.
+    pub node: NodeIndex,
+    /// Which of its inputs.
+    pub input: usize,
+    /// What it is called in `late_operator`.
+    pub operator: String,
+    /// The watermark that decides.
+    pub watermark: WatermarkId,
+    /// Of each column of the relation, where it is in the input; `None`: it has it not.
+    pub columns: Vec<Option<usize>>,
 }
 
 /// A watermark of rows that come from several scans (a union, a join on event time): the least of theirs.

@@ -40,6 +40,7 @@ use super::flow::{
     Emission, Emit, EmitMode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
     WatermarkOrigin,
 };
+use super::late::late_rows;
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
 use super::session_node::SessionNode;
@@ -55,6 +56,8 @@ pub(super) struct Lowering<'a> {
     emission: Emission,
     /// A window was found that late rows correct.
     corrects_late: bool,
+    /// Scans read all columns: rows that come too late are wanted.
+    keeps_columns: bool,
     /// With `DISCARDING`: the aggregate of what has come since the last time.
     panes: Option<*const Aggregate>,
     /// The scans, in the order in which they are met, whose watermark nobody needs.
@@ -102,6 +105,7 @@ impl<'a> Lowering<'a> {
             emit,
             emission,
             corrects_late: false,
+            keeps_columns: grouped.late_rows.is_some(),
             panes: panes.map(std::ptr::from_ref),
             unneeded,
             scans: Vec::new(),
@@ -128,7 +132,11 @@ impl<'a> Lowering<'a> {
         }
         lowering.shown(root, grouped, destination)?;
         let scans = std::mem::take(&mut lowering.scans);
-        Ok((lowering.numbered(), scans))
+        let mut flow = lowering.numbered();
+        if let Some(target) = &grouped.late_rows {
+            flow.late = Some(late_rows(&flow, target)?);
+        }
+        Ok((flow, scans))
     }
 
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeIndex> {
@@ -181,7 +189,11 @@ impl<'a> Lowering<'a> {
         let relation = Arc::clone(source.relation());
         let width = relation.schema.fields().len();
         let mut projection = scan_columns(scan, &relation);
-        if let Some(together) = self.columns.get(&relation.name) {
+        if self.keeps_columns {
+            // A row that comes too late is shown as it came.
+            projection = (0..width).collect();
+        }
+        if let Some(together) = self.columns.get(&relation.name).filter(|_| !self.keeps_columns) {
             // A stream that is read several times is read once, with the columns that anyone wants.
             projection = together.iter().copied().collect();
         }

@@ -20,6 +20,7 @@ pub mod flow;
 mod functions;
 mod grouping;
 mod identity;
+mod late;
 mod lateral;
 mod lower;
 mod not_in;

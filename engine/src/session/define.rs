@@ -152,7 +152,8 @@ impl Engine {
 
     fn make_view(&self, view: &CreateView) -> Result<Made> {
         if view.materialized {
-            let plan = self.planner.plan_materialized_view(view)?;
+            let mut plan = self.planner.plan_materialized_view(view)?;
+            self.fit_late_rows(&mut plan)?;
             let parts = Parts::MaterializedView { plan: Box::new(plan.clone()) };
             return Ok(Made { kind: ObjectKind::MaterializedView, uses: plan.reads, descriptor: None, parts });
         }
@@ -176,7 +177,8 @@ impl Engine {
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let plan = self.planner.plan_for(query, destination(&*definition))?;
+                let mut plan = self.planner.plan_for(query, destination(&*definition))?;
+                self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
@@ -227,7 +229,8 @@ impl Engine {
             (named, _) => named.to_vec(),
         };
         let query = renamed(query, own_columns(query, &columns)?)?;
-        let plan = self.planner.plan_for(&query, destination(&*definition))?;
+        let mut plan = self.planner.plan_for(&query, destination(&*definition))?;
+        self.fit_late_rows(&mut plan)?;
         definition.open(&sink_input(&plan))?;
         let mut uses = plan.reads.clone();
         uses.push(insert.target.clone());

@@ -189,7 +189,8 @@ pub(super) async fn subscribe(engine: &Arc<Engine>, to: &Subscription, copy: boo
 
 /// A job for one subscriber.
 fn start_nameless(engine: &Arc<Engine>, query: &Query) -> Result<(SchemaRef, Changes)> {
-    let plan = engine.planner.plan_continuous(query)?;
+    let mut plan = engine.planner.plan_continuous(query)?;
+    engine.fit_late_rows(&mut plan)?;
     let id = engine.nameless.fetch_add(1, Ordering::Relaxed);
     let status =
         JobStatus::new(id, "a subscription", ObjectKind::Insert, DesiredState::Running, engine.clock.now_micros());

@@ -97,12 +97,14 @@ impl Panes {
 
 impl Operator for Panes {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
+        let raw = delta.rows().clone();
         let mut rows = self.input.read(delta)?.rows;
         let late: Option<BooleanArray> = match &self.closes {
             Some(closes) => closes.late(&rows.keys)?,
             None => None,
         };
         if let Some(late) = late {
+            out.late(0, &raw, &late)?;
             out.drop_late(late.true_count() as u64);
             let kept = not(&late)?;
             let kept: UInt32Array = kept.values().set_indices().map(|row| row as u32).collect();

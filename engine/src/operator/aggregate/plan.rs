@@ -220,6 +220,14 @@ pub(super) struct Read {
 }
 
 impl Input {
+    /// The column with the event time, of raw rows.
+    pub(super) fn time_column(&self) -> Option<usize> {
+        match self {
+            Input::Raw { time_column, .. } => *time_column,
+            Input::Partial { .. } => None,
+        }
+    }
+
     pub(super) fn read(&self, delta: Delta) -> Result<Read> {
         let (batch, weights) = delta.into_parts();
         let batch = &batch;
