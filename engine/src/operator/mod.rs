@@ -172,6 +172,14 @@ pub trait Operator: Send {
         Ok(Step::Done)
     }
 
+    /// The earliest time of an epoch ([`EpochContext::now_micros`]) at which the operator has something to say even if
+    /// nothing comes: an epoch is opened then. Asked after the end of each epoch; a time that is not later than the
+    /// epoch's own opens none, since the operator had its say. A function of the state, so that a restored operator
+    /// answers as the one did that was snapshot.
+    fn next_timer(&self) -> Option<i64> {
+        None
+    }
+
     /// Goes on after [`Step::Yield`].
     fn resume(&mut self, _out: &mut Output) -> Result<Step> {
         Ok(Step::Done)

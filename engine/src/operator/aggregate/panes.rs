@@ -126,6 +126,10 @@ impl Operator for Panes {
         self.go_on(out)
     }
 
+    fn next_timer(&self) -> Option<i64> {
+        self.held.next_due()
+    }
+
     fn resume(&mut self, out: &mut Output) -> Result<Step> {
         self.go_on(out)
     }

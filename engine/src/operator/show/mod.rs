@@ -334,6 +334,10 @@ impl Operator for Show {
         self.go_on(out)
     }
 
+    fn next_timer(&self) -> Option<i64> {
+        self.held.next_due()
+    }
+
     fn resume(&mut self, out: &mut Output) -> Result<Step> {
         self.go_on(out)
     }
