@@ -18,7 +18,7 @@ use super::exchange::Outlet;
 use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
-use super::job::JobShared;
+use super::job::{GateState, JobShared};
 use super::late::LateEnd;
 use super::packet::{Payload, Promise};
 use super::source::BACK_OFF;
@@ -122,7 +122,7 @@ impl Chain {
                 None => self.job.epoch_after(self.ended),
             };
             let Some(epoch) = current else {
-                if frontier.is_none() && self.job.lacks_last() {
+                if frontier.is_none() && self.job.lacks_last() && self.job.gate().state != GateState::Closed {
                     // An epoch is to come in which nothing comes; it may be opened without anything reaching this operator.
                     self.activator.activate_after(BACK_OFF);
                 } else if frontier.is_none() {
