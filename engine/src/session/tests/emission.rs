@@ -181,6 +181,37 @@ async fn changes_of_a_table_are_counted_and_cancel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn late_rows_go_to_a_sink() {
+    let server = Server::start(2);
+    server.rides_table().await;
+    let options = server.options("topic = 'late', message = 't.Late'");
+    server.run(&format!("CREATE SINK too_late WITH ({options})")).await;
+    server.run(&format!("CREATE STREAM late WITH ({options})")).await;
+    server
+        .run(
+            "CREATE MATERIALIZED VIEW v AS SELECT window_end, zone, count(*) AS n
+             FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1' MINUTE) WHERE fare > 0 GROUP BY window_start, window_end, zone
+             EMIT AFTER WATERMARK LATE ROWS TO too_late",
+        )
+        .await;
+    server.ride(&[(1, "a", 1), (80, "b", 2)]).await;
+    server.ride(&[(2, "c", 3), (3, "c", 0), (75, "d", 4)]).await;
+    let late =
+        "SELECT zone, fare, late_operator, extract(second FROM at), extract(second FROM late_watermark) FROM late";
+    server.until(late, "WindowAggregate").await;
+    assert_eq!(server.cells(late).await, ["c,3,WindowAggregate TUMBLE 1 min,2,10"]);
+    server.refused("DROP SINK too_late", "cannot be dropped").await;
+    server.refused("SUBSCRIBE (SELECT zone FROM rides EMIT LATE ROWS TO too_late)", "in this query none can").await;
+    let windows =
+        "SELECT window_end, count(*) FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_end";
+    server.refused(&format!("CREATE MATERIALIZED VIEW w AS {windows} EMIT LATE ROWS TO v"), "it is no sink").await;
+    server.refused(&format!("CREATE MATERIALIZED VIEW w AS {windows} EMIT LATE ROWS TO nobody"), "nobody").await;
+    let explained = server.run(&format!("EXPLAIN {windows} EMIT LATE ROWS TO too_late")).await;
+    assert!(explained.contains("late rows to too_late"), "{explained}");
+    server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_means_nothing_is_refused() {
     let server = Server::start(1);
     server.rides_table().await;
