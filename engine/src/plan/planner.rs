@@ -233,8 +233,8 @@ impl Planner {
         check(&plan)?;
         let batch = canonical(plan)?;
         let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
-        grouped.plan = optimized(grouped.plan, &self.options)?;
         grouped.late_rows = query.emit.as_ref().and_then(|emit| emit.late_rows.clone());
+        grouped.plan = optimized(grouped.plan, &self.options, grouped.late_rows.is_some())?;
         let watermark = |relation: &Relation| match &relation.watermark {
             None => Ok(None),
             Some(definition) => {

@@ -172,7 +172,8 @@ async fn changes_of_a_table_are_counted_and_cancel() {
     assert_eq!(server.cells("SELECT * FROM v").await, Vec::<String>::new());
     server.run("UPDATE t SET n = 2 WHERE id = 1; FLUSH").await;
     assert_eq!(server.cells("SELECT * FROM v").await, ["1,2"]);
-    assert_eq!(server.cells("SELECT * FROM s").await, ["2"]);
+    // Its row without any rows was a change as well.
+    assert_eq!(server.cells("SELECT * FROM s").await, ["1"]);
     server.run("DELETE FROM t WHERE id = 1; FLUSH").await;
     assert_eq!(server.cells("SELECT * FROM v").await, ["1,2"]);
     server.run("INSERT INTO t VALUES (1, 5); FLUSH").await;
