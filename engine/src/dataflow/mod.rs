@@ -7,6 +7,7 @@
 
 mod blueprint;
 mod chain;
+mod common_epoch;
 mod contents;
 mod control;
 mod edge;
@@ -34,6 +35,7 @@ mod worker;
 mod tests;
 
 pub use blueprint::{Blueprint, Target};
+pub use common_epoch::CommonEpoch;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};
 pub use pool::{JobHandle, Pool, PoolSettings};

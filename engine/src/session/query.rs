@@ -1,5 +1,6 @@
 //! SELECT, SUBSCRIBE, COPY and EXPLAIN.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,7 +51,7 @@ pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
     Ok(types.into_iter().map(|(_, data_type)| data_type).collect())
 }
 
-/// A snapshot: each materialized view at its last complete epoch, all tables as of one LSN, a stream from its first to
+/// A snapshot: materialized views that are connected at one epoch, any other at its last complete one, all tables as of one LSN, a stream from its first to
 /// its present last row. `failed_views`: those whose job has
 /// failed are read as they last were, instead of being an error.
 pub(super) async fn select(
@@ -61,7 +62,8 @@ pub(super) async fn select(
     failed_views: bool,
 ) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
-    let scans = Arc::new(LiveScans { failed_views, ..LiveScans::new(engine, tables) });
+    let views = super::one_epoch::read(engine, &plan).await?;
+    let scans = Arc::new(LiveScans { failed_views, views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
     Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
 }
@@ -72,6 +74,8 @@ pub(super) struct LiveScans {
     tables: TableView,
     /// Views whose job has failed are read as they last were.
     failed_views: bool,
+    /// Views that were read already.
+    views: HashMap<String, Vec<RecordBatch>>,
     /// A table that stands for these rows.
     given: Option<(String, RecordBatch)>,
 }
@@ -79,7 +83,7 @@ pub(super) struct LiveScans {
 impl LiveScans {
     /// Tables are read from `tables`.
     pub(super) fn new(engine: &Arc<Engine>, tables: TableView) -> Self {
-        Self { engine: Arc::clone(engine), tables, failed_views: false, given: None }
+        Self { engine: Arc::clone(engine), tables, failed_views: false, views: HashMap::new(), given: None }
     }
 
     /// The same, but a table has these rows.
@@ -118,7 +122,11 @@ impl BatchScans for LiveScans {
                         quoted(&relation.name)
                     )));
                 }
-                let batches = view.snapshot()?.batches.into_iter();
+                let batches = match self.views.get(&relation.name) {
+                    Some(batches) => batches.clone(),
+                    None => view.snapshot()?.batches,
+                };
+                let batches = batches.into_iter();
                 let projection = projection.to_vec();
                 let projected = batches.map(move |batch| Ok(batch.project(&projection)?));
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(projected))))

@@ -1,4 +1,5 @@
 mod emission;
+mod one_epoch;
 mod tables;
 
 use std::time::{Duration, Instant};
