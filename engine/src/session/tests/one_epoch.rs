@@ -9,9 +9,9 @@ async fn connected_views_are_read_at_one_epoch() {
     let server = Server::start(2);
     server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)").await;
     server.run("INSERT INTO t SELECT value, 0 FROM generate_series(1, 20) AS s(value)").await;
-    server.run("CREATE MATERIALIZED VIEW each AS SELECT id, n FROM t").await;
-    server.run("CREATE MATERIALIZED VIEW twice AS SELECT id, n * 2 AS n FROM each").await;
-    server.run("CREATE MATERIALIZED VIEW total AS SELECT sum(n) AS n FROM each").await;
+    server.run("CREATE MATERIALIZED VIEW items AS SELECT id, n FROM t").await;
+    server.run("CREATE MATERIALIZED VIEW twice AS SELECT id, n * 2 AS n FROM items").await;
+    server.run("CREATE MATERIALIZED VIEW total AS SELECT sum(n) AS n FROM items").await;
     server.run("FLUSH").await;
     let engine = Arc::clone(&server.engine);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -24,7 +24,7 @@ async fn connected_views_are_read_at_one_epoch() {
         }
     });
     let query =
-        "SELECT (SELECT sum(n) FROM each) = total.n AND (SELECT sum(n) FROM twice) = 2 * total.n AS holds FROM total";
+        "SELECT (SELECT sum(n) FROM items) = total.n AND (SELECT sum(n) FROM twice) = 2 * total.n AS holds FROM total";
     for _ in 0..60 {
         let shown = server.run(query).await;
         assert!(shown.contains("true"), "{shown}");
