@@ -24,6 +24,7 @@ const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 const RUN: &[&str] = &[
     "README.md",
     "docs/aggregates.md",
+    "docs/emit.md",
     "docs/sql.md",
     "docs/tables.md",
     "docs/kafka.md",
@@ -227,6 +228,11 @@ async fn the_readme_runs() -> Result<()> {
 #[tokio::test]
 async fn the_aggregates_page_runs() -> Result<()> {
     run_page("docs/aggregates.md").await
+}
+
+#[tokio::test]
+async fn the_emit_page_runs() -> Result<()> {
+    run_page("docs/emit.md").await
 }
 
 #[tokio::test]

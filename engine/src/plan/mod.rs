@@ -13,6 +13,7 @@ mod checked_sums;
 mod clock;
 mod column_names;
 mod context;
+mod emission;
 mod event_time;
 mod explain;
 mod fault;
@@ -20,6 +21,7 @@ pub mod flow;
 mod functions;
 mod grouping;
 mod identity;
+mod late;
 mod lateral;
 mod lower;
 mod not_in;
@@ -44,6 +46,7 @@ mod windowed;
 #[cfg(test)]
 mod tests;
 
+pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
 pub use planner::{ContinuousPlan, Planner, STATE_TTL};

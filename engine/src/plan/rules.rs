@@ -97,11 +97,15 @@ pub(super) fn options() -> ConfigOptions {
     options
 }
 
-/// Types made to fit, then the allowed rules.
-pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+/// Types made to fit, then the allowed rules. `whole_rows`: columns that nobody reads are kept.
+pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>, whole_rows: bool) -> Result<LogicalPlan> {
     let plan = Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
-    let plan = Optimizer::with_rules(rules()).optimize(guarded(plan)?, &context, |_, _| {}).map_err(planning_error)?;
+    let mut rules = rules();
+    if whole_rows {
+        rules.retain(|rule| rule.name() != OptimizeProjections::new().name());
+    }
+    let plan = Optimizer::with_rules(rules).optimize(guarded(plan)?, &context, |_, _| {}).map_err(planning_error)?;
     check_subqueries(&plan)?;
     Ok(plan)
 }

@@ -14,7 +14,7 @@ use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation, STATE_TTL};
+use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, DropObjects, Insert, JobAction, ParsedStatement, Query,
     Statement, quoted,
@@ -152,7 +152,8 @@ impl Engine {
 
     fn make_view(&self, view: &CreateView) -> Result<Made> {
         if view.materialized {
-            let plan = self.planner.plan_materialized_view(view)?;
+            let mut plan = self.planner.plan_materialized_view(view)?;
+            self.fit_late_rows(&mut plan)?;
             let parts = Parts::MaterializedView { plan: Box::new(plan.clone()) };
             return Ok(Made { kind: ObjectKind::MaterializedView, uses: plan.reads, descriptor: None, parts });
         }
@@ -184,7 +185,8 @@ impl Engine {
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let plan = self.planner.plan_sink(query, state_ttl.as_deref())?;
+                let mut plan = self.planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
+                self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
@@ -222,7 +224,7 @@ impl Engine {
         };
         let columns = match (insert.columns.as_slice(), definition.columns()) {
             ([], Some(schema)) => {
-                let given = self.planner.plan_batch(query, None)?.schema().fields().len();
+                let given = self.planner.result_schema(query)?.fields().len();
                 if given > schema.fields().len() {
                     return Err(Error::invalid(format!(
                         "INSERT has {given} columns, and sink '{}' has {}",
@@ -234,8 +236,9 @@ impl Engine {
             }
             (named, _) => named.to_vec(),
         };
-        let query = renamed(query, &columns)?;
-        let plan = self.planner.plan_continuous(&query)?;
+        let query = renamed(query, own_columns(query, &columns)?)?;
+        let mut plan = self.planner.plan_for(&query, destination(&*definition), None)?;
+        self.fit_late_rows(&mut plan)?;
         definition.open(&sink_input(&plan))?;
         let mut uses = plan.reads.clone();
         uses.push(insert.target.clone());
@@ -489,6 +492,25 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What a correction can look like in a sink.
+pub(super) fn destination(sink: &dyn SinkDefinition) -> Destination {
+    if sink.upserts() { Destination::Upserts } else { Destination::Appends }
+}
+
+/// Of the columns that an INSERT fills, those of its query. The columns of a changelog are called as they are.
+fn own_columns<'a>(query: &Query, columns: &'a [String]) -> Result<&'a [String]> {
+    let is_stream = query.emit.as_ref().is_some_and(|emit| emit.stream);
+    let Some((own, last)) = columns.split_last_chunk::<3>().filter(|_| is_stream) else { return Ok(columns) };
+    if last == &["undo", "ptime", "ver"] {
+        return Ok(own);
+    }
+    Err(Error::invalid(format!(
+        "EMIT STREAM gives the columns undo, ptime and ver, and INSERT calls them {}",
+        last.join(", ")
+    ))
+    .with_hint("name undo, ptime and ver last in the list of columns; the sink has columns of these names"))
 }
 
 /// What is written to the sink of a plan.

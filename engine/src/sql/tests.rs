@@ -180,7 +180,7 @@ fn mistakes_have_places() {
     let (sentence, line, column) = mistake("SELECT 1 EMIT FOO");
     assert_eq!(
         (sentence.as_str(), line, column),
-        ("expected STREAM, AFTER, ALLOWED LATENESS or a mode after EMIT, found FOO", 1, 15)
+        ("expected STREAM, AFTER, ALLOWED LATENESS, a mode or LATE ROWS after EMIT, found FOO", 1, 15)
     );
     assert_eq!(mistake("SELECT 'abc").1, 1);
     let (sentence, ..) = mistake("SHOW JOBS now");

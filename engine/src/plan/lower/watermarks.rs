@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex, OverSpec};
+use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex, OverSpec, ShowSpec};
 use crate::plan::properties::Promise;
 use crate::plan::release::join_release;
 use crate::time::WatermarkId;
@@ -43,6 +43,11 @@ impl Lowering<'_> {
             if let FlowOp::WindowAggregate { shown_from: Some((id, _)), .. } = &mut node.op {
                 number(id);
             }
+            if let FlowOp::PaneAggregate { firing, closes, .. } | FlowOp::Show(ShowSpec { firing, closes, .. }) =
+                &mut node.op
+            {
+                firing.complete.iter_mut().chain(closes).for_each(|(_, id, _)| number(id));
+            }
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. }
@@ -70,6 +75,9 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
             }
             FlowOp::Aggregate { closes, .. } | FlowOp::Set { closes, .. } => {
                 needed.extend(closes.map(|(_, id, _)| id));
+            }
+            FlowOp::PaneAggregate { firing, closes, .. } | FlowOp::Show(ShowSpec { firing, closes, .. }) => {
+                needed.extend(firing.complete.iter().chain(closes).map(|(_, id, _)| *id));
             }
             FlowOp::Over(spec) => {
                 needed.extend(spec.closes.map(|(_, id, _)| id));
