@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, Result};
 use crate::sql::{EmitClause, EmitMode, Trigger};
 
+use super::asof::AsOfNode;
 use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
 use super::flow::{Emission, Emit};
@@ -117,7 +118,9 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Extension(extension)
-            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+            if extension.node.as_any().is::<WindowNode>()
+                || extension.node.as_any().is::<SessionNode>()
+                || extension.node.as_any().is::<AsOfNode>() =>
         {
             Ok(())
         }

@@ -34,6 +34,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use super::asof::PushFiltersBelowAsOf;
 use super::check::check_subqueries;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
@@ -74,6 +75,8 @@ fn rules() -> Vec<Rule> {
         Arc::new(FilterNullJoinKeys::default()),
         // An outer join whose unmatched rows are filtered out again is none: it need not count matches.
         Arc::new(EliminateOuterJoin::new()),
+        // A left row of an as-of join that is filtered out need not wait for its nearest row.
+        Arc::new(PushFiltersBelowAsOf),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
         Arc::new(PushDownFilter::new()),
         // An expression that stands twice is computed once. Volatile functions are left alone.
