@@ -25,6 +25,7 @@ const RUN: &[&str] = &[
     "README.md",
     "docs/aggregates.md",
     "docs/sql.md",
+    "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
     "docs/protobuf.md",
@@ -232,6 +233,11 @@ async fn the_aggregates_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_sql_page_runs() -> Result<()> {
     run_page("docs/sql.md").await
+}
+
+#[tokio::test]
+async fn the_joins_page_runs() -> Result<()> {
+    run_page("docs/joins.md").await
 }
 
 #[tokio::test]

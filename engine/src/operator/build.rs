@@ -63,9 +63,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             Box::new(Session::new(spec, input.schema.inner(), schema)?)
         }
         FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
-        FlowOp::AsOf(spec) => {
-            Box::new(AsOf::new(spec, [input(plan, node, 0)?, input(plan, node, 1)?], schema)?)
-        }
+        FlowOp::AsOf(spec) => Box::new(AsOf::new(spec, [input(plan, node, 0)?, input(plan, node, 1)?], schema)?),
         FlowOp::Set { kind, closes } => {
             let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
             let append_only: Vec<bool> = inputs.iter().map(|input| !input.properties.changelog).collect();

@@ -1,3 +1,4 @@
+mod nearest;
 mod tables;
 
 use std::time::{Duration, Instant};

@@ -114,7 +114,10 @@ impl<'a> StatementParser<'a> {
         })?;
         let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
         let spans = words.map(|token| token.span).collect();
-        let df = DFParserBuilder::new(readable(tokens)).with_dialect(&DIALECT).with_recursion_limit(RECURSION_LIMIT).build()?;
+        let df = DFParserBuilder::new(readable(tokens))
+            .with_dialect(&DIALECT)
+            .with_recursion_limit(RECURSION_LIMIT)
+            .build()?;
         Ok(Self { df, text, lines, spans })
     }
 

@@ -194,7 +194,7 @@ impl Key {
 
     /// Forgets right rows that no left row reaches: none that is here, and none that will come at or above the limit.
     pub(super) fn release(&mut self, (limit, line): (Limit, Line), size: &mut StateSize) {
-        let (left, right) = (&self.rows[LEFT], &mut self.rows[RIGHT]);
+        let [left, right] = &mut self.rows;
         if left.is_empty() && limit.is_end {
             right.keys().for_each(|(_, row)| forget(row, size));
             right.clear();

@@ -18,9 +18,8 @@ mod state;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
-use arrow::compute::{and, filter, filter_record_batch, not};
+use arrow::compute::{SortOptions, and, filter, filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField, SortOptions};
+use arrow::row::{RowConverter, SortField};
 use datafusion::logical_expr::Expr;
 
 use super::key::Row;
@@ -64,8 +64,10 @@ impl Side {
             .map(|&column| SortField::new_with_options(schema.field(column).data_type().clone(), options))
             .collect::<Vec<_>>();
         if !RowConverter::supports_fields(&fields) {
-            return Err(Error::not_supported("an as-of join remembers rows, and some of these columns cannot be compared")
-                .with_hint("name the columns that you need in a subquery"));
+            return Err(Error::not_supported(
+                "an as-of join remembers rows, and some of these columns cannot be compared",
+            )
+            .with_hint("name the columns that you need in a subquery"));
         }
         let converter = RowConverter::new(fields)?;
         Ok(Self { keys, time, line, schema, order, converter, horizon, drops_late, key_types })
@@ -86,12 +88,7 @@ impl Side {
     }
 
     /// Sorts out the rows of a delta; `restored` ones are never late.
-    pub(super) fn arrivals(
-        &self,
-        rows: RecordBatch,
-        weights: Option<Int64Array>,
-        restored: bool,
-    ) -> Result<Arrivals> {
+    pub(super) fn arrivals(&self, rows: RecordBatch, weights: Option<Int64Array>, restored: bool) -> Result<Arrivals> {
         let keys = self.keys(&rows)?;
         let times = times(&self.time.evaluate(&rows)?)?;
         let count = rows.num_rows();

@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn only_as_of_joins_get_parentheses() {
         assert_eq!(nested("a JOIN b ON true, c"), "a JOIN b ON true, c");
-        assert_eq!(nested("a, b JOIN c FOR SYSTEM_TIME AS OF b.t ON true"), "a, (b JOIN c FOR SYSTEM_TIME AS OF b.t ON true)");
+        assert_eq!(
+            nested("a, b JOIN c FOR SYSTEM_TIME AS OF b.t ON true"),
+            "a, (b JOIN c FOR SYSTEM_TIME AS OF b.t ON true)"
+        );
         assert_eq!(
             nested("a JOIN b ON true ASOF JOIN c ON true JOIN d ON true LEFT ASOF JOIN e ON true JOIN f ON true"),
             "(((a JOIN b ON true) GLOBAL JOIN c ON true) JOIN d ON true) GLOBAL LEFT JOIN e ON true) JOIN f ON true"
@@ -83,6 +86,9 @@ mod tests {
             nested("(a ASOF JOIN b ON true JOIN (c ASOF JOIN d ON true) ON true) JOIN e ON true"),
             "((a GLOBAL JOIN b ON true) JOIN (c GLOBAL JOIN d ON true) ON true) JOIN e ON true"
         );
-        assert_eq!(nested("(SELECT * FROM a ASOF JOIN b ON true) AS c"), "(SELECT * FROM (a GLOBAL JOIN b ON true)) AS c");
+        assert_eq!(
+            nested("(SELECT * FROM a ASOF JOIN b ON true) AS c"),
+            "(SELECT * FROM (a GLOBAL JOIN b ON true)) AS c"
+        );
     }
 }

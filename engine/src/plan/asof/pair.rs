@@ -47,7 +47,10 @@ pub(super) fn measured(times: (Expr, Expr), sides: [&LogicalPlan; 2]) -> Result<
     }
     Err(Error::new(
         ErrorKind::DatatypeMismatch,
-        format!("an as-of join finds the nearest row by a time or a number, and {} is of type {data_type}", left.human_display()),
+        format!(
+            "an as-of join finds the nearest row by a time or a number, and {} is of type {data_type}",
+            left.human_display()
+        ),
     )
     .with_hint("compare timestamps, dates, times of day, integers or floats"))
 }
@@ -55,5 +58,6 @@ pub(super) fn measured(times: (Expr, Expr), sides: [&LogicalPlan; 2]) -> Result<
 /// Whether values of a type have a place on a line of 64 bits.
 fn is_measurable(data_type: &DataType) -> bool {
     use DataType::{Date32, Date64, Float32, Float64, Time32, Time64, Timestamp};
-    data_type.is_integer() || matches!(data_type, Timestamp(..) | Date32 | Date64 | Time32(_) | Time64(_) | Float32 | Float64)
+    data_type.is_integer()
+        || matches!(data_type, Timestamp(..) | Date32 | Date64 | Time32(_) | Time64(_) | Float32 | Float64)
 }

@@ -4,7 +4,7 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, when};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, when};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     self, Join, JoinConstraint, JoinOperator, ObjectName, TableFactor, TableVersion, TableWithJoins,
@@ -30,8 +30,7 @@ impl RelationPlanner for AsOfJoins {
         context: &mut dyn RelationPlannerContext,
     ) -> PlanResult<RelationPlanning> {
         match relation {
-            TableFactor::NestedJoin { table_with_joins, alias }
-                if matches!(table_with_joins.joins.as_slice(), [join] if is_as_of(join)) =>
+            TableFactor::NestedJoin { table_with_joins, alias } if matches!(table_with_joins.joins.as_slice(), [join] if is_as_of(join)) =>
             {
                 let plan = joined(*table_with_joins, context)?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
@@ -100,8 +99,10 @@ fn joined(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Re
 /// The constraint of an inner or left join, and whether it is a left one.
 fn ordinary(operator: JoinOperator, is_as_of: bool) -> Result<(JoinConstraint, bool)> {
     match operator {
-        _ if is_as_of => Err(Error::invalid("a join is either an ASOF JOIN or one FOR SYSTEM_TIME AS OF, and this is both")
-            .with_hint("leave one of them out")),
+        _ if is_as_of => {
+            Err(Error::invalid("a join is either an ASOF JOIN or one FOR SYSTEM_TIME AS OF, and this is both")
+                .with_hint("leave one of them out"))
+        }
         JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => Ok((constraint, false)),
         JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => Ok((constraint, true)),
         _ => Err(Error::not_supported("an as-of join looks up rows of its right side for rows of its left side")
@@ -180,8 +181,10 @@ impl Sides {
             None => match conditions.iter().position(|condition| side(condition).is_some()) {
                 Some(place) => conditions.remove(place),
                 None => {
-                    return Err(Error::invalid("an ASOF JOIN has no comparison of a time of one side with one of the other")
-                        .with_hint(USAGE));
+                    return Err(Error::invalid(
+                        "an ASOF JOIN has no comparison of a time of one side with one of the other",
+                    )
+                    .with_hint(USAGE));
                 }
             },
         };
@@ -244,8 +247,10 @@ fn temporal(
     let (conditions, merged) = sides.conditions(constraint, context)?;
     let (on, others) = sides.equalities(conditions)?;
     if on.is_empty() {
-        return Err(Error::invalid(format!("FOR SYSTEM_TIME AS OF: nothing says which versions of {name} are of one thing"))
-            .with_hint("compare its key by equality: ON left.key = right.key"));
+        return Err(Error::invalid(format!(
+            "FOR SYSTEM_TIME AS OF: nothing says which versions of {name} are of one thing"
+        ))
+        .with_hint("compare its key by equality: ON left.key = right.key"));
     }
     versions.check_keys(on.iter().map(|(_, right)| right), name)?;
     let times = measured((time, Expr::Column(versions.time.clone())), [&sides.left, &sides.right])?;
@@ -255,9 +260,10 @@ fn temporal(
     // Other conditions are about the version that was found.
     let plan = match conjunction(others) {
         None => plan,
-        Some(condition) if !keeps_unmatched => {
-            LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build).map_err(planning_error)?
-        }
+        Some(condition) if !keeps_unmatched => LogicalPlanBuilder::from(plan)
+            .filter(condition)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(planning_error)?,
         Some(condition) => unless(plan, &condition, &right_columns).map_err(planning_error)?,
     };
     without(plan, &merged)

@@ -205,7 +205,9 @@ fn numbers_latest(window: &Window, number: &Column) -> bool {
     let input = window.input.schema();
     let Expr::WindowFunction(call) = expr.clone().unalias() else { return false };
     let by_time = |sort: &Sort| match &sort.expr {
-        Expr::Column(column) => input.maybe_index_of_column(column).is_some_and(|at| times(&window.input).contains(&at)),
+        Expr::Column(column) => {
+            input.maybe_index_of_column(column).is_some_and(|at| times(&window.input).contains(&at))
+        }
         _ => false,
     };
     window.schema.maybe_index_of_column(number) == Some(input.fields().len())

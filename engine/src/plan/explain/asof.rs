@@ -29,7 +29,9 @@ pub(super) fn state(spec: &AsOfSpec, least: &dyn Fn(&[Promise]) -> String) -> Ve
     };
     let right = match (spec.releases(), spec.side.is_back()) {
         (None, _) => "right rows, all of them: not bounded".to_owned(),
-        (Some(promises), true) => format!("right rows, but for the latest of each key released by {}", least(&promises)),
+        (Some(promises), true) => {
+            format!("right rows, but for the latest of each key released by {}", least(&promises))
+        }
         (Some(promises), false) => format!("right rows, released by {}", least(&promises)),
     };
     vec![left, right]

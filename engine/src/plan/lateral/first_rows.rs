@@ -68,7 +68,7 @@ fn by_values(join: &Join) -> PlanResult<Option<LogicalPlan>> {
             if let Expr::OuterReferenceColumn(_, column) = expr
                 && !outer.contains(&column)
             {
-                outer.push(Column::clone(&column));
+                outer.push(column);
             }
         }
         Ok(TreeNodeRecursion::Continue)
@@ -115,7 +115,9 @@ impl Lift {
             return self.lifted(subquery);
         }
         if !plan.exists(|node| Ok(node.contains_outer_reference()))? {
-            let Some((_, values)) = &self.outside else { return Ok(Some(Lifted { plan: plan.clone(), keys: Vec::new() })) };
+            let Some((_, values)) = &self.outside else {
+                return Ok(Some(Lifted { plan: plan.clone(), keys: Vec::new() }));
+            };
             let keys = values.schema().columns();
             let plan = LogicalPlanBuilder::from(plan.clone()).cross_join(values.clone())?.build()?;
             return Ok(Some(Lifted { plan, keys }));
@@ -144,7 +146,12 @@ impl Lift {
         let builder = LogicalPlanBuilder::from(input);
         let plan = match plan {
             LogicalPlan::Projection(projection) => {
-                let own = projection.expr.iter().cloned().map(|expr| self.inner(expr)).collect::<PlanResult<Option<Vec<_>>>>()?;
+                let own = projection
+                    .expr
+                    .iter()
+                    .cloned()
+                    .map(|expr| self.inner(expr))
+                    .collect::<PlanResult<Option<Vec<_>>>>()?;
                 let Some(own) = own else { return Ok(None) };
                 builder.project(own.into_iter().chain(handed))?.build()?
             }
@@ -194,7 +201,7 @@ impl Lift {
     fn inner(&self, expr: Expr) -> PlanResult<Option<Expr>> {
         let expr = expr.transform_up(|expr| match (&expr, &self.outside) {
             (Expr::OuterReferenceColumn(_, column), Some((outer, values))) => {
-                let place = outer.iter().position(|outer| outer == &**column);
+                let place = outer.iter().position(|outer| outer == column);
                 let value = place.map(|place| Expr::Column(values.schema().columns()[place].clone()));
                 Ok(value.map_or(Transformed::no(expr), Transformed::yes))
             }
@@ -241,8 +248,8 @@ impl Lift {
         number.params.order_by = order;
         let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let number_of = || Expr::Column(Column::from_name(NUMBER));
-        let mut builder = LogicalPlanBuilder::from(input)
-            .window([Expr::WindowFunction(Box::new(number)).alias(NUMBER)])?;
+        let mut builder =
+            LogicalPlanBuilder::from(input).window([Expr::WindowFunction(Box::new(number)).alias(NUMBER)])?;
         if skip > 0 {
             builder = builder.filter(number_of().gt(lit(skip as u64)))?;
         }
@@ -269,6 +276,8 @@ fn equality(condition: &Expr, input: &LogicalPlan) -> PlanResult<Option<(Column,
     if inner.contains_outer() || inner.is_volatile() || inner.column_refs().is_empty() {
         return Ok(None);
     }
-    let Some(common) = comparison_coercion(field.data_type(), &inner.get_type(input.schema())?) else { return Ok(None) };
+    let Some(common) = comparison_coercion(field.data_type(), &inner.get_type(input.schema())?) else {
+        return Ok(None);
+    };
     Ok(Some((Column::clone(outer), inner.clone().cast_to(&common, input.schema())?)))
 }

@@ -86,7 +86,8 @@ impl Lowering<'_> {
 
     /// Refuses temporal joins whose rows would never be final, or would not be what was asked for.
     fn check_temporal(&self, spec: &AsOfSpec, inputs: [NodeIndex; 2]) -> Result<()> {
-        const AS_OF: &str = "or write ASOF JOIN … MATCH_CONDITION (left.time >= right.time) ON …, whose rows are corrected";
+        const AS_OF: &str =
+            "or write ASOF JOIN … MATCH_CONDITION (left.time >= right.time) ON …, whose rows are corrected";
         if spec.changelogs[0] {
             return Err(Error::not_supported(
                 "the left side of a JOIN … FOR SYSTEM_TIME AS OF is looked up once, and rows of this one are still corrected",
