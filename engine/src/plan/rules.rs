@@ -75,10 +75,10 @@ fn rules() -> Vec<Rule> {
         Arc::new(FilterNullJoinKeys::default()),
         // An outer join whose unmatched rows are filtered out again is none: it need not count matches.
         Arc::new(EliminateOuterJoin::new()),
-        // A left row of an as-of join that is filtered out need not wait for its nearest row.
-        Arc::new(PushFiltersBelowAsOf),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
         Arc::new(PushDownFilter::new()),
+        // A left row of an as-of join that is filtered out need not wait for its nearest row.
+        Arc::new(PushFiltersBelowAsOf),
         // An expression that stands twice is computed once. Volatile functions are left alone.
         Arc::new(CommonSubexprEliminate::new()),
         // Only the columns that are needed are decoded. Our window node says which it needs itself.

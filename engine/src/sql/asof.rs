@@ -5,6 +5,8 @@
 //! difference: `GLOBAL ASOF JOIN` keeps rows without a match, and `GLOBAL JOIN` and `GLOBAL LEFT JOIN` are as-of joins whose
 //! match condition is part of ON.
 //!
+//! An alias stands behind `FOR SYSTEM_TIME AS OF …`, and the parser prints it before that: it reads either.
+//!
 //! A dialect with `FOR SYSTEM_TIME AS OF` takes `at`, `before` and `changes` behind a table's name for the beginning of
 //! another dialect's clauses; they are aliases here, and are given the word AS.
 
@@ -16,6 +18,7 @@ pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     for place in 0..text.places.len() {
         match text.word(place).as_str() {
             "ASOF" => text.read_join(place),
+            "FOR" => text.read_version(place),
             "AT" | "BEFORE" | "CHANGES" => text.read_alias(place),
             _ => {}
         }
@@ -102,6 +105,34 @@ impl Words {
         false
     }
 
+    /// Puts an alias that stands before `FOR SYSTEM_TIME AS OF time` behind it.
+    fn read_version(&mut self, start: usize) {
+        let names_alias = self.before(start, 2) == "AS" && matches!(self.token(start - 1), Some(Token::Word(_)));
+        let says_version =
+            ["SYSTEM_TIME", "AS", "OF"].iter().zip(start + 1..).all(|(word, place)| self.word(place) == *word);
+        if !names_alias || !says_version {
+            return;
+        }
+        // The time ends where the join's condition begins.
+        let (mut end, mut depth) = (start + 4, 0_usize);
+        while let Some(token) = self.token(end) {
+            match (token, self.word(end).as_str()) {
+                (Token::LParen, _) => depth += 1,
+                (Token::RParen | Token::Comma | Token::SemiColon, _) if depth == 0 => break,
+                (Token::RParen, _) => depth -= 1,
+                (_, "ON" | "USING" | "JOIN" | "WHERE") if depth == 0 => break,
+                _ => {}
+            }
+            end += 1;
+        }
+        let places = &self.places[start - 2..end];
+        let mut tokens: Vec<TokenWithSpan> = places.iter().map(|&at| self.tokens[at].clone()).collect();
+        tokens.rotate_left(2);
+        for (at, token) in places.iter().zip(tokens) {
+            self.tokens[*at] = token;
+        }
+    }
+
     /// Notes an alias that stands behind a relation's name without AS.
     fn read_alias(&mut self, place: usize) {
         let Some(name) = place.checked_sub(1) else { return };
@@ -169,7 +200,14 @@ mod tests {
     #[test]
     fn versions_and_the_aliases_that_look_like_them() {
         let versioned = "SELECT * FROM o LEFT JOIN r FOR SYSTEM_TIME AS OF o.t AS v ON o.k = v.k";
-        assert_eq!(read(versioned), versioned);
+        // As the parser prints it.
+        let printed = "SELECT * FROM o LEFT JOIN r AS v FOR SYSTEM_TIME AS OF o.t ON o.k = v.k";
+        assert_eq!(read(versioned), printed);
+        assert_eq!(read(printed), printed);
+        let moved = "SELECT * FROM o JOIN r FOR SYSTEM_TIME AS OF date_trunc('day', o.t) - INTERVAL '1' HOUR v USING (k) WHERE v.x";
+        assert!(
+            read(moved).contains("r AS v FOR SYSTEM_TIME AS OF date_trunc('day', o.t) - INTERVAL '1' HOUR USING(k)")
+        );
         assert_eq!(read("SELECT * FROM public.o at, r before"), "SELECT * FROM public.o AS at, r AS before");
         assert_eq!(read("SELECT a, b AT TIME ZONE 'UTC' FROM o"), "SELECT a, b AT TIME ZONE 'UTC' FROM o");
         assert!(parse_one("CREATE STREAM s (at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'x')").is_ok());

@@ -49,7 +49,8 @@ impl Author<'_> {
         let items = [ours.items.clone(), theirs.items.clone()].concat().join(", ");
         let streamed = match temporal {
             true => {
-                let (join, table) = (if kept { "LEFT JOIN" } else { "JOIN" }, right.from.replacen(&format!(" AS {r}"), "", 1));
+                let (join, table) =
+                    (if kept { "LEFT JOIN" } else { "JOIN" }, right.from.replacen(&format!(" AS {r}"), "", 1));
                 let as_of = format!("FOR SYSTEM_TIME AS OF {l}.ts AS {r}");
                 format!("SELECT {items} FROM {} {join} {table} {as_of} ON {}", left.from, on.join(" AND "))
             }
@@ -93,7 +94,8 @@ impl Author<'_> {
         let kept = self.chance(0.5);
         let (ours, theirs) = (self.chosen(&left), self.chosen(&right));
         let alias = self.name("a");
-        let shown: Vec<String> = theirs.columns.iter().map(|column| format!("{alias}.{0} AS {0}", column.name)).collect();
+        let shown: Vec<String> =
+            theirs.columns.iter().map(|column| format!("{alias}.{0} AS {0}", column.name)).collect();
         let offset = if skip > 0 { format!(" OFFSET {skip}") } else { String::new() };
         let within = format!(
             "SELECT {} FROM {} WHERE {on} ORDER BY {order} LIMIT {limit}{offset}",

@@ -11,7 +11,7 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::node::{AsOfNode, belongs_to};
 
-/// Runs right before the rule that pushes conditions down further.
+/// Runs right after the rule that pushes conditions down, as far as the join.
 #[derive(Debug)]
 pub(in crate::plan) struct PushFiltersBelowAsOf;
 

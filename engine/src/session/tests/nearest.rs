@@ -25,8 +25,12 @@ async fn views_are_what_their_queries_answer() {
                 server.run(&format!("CREATE MATERIALIZED VIEW v{number} AS {query}")).await;
             }
         }
-        let (id, k, n, price) =
-            (random.random_range(0..30), random.random_range(0..3), random.random_range(0..12), random.random_range(0..5));
+        let (id, k, n, price) = (
+            random.random_range(0..30),
+            random.random_range(0..3),
+            random.random_range(0..12),
+            random.random_range(0..5),
+        );
         let statement = match random.random_range(0..6) {
             0 | 1 => format!("INSERT INTO t VALUES ({id}, {k}, {n}) ON CONFLICT (id) DO UPDATE SET k = {k}, n = {n}"),
             2 => format!("DELETE FROM t WHERE id = {id}"),
