@@ -26,6 +26,7 @@ const RUN: &[&str] = &[
     "docs/aggregates.md",
     "docs/emit.md",
     "docs/sql.md",
+    "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
     "docs/protobuf.md",
@@ -238,6 +239,11 @@ async fn the_emit_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_sql_page_runs() -> Result<()> {
     run_page("docs/sql.md").await
+}
+
+#[tokio::test]
+async fn the_joins_page_runs() -> Result<()> {
+    run_page("docs/joins.md").await
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::Operator;
 use super::aggregate;
+use super::asof::AsOf;
 use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
@@ -76,6 +77,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             let input = input(plan, node, 0)?.schema.as_arrow();
             Box::new(Show::new(spec.clone(), route, input, schema, this.properties.changelog)?)
         }
+        FlowOp::AsOf(spec) => Box::new(AsOf::new(spec, [input(plan, node, 0)?, input(plan, node, 1)?], schema)?),
         FlowOp::Set { kind, closes } => {
             let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
             let append_only: Vec<bool> = inputs.iter().map(|input| !input.properties.changelog).collect();
@@ -128,6 +130,9 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }
+        FlowOp::AsOf(spec) => {
+            Some(bind(&mut spec.on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
+        }
         FlowOp::Session { partition, .. } => Some(bind(&mut partition.iter())?),
         FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
             let schema = aggregate::partial_schema(plan, node)?;
@@ -157,6 +162,10 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
             let place = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
             partition.iter().map(place).collect()
+        }
+        FlowOp::AsOf(spec) => {
+            let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
+            spec.on.iter().map(|(left, _)| schema.maybe_index_of_column(left.try_as_col()?)).collect()
         }
         FlowOp::TemporalFilter { .. } if !plan.nodes.get(*this.inputs.first()?)?.properties.changelog => {
             meeting_columns(plan, *this.inputs.first()?)

@@ -11,6 +11,7 @@
 //! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
 
 pub mod aggregate;
+pub mod asof;
 pub mod build;
 pub(crate) mod columns;
 pub mod consolidate;

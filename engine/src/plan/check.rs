@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
 
+use super::asof::AsOfNode;
 use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
 use super::relation::RelationSource;
@@ -110,7 +111,9 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Extension(extension)
-            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+            if extension.node.as_any().is::<WindowNode>()
+                || extension.node.as_any().is::<SessionNode>()
+                || extension.node.as_any().is::<AsOfNode>() =>
         {
             Ok(())
         }

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql;
 
+use super::asof::nest_joins;
 use super::column_names::name_columns;
 use super::fault::planning_error;
 use super::functions::Functions;
@@ -59,6 +60,7 @@ impl<'a> Context<'a> {
     pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = Box::new(query.clone());
         name_columns(&mut query);
+        nest_joins(&mut query);
         let statement = ast::Statement::Query(query);
         resolved(self.sql().sql_statement_to_plan(statement).map_err(planning_error)?)
     }

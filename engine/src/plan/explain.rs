@@ -1,5 +1,6 @@
 //! EXPLAIN: the flow plan as text.
 
+mod asof;
 mod over;
 mod shown;
 
@@ -153,6 +154,7 @@ impl Explained<'_> {
                     if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
                 format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
+            FlowOp::AsOf(spec) => asof::operator(spec),
             FlowOp::Over(spec) => over::operator(spec),
             FlowOp::PaneAggregate { group, aggregates, firing, .. } => shown::panes(group, aggregates, *firing),
             FlowOp::Show(spec) => shown::operator(spec, node, input),
@@ -231,6 +233,7 @@ impl Explained<'_> {
                 };
                 vec![side("left", left), side("right", right)]
             }
+            FlowOp::AsOf(spec) => asof::state(spec, &|promises| self.promises(promises)),
             FlowOp::Over(spec) => {
                 let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
                 let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
@@ -274,6 +277,15 @@ impl Explained<'_> {
         }
     }
 
+    /// Several promises: the least of them.
+    fn promises(&self, promises: &[Promise]) -> String {
+        let said: Vec<String> = promises.iter().map(|&promise| self.promise(promise)).collect();
+        match said.as_slice() {
+            [one] => one.clone(),
+            several => format!("the least of ({})", several.join(", ")),
+        }
+    }
+
     fn watermark(&self, id: WatermarkId) -> String {
         let index = id.0 as usize;
         if let Some(origin) = self.plan.watermarks.get(index) {
@@ -311,17 +323,22 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Join { on, .. } if on.is_empty() => {
             Some("nothing: every row is compared with every row on one worker".to_owned())
         }
+        FlowOp::AsOf(spec) if spec.on.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::AsOf(spec) => Some(sides(&spec.on)),
         FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Over(spec) => Some(list(&spec.partition)),
-        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
-            let side = |right: bool| {
-                let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
-                keys.join(", ")
-            };
-            Some(format!("{} | {}", side(false), side(true)))
-        }
+        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => Some(sides(on)),
         _ => None,
     }
+}
+
+/// The keys of both sides of a join.
+fn sides(on: &[(Expr, Expr)]) -> String {
+    let side = |right: bool| {
+        let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
+        keys.join(", ")
+    };
+    format!("{} | {}", side(false), side(true))
 }
 
 fn join_name(kind: JoinKind) -> &'static str {

@@ -5,6 +5,7 @@
 //! by position instead of by name, [`Lowering::fitted`] cuts it to size.
 
 mod aggregates;
+mod asof;
 mod joins;
 mod nodes;
 mod over;
@@ -34,6 +35,7 @@ use datafusion::scalar::ScalarValue;
 use crate::error::{Error, Result};
 use crate::time::WatermarkId;
 
+use super::asof::AsOfNode;
 use super::clock::reads_clock;
 use super::emission::{Destination, Grouped, last_aggregate};
 use super::fault::planning_error;
@@ -183,6 +185,8 @@ impl<'a> Lowering<'a> {
                     self.session(session)
                 } else if let Some(set) = node.downcast_ref::<SetNode>() {
                     self.set(set)
+                } else if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
+                    self.as_of(as_of)
                 } else if let Some(guard) = node.downcast_ref::<SingleRowNode>() {
                     self.single_row(guard)
                 } else {

@@ -7,6 +7,7 @@
 //!
 //! [`Planner`] is the door. What can't run continuously is refused with a sentence that names the construct.
 
+mod asof;
 mod canonical;
 mod check;
 mod checked_sums;
@@ -46,6 +47,7 @@ mod windowed;
 #[cfg(test)]
 mod tests;
 
+pub use asof::AsOfNode;
 pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;

@@ -34,6 +34,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use super::asof::PushFiltersBelowAsOf;
 use super::check::check_subqueries;
 use super::clock::ClocksHidden;
 use super::fault::planning_error;
@@ -77,6 +78,8 @@ fn rules() -> Vec<Rule> {
         Arc::new(EliminateOuterJoin::new()),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
         Arc::new(PushDownFilter::new()),
+        // A left row of an as-of join that is filtered out need not wait for its nearest row.
+        Arc::new(PushFiltersBelowAsOf),
         // An expression that stands twice is computed once. Volatile functions are left alone; so is the time of day, which
         // is to stand in the conditions that are made of it.
         Arc::new(ClocksHidden(true)),

@@ -296,7 +296,7 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
                     Some(Live::Sink { definition, .. }) => destination(&*definition),
                     _ => Destination::Appends,
                 };
-                engine.planner.plan_for(query, destination)?
+                engine.planner.plan_for(query, destination, None)?
             }
             _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
         },

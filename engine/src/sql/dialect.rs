@@ -71,6 +71,11 @@ impl Dialect for RondelDialect {
         false
     }
 
+    /// `t FOR SYSTEM_TIME AS OF time`.
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
     /// `TABLE t` as an argument: `(SELECT * FROM t)`; with PARTITION BY: see [`partition_function`].
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref();

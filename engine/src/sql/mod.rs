@@ -4,6 +4,7 @@
 //! `EMIT` suffix of a query, and Rondel's own statements. [`parse`] reads a text of several statements; each
 //! [`ParsedStatement`] keeps its own slice of the text, which is what the catalog stores.
 
+mod asof;
 mod clauses;
 mod dialect;
 mod emit;

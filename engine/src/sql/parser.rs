@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
+use super::asof::readable;
 use super::clauses::{parse_columns, parse_names, parse_options};
 use super::dialect::{RondelDialect, is_word};
 use super::emit::parse_emit;
@@ -113,7 +114,10 @@ impl<'a> StatementParser<'a> {
         })?;
         let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
         let spans = words.map(|token| token.span).collect();
-        let df = DFParserBuilder::new(tokens).with_dialect(&DIALECT).with_recursion_limit(RECURSION_LIMIT).build()?;
+        let df = DFParserBuilder::new(readable(tokens))
+            .with_dialect(&DIALECT)
+            .with_recursion_limit(RECURSION_LIMIT)
+            .build()?;
         Ok(Self { df, text, lines, spans })
     }
 
