@@ -9,6 +9,7 @@ use crate::sql::{self, Statement};
 use super::*;
 
 mod explained;
+mod faults;
 mod grouped;
 mod joins;
 mod over;

@@ -1,3 +1,4 @@
+mod flink;
 mod tables;
 
 use std::time::{Duration, Instant};
