@@ -21,7 +21,6 @@ pub(crate) enum Kind {
     Integer,
     Float,
     Boolean,
-    Bytes,
     Date,
     Time,
     Timestamp,
@@ -63,7 +62,6 @@ impl Kind {
                 Kind::Integer => given.is_integer(),
                 Kind::Float => given.is_numeric(),
                 Kind::Boolean => *given == T::Boolean,
-                Kind::Bytes => matches!(given, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_)),
                 Kind::Date => matches!(given, T::Date32 | T::Date64),
                 Kind::Time => matches!(given, T::Time32(_) | T::Time64(_)),
                 Kind::Timestamp => matches!(given, T::Timestamp(_, None) | T::Date32 | T::Date64),
@@ -77,7 +75,6 @@ impl Kind {
             Kind::Integer => T::Int64,
             Kind::Float => T::Float64,
             Kind::Boolean => T::Boolean,
-            Kind::Bytes => T::Binary,
             Kind::Date => T::Date32,
             Kind::Time => T::Time64(TimeUnit::Microsecond),
             Kind::Timestamp => timestamp(),
@@ -98,8 +95,6 @@ impl Kind {
 pub(crate) enum Gives {
     /// Always the same.
     Type(fn() -> DataType),
-    /// That of an argument.
-    Same(usize),
     /// It depends on the arguments' types.
     Of(fn(&[DataType]) -> Result<DataType>),
 }
@@ -197,7 +192,6 @@ impl ScalarUDFImpl for Declared {
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         match self.spec.gives {
             Gives::Type(data_type) => Ok(data_type()),
-            Gives::Same(argument) => Ok(given[argument].clone()),
             Gives::Of(of) => of(given),
         }
     }

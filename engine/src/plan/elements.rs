@@ -4,7 +4,7 @@
 //! element is one column.
 
 use arrow::datatypes::{DataType, Fields};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, UnnestOptions};
 use datafusion::error::Result as PlanResult;
 use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::functions_nested::map_entries::map_entries;
@@ -55,7 +55,7 @@ fn of_fields(list: Expr, fields: &Fields) -> PlanResult<LogicalPlan> {
         fields.iter().map(|field| Expr::Column(element.clone()).field(field.name().as_str()).alias(field.name()));
     LogicalPlanBuilder::empty(true)
         .project([list.alias(ELEMENT)])?
-        .unnest_column(element.clone())?
+        .unnest_column_with_options(element.clone(), UnnestOptions::new().with_preserve_nulls(false))?
         .project(columns.collect::<Vec<_>>())?
         .build()
 }

@@ -64,6 +64,11 @@ impl SessionNode {
         self.gap_micros
     }
 
+    /// What the bounds are called.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// The columns of the rows with their bounds.
     pub fn output(&self) -> &DFSchemaRef {
         &self.schema

@@ -26,7 +26,8 @@ pub enum Bounds {
 }
 
 impl Bounds {
-    pub(super) fn names(self) -> [&'static str; 2] {
+    /// The start's and the end's.
+    pub fn names(self) -> [&'static str; 2] {
         match self {
             Bounds::Columns => ["window_start", "window_end"],
             Bounds::Group => GROUP_BOUNDS,
@@ -100,6 +101,11 @@ impl WindowNode {
     /// The windows.
     pub fn window(&self) -> WindowSpec {
         self.window
+    }
+
+    /// What the bounds are called.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// The output's columns.

@@ -47,11 +47,15 @@ pub(crate) static JSON: &[Spec] = &[
     spec("json_get", "json -> name or place", "The member of a name, the element at a place.", STEP, TEXT, |args| {
         step(args, |value| Some(value.text.to_owned()))
     }),
-    spec("json_get_text", "json ->> name or place", "The same, as text.", STEP, TEXT, |args| step(args, Value::plain)),
+    spec("json_get_text", "json ->> name or place", "The same, as text.", STEP, TEXT, |args| {
+        step(args, |value| value.plain())
+    }),
     spec("json_at", "json #> '{a,0}'", "The value at the end of a path.", PATH, TEXT, |args| {
         path(args, |value| Some(value.text.to_owned()))
     }),
-    spec("json_at_text", "json #>> '{a,0}'", "The same, as text.", PATH, TEXT, |args| path(args, Value::plain)),
+    spec("json_at_text", "json #>> '{a,0}'", "The same, as text.", PATH, TEXT, |args| {
+        path(args, |value| value.plain())
+    }),
     spec("json_contains", "json @> json", "Whether all of the second value is in the first.", TWO, BOOLEAN, |args| {
         strict::<bool, BooleanArray>(args, |row| {
             Ok(Some(read(text(args, 0).value(row))?.contains(&read(text(args, 1).value(row))?)))
@@ -102,7 +106,7 @@ pub(crate) static JSON: &[Spec] = &[
         repeats: true,
         gives: TEXT,
         is_plain: None,
-        run: |args| steps(args, Value::plain),
+        run: |args| steps(args, |value| value.plain()),
     },
     spec("to_json", "to_json(any)", "The value as JSON.", ANY, TEXT, |args| {
         let rows = args[0].len();

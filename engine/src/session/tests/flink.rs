@@ -225,7 +225,7 @@ const SHAPES: &[(&str, &str, &[&str])] = &[
         "time_as_text",
         "SELECT COUNT(*) AS c, CAST(TUMBLE_START(rowtime, INTERVAL '1' HOUR) AS VARCHAR) AS started,
          TUMBLE_END(rowtime, INTERVAL '1' HOUR) AS window_timestamp FROM booking GROUP BY TUMBLE(rowtime, INTERVAL '1' HOUR)",
-        &["3,1970-01-01 00:00:00,1970-01-01T01:00:00"],
+        &["3,1970-01-01T00:00:00,1970-01-01T01:00:00"],
     ),
     (
         "window_function",

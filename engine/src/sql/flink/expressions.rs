@@ -1,7 +1,10 @@
 //! Types and functions that Flink calls something else than PostgreSQL does.
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
-use datafusion::sql::sqlparser::ast::{CaseWhen, CeilFloorKind, DataType, DateTimeField, Expr, Function, Ident, Value};
+use datafusion::sql::sqlparser::ast::{
+    CaseWhen, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, Value,
+};
 
 use crate::error::{Error, Result};
 
@@ -51,8 +54,9 @@ fn replacement(function: &Function) -> Result<Option<Expr>> {
     let renamed = |to: &str, arguments: Vec<Expr>| {
         let mut renamed = function.clone();
         renamed.name = named(Ident { value: to.to_owned(), quote_style: None, span: name.span });
-        if let Expr::Function(Function { args, .. }) = call(renamed.name.clone(), arguments) {
-            renamed.args = args;
+        // DISTINCT and ORDER BY stay.
+        if let FunctionArguments::List(list) = &mut renamed.args {
+            list.args = arguments.into_iter().map(|value| FunctionArg::Unnamed(FunctionArgExpr::Expr(value))).collect();
         }
         Some(Expr::Function(renamed))
     };
