@@ -7,6 +7,7 @@ mod documents;
 mod nexmark;
 mod options;
 mod packaging;
+mod postgres;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
 #[cfg(test)]

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Binds a (type-coerced) logical expression to the columns of `schema`.
 pub fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
@@ -55,10 +57,41 @@ impl Expression {
 
     /// One value per row of `rows`.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        self.physical
-            .evaluate(rows)
-            .and_then(|value| value.into_array(rows.num_rows()))
-            .map_err(|error| self.explain(error.into()))
+        self.values(rows).map_err(|error| self.explain(self.blamed(error, rows)))
+    }
+
+    fn values(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        Ok(self.physical.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()))?)
+    }
+
+    /// The error of a value, with the first row that brings it: what the expression reads there.
+    fn blamed(&self, error: Error, rows: &RecordBatch) -> Error {
+        if error.kind() != ErrorKind::Data {
+            return error;
+        }
+        let failing = (0..rows.num_rows()).find_map(|row| {
+            let one = rows.slice(row, 1);
+            self.values(&one).err().map(|error| (error, one))
+        });
+        // An expression that fails without rows reads none of them.
+        let Some((error, row)) = failing else { return error };
+        match self.shown(&row) {
+            shown if shown.is_empty() => error,
+            shown => error.followed_by(format!(", in the row with {shown}")),
+        }
+    }
+
+    /// The columns that the expression reads, of one row.
+    fn shown(&self, row: &RecordBatch) -> String {
+        let mut columns: Vec<usize> = collect_columns(&self.physical).iter().map(|column| column.index()).collect();
+        columns.sort_unstable();
+        let options = FormatOptions::new().with_null("NULL");
+        let shown = columns.into_iter().take(MOST_COLUMNS).filter_map(|index| {
+            let value = ArrayFormatter::try_new(row.columns().get(index)?, &options).ok()?.value(0).to_string();
+            let value: String = value.chars().take(LONGEST_VALUE).collect();
+            Some(format!("{} = {value}", row.schema_ref().field(index).name()))
+        });
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     /// A predicate's answer for each row of `rows`; NULL counts as false where the answer is used as a filter.
@@ -87,6 +120,10 @@ fn described(text: &dyn std::fmt::Display) -> String {
 /// Characters of an expression that an error shows.
 const LONGEST: usize = 200;
 
+/// Columns of a row that an error shows, and characters of each.
+const MOST_COLUMNS: usize = 6;
+const LONGEST_VALUE: usize = 60;
+
 /// The same rows under another schema of the same types (a union's, a join's: names and qualifiers differ).
 pub(crate) fn with_schema(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if Arc::ptr_eq(rows.schema_ref(), schema) {
@@ -111,7 +148,6 @@ mod tests {
     use datafusion::logical_expr::{col, lit};
 
     use super::*;
-    use crate::error::ErrorKind;
 
     fn rows() -> (DFSchema, RecordBatch) {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
@@ -134,7 +170,7 @@ mod tests {
         let quotient = Expression::new(&(lit(1_i64) / col("a")), &schema).unwrap();
         let error = quotient.evaluate(&rows).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
-        assert_eq!(error.message(), "in 1 / a: division by zero");
+        assert_eq!(error.message(), "in 1 / a: division by zero, in the row with a = 0");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::*;
 
 mod asof;
 mod explained;
+mod faults;
 mod grouped;
 mod joins;
 mod over;

@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
 use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
 use crate::sql::{
-    self, CreateSink, CreateStream, CreateTable, CreateView, DropObjects, Insert, JobAction, ParsedStatement, Query,
-    Statement, quoted,
+    self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, JobAction, ParsedStatement,
+    Query, Statement, quoted,
 };
 use crate::table::TableDefinition;
 
@@ -41,10 +41,15 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         return if if_not_exists { Ok(vec![format!("{}, skipping", taken.message())]) } else { Err(taken) };
     }
     let made = engine.make(&parsed.statement, None)?;
+    let (sql, dialect) = match made.text() {
+        Some(text) => (text, Dialect::Postgres),
+        None => (parsed.text.clone(), parsed.dialect),
+    };
     let object = engine.catalog.create(NewObject {
         kind: made.kind,
         name: name.clone(),
-        sql: made.text().unwrap_or_else(|| parsed.text.clone()),
+        sql,
+        dialect,
         uses: made.uses.clone(),
         descriptor: made.descriptor.clone(),
         has_job: made.has_job(),
@@ -256,6 +261,7 @@ impl Engine {
             kind: made.kind,
             name: name.clone(),
             sql: parsed.text.clone(),
+            dialect: parsed.dialect,
             uses: made.uses.clone(),
             descriptor: None,
             has_job: true,
@@ -327,7 +333,7 @@ impl Engine {
             let made = self
                 .catalog
                 .descriptor(object.id)
-                .and_then(|descriptor| self.make(&sql::parse_one(&object.sql)?.statement, descriptor.as_deref()));
+                .and_then(|descriptor| self.make(&definition(&object)?, descriptor.as_deref()));
             let brought = made.and_then(|made| self.bring_up(&object, made));
             match (brought, object.job) {
                 (Ok(()), Some(job)) if job.desired == DesiredState::Running => tracing::warn!(
@@ -404,7 +410,7 @@ impl Engine {
 
     /// The columns that a view's query has now.
     pub(super) fn columns_of(&self, object: &Object) -> Result<Option<SchemaRef>> {
-        Ok(match self.make(&sql::parse_one(&object.sql)?.statement, None)?.parts {
+        Ok(match self.make(&definition(&object)?, None)?.parts {
             Parts::View { relation } => Some(Arc::clone(&relation.schema)),
             Parts::MaterializedView { plan } => Some(Arc::clone(&plan.schema)),
             _ => None,
@@ -471,7 +477,7 @@ impl Engine {
                 self.catalog.set_desired(name, DesiredState::Running)?;
                 self.stop_dataflow(&job)?;
                 let descriptor = self.catalog.descriptor(object.id)?;
-                let made = self.make(&sql::parse_one(&object.sql)?.statement, descriptor.as_deref())?;
+                let made = self.make(&definition(&object)?, descriptor.as_deref())?;
                 let object = Object {
                     job: object.job.map(|job| crate::catalog::JobRecord { desired: DesiredState::Running, ..job }),
                     ..object
@@ -511,6 +517,11 @@ fn own_columns<'a>(query: &Query, columns: &'a [String]) -> Result<&'a [String]>
         last.join(", ")
     ))
     .with_hint("name undo, ptime and ver last in the list of columns; the sink has columns of these names"))
+}
+
+/// The statement that made an object, read as it was then.
+fn definition(object: &Object) -> Result<Statement> {
+    Ok(sql::parse_one_in(&object.sql, object.dialect)?.statement)
 }
 
 /// What is written to the sink of a plan.

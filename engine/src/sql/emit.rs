@@ -53,6 +53,13 @@ pub enum EmitMode {
     Retracting,
 }
 
+impl EmitClause {
+    /// `EMIT AFTER WATERMARK`.
+    pub(super) fn after_watermark() -> Self {
+        Self { stream: false, triggers: vec![Trigger::AfterWatermark], allowed_lateness: None, mode: None }
+    }
+}
+
 impl fmt::Display for EmitClause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EMIT")?;

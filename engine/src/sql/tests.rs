@@ -225,7 +225,7 @@ fn dialect() {
     macro_rules! same {
         ($($question:ident)*) => {
             $(assert_eq!(
-                RondelDialect.$question(),
+                RondelDialect::default().$question(),
                 PostgreSqlDialect {}.$question(),
                 stringify!($question)
             );)*
@@ -278,20 +278,26 @@ fn dialect() {
         supports_window_function_null_treatment_arg supports_with_fill supports_within_after_array_aggregation
         supports_xml_expressions
     }
-    assert!(!RondelDialect.supports_named_fn_args_with_expr_name());
-    assert!(RondelDialect.supports_table_versioning());
+    assert!(!RondelDialect::default().supports_named_fn_args_with_expr_name());
+    assert!(RondelDialect::default().supports_table_versioning());
     for character in ('\0'..='\u{2ff}').chain(['"', '`', '世', '🙂']) {
-        assert_eq!(RondelDialect.is_identifier_start(character), PostgreSqlDialect {}.is_identifier_start(character));
-        assert_eq!(RondelDialect.is_identifier_part(character), PostgreSqlDialect {}.is_identifier_part(character));
         assert_eq!(
-            RondelDialect.is_custom_operator_part(character),
+            RondelDialect::default().is_identifier_start(character),
+            PostgreSqlDialect {}.is_identifier_start(character)
+        );
+        assert_eq!(
+            RondelDialect::default().is_identifier_part(character),
+            PostgreSqlDialect {}.is_identifier_part(character)
+        );
+        assert_eq!(
+            RondelDialect::default().is_custom_operator_part(character),
             PostgreSqlDialect {}.is_custom_operator_part(character)
         );
         assert_eq!(
-            RondelDialect.is_delimited_identifier_start(character),
+            RondelDialect::default().is_delimited_identifier_start(character),
             PostgreSqlDialect {}.is_delimited_identifier_start(character)
         );
     }
-    let dialect: &dyn Dialect = &RondelDialect;
+    let dialect: &dyn Dialect = &RondelDialect::default();
     assert!(dialect.is::<PostgreSqlDialect>());
 }

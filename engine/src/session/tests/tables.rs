@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 
 use super::*;
 
-fn values(shown: &str) -> Vec<String> {
+pub(super) fn values(shown: &str) -> Vec<String> {
     shown
         .lines()
         .filter(|line| line.starts_with('|'))

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use rondel_engine::connector::kafka::yardstick::{Drained, drain_by_batches, drain_by_poll};
 use rondel_engine::engine::Engine;
-use rondel_engine::plan::Functions;
 use rondel_engine::time::SystemClock;
 use rondel_engine::{Error, ErrorKind, Result};
 
@@ -96,7 +95,7 @@ async fn drain(broker: &Broker, by: fn(&str, &str, Duration) -> Result<Drained>)
 
 /// One run of a query over the topic, on an engine of its own. The job has no end: it is done when all has come out.
 async fn query(options: &BenchOptions, broker: &Broker, stream: &str, text: &str) -> Result<Taken> {
-    let engine = Engine::open(options.settings(), Functions::builtin(), Arc::new(SystemClock))?;
+    let engine = Engine::open(options.settings(), crate::functions(), Arc::new(SystemClock))?;
     let session = engine.session();
     execute(&session, stream).await?;
     let Contents { records, dear, .. } = broker.contents;
