@@ -248,6 +248,38 @@ const TAKEN: &[Form] = &[
         "SELECT c.id, x.n FROM customers c, LATERAL (SELECT count(*) AS n FROM orders o WHERE o.customer = c.id) AS x",
     ),
     (
+        "top-N as LATERAL with LIMIT",
+        "SELECT c.id, x.id AS best FROM customers c, LATERAL (SELECT id FROM orders o WHERE o.customer = c.id ORDER BY amount DESC, id LIMIT 2) AS x",
+    ),
+    (
+        "top-N as LEFT JOIN LATERAL, from the second",
+        "SELECT c.id, x.* FROM customers c LEFT JOIN LATERAL (SELECT o.id AS o, amount FROM orders o WHERE o.customer = c.id AND amount > 3 ORDER BY at LIMIT 3 OFFSET 1) AS x ON true",
+    ),
+    (
+        "top-N of groups as LATERAL",
+        "SELECT c.city, x.* FROM customers c, LATERAL (SELECT amount % 5 AS rest, count(*) AS n FROM orders o WHERE o.customer = c.id GROUP BY amount % 5 ORDER BY count(*) DESC, 1 LIMIT 1) AS x",
+    ),
+    (
+        "subquery with LIMIT as a value",
+        "SELECT id, (SELECT amount FROM orders o WHERE o.customer = c.id ORDER BY at DESC LIMIT 1) AS latest FROM customers c",
+    ),
+    (
+        "subquery with LIMIT as a value in WHERE",
+        "SELECT id FROM orders o WHERE id = (SELECT id FROM orders i WHERE i.customer = o.customer ORDER BY amount DESC, id LIMIT 1)",
+    ),
+    (
+        "EXISTS as a value",
+        "SELECT id, EXISTS (SELECT 1 FROM orders o WHERE o.customer = c.id AND o.amount > 5), NOT EXISTS (SELECT 1 FROM orders WHERE amount > 25) AS none FROM customers c",
+    ),
+    (
+        "IN as a value",
+        "SELECT id, customer IN (SELECT id FROM customers WHERE city = 'Oslo') AS is_in, customer NOT IN (SELECT customer FROM orders) AS is_not FROM orders",
+    ),
+    (
+        "EXISTS in CASE",
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM orders o WHERE o.customer = c.id) THEN 'some' ELSE 'none' END AS orders, count(*) FROM customers c GROUP BY 1",
+    ),
+    (
         "WITH, named twice",
         "WITH x AS (SELECT customer, sum(amount) AS amount FROM orders GROUP BY customer) SELECT a.customer FROM x a JOIN x b ON a.amount < b.amount",
     ),
@@ -298,11 +330,6 @@ const NOT_YET: &[Form] = &[
         "SELECT customer, count(*) FROM orders GROUP BY customer EMIT AFTER DELAY INTERVAL '1' SECOND",
     ),
     ("EMIT STREAM", "SELECT customer, count(*) FROM orders GROUP BY customer EMIT STREAM"),
-    (
-        "top-N as LATERAL with LIMIT",
-        "SELECT c.id, x.id AS best FROM customers c, LATERAL (SELECT id FROM orders o WHERE o.customer = c.id ORDER BY amount DESC, id LIMIT 2) AS x",
-    ),
-    ("EXISTS as a value", "SELECT id, EXISTS (SELECT 1 FROM orders o WHERE o.customer = c.id) FROM customers c"),
 ];
 
 /// What is refused for good, with a sentence that says what to write.
@@ -336,9 +363,9 @@ const TABLES: &str = "
 
 /// Each is followed by a comparison.
 const CHANGES: &[&str] = &[
-    "INSERT INTO orders SELECT n, n % 4, n * 7 % 31, TIMESTAMP '2024-01-01 00:00:00' + n * INTERVAL '2' SECOND FROM generate_series(10, 40) AS g(n)",
-    "INSERT INTO clicks SELECT TIMESTAMP '2024-01-01 00:00:03' + n * INTERVAL '1' SECOND, n % 5, CASE n % 3 WHEN 0 THEN 'a' ELSE 'b' END FROM generate_series(1, 30) AS g(n);
-     INSERT INTO shown SELECT TIMESTAMP '2024-01-01 00:00:02' + n * INTERVAL '3' SECOND, n % 6 FROM generate_series(1, 10) AS g(n)",
+    "INSERT INTO orders SELECT n, n % 4, n * 7 % 31, to_timestamp(1704067200 + n * 2) FROM generate_series(10, 40) AS g(n)",
+    "INSERT INTO clicks SELECT to_timestamp(1704067203 + n), n % 5, CASE n % 3 WHEN 0 THEN 'a' ELSE 'b' END FROM generate_series(1, 30) AS g(n);
+     INSERT INTO shown SELECT to_timestamp(1704067202 + n * 3), n % 6 FROM generate_series(1, 10) AS g(n)",
     "UPDATE orders SET amount = amount + 3, customer = customer % 3 + 1 WHERE id % 3 = 0; UPDATE customers SET city = 'Rome', name = 'ann' WHERE id = 3",
     "DELETE FROM orders WHERE id % 4 = 1; DELETE FROM customers WHERE id = 1",
     "DELETE FROM orders; DELETE FROM customers",
