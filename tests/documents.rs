@@ -32,6 +32,7 @@ const RUN: &[&str] = &[
     "docs/protobuf.md",
     "docs/types.md",
     "docs/operations.md",
+    "docs/nexmark.md",
 ];
 
 /// The tour, in its order.
@@ -254,6 +255,11 @@ async fn the_tables_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_kafka_page_runs() -> Result<()> {
     run_page("docs/kafka.md").await
+}
+
+#[tokio::test]
+async fn the_nexmark_page_runs() -> Result<()> {
+    run_page("docs/nexmark.md").await
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ fn first_rows(distinct: DistinctOn) -> PlanResult<Transformed<LogicalPlan>> {
 }
 
 /// A projection between LIMIT and ORDER BY goes above both: it drops what was sorted by.
-fn limit_of_sort(limit: Limit) -> Transformed<LogicalPlan> {
+pub(super) fn limit_of_sort(limit: Limit) -> Transformed<LogicalPlan> {
     match &*limit.input {
         LogicalPlan::Projection(projection) if matches!(&*projection.input, LogicalPlan::Sort(_)) => {
             let below = Limit { input: Arc::clone(&projection.input), ..limit.clone() };
