@@ -56,7 +56,8 @@ pub enum EmitMode {
 impl EmitClause {
     /// `EMIT AFTER WATERMARK`.
     pub(super) fn after_watermark() -> Self {
-        Self { stream: false, triggers: vec![Trigger::AfterWatermark], allowed_lateness: None, mode: None }
+        let triggers = vec![Trigger::AfterWatermark];
+        Self { stream: false, triggers, allowed_lateness: None, mode: None, late_rows: None }
     }
 }
 
