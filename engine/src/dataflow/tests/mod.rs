@@ -26,6 +26,7 @@ use crate::time::{Epoch, SystemClock, WatermarkId};
 mod edges;
 mod failures;
 mod flow;
+mod hydration;
 mod jobs;
 mod limits;
 mod operators;
