@@ -344,6 +344,10 @@ impl Operator for Join {
         }
     }
 
+    fn next_timer(&self) -> Option<i64> {
+        self.sides.iter().filter_map(Side::next_timer).min()
+    }
+
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (side, name) in self.sides.iter().zip(state::PARTS) {
