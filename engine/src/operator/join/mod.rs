@@ -369,8 +369,8 @@ impl Operator for Join {
         StateSize { rows: left.rows + right.rows, bytes: left.bytes + right.bytes }
     }
 
-    fn state_keys(&self) -> usize {
-        self.sides.iter().map(|side| side.index().keys()).sum()
+    fn state_keys(&self) -> Option<usize> {
+        Some(self.sides.iter().map(|side| side.index().keys()).sum())
     }
 }
 

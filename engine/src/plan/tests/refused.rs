@@ -71,7 +71,7 @@ fn the_time_of_day() {
         ),
         (
             "SELECT b.id FROM bookings b JOIN clicks c ON b.event_timestamp = now() + (c.at - TIMESTAMP '2024-01-01 00:00:00')",
-            "equality of both sides",
+            "from one moment on, or until one",
         ),
     ] {
         assert!(sentence(elsewhere).contains(place), "{elsewhere}: {}", sentence(elsewhere));

@@ -454,13 +454,14 @@ async fn rows_of_a_table_come_and_go_as_time_passes() {
     server
         .run("CREATE MATERIALIZED VIEW now_on AS SELECT id FROM bookings WHERE starts <= now() AND ends > now()")
         .await;
-    server
-        .run(
-            "INSERT INTO bookings VALUES
-               (1, now() - INTERVAL '1' HOUR, '9999-12-31'), (2, now() - INTERVAL '1' HOUR, '2020-01-01'),
-               (3, now() + INTERVAL '900' MILLISECOND, now() + INTERVAL '1' HOUR), (4, NULL, '9999-12-31')",
-        )
-        .await;
+    for row in [
+        "(1, now() - INTERVAL '1' HOUR, '9999-12-31')",
+        "(2, now() - INTERVAL '1' HOUR, '2020-01-01')",
+        "(3, now() + INTERVAL '900' MILLISECOND, now() + INTERVAL '1' HOUR)",
+        "(4, NULL, '9999-12-31')",
+    ] {
+        server.run(&format!("INSERT INTO bookings VALUES {row}")).await;
+    }
     let wait = async |expected: &[&str]| {
         let start = Instant::now();
         while server.rows("SELECT id FROM now_on ORDER BY id").await != expected {
