@@ -9,7 +9,6 @@ use arrow::record_batch::RecordBatch;
 use rondel_engine::dataflow::OperatorFigures;
 use rondel_engine::engine::{Engine, EngineSettings, Outcome, Parameters, Shape};
 use rondel_engine::job::{JobState, JobView};
-use rondel_engine::plan::Functions;
 use rondel_engine::plan::RelationKind as PlannedKind;
 use rondel_engine::session::Session as EngineSession;
 use rondel_engine::sql::ParsedStatement;
@@ -58,7 +57,7 @@ impl Frontend for Embedded {
     type Session = EmbeddedSession;
 
     async fn open(settings: EngineSettings) -> Result<Self> {
-        let open = || Engine::open(settings, Functions::builtin(), Arc::new(SystemClock));
+        let open = || Engine::open(settings, crate::functions(), Arc::new(SystemClock));
         blocking(open).await?.map(Self::new)
     }
 
@@ -180,6 +179,10 @@ impl Session for EmbeddedSession {
 
     fn parse(&self, sql: &str) -> Result<Vec<Self::Parsed>> {
         self.0.parse(sql)
+    }
+
+    fn parse_in(&self, sql: &str, dialect: &str) -> Result<Vec<Self::Parsed>> {
+        self.0.parse_in(sql, dialect)
     }
 
     fn describe(&self, parsed: &Self::Parsed) -> Result<Shape> {

@@ -91,6 +91,9 @@ pub trait Session: Send + Sync + 'static {
     /// Reads a text, one answer per statement. Positions in errors are relative to `sql`.
     fn parse(&self, sql: &str) -> Result<Vec<Self::Parsed>>;
 
+    /// The same for a text of this dialect, whatever the session's is: a `SET dialect` stands before it in the script.
+    fn parse_in(&self, sql: &str, dialect: &str) -> Result<Vec<Self::Parsed>>;
+
     /// A statement's parameters and columns, without running it.
     fn describe(&self, parsed: &Self::Parsed) -> Result<Shape>;
 

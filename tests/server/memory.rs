@@ -187,6 +187,10 @@ fn subscription_schema() -> SchemaRef {
 impl Session for MemorySession {
     type Parsed = Parsed;
 
+    fn parse_in(&self, sql: &str, _dialect: &str) -> Result<Vec<Parsed>> {
+        self.parse(sql)
+    }
+
     fn parse(&self, sql: &str) -> Result<Vec<Parsed>> {
         let words: Vec<&str> = sql.split_whitespace().collect();
         match words.as_slice() {

@@ -20,6 +20,7 @@ use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
 use super::job::JobShared;
+use super::late::LateEnd;
 use super::packet::{Payload, Promise};
 use super::source::BACK_OFF;
 
@@ -52,6 +53,8 @@ pub(crate) struct Chain {
     /// Where each inlet's rows go: member and input.
     entries: Vec<(usize, usize)>,
     outlets: Vec<Outlet>,
+    /// Where rows go that come too late, if not nowhere.
+    late: Option<LateEnd>,
     job: Arc<JobShared>,
     activator: Activator,
     /// What is to be done, the next last.
@@ -76,17 +79,22 @@ impl Chain {
     pub(crate) fn new(
         members: Vec<Member>,
         (inlets, entries): (Inlets, Vec<(usize, usize)>),
-        outlets: Vec<Outlet>,
+        (outlets, late): (Vec<Outlet>, Option<LateEnd>),
         job: Arc<JobShared>,
         activator: Activator,
         (first, watermarks): (Epoch, Watermarks),
     ) -> Self {
+        let mut output = Output::default();
+        if late.is_some() {
+            output.keep_late();
+        }
         Self {
             members,
             inlets,
             entries,
             outlets,
             timer: job.add_timer(),
+            late,
             job,
             activator,
             tasks: Vec::new(),
@@ -95,7 +103,7 @@ impl Chain {
             ending: None,
             watermarks,
             moved: Vec::new(),
-            output: Output::default(),
+            output,
             failed: false,
         }
     }
@@ -124,7 +132,7 @@ impl Chain {
             };
             let Some(epoch) = current else {
                 if frontier.is_none() {
-                    self.outlets.iter_mut().for_each(Outlet::close);
+                    self.all_outlets().for_each(Outlet::close);
                 }
                 return Ok(());
             };
@@ -140,7 +148,8 @@ impl Chain {
                     self.activator.activate();
                     return Ok(());
                 }
-                if !self.job.may_run(epoch, self.outlets.iter().map(Outlet::link)) {
+                let late = self.late.iter().map(|late| &late.outlet);
+                if !self.job.may_run(epoch, self.outlets.iter().chain(late).map(Outlet::link)) {
                     self.activator.activate_after(BACK_OFF);
                     return Ok(());
                 }
@@ -156,6 +165,9 @@ impl Chain {
             } else if frontier.is_none_or(|frontier| frontier > epoch) {
                 self.ending = Some(epoch);
                 self.moved = self.inlets.merge_into(&mut self.watermarks);
+                if self.job.is_last(epoch) {
+                    self.watermarks.end();
+                }
                 self.tasks.extend((0..self.members.len()).rev().map(Task::End));
             } else {
                 return Ok(());
@@ -191,6 +203,11 @@ impl Chain {
         if late > 0 {
             self.job.late_rows.fetch_add(late, Ordering::Relaxed);
             self.job.observer.late_rows(&self.members[index].id, late);
+        }
+        if let Some(end) = &mut self.late {
+            for late in self.output.take_late() {
+                guarded(|| end.send(epoch, index, late, &self.watermarks))?;
+            }
         }
         let rows_out: usize = deltas.iter().map(Delta::num_rows).sum();
         *fuel = fuel.saturating_sub((rows_in + rows_out).max(64));
@@ -232,7 +249,7 @@ impl Chain {
         let job = Arc::clone(&self.job);
         job.give_snapshot(self.ended + 1..epoch + 1, || self.snapshot())?;
         let moved = std::mem::take(&mut self.moved);
-        for outlet in &mut self.outlets {
+        for outlet in self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet)) {
             if !moved.is_empty() {
                 outlet.send_control(epoch, &moved, false);
             }
@@ -241,6 +258,10 @@ impl Chain {
         self.ended = epoch;
         self.ending = None;
         Ok(())
+    }
+
+    fn all_outlets(&mut self) -> impl Iterator<Item = &mut Outlet> {
+        self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet))
     }
 
     fn snapshot(&mut self) -> Result<Vec<(String, StatePart)>> {

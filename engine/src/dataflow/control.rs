@@ -94,6 +94,11 @@ impl Entry {
         if gate.state == GateState::Open { gate.epoch } else { gate.epoch.saturating_sub(1) }
     }
 
+    /// Whether the inputs have ended, and an epoch is to come in which the job says what it holds back.
+    pub(crate) fn lacks_last(&self) -> bool {
+        self.inputs_ended.is_some() && self.job.lacks_last()
+    }
+
     /// Whether nothing will come any more, and what came is said, now and at any time.
     fn has_said_all(&self) -> bool {
         let frontier = self.job.frontier();
@@ -485,7 +490,7 @@ impl Control {
         self.note_ended_inputs();
         let mut ending = Vec::new();
         for (id, entry) in &self.jobs {
-            if entry.status == Status::Running && entry.has_said_all() {
+            if entry.status == Status::Running && !entry.job.lacks_last() && entry.has_said_all() {
                 ending.push((*id, Status::Closing));
             } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
                 ending.push((*id, Status::Finished));

@@ -247,10 +247,14 @@ pub(crate) struct JobShared {
     pub(crate) rows_out: AtomicU64,
     pub(crate) late_rows: AtomicU64,
     pub(crate) epochs_completed: AtomicU64,
+    /// Some operator may hold changes back until something other than a row or a watermark comes.
+    pub(crate) holds_back: bool,
+    /// The epoch in which all inputs have ended and what is held back is said; 0: not yet.
+    last_epoch: AtomicU64,
     gate: AtomicU64,
     /// Epochs that were opened and are not known to be complete, ascending.
     epochs: Mutex<VecDeque<Epoch>>,
-    /// By worker: all epochs before are complete there, and written.
+    /// By worker, of the result and then of late rows: all epochs before are complete there, and written.
     done: Vec<AtomicU64>,
     /// All epochs before have been told to the observer.
     completed: AtomicU64,
@@ -264,7 +268,7 @@ impl JobShared {
     pub(crate) fn new(
         (id, name): (JobId, String),
         workers: usize,
-        sources: usize,
+        (sources, ends, holds_back): (usize, usize, bool),
         limits: JobLimits,
         observer: Arc<dyn JobObserver>,
         (signal, memory): (Arc<Signal>, &Arc<Memory>),
@@ -294,9 +298,11 @@ impl JobShared {
             rows_out: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
             epochs_completed: AtomicU64::new(0),
+            holds_back,
+            last_epoch: AtomicU64::new(0),
             gate: AtomicU64::new(0),
             epochs: Mutex::new(VecDeque::new()),
-            done: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            done: (0..ends * workers).map(|_| AtomicU64::new(0)).collect(),
             completed: AtomicU64::new(0),
             error: Mutex::new(None),
             failed: AtomicBool::new(false),
@@ -345,6 +351,21 @@ impl JobShared {
     /// An edge from a view, to be woken when the job is stopped.
     pub(crate) fn add_edge(&self, activator: SyncActivator) {
         lock(&self.edges).push(activator);
+    }
+
+    /// The epoch that is about to be opened is the one after all inputs; for the control only.
+    pub(crate) fn make_last(&self, epoch: Epoch) {
+        self.last_epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    /// Whether all inputs have ended before this epoch.
+    pub(crate) fn is_last(&self, epoch: Epoch) -> bool {
+        self.last_epoch.load(Ordering::SeqCst) == epoch
+    }
+
+    /// Whether the inputs have ended and what is held back was not told of it.
+    pub(crate) fn lacks_last(&self) -> bool {
+        self.holds_back && self.last_epoch.load(Ordering::SeqCst) == 0
     }
 
     /// The last epoch that was opened, unless it is known to be complete.
@@ -437,7 +458,7 @@ impl JobShared {
         self.done.iter().map(|done| done.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 
-    /// A worker's view or sink has all epochs before `frontier`.
+    /// A worker's view or sink has all epochs before `frontier`; its end of late rows has a number behind all workers.
     pub(crate) fn set_done(&self, worker: usize, frontier: Epoch) {
         self.done[worker].store(frontier, Ordering::SeqCst);
         let everywhere = self.frontier();

@@ -7,6 +7,7 @@
 
 mod blueprint;
 mod chain;
+mod common_epoch;
 mod contents;
 mod control;
 mod edge;
@@ -17,6 +18,7 @@ mod flow_control;
 mod guarded;
 mod inlet;
 mod job;
+mod late;
 mod layout;
 mod operators;
 mod packet;
@@ -34,6 +36,7 @@ mod worker;
 mod tests;
 
 pub use blueprint::{Blueprint, Target};
+pub use common_epoch::CommonEpoch;
 pub use figures::OperatorFigures;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};

@@ -88,6 +88,9 @@ impl Control {
         self.place_snapshots(group, epoch);
         for id in group {
             if let Some(entry) = self.jobs.get_mut(id) {
+                if entry.lacks_last() {
+                    entry.job.make_last(epoch);
+                }
                 entry.pace.opened(micros);
                 entry.job.active.store(false, Ordering::SeqCst);
                 entry.job.exhausted.store(false, Ordering::SeqCst);
@@ -104,7 +107,9 @@ impl Control {
         let timer = self.next_timer(group);
         let ready = self.is_ready(group) || timer.is_some_and(|at| at <= now);
         let waiting = |entry: &Entry| entry.steps.iter().any(|step| step.target.is_none());
-        let asked = self.wants_snapshot(group) || self.members(group).any(waiting);
+        // A job whose inputs have ended has one epoch more, in which it says what it holds back.
+        let ending = self.members(group).any(Entry::lacks_last);
+        let asked = self.wants_snapshot(group) || self.members(group).any(waiting) || ending;
         let epoch = self.members(group).map(|entry| entry.job.gate().epoch).max()?;
         let is_open = self.members(group).any(|entry| entry.job.gate().state == GateState::Open);
         if !is_open {
@@ -159,7 +164,7 @@ impl Control {
         }
         // A source that was woken before it could see the gate has told nobody; nor will anybody tell when a step is
         // still asked for: the epoch was closed before busy workers had looked at all sources.
-        if self.is_ready(group) || self.members(group).any(waiting) {
+        if self.is_ready(group) || self.members(group).any(waiting) || ending {
             return Some(0);
         }
         timer.map(|at| until(at, now))

@@ -11,16 +11,19 @@
 //! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
 
 pub mod aggregate;
+pub mod asof;
 pub mod build;
 pub(crate) mod columns;
 pub mod consolidate;
 pub mod expression;
 pub mod filter;
+mod held;
 pub mod join;
 pub mod over;
 pub mod project;
 pub mod session;
 pub mod set;
+pub mod show;
 pub mod single_row;
 pub mod temporal_filter;
 pub mod union;
@@ -31,6 +34,7 @@ pub mod window;
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::time::{Epoch, Watermarks};
+use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 
 /// Whether an operator has said all that it has to say.
@@ -83,6 +87,17 @@ pub struct Output {
     rows: usize,
     fuel: usize,
     late_rows: u64,
+    /// Where late rows are wanted: those since the last time that they were taken.
+    late: Option<Vec<LateRows>>,
+}
+
+/// Rows of an operator's input that came too late.
+#[derive(Debug)]
+pub struct LateRows {
+    /// Which input.
+    pub input: usize,
+    /// The rows.
+    pub rows: RecordBatch,
 }
 
 impl Default for Output {
@@ -97,7 +112,7 @@ impl Output {
 
     /// An empty output with fuel for `rows` rows.
     pub fn with_fuel(rows: usize) -> Self {
-        Self { deltas: Vec::new(), rows: 0, fuel: rows, late_rows: 0 }
+        Self { deltas: Vec::new(), rows: 0, fuel: rows, late_rows: 0, late: None }
     }
 
     /// Emits a delta; an empty one is dropped.
@@ -116,6 +131,31 @@ impl Output {
     /// Counts rows that came too late and were dropped.
     pub fn drop_late(&mut self, rows: u64) {
         self.late_rows += rows;
+    }
+
+    /// From now on late rows are kept until they are taken.
+    pub fn keep_late(&mut self) {
+        self.late.get_or_insert_default();
+    }
+
+    /// Whether late rows are to be kept ([`Output::late`]); all are to be counted ([`Output::drop_late`]).
+    pub fn keeps_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Keeps the rows of an input for which `late` is true.
+    pub fn late(&mut self, input: usize, rows: &RecordBatch, late: &BooleanArray) -> Result<()> {
+        if let Some(kept) = &mut self.late
+            && late.true_count() > 0
+        {
+            kept.push(LateRows { input, rows: arrow::compute::filter_record_batch(rows, late)? });
+        }
+        Ok(())
+    }
+
+    /// Takes the late rows that were kept.
+    pub fn take_late(&mut self) -> Vec<LateRows> {
+        self.late.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Takes what was emitted and refuels; the second value is the number of late rows since the last call.

@@ -6,38 +6,17 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
-use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
-use crate::sql::{EmitClause, EmitMode, Trigger};
 
+use super::asof::AsOfNode;
 use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
-use super::flow::{Emission, Emit};
 use super::relation::RelationSource;
 use super::session_node::SessionNode;
 use super::temporal_filter::refuse_clock;
 use super::ties::{sees_order_of_peers, sorted};
 use super::window_node::WindowNode;
-
-/// When the results of a query are shown. `micros` evaluates an interval.
-pub(super) fn emission(emit: Option<&EmitClause>, micros: impl Fn(&ast::Expr) -> Result<i64>) -> Result<Emission> {
-    let Some(clause) = emit else { return Ok(Emission::default()) };
-    let plain = !clause.stream
-        && clause.triggers == [Trigger::AfterWatermark]
-        && matches!(clause.mode, None | Some(EmitMode::Retracting));
-    let lateness = clause.allowed_lateness.as_ref().map(micros).transpose()?;
-    match lateness {
-        _ if !plain => Err(Error::not_supported(format!("{clause} is not supported yet")).with_hint(
-            "write EMIT AFTER WATERMARK for final results, with ALLOWED LATENESS for such as late rows correct, or no \
-             EMIT for results that are corrected as rows come",
-        )),
-        Some(lateness) if lateness < 0 => Err(Error::invalid("ALLOWED LATENESS is not below zero")),
-        // Without lateness what was shown is final.
-        None | Some(0) => Ok(Emission { emit: Emit::AfterWatermark, lateness: None }),
-        lateness => Ok(Emission { emit: Emit::OnChange, lateness }),
-    }
-}
 
 /// Whether the plan can run continuously, as far as its nodes say on their own. What depends on whether rows may be
 /// retracted is decided when the plan is lowered.
@@ -94,8 +73,8 @@ pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
 fn check_subquery(expr: &Expr) -> Result<(), DataFusionError> {
     match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
-            "EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere \
-             in the subquery may the row outside be named",
+            "EXISTS and IN with a subquery can stand in SELECT, WHERE and HAVING of a continuous query, ANY and ALL in WHERE and \
+             HAVING, and not everywhere in the subquery may the row outside be named",
             "write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN",
         ),
         Expr::ScalarSubquery(_) => refuse(
@@ -132,7 +111,9 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Extension(extension)
-            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+            if extension.node.as_any().is::<WindowNode>()
+                || extension.node.as_any().is::<SessionNode>()
+                || extension.node.as_any().is::<AsOfNode>() =>
         {
             Ok(())
         }

@@ -1,6 +1,8 @@
 //! EXPLAIN: the flow plan as text.
 
+mod asof;
 mod over;
+mod shown;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -26,6 +28,11 @@ pub fn explain(plan: &FlowPlan) -> String {
         let users = |node| plan.nodes.iter().flat_map(|user| &user.inputs).filter(|input| **input == node).count();
         let shared = (0..plan.nodes.len()).filter(|&node| users(node) > 1).collect();
         Explained { plan, shared, said: BTreeSet::new(), text: &mut text }.node(root, 0);
+        if let Some(late) = &plan.late {
+            let names: Vec<&str> = late.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "late rows to {}: {}", late.target, names.join(", "));
+        }
     }
     text
 }
@@ -127,7 +134,7 @@ impl Explained<'_> {
                 }
                 match shown_from {
                     Some(_) => line + ", shown at the watermark and corrected by late rows",
-                    None => line + shown(*emit, aggregates),
+                    None => line + shown_when(*emit, aggregates),
                 }
             }
             FlowOp::Aggregate { group, aggregates, emit, .. } => {
@@ -135,7 +142,7 @@ impl Explained<'_> {
                     return format!("Distinct {}", list(group));
                 }
                 let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group)) };
-                format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
+                format!("Aggregate{by}: {}{}", list(aggregates), shown_when(*emit, aggregates))
             }
             FlowOp::Set { kind, .. } => format!("{kind} of {}", names(node)),
             FlowOp::SingleRow => "Single row: a second one is an error".to_owned(),
@@ -147,7 +154,10 @@ impl Explained<'_> {
                     if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
                 format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
+            FlowOp::AsOf(spec) => asof::operator(spec),
             FlowOp::Over(spec) => over::operator(spec),
+            FlowOp::PaneAggregate { group, aggregates, firing, .. } => shown::panes(group, aggregates, *firing),
+            FlowOp::Show(spec) => shown::operator(spec, node, input),
             FlowOp::Unnest(spec) => {
                 let name =
                     |&column: &usize| input.map_or(String::new(), |input| plain(input.schema.field(column).name()));
@@ -223,11 +233,18 @@ impl Explained<'_> {
                 };
                 vec![side("left", left), side("right", right)]
             }
+            FlowOp::AsOf(spec) => asof::state(spec, &|promises| self.promises(promises)),
             FlowOp::Over(spec) => {
                 let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
                 let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
                 let released = promise.map(|promise| self.promise(promise));
                 vec![over::state(spec, append_only, released, self.forgotten(index))]
+            }
+            FlowOp::PaneAggregate { .. } => vec!["the groups that have rows and were not shown".to_owned()],
+            FlowOp::Show(spec) => {
+                let input = node.inputs.first().map(|&input| &self.plan.nodes[input]);
+                let released = spec.closes.map(|(_, watermark, delay)| self.promise((watermark, delay)));
+                shown::state(spec, input, released)
             }
             _ => Vec::new(),
         }
@@ -260,6 +277,15 @@ impl Explained<'_> {
         }
     }
 
+    /// Several promises: the least of them.
+    fn promises(&self, promises: &[Promise]) -> String {
+        let said: Vec<String> = promises.iter().map(|&promise| self.promise(promise)).collect();
+        match said.as_slice() {
+            [one] => one.clone(),
+            several => format!("the least of ({})", several.join(", ")),
+        }
+    }
+
     fn watermark(&self, id: WatermarkId) -> String {
         let index = id.0 as usize;
         if let Some(origin) = self.plan.watermarks.get(index) {
@@ -283,8 +309,11 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         }
         FlowOp::Session { partition, .. } if partition.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Session { partition, .. } => Some(list(partition)),
-        FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
-        FlowOp::Aggregate { group, .. } => Some(list(group)),
+        FlowOp::Aggregate { group, .. } | FlowOp::PaneAggregate { group, .. } if group.is_empty() => {
+            Some("nothing: one worker".to_owned())
+        }
+        FlowOp::Aggregate { group, .. } | FlowOp::PaneAggregate { group, .. } => Some(list(group)),
+        FlowOp::Show(spec) => shown::exchange(spec, node.inputs.first().map(|&input| &plan.nodes[input])),
         FlowOp::Set { .. } => Some(names(node)),
         FlowOp::TemporalFilter { .. } => {
             let changing = node.inputs.iter().any(|&input| plan.nodes[input].properties.changelog);
@@ -294,17 +323,22 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         FlowOp::Join { on, .. } if on.is_empty() => {
             Some("nothing: every row is compared with every row on one worker".to_owned())
         }
+        FlowOp::AsOf(spec) if spec.on.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::AsOf(spec) => Some(sides(&spec.on)),
         FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Over(spec) => Some(list(&spec.partition)),
-        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
-            let side = |right: bool| {
-                let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
-                keys.join(", ")
-            };
-            Some(format!("{} | {}", side(false), side(true)))
-        }
+        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => Some(sides(on)),
         _ => None,
     }
+}
+
+/// The keys of both sides of a join.
+fn sides(on: &[(Expr, Expr)]) -> String {
+    let side = |right: bool| {
+        let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
+        keys.join(", ")
+    };
+    format!("{} | {}", side(false), side(true))
 }
 
 fn join_name(kind: JoinKind) -> &'static str {
@@ -335,7 +369,7 @@ fn window_key(key: &WindowKey) -> String {
     }
 }
 
-fn shown(emit: Emit, aggregates: &[Expr]) -> &'static str {
+fn shown_when(emit: Emit, aggregates: &[Expr]) -> &'static str {
     match emit {
         Emit::OnChange if aggregates.is_empty() => "",
         Emit::OnChange => ", shown at once and corrected",

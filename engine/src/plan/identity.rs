@@ -50,6 +50,13 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             ("window-aggregate", keys)
         }
         FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
+        FlowOp::PaneAggregate { group, .. } => ("pane-aggregate", texts(group)),
+        FlowOp::Show(spec) => ("show", spec.key.iter().map(ToString::to_string).collect()),
+        FlowOp::AsOf(spec) => {
+            let on = spec.on.iter().map(|(left, right)| format!("{left} = {right}"));
+            let (left, right) = &spec.times;
+            ("as-of-join", on.chain([format!("{left} {} {right}", spec.side.sign())]).collect())
+        }
         FlowOp::Set { kind, .. } => ("set", vec![kind.to_string()]),
         FlowOp::SingleRow => ("single-row", Vec::new()),
         FlowOp::Join { kind, on, .. } => {

@@ -16,9 +16,10 @@ use crate::sql::{self, CreateView, Query, WatermarkClause};
 use crate::time::WatermarkId;
 
 use super::canonical::canonical;
-use super::check::{check, emission};
+use super::check::check;
 use super::checked_sums::checked_sums;
 use super::context::{Context, renamed};
+use super::emission::{Destination, Grouped, answered_once, changelog_fields, emission, fitted};
 use super::event_time::interval_micros;
 use super::explain::explain;
 use super::fault::planning_error;
@@ -116,21 +117,26 @@ impl Planner {
         Context::new(&*self.relations, &self.functions, &self.options, &self.relation_planners)
     }
 
-    /// A continuous query: of a sink, a subscription, EXPLAIN.
+    /// A continuous query whose changes a subscriber hears.
     pub fn plan_continuous(&self, query: &Query) -> Result<ContinuousPlan> {
-        self.continuous(query, &[], None)
+        self.plan_for(query, Destination::Subscriber, None)
     }
 
-    /// The continuous query of a sink: `state_ttl` is its option of that name.
-    pub fn plan_sink(&self, query: &Query, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
-        self.continuous(query, &[], state_ttl)
+    /// A continuous query whose result goes somewhere: `state_ttl` is the statement's option of that name.
+    pub fn plan_for(
+        &self,
+        query: &Query,
+        destination: Destination,
+        state_ttl: Option<&str>,
+    ) -> Result<ContinuousPlan> {
+        self.continuous(query, &[], destination, state_ttl)
     }
 
     /// The continuous query of a materialized view: its columns are renamed as the statement says, and each has a name of
     /// its own.
     pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
         view.options.allow(&[STATE_TTL])?;
-        let plan = self.continuous(&view.query, &view.columns, view.options.get(STATE_TTL))?;
+        let plan = self.continuous(&view.query, &view.columns, Destination::View, view.options.get(STATE_TTL))?;
         distinct_names(&plan.schema)?;
         Ok(plan)
     }
@@ -159,10 +165,22 @@ impl Planner {
         Ok((relation, context.into_named()))
     }
 
-    /// A snapshot query, in canonical form, for [`crate::batch`]. `EMIT AFTER WATERMARK` changes nothing in it: a snapshot
-    /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
+    /// The columns of a query, as a subscriber or a sink is given them.
+    pub fn result_schema(&self, query: &Query) -> Result<SchemaRef> {
+        let emission = self.emission(query)?;
+        let plan = canonical(self.context().plan(&query.body)?)?;
+        let own = Arc::clone(plan.schema().inner());
+        if !emission.stream {
+            return Ok(own);
+        }
+        let fields = own.fields().iter().cloned().chain(changelog_fields());
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    /// A snapshot query, in canonical form, for [`crate::batch`]. Triggers change nothing in it: a snapshot is over complete
+    /// data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
-        self.emission(query)?;
+        answered_once(self.emission(query)?)?;
         let plan = checked_sums(canonical(rearranged(self.context().plan(&query.body)?)?)?)?;
         match parameters {
             None => Ok(plan),
@@ -208,8 +226,10 @@ impl Planner {
         let context = self.context();
         emission(query.emit.as_deref(), |interval| match planned(&context, &Schema::empty(), interval)? {
             Expr::Literal(value, _) => interval_micros(&value),
-            other => Err(Error::invalid(format!("{other} is not a constant interval"))
-                .with_hint("write ALLOWED LATENESS INTERVAL '1' MINUTE")),
+            other => {
+                Err(Error::invalid(format!("{other} is not a constant interval"))
+                    .with_hint("write INTERVAL '1' MINUTE"))
+            }
         })
     }
 
@@ -230,15 +250,23 @@ impl Planner {
         }
     }
 
-    fn continuous(&self, query: &Query, columns: &[String], state_ttl: Option<&str>) -> Result<ContinuousPlan> {
-        let emission = self.emission(query)?;
+    fn continuous(
+        &self,
+        query: &Query,
+        columns: &[String],
+        destination: Destination,
+        state_ttl: Option<&str>,
+    ) -> Result<ContinuousPlan> {
+        let emission = fitted(self.emission(query)?, destination)?;
         let emit = emission.emit;
-        let terms = Terms { emission, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
+        let terms = Terms { emission, destination, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
         let batch = canonical(rearranged(plan)?)?;
-        let plan = optimized(batch.clone(), &self.options)?;
+        let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
+        grouped.late_rows = query.emit.as_ref().and_then(|emit| emit.late_rows.clone());
+        grouped.plan = optimized(grouped.plan, &self.options, grouped.late_rows.is_some())?;
         let watermark = |relation: &Relation| match &relation.watermark {
             None => Ok(None),
             Some(definition) => {
@@ -246,9 +274,12 @@ impl Planner {
                 planned(&context, &relation.schema, &expression).map(Some)
             }
         };
-        let flow = Lowering::lower(&plan, terms, &watermark)?;
+        let flow = Lowering::lower(&grouped, terms, &watermark)?;
         let batch = checked_sums(batch)?;
-        let schema = Arc::clone(batch.schema().inner());
+        let schema = match flow.root() {
+            Some(root) if emission.stream => Arc::clone(root.schema.inner()),
+            _ => Arc::clone(batch.schema().inner()),
+        };
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
     }
 }

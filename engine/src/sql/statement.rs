@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
+use super::dialect::Dialect;
 use super::emit::EmitClause;
 use super::name::quoted;
 use super::show::Words;
@@ -23,6 +24,8 @@ pub struct ParsedStatement {
     pub range: Range<usize>,
     /// Where it begins.
     pub position: Position,
+    /// What it is written in.
+    pub dialect: Dialect,
 }
 
 /// A statement.

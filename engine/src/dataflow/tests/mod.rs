@@ -24,6 +24,7 @@ use crate::plan::flow::{
 use crate::time::{Epoch, SystemClock, WatermarkId};
 
 mod edges;
+mod emission;
 mod failures;
 mod flow;
 mod hydration;

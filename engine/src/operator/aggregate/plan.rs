@@ -73,6 +73,9 @@ impl AggregatePlan {
             FlowOp::Aggregate { group, aggregates, closes, emit } => {
                 (group.iter().collect(), aggregates, *emit, Kind::Running { closes: *closes })
             }
+            FlowOp::PaneAggregate { group, aggregates, closes, .. } => {
+                (group.iter().collect(), aggregates, Emit::OnChange, Kind::Running { closes: *closes })
+            }
             FlowOp::WindowAggregate { window, time_column, watermark, shown_from, group, aggregates, emit } => {
                 let mut keys = Vec::new();
                 let mut layout = Vec::new();
@@ -221,6 +224,14 @@ pub(super) struct Read {
 }
 
 impl Input {
+    /// The column with the event time, of raw rows.
+    pub(super) fn time_column(&self) -> Option<usize> {
+        match self {
+            Input::Raw { time_column, .. } => *time_column,
+            Input::Partial { .. } => None,
+        }
+    }
+
     pub(super) fn read(&self, delta: Delta) -> Result<Read> {
         let (batch, weights) = delta.into_parts();
         let batch = &batch;

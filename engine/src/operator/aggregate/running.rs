@@ -3,6 +3,7 @@
 use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 
 use super::closing::{Closes, Horizon};
 use super::output::{PIECE, batch, restored, table_parts};
@@ -77,13 +78,16 @@ impl Running {
     }
 
     /// Drops and counts rows whose group was complete before this epoch.
-    fn without_late(&self, read: Read, out: &mut Output) -> Result<Rows> {
+    fn without_late(&self, read: Read, raw: Option<RecordBatch>, out: &mut Output) -> Result<Rows> {
         let Read { rows, totals, .. } = read;
         let late = match &self.closes {
             Some(closes) => closes.late(&rows.keys)?,
             None => None,
         };
         let Some(late) = late else { return Ok(rows) };
+        if let Some(raw) = raw {
+            out.late(0, &raw, &late)?;
+        }
         out.drop_late(match totals {
             None => late.true_count() as u64,
             Some(totals) => late.values().set_indices().map(|row| totals.value(row) as u64).sum(),
@@ -182,8 +186,9 @@ impl Operator for Running {
     }
 
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
+        let raw = out.keeps_late().then(|| delta.rows().clone());
         let read = self.input.read(delta)?;
-        let rows = self.without_late(read, out)?;
+        let rows = self.without_late(read, raw, out)?;
         self.add(&rows)?;
         Ok(Step::Done)
     }

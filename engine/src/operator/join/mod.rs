@@ -264,6 +264,7 @@ impl Join {
         if late == 0 {
             return Ok(delta);
         }
+        out.late(input, delta.rows(), &arrow::compute::not(&mask)?)?;
         out.drop_late(late as u64);
         Ok(Delta::append(filter_record_batch(delta.rows(), &mask)?))
     }

@@ -184,6 +184,7 @@ impl Over {
         };
         let Some(late) = late else { return Ok(delta) };
         if !self.retracting {
+            out.late(0, delta.rows(), &late)?;
             out.drop_late(late.true_count() as u64);
         }
         let kept: BooleanArray = not(&late)?;

@@ -51,11 +51,13 @@ impl Lowering<'_> {
         let retracts = self.properties(input).changelog;
         let mut shown_from = None;
         let mut watermark = watermark;
-        if let Some(lateness) = self.lateness {
+        if let Some(lateness) = self.emission.lateness {
             let Some((id, delay)) = watermark else {
                 return Err(no_watermark(&parts.time.name));
             };
-            shown_from = watermark;
+            // Otherwise the query's end decides when a window is shown.
+            shown_from = watermark.filter(|_| self.emission.waits_in_windows());
+            self.corrects_late = true;
             watermark = Some((id, delay.saturating_add(lateness)));
         }
         // Without aggregates a row is final when it is first shown, unless its rows may be taken back.

@@ -17,6 +17,7 @@ use crate::plan::release::{bounds, side_releases};
 use crate::plan::temporal_filter::{self, refuse_clock};
 
 use super::Lowering;
+use super::asof::never_settled;
 
 /// A join as we have it: right semi, anti and mark joins are left ones of the exchanged inputs.
 fn kind(join_type: JoinType) -> (JoinKind, bool) {
@@ -157,8 +158,14 @@ impl Lowering<'_> {
             FlowOp::Join { kind, emit, .. } => {
                 *emit == Emit::OnChange && (kind.shows_unmatched(0) || kind.shows_unmatched(1))
             }
+            FlowOp::AsOf(spec) => spec.emit == Emit::OnChange,
             _ => false,
         };
+        if let Some(open) = self.plan.nodes.iter().find(|node| open(&node.op))
+            && let FlowOp::AsOf(spec) = &open.op
+        {
+            return Err(never_settled(spec));
+        }
         if !self.plan.nodes.iter().any(|node| open(&node.op)) {
             return Ok(());
         }
@@ -206,7 +213,7 @@ impl Lowering<'_> {
 }
 
 /// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.
-fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+pub(super) fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
     use DataType::{Int8, Int16, Int32, Int64, Timestamp};
     match expr {
         Expr::Column(column) => schema.maybe_index_of_column(column),

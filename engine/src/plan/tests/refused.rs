@@ -34,7 +34,6 @@ fn constructs() {
 
 #[test]
 fn subqueries() {
-    insta::assert_snapshot!(sentence("SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = id) FROM bookings"), @"EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere in the subquery may the row outside be named | write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN");
     for elsewhere in [
         "SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking AND b.id IN (SELECT id FROM clicks)",
         "SELECT id FROM bookings b WHERE EXISTS (SELECT 1 FROM rides UNION ALL SELECT 2 FROM clicks c WHERE c.id = b.id)",
@@ -95,8 +94,10 @@ fn the_time_of_day() {
 
 #[test]
 fn emit() {
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT STREAM"), @r"EMIT STREAM is not supported yet | write EMIT AFTER WATERMARK for final results, with ALLOWED LATENESS for such as late rows correct, or no EMIT for results that are corrected as rows come");
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK"), @r"EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK is not supported yet | write EMIT AFTER WATERMARK for final results, with ALLOWED LATENESS for such as late rows correct, or no EMIT for results that are corrected as rows come");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT AFTER DELAY INTERVAL '1' SECOND AND AFTER WATERMARK"), @r"EMIT AFTER WATERMARK needs groups that a watermark completes, and these never end | group by window_start and window_end of TUMBLE, HOP or CUMULATE over a stream with a WATERMARK, or leave AFTER WATERMARK out");
+    insta::assert_snapshot!(sentence("SELECT zone, sum(total) FROM totals GROUP BY zone EMIT DISCARDING"), @r"DISCARDING shows what has come since the last time, and this query reads rows that are taken back or corrected | write it over a stream, or over a view with EMIT AFTER WATERMARK; or leave DISCARDING out");
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings EMIT LATE ROWS TO late"), @r"LATE ROWS TO wants rows that come too late, and in this query none can | windows and groups over a stream with a WATERMARK drop late rows; leave LATE ROWS out");
+    insta::assert_snapshot!(sentence("SELECT zone, count(*) FROM bookings GROUP BY zone HAVING count(*) > 1 EMIT AFTER DELAY INTERVAL '0' SECOND"), @r"the interval of AFTER DELAY must be greater than zero | no hint");
     insta::assert_snapshot!(sentence("SELECT zone, count(*) FROM bookings GROUP BY zone EMIT AFTER WATERMARK"), @r"EMIT AFTER WATERMARK needs groups that a watermark completes, and these never end | group by window_start and window_end of TUMBLE, HOP or CUMULATE over a stream with a WATERMARK, or leave EMIT out");
     insta::assert_snapshot!(sentence(
         "SELECT count(*) FROM TUMBLE(TABLE clicks, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_end EMIT AFTER WATERMARK"
