@@ -26,11 +26,13 @@ const RUN: &[&str] = &[
     "docs/aggregates.md",
     "docs/emit.md",
     "docs/sql.md",
+    "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
     "docs/protobuf.md",
     "docs/types.md",
     "docs/operations.md",
+    "docs/nexmark.md",
 ];
 
 /// The tour, in its order.
@@ -241,6 +243,11 @@ async fn the_sql_page_runs() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_joins_page_runs() -> Result<()> {
+    run_page("docs/joins.md").await
+}
+
+#[tokio::test]
 async fn the_tables_page_runs() -> Result<()> {
     run_page("docs/tables.md").await
 }
@@ -248,6 +255,11 @@ async fn the_tables_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_kafka_page_runs() -> Result<()> {
     run_page("docs/kafka.md").await
+}
+
+#[tokio::test]
+async fn the_nexmark_page_runs() -> Result<()> {
+    run_page("docs/nexmark.md").await
 }
 
 #[tokio::test]

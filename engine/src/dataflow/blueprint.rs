@@ -184,7 +184,8 @@ impl Blueprint {
                                     operator
                                 }
                             };
-                            instances.push(Member { id, operator, parent: member.parent, state_bytes: 0 });
+                            let meter = job.operators.add(&id);
+                            instances.push(Member { id, operator, parent: member.parent, meter, state_bytes: 0 });
                         }
                         parts.push(UnitPart::Chain(instances));
                     }

@@ -5,7 +5,7 @@
 //! between two of them. After an error or a panic the chain keeps its capability for ever and discards what comes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use timely::scheduling::Activator;
 
@@ -15,10 +15,11 @@ use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
+use super::figures::OperatorMeter;
 use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
-use super::job::{GateState, JobShared};
+use super::job::JobShared;
 use super::late::LateEnd;
 use super::packet::{Payload, Promise};
 use super::source::BACK_OFF;
@@ -33,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) operator: Box<dyn Operator>,
     /// Who takes its output: member and input. `None`: the outlets.
     pub(crate) parent: Option<(usize, usize)>,
+    /// What it remembers, for those who watch.
+    pub(crate) meter: Arc<OperatorMeter>,
     /// Bytes of state reported last.
     pub(crate) state_bytes: usize,
 }
@@ -56,6 +59,8 @@ pub(crate) struct Chain {
     activator: Activator,
     /// What is to be done, the next last.
     tasks: Vec<Task>,
+    /// The last epoch that was begun.
+    begun: Epoch,
     /// The last epoch that was ended.
     ended: Epoch,
     /// The epoch whose operators are being told of its end.
@@ -64,6 +69,8 @@ pub(crate) struct Chain {
     /// Watermarks that moved in the epoch that is being ended.
     moved: Vec<(WatermarkId, Promise)>,
     output: Output,
+    /// When one of the operators has something to say of itself.
+    timer: Arc<AtomicI64>,
     failed: bool,
 }
 
@@ -86,10 +93,12 @@ impl Chain {
             inlets,
             entries,
             outlets,
+            timer: job.add_timer(),
             late,
             job,
             activator,
             tasks: Vec::new(),
+            begun: first.saturating_sub(1),
             ended: first.saturating_sub(1),
             ending: None,
             watermarks,
@@ -122,14 +131,18 @@ impl Chain {
                 None => self.job.epoch_after(self.ended),
             };
             let Some(epoch) = current else {
-                if frontier.is_none() && self.job.lacks_last() && self.job.gate().state != GateState::Closed {
-                    // An epoch is to come in which nothing comes; it may be opened without anything reaching this operator.
-                    self.activator.activate_after(BACK_OFF);
-                } else if frontier.is_none() {
+                if frontier.is_none() {
                     self.all_outlets().for_each(Outlet::close);
                 }
                 return Ok(());
             };
+            if epoch > self.begun {
+                self.begun = epoch;
+                for member in &mut self.members {
+                    let operator = &mut member.operator;
+                    guarded(|| Ok(operator.begin_epoch(now_micros(epoch))))?;
+                }
+            }
             while !self.tasks.is_empty() {
                 if fuel == 0 {
                     self.activator.activate();
@@ -180,8 +193,7 @@ impl Chain {
                 (index, 0, guarded(|| operator.resume(output)))
             }
             Task::End(index) => {
-                let now_micros = i64::try_from(epoch).unwrap_or(i64::MAX).saturating_mul(1_000);
-                let context = EpochContext { epoch, now_micros, watermarks: &self.watermarks };
+                let context = EpochContext { epoch, now_micros: now_micros(epoch), watermarks: &self.watermarks };
                 let operator = &mut self.members[index].operator;
                 (index, 0, guarded(|| operator.on_epoch_end(&context, output)))
             }
@@ -225,12 +237,15 @@ impl Chain {
 
     /// All operators have heard of the end: the watermarks follow the output, and the epoch is left.
     fn finish_epoch(&mut self, epoch: Epoch) -> Result<()> {
-        for index in 0..self.members.len() {
-            let member = &mut self.members[index];
-            let operator = &member.operator;
-            let bytes = guarded(|| Ok(operator.state_size()))?.bytes;
+        let mut timer: Option<i64> = None;
+        for member in &mut self.members {
+            let (operator, meter) = (&member.operator, &member.meter);
+            let (bytes, own) = guarded(|| Ok((meter.measure(operator.as_ref()), operator.next_timer())))?;
             self.job.meter.set_state(&mut member.state_bytes, bytes)?;
+            timer = timer.into_iter().chain(own).min();
         }
+        // Before the epoch is complete: whoever sees that it is knows what is still to be said.
+        self.job.set_timer(&self.timer, timer);
         let job = Arc::clone(&self.job);
         job.give_snapshot(self.ended + 1..epoch + 1, || self.snapshot())?;
         let moved = std::mem::take(&mut self.moved);
@@ -266,6 +281,11 @@ impl Chain {
             error
         }
     }
+}
+
+/// What `now()` is in an epoch.
+fn now_micros(epoch: Epoch) -> i64 {
+    i64::try_from(epoch).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
 impl Drop for Chain {

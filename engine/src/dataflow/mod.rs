@@ -13,6 +13,7 @@ mod control;
 mod edge;
 mod event_time;
 mod exchange;
+mod figures;
 mod flow_control;
 mod guarded;
 mod inlet;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use blueprint::{Blueprint, Target};
 pub use common_epoch::CommonEpoch;
+pub use figures::OperatorFigures;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};
 pub use pool::{JobHandle, Pool, PoolSettings};

@@ -71,7 +71,11 @@ pub(crate) fn start(
 
 impl JobObserver for JobStatus {
     fn started(&self, _first: Epoch) {
-        self.enter(JobState::Running);
+        self.hydrate();
+    }
+
+    fn epoch_completed(&self, _epoch: Epoch) {
+        self.hydrated();
     }
 
     fn finished(&self) {

@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::Operator;
 use super::aggregate;
+use super::asof::AsOf;
 use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
@@ -18,12 +19,14 @@ use super::session::{Session, SessionSpec};
 use super::set::SetOperation;
 use super::show::{Show, Stamped};
 use super::single_row::SingleRow;
+use super::temporal_filter::TemporalFilter;
 use super::union::Union;
 use super::unnest::Unnest;
 use super::values::Values;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, OverSpec, ShowSpec, WindowKey};
+use crate::plan::state_ttl;
 
 /// Which part of a node's work an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +51,9 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         }
         FlowOp::Values { rows } => Box::new(Values::new(rows, &schema)?),
         FlowOp::Filter { predicate } => Box::new(Filter::new(predicate, &input(plan, node, 0)?.schema, schema)?),
+        FlowOp::TemporalFilter { bounds, .. } => {
+            Box::new(TemporalFilter::new(bounds, &input(plan, node, 0)?.schema, schema, this.properties.changelog)?)
+        }
         FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
@@ -71,6 +77,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             let input = input(plan, node, 0)?.schema.as_arrow();
             Box::new(Show::new(spec.clone(), route, input, schema, this.properties.changelog)?)
         }
+        FlowOp::AsOf(spec) => Box::new(AsOf::new(spec, [input(plan, node, 0)?, input(plan, node, 1)?], schema)?),
         FlowOp::Set { kind, closes } => {
             let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
             let append_only: Vec<bool> = inputs.iter().map(|input| !input.properties.changelog).collect();
@@ -78,9 +85,15 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             Box::new(set.closing(*closes, append_only))
         }
         FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
-        FlowOp::Join { .. } => Box::new(Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?),
+        FlowOp::Join { .. } => {
+            let join = Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?;
+            Box::new(join.forgetting(state_ttl(plan, node)))
+        }
         FlowOp::Unnest(spec) => Box::new(Unnest::new(spec, schema)),
-        FlowOp::Over(spec) => Box::new(Over::new(spec, input(plan, node, 0)?, &this.schema)?),
+        FlowOp::Over(spec) => {
+            let over = Over::new(spec, input(plan, node, 0)?, &this.schema)?;
+            Box::new(over.forgetting(state_ttl(plan, node)))
+        }
     })
 }
 
@@ -101,7 +114,9 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Union
         | FlowOp::Unnest(_)
         | FlowOp::Window { .. } => None,
-        FlowOp::Set { .. } => {
+        // A row that only comes may stay where it is; one that goes again must find itself.
+        FlowOp::TemporalFilter { .. } if !self::input(plan, node, input)?.properties.changelog => None,
+        FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => {
             let fields = self::input(plan, node, input)?.schema.fields().iter().enumerate();
             Some(fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
         }
@@ -114,6 +129,9 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         }
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
+        }
+        FlowOp::AsOf(spec) => {
+            Some(bind(&mut spec.on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }
         FlowOp::Session { partition, .. } => Some(bind(&mut partition.iter())?),
         FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
@@ -145,7 +163,14 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let place = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
             partition.iter().map(place).collect()
         }
-        FlowOp::Set { .. } => Some((0..this.schema.fields().len()).collect()),
+        FlowOp::AsOf(spec) => {
+            let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
+            spec.on.iter().map(|(left, _)| schema.maybe_index_of_column(left.try_as_col()?)).collect()
+        }
+        FlowOp::TemporalFilter { .. } if !plan.nodes.get(*this.inputs.first()?)?.properties.changelog => {
+            meeting_columns(plan, *this.inputs.first()?)
+        }
+        FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => Some((0..this.schema.fields().len()).collect()),
         FlowOp::SingleRow => Some(Vec::new()),
         FlowOp::Show(spec) => {
             let columns = match only_stamps(plan, node, spec) {

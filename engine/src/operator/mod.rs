@@ -3,13 +3,15 @@
 //! An operator knows no thread, no clock, no I/O and nothing of timely; it is tested by calling it. The adaptor in
 //! `dataflow/` hosts *chains* of operators between two exchanges and keeps this contract:
 //!
-//! * deltas of one epoch come before its [`Operator::on_epoch_end`], and epochs come one after the other;
+//! * each epoch begins with [`Operator::begin_epoch`], its deltas come before its [`Operator::on_epoch_end`], and epochs
+//!   come one after the other;
 //! * after [`Step::Yield`] the operator gets nothing but [`Operator::resume`] until it answers [`Step::Done`]; what it
 //!   had put into the [`Output`] is handed downstream between the calls;
 //! * after an error or a panic it is never called again;
 //! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
 
 pub mod aggregate;
+pub mod asof;
 pub mod build;
 pub(crate) mod columns;
 pub mod consolidate;
@@ -23,6 +25,7 @@ pub mod session;
 pub mod set;
 pub mod show;
 pub mod single_row;
+pub mod temporal_filter;
 pub mod union;
 pub mod unnest;
 pub mod values;
@@ -164,6 +167,9 @@ impl Output {
 
 /// An operator; see the [module](self) for the contract.
 pub trait Operator: Send {
+    /// An epoch begins, before its first delta; `now_micros` is its [`EpochContext::now_micros`].
+    fn begin_epoch(&mut self, _now_micros: i64) {}
+
     /// A delta on input `input` (0 for all but joins and unions), of the current epoch.
     fn on_delta(&mut self, input: usize, delta: Delta, out: &mut Output) -> Result<Step>;
 
@@ -199,5 +205,10 @@ pub trait Operator: Send {
     /// How much the operator remembers; cheap enough to ask once an epoch.
     fn state_size(&self) -> StateSize {
         StateSize::default()
+    }
+
+    /// How many different keys it remembers; as many as [`StateSize::rows`] where each has one row or group.
+    fn state_keys(&self) -> usize {
+        self.state_size().rows
     }
 }

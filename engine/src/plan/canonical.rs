@@ -10,6 +10,9 @@
 //!
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
+//! The first rows of each row outside (`ORDER BY … LIMIT` in a correlated subquery) are numbered
+//! ([`super::correlated_limit`]).
+//! EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -20,14 +23,16 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
 use crate::error::Result;
 
+use super::correlated_limit::said_otherwise;
 use super::fault::planning_error;
 use super::grouping::expanded;
 use super::set_node::SetNode;
+use super::subquery_values::counted;
 use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(|node| match node {
+    let plan = said_otherwise(counted(plan)?)?.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
             None => canonical_aggregate(aggregate),

@@ -9,10 +9,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, Result};
 
+use super::asof::AsOfNode;
 use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
 use super::relation::RelationSource;
 use super::session_node::SessionNode;
+use super::temporal_filter::refuse_clock;
 use super::ties::{sees_order_of_peers, sorted};
 use super::window_node::WindowNode;
 
@@ -30,6 +32,7 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
             check_node(node)?;
         }
         node.apply_expressions(|expr| {
+            check_clock(node, expr)?;
             expr.apply(|inner| {
                 check_expression(inner)?;
                 Ok(TreeNodeRecursion::Continue)
@@ -38,6 +41,19 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     })
     .map_err(planning_error)?;
     Ok(())
+}
+
+/// The time of day can stand in WHERE, HAVING and ON; whether the condition can be kept is seen when it is lowered.
+fn check_clock(node: &LogicalPlan, expr: &Expr) -> Result<(), DataFusionError> {
+    let place = match node {
+        LogicalPlan::Filter(_) | LogicalPlan::Join(_) => return Ok(()),
+        LogicalPlan::Aggregate(_) => "GROUP BY and aggregates",
+        LogicalPlan::Window(_) => "OVER",
+        LogicalPlan::Sort(_) => "ORDER BY",
+        LogicalPlan::Values(_) => "VALUES",
+        _ => "SELECT",
+    };
+    refuse_clock(std::slice::from_ref(expr), place).map_err(DataFusionError::from)
 }
 
 /// Whether all subqueries have become joins. `plan` is what the rules have left.
@@ -57,8 +73,8 @@ pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
 fn check_subquery(expr: &Expr) -> Result<(), DataFusionError> {
     match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
-            "EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere \
-             in the subquery may the row outside be named",
+            "EXISTS and IN with a subquery can stand in SELECT, WHERE and HAVING of a continuous query, ANY and ALL in WHERE and \
+             HAVING, and not everywhere in the subquery may the row outside be named",
             "write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN",
         ),
         Expr::ScalarSubquery(_) => refuse(
@@ -95,7 +111,9 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Extension(extension)
-            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+            if extension.node.as_any().is::<WindowNode>()
+                || extension.node.as_any().is::<SessionNode>()
+                || extension.node.as_any().is::<AsOfNode>() =>
         {
             Ok(())
         }
@@ -132,12 +150,6 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
                 .with_hint("write the value itself")
                 .into())
         }
-        Expr::ScalarFunction(call) if is_clock(call.name()) => Err(Error::not_supported(format!(
-            "{}() is not supported yet in a continuous query: its value would change without any row",
-            call.name()
-        ))
-        .with_hint("compare event times, or call it when you SELECT from the view")
-        .into()),
         Expr::AggregateFunction(call) => check_call(call),
         Expr::WindowFunction(call) if sees_order_of_peers(call) => Err(Error::not_supported(format!(
             "{} over a {} frame depends on the order of rows that tie",
@@ -148,14 +160,6 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
         .into()),
         _ => Ok(()),
     }
-}
-
-/// Functions whose value is the time of day.
-fn is_clock(name: &str) -> bool {
-    matches!(
-        name,
-        "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "localtimestamp" | "localtime"
-    )
 }
 
 fn check_call(call: &AggregateFunction) -> Result<(), DataFusionError> {

@@ -5,6 +5,7 @@
 //! by position instead of by name, [`Lowering::fitted`] cuts it to size.
 
 mod aggregates;
+mod asof;
 mod joins;
 mod nodes;
 mod over;
@@ -24,7 +25,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     Aggregate, EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
 };
@@ -34,6 +35,8 @@ use datafusion::scalar::ScalarValue;
 use crate::error::{Error, Result};
 use crate::time::WatermarkId;
 
+use super::asof::AsOfNode;
+use super::clock::reads_clock;
 use super::emission::{Destination, Grouped, last_aggregate};
 use super::fault::planning_error;
 use super::flow::{
@@ -48,6 +51,7 @@ use super::set_node::SetNode;
 use super::single_row::SingleRowNode;
 use super::window_node::WindowNode;
 use super::windowed::windowed;
+use super::{state_ttl, temporal_filter};
 use watermarks::unneeded;
 
 /// A plan being lowered.
@@ -75,26 +79,35 @@ pub(super) struct Lowering<'a> {
     plan: FlowPlan,
 }
 
+/// What a statement says besides its query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// When results are shown.
+    pub(super) emission: Emission,
+    /// Where they go.
+    pub(super) destination: Destination,
+    /// How long keys are remembered that no row touches, in microseconds.
+    pub(super) state_ttl: Option<i64>,
+}
+
 impl<'a> Lowering<'a> {
     /// The flow plan of an optimised plan.
     pub(super) fn lower(
         grouped: &Grouped,
-        emission: Emission,
-        destination: Destination,
+        terms: Terms,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let (all, scans) = Self::with(grouped, (emission, destination), watermark, BTreeSet::new())?;
+        let (all, scans) = Self::with(grouped, terms, watermark, BTreeSet::new())?;
         // A watermark that nobody waits for need not be computed, nor its column read.
         let unneeded = unneeded(&all, &scans);
-        if unneeded.is_empty() {
-            return Ok(all);
-        }
-        Ok(Self::with(grouped, (emission, destination), watermark, unneeded)?.0)
+        let lowered = if unneeded.is_empty() { all } else { Self::with(grouped, terms, watermark, unneeded)?.0 };
+        state_ttl::check(&lowered)?;
+        Ok(lowered)
     }
 
     fn with(
         grouped: &Grouped,
-        (emission, destination): (Emission, Destination),
+        Terms { emission, destination, state_ttl }: Terms,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
         unneeded: BTreeSet<usize>,
     ) -> Result<(FlowPlan, Vec<NodeIndex>)> {
@@ -113,7 +126,7 @@ impl<'a> Lowering<'a> {
             shared: BTreeSet::new(),
             watermark,
             columns: columns_by_stream(plan)?,
-            plan: FlowPlan::default(),
+            plan: FlowPlan { state_ttl, ..FlowPlan::default() },
         };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
@@ -172,6 +185,8 @@ impl<'a> Lowering<'a> {
                     self.session(session)
                 } else if let Some(set) = node.downcast_ref::<SetNode>() {
                     self.set(set)
+                } else if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
+                    self.as_of(as_of)
                 } else if let Some(guard) = node.downcast_ref::<SingleRowNode>() {
                     self.single_row(guard)
                 } else {
@@ -321,6 +336,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn filter(&mut self, input: NodeIndex, predicate: Expr) -> Result<NodeIndex> {
+        if reads_clock(&predicate) {
+            let (conditions, rest) = temporal_filter::split(predicate);
+            let input = match conjunction(rest) {
+                Some(rest) => self.filter(input, rest)?,
+                None => input,
+            };
+            return self.temporal_filter(input, conditions);
+        }
         self.stable(std::slice::from_ref(&predicate), input)?;
         // Rules push a condition down again and again: one filter says each once. A filter calls its columns as its input
         // does, or by an alias; only in the first case can it be taken back and said anew.
@@ -338,6 +361,34 @@ impl<'a> Lowering<'a> {
         }
         let (schema, properties) = (Arc::clone(self.schema(input)), self.properties(input).clone());
         self.push(FlowOp::Filter { predicate }, vec![input], schema, properties)
+    }
+
+    /// Rows that come and go as time passes. `conditions` are joined by AND.
+    fn temporal_filter(&mut self, input: NodeIndex, conditions: Vec<Expr>) -> Result<NodeIndex> {
+        self.stable(&conditions, input)?;
+        // As with filters, one says each condition once.
+        let last = input + 1 == self.plan.nodes.len() && !self.shared.contains(&input);
+        let node = &self.plan.nodes[input];
+        if let (FlowOp::TemporalFilter { conditions: below, .. }, &[under], true) =
+            (&node.op, node.inputs.as_slice(), last)
+            && self.schema(under).columns() == node.schema.columns()
+        {
+            let mut all = below.clone();
+            all.extend(conditions.into_iter().filter(|condition| !below.contains(condition)));
+            self.plan.nodes.pop();
+            self.texts.pop();
+            return self.temporal_filter(under, all);
+        }
+        let schema = Arc::clone(self.schema(input));
+        let bounds = temporal_filter::bounds(&conditions, &schema)?;
+        let input_properties = self.properties(input);
+        let properties = FlowProperties {
+            changelog: input_properties.changelog || bounds.iter().any(|bound| !bound.enters),
+            keys: input_properties.keys.clone(),
+            // A row that enters has waited, and one that leaves was there for long.
+            time_columns: Vec::new(),
+        };
+        self.push(FlowOp::TemporalFilter { conditions, bounds }, vec![input], schema, properties)
     }
 
     /// Refuses volatile functions over rows that may be retracted: the retraction would not find what was said.

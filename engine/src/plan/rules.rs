@@ -34,7 +34,9 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use super::asof::PushFiltersBelowAsOf;
 use super::check::check_subqueries;
+use super::clock::ClocksHidden;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
 use super::single_row::guarded;
@@ -76,8 +78,13 @@ fn rules() -> Vec<Rule> {
         Arc::new(EliminateOuterJoin::new()),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
         Arc::new(PushDownFilter::new()),
-        // An expression that stands twice is computed once. Volatile functions are left alone.
+        // A left row of an as-of join that is filtered out need not wait for its nearest row.
+        Arc::new(PushFiltersBelowAsOf),
+        // An expression that stands twice is computed once. Volatile functions are left alone; so is the time of day, which
+        // is to stand in the conditions that are made of it.
+        Arc::new(ClocksHidden(true)),
         Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(ClocksHidden(false)),
         // Only the columns that are needed are decoded. Our window node says which it needs itself.
         Arc::new(OptimizeProjections::new()),
     ]

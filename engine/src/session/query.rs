@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -28,7 +29,7 @@ use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Relation};
+use crate::plan::{ContinuousPlan, Destination, Relation, RelationKind, RelationSource, STATE_TTL};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
@@ -62,6 +63,7 @@ pub(super) async fn select(
     failed_views: bool,
 ) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
+    hydrated(engine, &plan).await?;
     let views = super::one_epoch::read(engine, &plan).await?;
     let scans = Arc::new(LiveScans { failed_views, views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
@@ -90,6 +92,33 @@ impl LiveScans {
     pub(super) fn with_rows(self, table: &str, rows: RecordBatch) -> Self {
         Self { given: Some((table.to_owned(), rows)), ..self }
     }
+}
+
+/// Waits until the views that a plan reads are there: one that was created over large inputs is not before it has read
+/// them, and is never shown half-built.
+pub(super) async fn hydrated(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<()> {
+    let mut names: Vec<String> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+            && source.relation().kind == RelationKind::MaterializedView
+        {
+            names.push(source.relation().name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    for name in names {
+        let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(&name) else { continue };
+        // Why a job has failed is said when the view is read.
+        if !view.hydrated().await && job.view().state != JobState::Failed {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                format!("'{name}' holds nothing yet: its job was stopped before it had read its inputs"),
+            )
+            .with_hint(format!("ALTER JOB {} START starts it anew", quoted(&name))));
+        }
+    }
+    Ok(())
 }
 
 /// Why a view is not kept current any more, if it is not although it should.
@@ -267,16 +296,18 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
                     Some(Live::Sink { definition, .. }) => destination(&*definition),
                     _ => Destination::Appends,
                 };
-                engine.planner.plan_for(query, destination)?
+                engine.planner.plan_for(query, destination, None)?
             }
             _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
         },
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
             Some(query) => {
-                let options = sink.options.to_map();
+                let mut options = sink.options.to_map();
+                let state_ttl = options.remove(STATE_TTL);
                 let definition = Definition { name: &sink.name, options: &options, descriptor: None };
-                engine.planner.plan_for(query, destination(&*registry::define_sink(&definition)?))?
+                let destination = destination(&*registry::define_sink(&definition)?);
+                engine.planner.plan_for(query, destination, state_ttl.as_deref())?
             }
             None => return Err(Error::not_supported("a sink without a query has no plan")),
         },

@@ -1,4 +1,6 @@
 mod emission;
+mod flink;
+mod nearest;
 mod one_epoch;
 mod tables;
 

@@ -53,6 +53,14 @@ pub enum EmitMode {
     Retracting,
 }
 
+impl EmitClause {
+    /// `EMIT AFTER WATERMARK`.
+    pub(super) fn after_watermark() -> Self {
+        let triggers = vec![Trigger::AfterWatermark];
+        Self { stream: false, triggers, allowed_lateness: None, mode: None, late_rows: None }
+    }
+}
+
 impl fmt::Display for EmitClause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EMIT")?;

@@ -30,6 +30,7 @@ mod flow;
 mod jobs;
 mod limits;
 mod operators;
+mod timers;
 
 use operators::TestOperators;
 

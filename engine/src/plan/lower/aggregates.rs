@@ -116,9 +116,11 @@ impl Lowering<'_> {
         }
         let time_columns =
             closes.map(|(column, watermark, delay_micros)| TimeColumn { column, watermark, delay_micros });
+        // A row of DISTINCT that is forgotten may come again, and stand there twice.
+        let comes_again = self.plan.state_ttl.is_some() && closes.is_none() && aggregates.is_empty();
         let properties = FlowProperties {
             changelog: emit == Emit::OnChange && (retracts || !aggregates.is_empty()),
-            keys: vec![(0..group.len()).collect()],
+            keys: if comes_again { Vec::new() } else { vec![(0..group.len()).collect()] },
             time_columns: time_columns.into_iter().collect(),
         };
         let op = FlowOp::Aggregate { group, aggregates, closes, emit };

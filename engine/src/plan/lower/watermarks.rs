@@ -50,6 +50,7 @@ impl Lowering<'_> {
             }
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
+                FlowOp::AsOf(spec) => spec.promises.iter_mut().flatten().for_each(|(id, _)| number(id)),
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. }
                 | FlowOp::Session { watermark: Some((id, _)), .. }
                 | FlowOp::Aggregate { closes: Some((_, id, _)), .. }
@@ -82,6 +83,10 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
             FlowOp::Over(spec) => {
                 needed.extend(spec.closes.map(|(_, id, _)| id));
                 needed.extend(spec.settles.map(|(id, _)| id));
+            }
+            FlowOp::AsOf(spec) => {
+                let promises = spec.settles().into_iter().chain(spec.releases()).flatten();
+                needed.extend(promises.map(|(id, _)| id));
             }
             FlowOp::Join { .. } => {
                 let releases = join_release(plan, index).into_iter().flatten();

@@ -102,6 +102,44 @@ fn a_subquery_as_a_value_is_guarded_if_it_may_have_two_rows() {
     assert_eq!(guards("SELECT id FROM bookings WHERE id = (SELECT booking FROM rides WHERE zone = 'a')"), 1);
 }
 
+/// ORDER BY … LIMIT in a subquery that names the row outside: a number within each key, or the first value.
+#[test]
+fn first_rows_of_each_row_outside() {
+    let whose = |text: &str| {
+        let plan = planned(text).flow;
+        let named = |node: &FlowNode| match &node.op {
+            FlowOp::Join { kind, on, .. } => Some(format!("{kind:?} {}", on.len())),
+            FlowOp::Over { .. } => Some("Over".to_owned()),
+            _ => None,
+        };
+        plan.nodes.iter().filter_map(named).collect::<Vec<_>>()
+    };
+    let lateral = |how: &str, limit: &str| {
+        whose(&format!(
+            "SELECT b.id, l.id AS click FROM bookings b {how} LATERAL
+             (SELECT c.id FROM clicks c WHERE c.zone = b.zone AND c.id > 3 ORDER BY c.at DESC {limit}) AS l ON true"
+        ))
+    };
+    assert_eq!(lateral("JOIN", "LIMIT 2"), ["Over", "Inner 1"]);
+    assert_eq!(lateral("LEFT JOIN", "LIMIT 2 OFFSET 1"), ["Over", "Left 1"]);
+    let value =
+        "SELECT b.id, (SELECT c.id FROM clicks c WHERE c.zone = b.zone ORDER BY c.at LIMIT 1) AS first FROM bookings b";
+    assert_eq!(whose(value), ["Left 1"]);
+    // Not by equality: which rows are the first of each is not a matter of keys.
+    let uneven = "SELECT b.id, l.id AS click FROM bookings b, LATERAL (SELECT id FROM clicks c WHERE c.id < b.id ORDER BY at LIMIT 1) AS l";
+    assert!(refusal(uneven).message().contains("cannot name"), "{}", refusal(uneven));
+}
+
+#[test]
+fn exists_and_in_are_values_by_counts() {
+    use JoinKind::Left;
+    let exists = "SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = b.id) AS e FROM bookings b";
+    assert_eq!(joins(exists), [(Left, 1, false)]);
+    let within = joins("SELECT id, id IN (SELECT booking FROM rides) AS e FROM bookings b");
+    assert_eq!(within.first(), Some(&(Left, 1, false)));
+    assert_eq!(within.len(), 3);
+}
+
 #[test]
 fn set_operations() {
     let sets = |text: &str| {

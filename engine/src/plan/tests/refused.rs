@@ -34,7 +34,6 @@ fn constructs() {
 
 #[test]
 fn subqueries() {
-    insta::assert_snapshot!(sentence("SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = id) FROM bookings"), @"EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere in the subquery may the row outside be named | write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN");
     for elsewhere in [
         "SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking AND b.id IN (SELECT id FROM clicks)",
         "SELECT id FROM bookings b WHERE EXISTS (SELECT 1 FROM rides UNION ALL SELECT 2 FROM clicks c WHERE c.id = b.id)",
@@ -48,12 +47,49 @@ fn subqueries() {
 
 #[test]
 fn functions() {
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings WHERE event_timestamp > now()"), @r"now() is not supported yet in a continuous query: its value would change without any row | compare event times, or call it when you SELECT from the view");
-    insta::assert_snapshot!(sentence("SELECT current_date FROM bookings"), @r"current_date() is not supported yet in a continuous query: its value would change without any row | compare event times, or call it when you SELECT from the view");
     insta::assert_snapshot!(sentence("SELECT first_value(id) FROM bookings"), @r"first_value without ORDER BY depends on the order in which rows come | write first_value(column ORDER BY event_time)");
     insta::assert_snapshot!(sentence("SELECT zone, last_value(id) FROM bookings GROUP BY zone"), @r"last_value without ORDER BY depends on the order in which rows come | write last_value(column ORDER BY event_time)");
     insta::assert_snapshot!(sentence("SELECT zone, total + random() FROM totals"), @r"totals.total + random() gives another value each time, and its rows may be retracted: the retraction would not match | call it below the aggregate, where rows are only added");
     insta::assert_snapshot!(sentence("SELECT zone FROM totals WHERE total > random()"), @r"totals.total > random() gives another value each time, and its rows may be retracted: the retraction would not match | call it below the aggregate, where rows are only added");
+}
+
+#[test]
+fn the_time_of_day() {
+    insta::assert_snapshot!(sentence("SELECT current_date FROM bookings"), @r"current_date() cannot stand in SELECT of a continuous query: its value would change without any row | compare it with a time in WHERE or HAVING, as in ts > now() - INTERVAL '5' MINUTE, or call it when you SELECT from the view");
+    for (elsewhere, place) in [
+        ("SELECT id, now() - event_timestamp FROM bookings", "now() cannot stand in SELECT"),
+        ("SELECT count(*) FROM bookings GROUP BY date_trunc('day', now())", "now() cannot stand in GROUP BY"),
+        (
+            "SELECT max(event_timestamp) FILTER (WHERE event_timestamp < localtimestamp) FROM bookings",
+            "in GROUP BY and aggregates",
+        ),
+        ("SELECT id FROM bookings ORDER BY now() LIMIT 3", "now() cannot stand in"),
+        (
+            "SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking AND b.event_timestamp + (r.at - b.event_timestamp) > now()",
+            "outer join",
+        ),
+        (
+            "SELECT b.id FROM bookings b JOIN clicks c ON b.event_timestamp = now() + (c.at - c.at)",
+            "equality of both sides",
+        ),
+    ] {
+        assert!(sentence(elsewhere).contains(place), "{elsewhere}: {}", sentence(elsewhere));
+    }
+    insta::assert_snapshot!(sentence("SELECT id FROM bookings WHERE event_timestamp > now() - INTERVAL '1' MONTH"), @"");
+    for condition in [
+        "event_timestamp > now() OR id = 3",
+        "event_timestamp <> now()",
+        "NOT event_timestamp BETWEEN now() - INTERVAL '1' HOUR AND now()",
+        "date_part('hour', now()) > id",
+        "CAST(now() AS TEXT) > note",
+        "CASE WHEN now() > event_timestamp THEN id > 3 ELSE id < 3 END",
+        "now() > now() - INTERVAL '1' HOUR",
+        "current_time > CAST(event_timestamp AS TIME)",
+        "now() - event_timestamp < INTERVAL '1' MONTH",
+    ] {
+        let refused = sentence(&format!("SELECT id FROM bookings WHERE {condition}"));
+        assert!(refused.contains("from one moment on, or until one"), "{condition}: {refused}");
+    }
 }
 
 #[test]

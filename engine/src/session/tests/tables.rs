@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 
 use super::*;
 
-fn values(shown: &str) -> Vec<String> {
+pub(super) fn values(shown: &str) -> Vec<String> {
     shown
         .lines()
         .filter(|line| line.starts_with('|'))
@@ -14,11 +14,11 @@ fn values(shown: &str) -> Vec<String> {
 }
 
 impl Server {
-    async fn rows(&self, sql: &str) -> Vec<String> {
+    pub(super) async fn rows(&self, sql: &str) -> Vec<String> {
         values(&self.run(sql).await)
     }
 
-    async fn fails(&self, sql: &str, code: &str, message: &str) {
+    pub(super) async fn fails(&self, sql: &str, code: &str, message: &str) {
         match self.try_run(sql).await {
             Ok(shown) => panic!("{sql} should fail and says {shown}"),
             Err(error) => {
