@@ -122,6 +122,17 @@ async fn early_on_time_and_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delay_runs_out_by_itself() {
+    let server = Server::start(2);
+    server.rides_table().await;
+    server.run("CREATE MATERIALIZED VIEW v AS SELECT zone, count(*) AS n FROM rides GROUP BY zone EMIT AFTER DELAY INTERVAL '300' MILLISECOND").await;
+    server.ride(&[(1, "a", 7), (2, "a", 4), (3, "b", 1)]).await;
+    server.until("SELECT zone, n FROM v", "| a    | 2 |").await;
+    assert_eq!(server.cells("SELECT * FROM v ORDER BY zone").await, ["a,2", "b,1"]);
+    server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_changelog_is_a_result() {
     let server = Server::start(2);
     server.rides_table().await;
