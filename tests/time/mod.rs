@@ -19,7 +19,9 @@ use rondel_engine::connector::Source;
 use rondel_engine::connector::memory::{MemoryHandle, MemorySink};
 use rondel_engine::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobSnapshot, Pool, PoolSettings, Target};
 use rondel_engine::plan::flow::{FlowOp, NodeIndex};
-use rondel_engine::plan::{ContinuousPlan, Destination, Functions, Planner, Relation, RelationKind, Relations, WatermarkDefinition};
+use rondel_engine::plan::{
+    ContinuousPlan, Destination, Functions, Planner, Relation, RelationKind, Relations, WatermarkDefinition,
+};
 use rondel_engine::sql::parse_query;
 use rondel_engine::{Error, Result};
 

@@ -123,12 +123,7 @@ impl Planner {
     }
 
     /// A continuous query whose result goes somewhere: `state_ttl` is the statement's option of that name.
-    pub fn plan_for(
-        &self,
-        query: &Query,
-        destination: Destination,
-        state_ttl: Option<&str>,
-    ) -> Result<ContinuousPlan> {
+    pub fn plan_for(&self, query: &Query, destination: Destination, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
         self.continuous(query, &[], destination, state_ttl)
     }
 
