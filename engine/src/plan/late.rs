@@ -87,6 +87,7 @@ fn decides(plan: &FlowPlan, node: NodeIndex, input: usize) -> Option<WatermarkId
         FlowOp::Over(OverSpec { closes, settles, .. }) => {
             closes.map(|(_, id, _)| id).or_else(|| settles.map(|(id, _)| id))
         }
+        FlowOp::AsOf(spec) => spec.promises.get(input).copied().flatten().map(|(id, _)| id),
         FlowOp::Join { .. } => {
             let other = join_release(plan, node).into_iter().nth(1 - input.min(1)).flatten()?;
             other.promises.first().map(|(id, _)| *id)
@@ -102,6 +103,7 @@ fn name(op: &FlowOp) -> String {
         FlowOp::Set { kind, .. } => kind.to_string(),
         FlowOp::Over(_) => "Over".to_owned(),
         FlowOp::Join { .. } => "Join".to_owned(),
+        FlowOp::AsOf(_) => "As-of join".to_owned(),
         _ => "Aggregate".to_owned(),
     }
 }

@@ -22,6 +22,8 @@ const LOOKS: u32 = 30_000;
 const PATIENT_LOOKS: u32 = 500;
 
 type Rows = HashMap<String, Vec<RecordBatch>>;
+/// A view by its name, and its job.
+type Named = (String, Arc<View>, Arc<JobStatus>);
 
 /// The rows of the views that a plan reads and that are connected: of all of them at one epoch. Others are not among them.
 pub(super) async fn read(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<Rows> {
@@ -30,7 +32,7 @@ pub(super) async fn read(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<Row
     if named.len() < 2 {
         return Ok(rows);
     }
-    let mut groups: BTreeMap<String, Vec<(String, Arc<View>, Arc<JobStatus>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<Named>> = BTreeMap::new();
     let leaders = leaders(engine);
     for name in named {
         if let (Some(leader), Some(Live::MaterializedView { view, job, .. })) =
@@ -45,11 +47,7 @@ pub(super) async fn read(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<Row
     Ok(rows)
 }
 
-async fn read_group(
-    engine: &Arc<Engine>,
-    group: &[(String, Arc<View>, Arc<JobStatus>)],
-    rows: &mut Rows,
-) -> Result<()> {
+async fn read_group(engine: &Arc<Engine>, group: &[Named], rows: &mut Rows) -> Result<()> {
     let views: Vec<Arc<View>> = group.iter().map(|(_, view, _)| Arc::clone(view)).collect();
     let common = CommonEpoch::of(&views)?;
     let mut looks = 0;

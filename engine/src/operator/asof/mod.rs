@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{ArrayRef, Int64Array, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -108,14 +108,14 @@ impl AsOf {
         self.sides[0].line
     }
 
-    /// Takes note of rows. Answers those that meet no others, and how many were late.
+    /// Takes note of rows. Answers those that meet no others, and which were late.
     fn take_in(
         &mut self,
         side: usize,
         rows: RecordBatch,
         weights: Option<Int64Array>,
         restored: bool,
-    ) -> Result<(Option<Delta>, u64)> {
+    ) -> Result<(Option<Delta>, BooleanArray)> {
         let arrivals = self.sides[side].arrivals(rows, weights, restored)?;
         let bytes = self.sides[side].bytes(&arrivals.rows)?;
         let (mut slots, mut created) = (Vec::new(), Vec::new());
@@ -301,11 +301,12 @@ impl Operator for AsOf {
             return Err(Error::internal(format!("an as-of join has two inputs, a delta came on input {input}")));
         }
         let (rows, weights) = delta.into_parts();
-        let (alone, late) = self.take_in(input, rows, weights, false)?;
+        let (alone, late) = self.take_in(input, rows.clone(), weights, false)?;
         if let Some(alone) = alone {
             out.push(alone);
         }
-        out.drop_late(late);
+        out.late(input, &rows, &late)?;
+        out.drop_late(late.true_count() as u64);
         Ok(Step::Done)
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Arrivals {
     pub(super) weights: Option<Int64Array>,
     /// Rows without a key or a time.
     pub(super) apart: Option<(RecordBatch, Option<Int64Array>)>,
-    pub(super) late: u64,
+    pub(super) late: BooleanArray,
 }
 
 impl Side {
@@ -106,7 +106,6 @@ impl Side {
             0 => None,
             _ => Some((filter_record_batch(&rows, &apart)?, weigh(&apart)?)),
         };
-        let late = late.true_count() as u64;
         if chosen.true_count() == count {
             return Ok(Arrivals { keys, times, rows, weights, apart, late });
         }

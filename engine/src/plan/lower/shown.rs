@@ -114,7 +114,8 @@ impl Lowering<'_> {
         match node.op {
             FlowOp::Project { .. } => node.inputs.first().is_some_and(|input| self.stays(*input)),
             FlowOp::Filter { .. } => false,
-            _ => self.counts_what_comes(root),
+            // What is forgotten leaves the result.
+            _ => self.plan.state_ttl.is_none() && self.counts_what_comes(root),
         }
     }
 
