@@ -125,8 +125,17 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
         };
         let (id, name, observer) = (JobId(1), "emission".to_owned(), Arc::new(Witness::default()));
         let (views, limits) = (HashMap::new(), JobLimits::default());
-        let job =
-            Blueprint { job: id, name, plan: plan.flow.clone(), sources, views, target, limits, observer, restore };
+        let job = Blueprint {
+            job: id,
+            name,
+            plan: plan.flow.clone(),
+            sources,
+            views,
+            target,
+            limits,
+            observer,
+            restore: restore.take(),
+        };
         let job = pool.create_job(job).unwrap();
         for _ in 0..random.random_range(1..6) {
             for partition in 0..2 {
