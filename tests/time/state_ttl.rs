@@ -173,7 +173,7 @@ fn what_cannot_be_bounded_is_refused() {
     }
     let plan = planned("SELECT k, count(*) FROM s GROUP BY k", Some("1 hour")).unwrap().explain();
     assert!(
-        plan.contains("state: the groups, each forgotten when no row has touched it for 1 hour (state_ttl)"),
+        plan.contains("state: the groups, each forgotten when no row has touched it for 1 h (state_ttl)"),
         "{plan}"
     );
 }

@@ -11,13 +11,13 @@ use rondel_engine::Delta;
 use super::{Job, MINUTE, START, Sums, add, batch_answer, planned, schema};
 
 /// Rows around `now`, most of them within a few minutes.
-fn random_rows(rng: &mut SmallRng, now: i64) -> RecordBatch {
+fn random_rows(rng: &mut SmallRng, now: i64, far: bool) -> RecordBatch {
     let count = rng.random_range(1..30);
     let mut moments = || -> Vec<Option<i64>> {
         let mut moment = || match rng.random_range(0..20) {
             0 => None,
             // The end of time, as people write it.
-            1 => Some(253_402_214_400_000_000),
+            1 if far => Some(253_402_214_400_000_000),
             2 => Some(now + rng.random_range(-3 * 1_440 * MINUTE..3 * 1_440 * MINUTE)),
             _ => Some(now + rng.random_range(-10 * MINUTE..10 * MINUTE)),
         };
@@ -37,13 +37,15 @@ fn random_rows(rng: &mut SmallRng, now: i64) -> RecordBatch {
 /// Runs a query over random rows, epochs, clocks, workers, snapshots and restores.
 async fn check(sql: &str, seed: u64) {
     let plan = planned(sql, None).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    // DataFusion counts a date less an interval in nanoseconds, which end in 2262.
+    let far = !sql.contains("current_date -");
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut rows: Vec<RecordBatch> = Vec::new();
     let mut job = Job::start(&plan, rng.random_range(1..=3), None, seed);
     let (mut sums, mut seen, mut checked) = (Sums::new(), 0, 0);
     for round in 0..12 {
         let stepped = if rng.random_bool(0.7) {
-            let new = random_rows(&mut rng, job.now());
+            let new = random_rows(&mut rng, job.now(), far);
             job.push(&new, rng.random_range(0..3));
             rows.push(new);
             job.step()

@@ -37,7 +37,7 @@ impl OperatorMeter {
         let size = operator.state_size();
         self.rows.store(size.rows, Ordering::Relaxed);
         self.bytes.store(size.bytes, Ordering::Relaxed);
-        self.keys.store(operator.state_keys(), Ordering::Relaxed);
+        self.keys.store(operator.state_keys().unwrap_or(size.rows), Ordering::Relaxed);
         if size.rows > 0 {
             self.remembers.store(true, Ordering::Relaxed);
         }

@@ -2,8 +2,9 @@
 //!
 //! Jobs that are connected by views form a group and open epochs together, so that no reader waits for a view that
 //! nobody steps. A group is stepped only while one of its sources has something to read, someone asks, or the time has
-//! come at which one of its operators has something to say of itself ([`next_timer`](crate::operator::Operator::next_timer)); the tick stretches from 10 ms towards 100 ms when stepping would take more than a tenth of the workers' time, or when epochs
-//! are not done within it.
+//! come at which one of its operators has something to say of itself
+//! ([`next_timer`](crate::operator::Operator::next_timer)); the tick stretches from 10 ms towards 100 ms when stepping
+//! would take more than a tenth of the workers' time, or when epochs are not done within it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -207,8 +207,8 @@ pub trait Operator: Send {
         StateSize::default()
     }
 
-    /// How many different keys it remembers; as many as [`StateSize::rows`] where each has one row or group.
-    fn state_keys(&self) -> usize {
-        self.state_size().rows
+    /// How many different keys it remembers; `None`: as many as [`StateSize::rows`], since each has one row or group.
+    fn state_keys(&self) -> Option<usize> {
+        None
     }
 }

@@ -213,6 +213,15 @@ impl TemporalFilter {
         }
     }
 
+    /// Takes entries off the top that no row waits for: the first that is left says when something is due.
+    fn drop_stale(&mut self) {
+        while let Some(Reverse((at, slot))) = self.due.peek()
+            && self.next[*slot as usize] != *at
+        {
+            self.due.pop();
+        }
+    }
+
     /// Forgets rows.
     fn release(&mut self, slots: &[Slot]) {
         for slot in slots {
@@ -419,6 +428,7 @@ impl Operator for TemporalFilter {
                 }
             }
         }
+        self.drop_stale();
         Ok(())
     }
 

@@ -107,10 +107,17 @@ impl Words {
 
     /// Puts an alias that stands before `FOR SYSTEM_TIME AS OF time` behind it.
     fn read_version(&mut self, start: usize) {
-        let names_alias = self.before(start, 2) == "AS" && matches!(self.token(start - 1), Some(Token::Word(_)));
+        let is_word =
+            |by: usize| matches!(start.checked_sub(by).and_then(|place| self.token(place)), Some(Token::Word(_)));
+        let alias = match self.before(start, 2).as_str() {
+            "AS" => 2,
+            "FROM" | "JOIN" => 0,
+            // A word behind a word, which is the relation's name.
+            _ => usize::from(is_word(2)),
+        };
         let says_version =
             ["SYSTEM_TIME", "AS", "OF"].iter().zip(start + 1..).all(|(word, place)| self.word(place) == *word);
-        if !names_alias || !says_version {
+        if alias == 0 || !is_word(1) || !says_version {
             return;
         }
         // The time ends where the join's condition begins.
@@ -125,9 +132,9 @@ impl Words {
             }
             end += 1;
         }
-        let places = &self.places[start - 2..end];
+        let places = &self.places[start - alias..end];
         let mut tokens: Vec<TokenWithSpan> = places.iter().map(|&at| self.tokens[at].clone()).collect();
-        tokens.rotate_left(2);
+        tokens.rotate_left(alias);
         for (at, token) in places.iter().zip(tokens) {
             self.tokens[*at] = token;
         }
@@ -205,9 +212,7 @@ mod tests {
         assert_eq!(read(versioned), printed);
         assert_eq!(read(printed), printed);
         let moved = "SELECT * FROM o JOIN r FOR SYSTEM_TIME AS OF date_trunc('day', o.t) - INTERVAL '1' HOUR v USING (k) WHERE v.x";
-        assert!(
-            read(moved).contains("r AS v FOR SYSTEM_TIME AS OF date_trunc('day', o.t) - INTERVAL '1' HOUR USING(k)")
-        );
+        assert!(read(moved).contains("r v FOR SYSTEM_TIME AS OF date_trunc('day', o.t) - INTERVAL '1' HOUR USING(k)"));
         assert_eq!(read("SELECT * FROM public.o at, r before"), "SELECT * FROM public.o AS at, r AS before");
         assert_eq!(read("SELECT a, b AT TIME ZONE 'UTC' FROM o"), "SELECT a, b AT TIME ZONE 'UTC' FROM o");
         assert!(parse_one("CREATE STREAM s (at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'x')").is_ok());

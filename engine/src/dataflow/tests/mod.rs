@@ -27,6 +27,7 @@ mod edges;
 mod emission;
 mod failures;
 mod flow;
+mod hydration;
 mod jobs;
 mod limits;
 mod operators;

@@ -345,6 +345,10 @@ impl Operator for Join {
         }
     }
 
+    fn next_timer(&self) -> Option<i64> {
+        self.sides.iter().filter_map(Side::next_timer).min()
+    }
+
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (side, name) in self.sides.iter().zip(state::PARTS) {
@@ -366,8 +370,8 @@ impl Operator for Join {
         StateSize { rows: left.rows + right.rows, bytes: left.bytes + right.bytes }
     }
 
-    fn state_keys(&self) -> usize {
-        self.sides.iter().map(|side| side.index().keys()).sum()
+    fn state_keys(&self) -> Option<usize> {
+        Some(self.sides.iter().map(|side| side.index().keys()).sum())
     }
 }
 

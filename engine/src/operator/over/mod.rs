@@ -513,7 +513,7 @@ impl Operator for Over {
         StateSize { rows: self.rows, bytes: self.bytes + self.ages.as_ref().map_or(0, Ages::bytes) }
     }
 
-    fn state_keys(&self) -> usize {
-        self.slots.len()
+    fn state_keys(&self) -> Option<usize> {
+        Some(self.slots.len())
     }
 }

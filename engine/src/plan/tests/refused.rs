@@ -69,14 +69,14 @@ fn the_time_of_day() {
             "outer join",
         ),
         (
-            "SELECT b.id FROM bookings b JOIN clicks c ON b.event_timestamp = now() + (c.at - c.at)",
-            "equality of both sides",
+            "SELECT b.id FROM bookings b JOIN clicks c ON b.event_timestamp = now() + (c.at - TIMESTAMP '2024-01-01 00:00:00')",
+            "from one moment on, or until one",
         ),
     ] {
         assert!(sentence(elsewhere).contains(place), "{elsewhere}: {}", sentence(elsewhere));
     }
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings WHERE event_timestamp > now() - INTERVAL '1' MONTH"), @"");
     for condition in [
+        "event_timestamp > now() - INTERVAL '1' MONTH",
         "event_timestamp > now() OR id = 3",
         "event_timestamp <> now()",
         "NOT event_timestamp BETWEEN now() - INTERVAL '1' HOUR AND now()",

@@ -68,6 +68,11 @@ impl BlockAges {
         self.over > before
     }
 
+    /// When the oldest rows are over.
+    pub(super) fn next(&self) -> Option<i64> {
+        self.grains.front().map(|grain| self.lifetime.end(*grain))
+    }
+
     /// Whether a block's rows are over.
     pub(super) fn is_over(&self, block: usize) -> bool {
         self.over > RESTORED && self.born.get(block).is_some_and(|born| *born <= self.over)

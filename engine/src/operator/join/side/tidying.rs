@@ -2,6 +2,7 @@
 
 use super::super::release::ticks;
 use super::super::store::{Address, address, row_of};
+use super::ages::BlockAges;
 use super::{Entries, Side};
 use crate::error::Result;
 use crate::time::Watermarks;
@@ -27,6 +28,11 @@ impl Side {
         {
             self.untidy = true;
         }
+    }
+
+    /// When rows are over without anything else happening.
+    pub(in crate::operator::join) fn next_timer(&self) -> Option<i64> {
+        self.ages.as_ref().and_then(BlockAges::next)
     }
 
     /// Moves the time below which rows are let go; [`Side::tidy`] does it.
