@@ -21,6 +21,7 @@ use crate::sql;
 
 use super::column_names::name_columns;
 use super::fault::planning_error;
+use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
@@ -58,6 +59,7 @@ impl<'a> Context<'a> {
     /// A query's plan, as SQL says it.
     pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = Box::new(query.clone());
+        limited(&mut query);
         name_columns(&mut query);
         let statement = ast::Statement::Query(query);
         resolved(self.sql().sql_statement_to_plan(statement).map_err(planning_error)?)

@@ -26,7 +26,7 @@ use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
 use super::lower::Lowering;
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
-use super::rules::{optimized, options};
+use super::rules::{optimized, options, typed};
 use super::watermark::{planned, validated};
 use super::window_functions::relation_planners;
 
@@ -155,11 +155,16 @@ impl Planner {
     /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
         self.emission(query)?;
-        let plan = checked_sums(canonical(self.context().plan(&query.body)?)?)?;
-        match parameters {
-            None => Ok(plan),
-            Some(values) => plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error),
-        }
+        let plan = canonical(self.context().plan(&query.body)?)?;
+        let plan = match parameters {
+            // A parameter without a value may have no type that fits yet.
+            None => typed(plan.clone(), &self.options).unwrap_or(plan),
+            Some(values) => {
+                let plan = plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error)?;
+                typed(plan, &self.options)?
+            }
+        };
+        checked_sums(plan)
     }
 
     /// The names of the relations that a snapshot query reads.
@@ -211,7 +216,7 @@ impl Planner {
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
-        let batch = canonical(plan)?;
+        let batch = typed(canonical(plan)?, &self.options)?;
         let plan = optimized(batch.clone(), &self.options)?;
         let watermark = |relation: &Relation| match &relation.watermark {
             None => Ok(None),
