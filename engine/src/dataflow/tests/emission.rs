@@ -106,7 +106,9 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
     let mut workers = random.random_range(1..4);
     let (result, late) = (MemorySink::new(), MemorySink::new());
     let (mut all, mut now, mut counted) = (Vec::new(), 0, 0);
-    let mut restore = None;
+    let mut told = Told { result: Vec::new(), all: Vec::new(), late: Vec::new(), counted: 0 };
+    let (mut seen_result, mut seen_late) = (0, 0);
+    let mut restore: Option<JobSnapshot> = None;
     for life in 0..3 {
         let pool = Pool::simulated(PoolSettings::workers(workers), random.random()).unwrap();
         let mut sources: HashMap<NodeIndex, Box<dyn Source>> = HashMap::new();
@@ -147,9 +149,13 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
             pool.step(id).unwrap();
         }
         if life < 2 {
-            restore = Some(pool.snapshot(id).unwrap());
+            let snapshot = pool.snapshot(id).unwrap();
             counted += job.metrics().late_rows;
             pool.drop_job(id).unwrap();
+            // What a timer has said since is said again.
+            told.result.extend(since(&result, &mut seen_result, snapshot.epoch));
+            told.late.extend(since(&late, &mut seen_late, snapshot.epoch));
+            restore = Some(snapshot);
             workers = random.random_range(1..4);
             continue;
         }
@@ -160,8 +166,16 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
         counted += job.metrics().late_rows;
         break;
     }
-    let deltas = |sink: &MemorySink| sink.written().into_iter().map(|(_, delta)| delta).collect();
-    Told { result: deltas(&result), all, late: deltas(&late), counted }
+    told.result.extend(since(&result, &mut seen_result, Epoch::MAX));
+    told.late.extend(since(&late, &mut seen_late, Epoch::MAX));
+    Told { all, counted, ..told }
+}
+
+/// What was written since the last time, up to an epoch.
+fn since(sink: &MemorySink, seen: &mut usize, epoch: Epoch) -> Vec<Delta> {
+    let written = sink.written();
+    let new = written[std::mem::replace(seen, written.len())..].iter();
+    new.filter(|(at, _)| *at <= epoch).map(|(_, delta)| delta.clone()).collect()
 }
 
 #[test]
@@ -209,7 +223,9 @@ fn a_delay_runs_out_without_input() {
         let first = given(&[(1, 1, 0), (2, 1, 0)]);
         given(&[(1, 2, 0)]);
         assert!(sink.written().is_empty(), "seed {seed}");
-        assert!(pool.wait_until(PATIENCE, || !sink.written().is_empty()), "seed {seed}: nothing is shown");
+        // Each worker shows its groups.
+        let shown = || sink.written().iter().map(|(_, delta)| delta.num_rows()).sum::<usize>() == 2;
+        assert!(pool.wait_until(PATIENCE, shown), "seed {seed}: {:?}", sink.written());
         let (shown, _) = sink.written()[0];
         let (least, most) = (first + 18_000, first + 22_000);
         assert!((least..most).contains(&shown), "seed {seed}: changes of {first} are shown at {shown}");
