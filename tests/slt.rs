@@ -134,11 +134,9 @@ async fn run_file(server: &RondelServer, path: &PathBuf, views_first: bool) -> R
     let outcome = runner.run_script_with_name_async(&script, &*name).await;
     runner.shutdown_async().await;
     let client = server.connect().await?;
-    for (kind, what) in [("TABLES", "TABLE"), ("STREAMS", "STREAM"), ("VIEWS", "VIEW")] {
-        for row in rows(&client, &format!("SHOW {kind}")).await? {
-            let Some(Some(name)) = row.first() else { continue };
-            client.batch_execute(&format!("DROP {what} IF EXISTS \"{name}\" CASCADE")).await?;
-        }
+    for row in rows(&client, "SHOW TABLES").await? {
+        let [Some(name), Some(kind), ..] = row.as_slice() else { continue };
+        client.batch_execute(&format!("DROP {kind} IF EXISTS \"{name}\" CASCADE")).await?;
     }
     Ok(outcome.err().map(|error| {
         let when = if views_first { "views before rows" } else { "views after rows" };

@@ -22,6 +22,7 @@ use crate::sql;
 use super::asof::nest_joins;
 use super::column_names::name_columns;
 use super::fault::planning_error;
+use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
 use super::manners;
@@ -67,6 +68,7 @@ impl<'a> Context<'a> {
     /// A query's plan, as SQL says it.
     pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = Box::new(query.clone());
+        limited(&mut query);
         name_columns(&mut query);
         nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);

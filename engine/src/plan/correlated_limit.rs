@@ -23,6 +23,7 @@ use datafusion::logical_expr::{
 use crate::error::Result;
 
 use super::fault::planning_error;
+use super::one_value::aggregated;
 use super::ties::limit_of_sort;
 
 /// The number of a row among those of its key.
@@ -32,17 +33,20 @@ const KEY: &str = "__outside";
 
 /// The plan with such limits said otherwise. What is in none of these forms stays, and is refused later.
 pub(super) fn said_otherwise(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let value = |expr: Expr| match expr {
-        Expr::ScalarSubquery(mut subquery) if !subquery.outer_ref_columns.is_empty() => {
-            match first_value(&subquery.subquery)? {
-                Some(plan) => {
-                    subquery.subquery = Arc::new(plan);
-                    Ok(Transformed::yes(Expr::ScalarSubquery(subquery)))
-                }
-                None => Ok(Transformed::no(Expr::ScalarSubquery(subquery))),
-            }
+    let value = |expr: Expr| {
+        let Expr::ScalarSubquery(mut subquery) = expr else { return Ok(Transformed::no(expr)) };
+        if subquery.outer_ref_columns.is_empty() {
+            return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
         }
-        other => Ok(Transformed::no(other)),
+        let said = match first_value(&subquery.subquery)? {
+            None => aggregated(&subquery.subquery)?,
+            first => first,
+        };
+        let changed = said.is_some();
+        if let Some(plan) = said {
+            subquery.subquery = Arc::new(plan);
+        }
+        Ok(Transformed::new(Expr::ScalarSubquery(subquery), changed, TreeNodeRecursion::Continue))
     };
     plan.transform_up_with_subqueries(|node| node.map_expressions(|expr| expr.transform_up(value)))
         .data()

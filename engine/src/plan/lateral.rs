@@ -13,6 +13,8 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{
     EmptyRelation, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, Unnest,
 };
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
@@ -32,6 +34,24 @@ pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
     })
     .data()
     .map_err(planning_error)
+}
+
+/// The plan with lateral subqueries as joins, as far as DataFusion knows how; each has the columns that it had. (Its own rule
+/// adds those that are compared.)
+pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let context = OptimizerContext::new().without_query_execution_start_time();
+    plan.transform_down_with_subqueries(|node| match &node {
+        LogicalPlan::Join(join) if is_lateral(&join.right) => {
+            let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
+            let joined = DecorrelateLateralJoin::new().rewrite(node, &context)?;
+            if !joined.transformed {
+                return Ok(joined);
+            }
+            LogicalPlanBuilder::from(joined.data).project(columns)?.build().map(Transformed::yes)
+        }
+        _ => Ok(Transformed::no(node)),
+    })
+    .data()
 }
 
 fn of_rows(join: &Join) -> PlanResult<Option<LogicalPlan>> {

@@ -27,7 +27,7 @@ use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
 use super::lower::{Lowering, Terms};
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
-use super::rules::{optimized, options};
+use super::rules::{optimized, options, typed};
 use super::temporal_filter::rearranged;
 use super::watermark::{planned, validated};
 use super::window_functions::relation_planners;
@@ -176,11 +176,16 @@ impl Planner {
     /// data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
         answered_once(self.emission(query)?)?;
-        let plan = checked_sums(canonical(rearranged(self.context().plan(&query.body)?)?)?)?;
-        match parameters {
-            None => Ok(plan),
-            Some(values) => plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error),
-        }
+        let plan = canonical(rearranged(self.context().plan(&query.body)?)?)?;
+        let plan = match parameters {
+            // A parameter without a value may have no type that fits yet.
+            None => typed(plan.clone(), &self.options).unwrap_or(plan),
+            Some(values) => {
+                let plan = plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error)?;
+                typed(plan, &self.options)?
+            }
+        };
+        checked_sums(plan)
     }
 
     /// The names of the relations that a snapshot query reads.
@@ -258,7 +263,7 @@ impl Planner {
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
-        let batch = canonical(rearranged(plan)?)?;
+        let batch = typed(canonical(rearranged(plan)?)?, &self.options)?;
         let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
         grouped.late_rows = query.emit.as_ref().and_then(|emit| emit.late_rows.clone());
         grouped.plan = optimized(grouped.plan, &self.options, grouped.late_rows.is_some())?;

@@ -14,7 +14,6 @@ use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -60,8 +59,6 @@ fn rules() -> Vec<Rule> {
         Arc::new(TakeNotInApart),
         // A subquery that stands for a value is a left join; that it has one row at most is guarded (`single_row`).
         Arc::new(ScalarSubqueryToJoin::new()),
-        // LATERAL is a join.
-        Arc::new(DecorrelateLateralJoin::new()),
         // ON a.x = b.x AND … : the equalities become keys, the rest the residual condition.
         Arc::new(ExtractEquijoinPredicate::new()),
         // GROUP BY a, a is GROUP BY a.
@@ -100,9 +97,13 @@ pub(super) fn options() -> ConfigOptions {
     options
 }
 
-/// Types made to fit, then the allowed rules. `whole_rows`: columns that nobody reads are kept.
+/// The plan with its types made to fit: only then its columns' types are those of its rows.
+pub(super) fn typed(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)
+}
+
+/// The allowed rules, over a plan whose types fit. `whole_rows`: columns that nobody reads are kept.
 pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>, whole_rows: bool) -> Result<LogicalPlan> {
-    let plan = Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
     let mut rules = rules();
     if whole_rows {

@@ -3,21 +3,27 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result as PlanResult;
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, lit, not, when};
+use datafusion::logical_expr::{
+    Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, col, lit, not, when,
+};
 
 use crate::error::Result;
 
 use super::fault::planning_error;
 
+/// A subquery's value as a column.
+const VALUE: &str = "__value";
+
 /// The plan with such values said by counts.
 pub(super) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Projection(projection) => projected(projection),
+        LogicalPlan::Aggregate(aggregate) => lifted(aggregate),
         other => Ok(Transformed::no(other)),
     })
     .data()
@@ -47,6 +53,34 @@ fn projected(projection: Projection) -> PlanResult<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Projection(projection)));
     }
     Projection::try_new(said, projection.input).map(|plan| Transformed::yes(LogicalPlan::Projection(plan)))
+}
+
+/// Subqueries in what an aggregate groups by or adds up are values of its rows.
+fn lifted(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan>> {
+    let mut values: Vec<Expr> = Vec::new();
+    let mut lift = |expr: &Expr| {
+        let lifted = expr.clone().transform_down(|expr| match expr {
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => {
+                let number = values.iter().position(|value| *value == expr).unwrap_or(values.len());
+                if number == values.len() {
+                    values.push(expr);
+                }
+                Ok(Transformed::new(col(format!("{VALUE}{number}")), true, TreeNodeRecursion::Jump))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(if lifted.transformed { lifted.data.alias(expr.schema_name().to_string()) } else { lifted.data })
+    };
+    let groups = aggregate.group_expr.iter().map(&mut lift).collect::<PlanResult<Vec<Expr>>>()?;
+    let calls = aggregate.aggr_expr.iter().map(&mut lift).collect::<PlanResult<Vec<Expr>>>()?;
+    if values.is_empty() {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    let own = aggregate.input.schema().columns().into_iter().map(Expr::Column);
+    let values = values.into_iter().enumerate().map(|(number, value)| value.alias(format!("{VALUE}{number}")));
+    let rows = Projection::try_new(own.chain(values).collect(), Arc::clone(&aggregate.input))?;
+    let rows = projected(rows)?.data;
+    Aggregate::try_new(Arc::new(rows), groups, calls).map(|plan| Transformed::yes(LogicalPlan::Aggregate(plan)))
 }
 
 /// How many rows a subquery has.
