@@ -21,7 +21,7 @@ use super::edge::WatermarkLink;
 use super::event_time::EventTime;
 use super::flow_control::{LinkMeter, Memory};
 use super::job::{JobId, JobLimits, JobObserver, JobReporter, JobShared, Signal};
-use super::layout::{Layout, Unit};
+use super::layout::{Layout, MemberPlan, Unit};
 use super::operators::{Nothing, OperatorFactory};
 use super::snapshot::JobSnapshot;
 use super::source::SourcePart;
@@ -106,19 +106,7 @@ impl Blueprint {
         factory: &dyn OperatorFactory,
         (signal, memory): (&Arc<Signal>, &Arc<Memory>),
     ) -> Result<Prepared> {
-        let late = match std::mem::replace(&mut self.target, Target::Sink(Box::new(NoSink))) {
-            Target::WithLate(target, late) => {
-                self.target = *target;
-                Some(late)
-            }
-            target => {
-                self.target = target;
-                None
-            }
-        };
-        if late.is_some() != self.plan.late.is_some() {
-            return Err(Error::internal("late rows have a way and no end, or an end and no way"));
-        }
+        let late = self.take_late()?;
         let ends = 1 + usize::from(late.is_some());
         let sink_keys = match &self.target {
             Target::Sink(sink) => sink.meeting_columns(),
@@ -169,25 +157,7 @@ impl Blueprint {
                 }
                 Unit::Chain(members) => {
                     for (worker, parts) in units.iter_mut().enumerate() {
-                        let mut instances = Vec::with_capacity(members.len());
-                        for member in members {
-                            let id = self.plan.nodes[member.node].id.clone();
-                            let operator = match member.only_on {
-                                Some(owner) if owner != worker => Box::new(Nothing),
-                                _ => {
-                                    let mut operator = factory.operator(&self.plan, member.node, member.role)?;
-                                    if let Some(snapshot) = &self.restore
-                                        && member.role != crate::operator::build::Role::Local
-                                    {
-                                        operator.restore(snapshot.of_operator(&id, worker, workers)?)?;
-                                    }
-                                    operator
-                                }
-                            };
-                            let meter = job.operators.add(&id);
-                            instances.push(Member { id, operator, parent: member.parent, meter, state_bytes: 0 });
-                        }
-                        parts.push(UnitPart::Chain(instances));
+                        parts.push(UnitPart::Chain(self.chain(members, (worker, workers), factory, &job)?));
                     }
                 }
             }
@@ -221,6 +191,48 @@ impl Blueprint {
             })
             .collect();
         Ok(Prepared { job, parts, reads, maintains, snapshot_givers })
+    }
+
+    /// Takes what late rows go into out of the target.
+    fn take_late(&mut self) -> Result<Option<Box<dyn Sink>>> {
+        let (target, late) = match std::mem::replace(&mut self.target, Target::Sink(Box::new(NoSink))) {
+            Target::WithLate(target, late) => (*target, Some(late)),
+            target => (target, None),
+        };
+        self.target = target;
+        if late.is_some() != self.plan.late.is_some() {
+            return Err(Error::internal("late rows have a way and no end, or an end and no way"));
+        }
+        Ok(late)
+    }
+
+    /// A chain's operators on one of several workers.
+    fn chain(
+        &self,
+        members: &[MemberPlan],
+        (worker, workers): (usize, usize),
+        factory: &dyn OperatorFactory,
+        job: &JobShared,
+    ) -> Result<Vec<Member>> {
+        let mut instances = Vec::with_capacity(members.len());
+        for member in members {
+            let id = self.plan.nodes[member.node].id.clone();
+            let operator = match member.only_on {
+                Some(owner) if owner != worker => Box::new(Nothing),
+                _ => {
+                    let mut operator = factory.operator(&self.plan, member.node, member.role)?;
+                    if let Some(snapshot) = &self.restore
+                        && member.role != crate::operator::build::Role::Local
+                    {
+                        operator.restore(snapshot.of_operator(&id, worker, workers)?)?;
+                    }
+                    operator
+                }
+            };
+            let meter = job.operators.add(&id);
+            instances.push(Member { id, operator, parent: member.parent, meter, state_bytes: 0 });
+        }
+        Ok(instances)
     }
 
     fn readers(

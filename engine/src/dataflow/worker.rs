@@ -16,7 +16,7 @@ use timely::worker::Worker as TimelyWorker;
 use arrow::datatypes::SchemaRef;
 
 use crate::plan::flow::LateSource;
-use crate::time::Epoch;
+use crate::time::{Epoch, Watermarks};
 
 use super::blueprint::{DestinationPart, UnitPart, WorkerJob};
 use super::chain::Chain;
@@ -24,7 +24,7 @@ use super::edge::{EdgeTask, ViewWriter};
 use super::exchange::{Addressed, Outlet};
 use super::flow_control::lock;
 use super::inlet::{Inlet, InletSpec, Inlets};
-use super::job::{JobId, Signal};
+use super::job::{JobId, JobShared, Signal};
 use super::late::LateEnd;
 use super::layout::{Layout, Link, LinkEnd, MemberPlan, Unit};
 use super::packet::Packet;
@@ -260,23 +260,9 @@ fn build_dataflow<'scope>(
         }
     }
     if let Some(writer) = late {
-        let mut builder = OperatorBuilder::new("late rows".to_owned(), scope);
-        let incoming: Vec<usize> = layout.to_late().collect();
-        let inputs = connect(&mut builder, &layout, &incoming, &mut ports);
-        let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks);
-        let activator = scope.activator_for(builder.operator_info().address);
         let end = (Destination::Sink(SinkTask::new(writer)), true);
-        let mut terminal =
-            Terminal::new(inlets, end, Arc::clone(&shared), worker, activator, (first, watermarks.clone()));
-        builder.build_reschedule(|_| move |frontiers| terminal.run(least(frontiers)));
+        build_terminal(scope, &layout, &mut ports, (&shared, end), (first, watermarks.clone()));
     }
-    let mut builder = OperatorBuilder::new("terminal".to_owned(), scope);
-    let incoming: Vec<usize> = layout.to_terminal().collect();
-    let inputs = connect(&mut builder, &layout, &incoming, &mut ports);
-    let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks);
-    let address = builder.operator_info().address;
-    shared.terminal(worker).set(scope.worker().sync_activator_for(address.to_vec()));
-    let activator = scope.activator_for(address);
     let destination = match destination {
         DestinationPart::Sink(writer) => Destination::Sink(SinkTask::new(writer)),
         DestinationPart::View(view) => {
@@ -287,7 +273,28 @@ fn build_dataflow<'scope>(
             Destination::View(writer)
         }
     };
-    let mut terminal = Terminal::new(inlets, (destination, false), shared, worker, activator, (first, watermarks));
+    build_terminal(scope, &layout, &mut ports, (&shared, (destination, false)), (first, watermarks));
+}
+
+/// One end of a dataflow: of its result, or of its late rows.
+fn build_terminal<'scope>(
+    scope: Scope<'scope, Epoch>,
+    layout: &Layout,
+    ports: &mut Ports<'scope>,
+    (shared, (destination, is_late)): (&Arc<JobShared>, (Destination, bool)),
+    start: (Epoch, Watermarks),
+) {
+    let mut builder = OperatorBuilder::new(if is_late { "late rows" } else { "terminal" }.to_owned(), scope);
+    let incoming: Vec<usize> = if is_late { layout.to_late().collect() } else { layout.to_terminal().collect() };
+    let inputs = connect(&mut builder, layout, &incoming, ports);
+    let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &start.1);
+    let address = builder.operator_info().address;
+    let worker = scope.index();
+    if !is_late {
+        shared.terminal(worker).set(scope.worker().sync_activator_for(address.to_vec()));
+    }
+    let activator = scope.activator_for(address);
+    let mut terminal = Terminal::new(inlets, (destination, is_late), Arc::clone(shared), worker, activator, start);
     builder.build_reschedule(|_| move |frontiers| terminal.run(least(frontiers)));
 }
 
