@@ -24,7 +24,9 @@ const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 const RUN: &[&str] = &[
     "README.md",
     "docs/aggregates.md",
+    "docs/emit.md",
     "docs/sql.md",
+    "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
     "docs/protobuf.md",
@@ -231,8 +233,18 @@ async fn the_aggregates_page_runs() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_emit_page_runs() -> Result<()> {
+    run_page("docs/emit.md").await
+}
+
+#[tokio::test]
 async fn the_sql_page_runs() -> Result<()> {
     run_page("docs/sql.md").await
+}
+
+#[tokio::test]
+async fn the_joins_page_runs() -> Result<()> {
+    run_page("docs/joins.md").await
 }
 
 #[tokio::test]

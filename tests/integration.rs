@@ -7,6 +7,7 @@ mod documents;
 mod nexmark;
 mod options;
 mod packaging;
+mod postgres;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
 #[cfg(test)]
@@ -21,5 +22,7 @@ mod sql_files;
 #[cfg(test)]
 mod tables;
 mod tidy;
+#[cfg(test)]
+mod time;
 #[cfg(test)]
 mod workloads;

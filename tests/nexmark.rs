@@ -16,7 +16,6 @@ use rondel_engine::engine::{Engine, EngineSettings, Outcome};
 use rondel_engine::format::encoder::EncodedRows;
 use rondel_engine::format::value::ValueFormat;
 use rondel_engine::job::{JobState, JobView};
-use rondel_engine::plan::Functions;
 use rondel_engine::session::Session;
 use rondel_engine::time::SystemClock;
 use rondel_tests::{Result, root};
@@ -31,7 +30,7 @@ fn bids() -> Result<Vec<RecordBatch>> {
 
 fn engine(workers: usize) -> Result<Arc<Engine>> {
     let settings = EngineSettings { workers, ..EngineSettings::default() };
-    Ok(Engine::open(settings, Functions::builtin(), Arc::new(SystemClock))?)
+    Ok(Engine::open(settings, rondel_server::functions(), Arc::new(SystemClock))?)
 }
 
 /// The file's sink as a view, which can be read.

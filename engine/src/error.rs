@@ -86,6 +86,15 @@ impl Error {
         Self::new(ErrorKind::InvalidDefinition, message)
     }
 
+    /// An error of a value, with PostgreSQL's SQLSTATE for it: libraries say in words alone what was wrong.
+    fn of_value(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let error = Self::new(kind, message);
+        match value_code(&error.message) {
+            Some(code) if kind == ErrorKind::Data => error.with_code(code),
+            _ => error,
+        }
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -125,6 +134,13 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// Puts words behind the message.
+    #[must_use]
+    pub fn followed_by(mut self, words: impl fmt::Display) -> Self {
+        self.message = format!("{}{words}", self.message);
         self
     }
 
@@ -186,7 +202,7 @@ impl From<arrow::error::ArrowError> for Error {
             }
             other => other.to_string(),
         };
-        Error::new(kind, message)
+        Error::of_value(kind, message)
     }
 }
 
@@ -214,7 +230,7 @@ impl From<datafusion::error::DataFusionError> for Error {
                 };
                 Error::new(kind, text)
             }
-            D::Execution(text) => Error::new(ErrorKind::Data, text),
+            D::Execution(text) => Error::of_value(ErrorKind::Data, text),
             D::ResourcesExhausted(text) => Error::new(ErrorKind::ResourceExhausted, text),
             D::Context(context, inner) => Error::from(*inner).context(context),
             D::Diagnostic(_, inner) => Error::from(*inner),
@@ -234,6 +250,32 @@ impl From<Error> for datafusion::error::DataFusionError {
     }
 }
 
+/// The SQLSTATE of a value's fault, by the words for it; PostgreSQL's appendix A lists them.
+fn value_code(text: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let of_time =
+        says(&["date/time", "date field", "time field", "timestamp", "type date", "type time", "type interval"]);
+    Some(match () {
+        () if says(&["division by zero", "Divide by zero"]) => "22012",
+        () if says(&["interval field value out of range"]) => "22015",
+        () if says(&["out of range"]) && of_time => "22008",
+        () if says(&["out of range", "verflow", "Can't cast value", "too large to store", "Numeric overflow"]) => {
+            "22003"
+        }
+        () if says(&["invalid input syntax", "Error parsing timestamp", "invalid value"]) && of_time => "22007",
+        () if says(&["Error parsing", "invalid value \""]) => "22007",
+        () if says(&["invalid input syntax", "malformed array literal", "Cannot cast string", "Cannot parse"]) => {
+            "22P02"
+        }
+        () if says(&["negative substring length"]) => "22011",
+        () if says(&["must not be zero", "must be greater than zero", "cannot get array length", "not recognized"]) => {
+            "22023"
+        }
+        () if says(&["invalid regular expression", "regex parse error"]) => "2201B",
+        () => return None,
+    })
+}
+
 /// An error that several readers of one stream were given: it can only be looked at.
 fn shared(error: &datafusion::error::DataFusionError) -> Error {
     use datafusion::error::DataFusionError as D;
@@ -242,8 +284,8 @@ fn shared(error: &datafusion::error::DataFusionError) -> Error {
         D::Context(context, inner) => shared(inner).context(context),
         D::Diagnostic(_, inner) => shared(inner),
         D::ResourcesExhausted(text) => Error::new(ErrorKind::ResourceExhausted, text.clone()),
-        D::Execution(text) => Error::new(ErrorKind::Data, text.clone()),
-        D::ArrowError(inner, _) => Error::new(ErrorKind::Data, inner.to_string()),
+        D::Execution(text) => Error::of_value(ErrorKind::Data, text.clone()),
+        D::ArrowError(inner, _) => Error::of_value(ErrorKind::Data, inner.to_string()),
         D::External(inner) => match inner.downcast_ref::<Error>() {
             Some(own) => own.clone(),
             None => Error::new(ErrorKind::External, inner.to_string()),

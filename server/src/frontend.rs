@@ -47,6 +47,8 @@ pub struct Figure {
     pub is_counter: bool,
     /// The job; `None`: it is the engine's own.
     pub job: Option<String>,
+    /// The operator of the job; `None`: it is the whole job's.
+    pub operator: Option<String>,
     /// The value.
     pub value: f64,
 }
@@ -88,6 +90,9 @@ pub trait Session: Send + Sync + 'static {
 
     /// Reads a text, one answer per statement. Positions in errors are relative to `sql`.
     fn parse(&self, sql: &str) -> Result<Vec<Self::Parsed>>;
+
+    /// The same for a text of this dialect, whatever the session's is: a `SET dialect` stands before it in the script.
+    fn parse_in(&self, sql: &str, dialect: &str) -> Result<Vec<Self::Parsed>>;
 
     /// A statement's parameters and columns, without running it.
     fn describe(&self, parsed: &Self::Parsed) -> Result<Shape>;

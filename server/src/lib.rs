@@ -30,3 +30,8 @@ pub mod process;
 pub mod script;
 pub mod settings;
 pub mod shutdown;
+
+/// The functions that statements can call: DataFusion's, and Rondel's own.
+pub fn functions() -> rondel_engine::plan::Functions {
+    rondel_engine::plan::Functions::builtin().with_scalars(rondel_udfs::functions())
+}

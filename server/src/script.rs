@@ -21,9 +21,39 @@ pub struct Piece {
     characters_before: usize,
     /// Where the piece begins in the script.
     start: Position,
+    /// The dialect that an earlier statement of the script has set; none: the session's.
+    dialect: Option<String>,
 }
 
 impl Piece {
+    /// The dialect that an earlier statement of the script has set. None: the session's.
+    pub fn dialect(&self) -> Option<&str> {
+        self.dialect.as_deref()
+    }
+
+    /// The dialect that this statement sets.
+    fn sets_dialect(&self) -> Option<String> {
+        let mut words = self.tokens.iter().filter_map(|token| match token {
+            Token::Word(word) => Some(word.value.to_ascii_lowercase()),
+            Token::SingleQuotedString(text) => Some(text.to_ascii_lowercase()),
+            _ => None,
+        });
+        let default = || Some("postgres".to_owned());
+        match (words.next()?.as_str(), words.next()?.as_str()) {
+            ("reset", "dialect" | "all") | ("discard", "all") => default(),
+            ("set", first) => {
+                let name = if matches!(first, "session" | "local") { words.next()? } else { first.to_owned() };
+                let value = words.find(|word| word != "to")?;
+                match (name.as_str(), value.as_str()) {
+                    ("dialect", "default") => default(),
+                    ("dialect", _) => Some(value),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// A place in the piece, as a place in the script.
     pub fn in_script(&self, at: Position) -> Position {
         if at.line <= 1 {
@@ -76,6 +106,7 @@ impl Piece {
             offsets: self.offsets[from..to.min(self.offsets.len())].iter().map(|offset| offset - begin).collect(),
             characters_before: self.characters_before + head.chars().count(),
             start: self.in_script(at),
+            dialect: self.dialect.clone(),
         }
     }
 }
@@ -90,12 +121,17 @@ pub fn split(script: &str) -> Result<Vec<Piece>> {
     let mut walk = Walk { script, line: 1, column: 1, bytes: 0, characters: 0 };
     let mut pieces = Vec::new();
     let mut open: Option<Open> = None;
+    let mut dialect = None;
     for TokenWithSpan { token, span } in tokens {
         match token {
             Token::Whitespace(_) | Token::EOF => {}
             Token::SemiColon => {
                 walk.to(span.start);
-                pieces.extend(open.take().map(|piece| piece.close(script)));
+                if let Some(piece) = open.take() {
+                    let piece = piece.close(script, &dialect);
+                    dialect = piece.sets_dialect().or(dialect);
+                    pieces.push(piece);
+                }
             }
             token => {
                 walk.to(span.start);
@@ -115,7 +151,7 @@ pub fn split(script: &str) -> Result<Vec<Piece>> {
             }
         }
     }
-    pieces.extend(open.map(|piece| piece.close(script)));
+    pieces.extend(open.map(|piece| piece.close(script, &dialect)));
     Ok(pieces)
 }
 
@@ -130,13 +166,14 @@ struct Open {
 }
 
 impl Open {
-    fn close(self, script: &str) -> Piece {
+    fn close(self, script: &str, dialect: &Option<String>) -> Piece {
         Piece {
             text: script[self.begin..self.end].to_owned(),
             tokens: self.tokens,
             offsets: self.offsets,
             characters_before: self.characters_before,
             start: self.start,
+            dialect: dialect.clone(),
         }
     }
 }
@@ -211,6 +248,18 @@ mod tests {
         let error = split("select 1;\nselect 'abc").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Syntax);
         assert_eq!(error.position(), Some(Position { line: 2, column: 8 }));
+    }
+
+    #[test]
+    fn a_statement_sets_the_dialect_of_those_behind_it() {
+        let pieces = split(
+            "select 1; set dialect = 'flink'; select 2; set timezone = 'utc'; select 3; SET SESSION dialect TO postgres;
+             select 4; set dialect = flink; reset dialect; select 5",
+        );
+        let dialects: Vec<_> = pieces.unwrap().into_iter().map(|piece| piece.dialect().map(str::to_owned)).collect();
+        let (flink, postgres) = (Some("flink".to_owned()), Some("postgres".to_owned()));
+        let of = |name: &Option<String>, count: usize| vec![name.clone(); count];
+        assert_eq!(dialects, [of(&None, 2), of(&flink, 4), of(&postgres, 2), of(&flink, 1), of(&postgres, 1)].concat());
     }
 
     #[test]

@@ -261,7 +261,7 @@ async fn prepared(case: &Case, functions: &Arc<Functions>) -> Result<(Continuous
 #[test]
 fn operators_sum_to_the_batch_answer() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let functions = Arc::new(Functions::builtin());
+    let functions = Arc::new(rondel_server::functions());
     run_cases(200, Table::random, |case| {
         let (plan, expected) = match runtime.block_on(prepared(case, &functions)) {
             Ok(prepared) => prepared,
@@ -283,7 +283,7 @@ fn operators_sum_to_the_batch_answer() {
 #[test]
 fn jobs_sum_to_the_batch_answer() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let functions = Arc::new(Functions::builtin());
+    let functions = Arc::new(rondel_server::functions());
     // A pool's sources in memory have no rows that go.
     run_cases(100, Table::growing, |case| {
         let (plan, expected) = match runtime.block_on(prepared(case, &functions)) {

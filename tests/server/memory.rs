@@ -118,6 +118,7 @@ impl Frontend for MemoryEngine {
             help: "Rows.",
             is_counter: true,
             job: Some("j".into()),
+            operator: None,
             value: 7.0,
         }]
     }
@@ -185,6 +186,10 @@ fn subscription_schema() -> SchemaRef {
 
 impl Session for MemorySession {
     type Parsed = Parsed;
+
+    fn parse_in(&self, sql: &str, _dialect: &str) -> Result<Vec<Parsed>> {
+        self.parse(sql)
+    }
 
     fn parse(&self, sql: &str) -> Result<Vec<Parsed>> {
         let words: Vec<&str> = sql.split_whitespace().collect();

@@ -46,10 +46,8 @@ pub(super) fn sessions(node: &SessionNode) -> PlanResult<LogicalPlan> {
         let keys = node.partition().iter().cloned().chain([own(NUMBER)]).collect();
         over(function, vec![time.clone()], keys, Vec::new()).alias(name)
     };
-    let bounds = [
-        cast(own(FIRST), data_type.clone()).alias("window_start"),
-        cast(own(LAST) + lit(gap), data_type).alias("window_end"),
-    ];
+    let [start, end] = node.bounds().names();
+    let bounds = [cast(own(FIRST), data_type.clone()).alias(start), cast(own(LAST) + lit(gap), data_type).alias(end)];
     LogicalPlanBuilder::from(node.input().clone())
         .filter(Expr::Column(node.time().clone()).is_not_null())?
         .window([in_order(lag_udwf().into(), vec![time.clone()]).alias(BEFORE)])?

@@ -57,7 +57,8 @@ fn listed(node: &WindowNode) -> PlanResult<LogicalPlan> {
         .call(vec![Expr::Column(node.time().clone())])
         .alias(LIST);
     let window = Expr::Column(Column::from_name(LIST));
-    let bounds = [START, END].map(|bound| window.clone().field(bound).alias(bound));
+    let names = [START, END].into_iter().zip(node.bounds().names());
+    let bounds = names.map(|(bound, name)| window.clone().field(bound).alias(name));
     LogicalPlanBuilder::from(node.input().clone())
         .project(columns.iter().cloned().chain([list]))?
         .unnest_column_with_options(Column::from_name(LIST), UnnestOptions::new().with_preserve_nulls(false))?

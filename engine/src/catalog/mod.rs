@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::Dialect;
 pub use object::{DesiredState, JobRecord, Object, ObjectKind};
 use store::Store;
 
@@ -42,6 +43,8 @@ pub struct NewObject {
     pub name: String,
     /// The statement.
     pub sql: String,
+    /// What it is written in.
+    pub dialect: Dialect,
     /// What it reads from or writes to.
     pub uses: Vec<String>,
     /// Its descriptor, an encoded `FileDescriptorSet`.
@@ -116,6 +119,7 @@ impl Catalog {
             kind: new.kind,
             name: new.name,
             sql: new.sql,
+            dialect: new.dialect,
             uses: new.uses,
             job,
             created_at_micros: new.created_at_micros,
@@ -237,6 +241,7 @@ mod tests {
             kind,
             name: name.into(),
             sql: format!("-- {name}"),
+            dialect: Dialect::default(),
             uses: uses.iter().map(|name| (*name).to_owned()).collect(),
             descriptor: (kind == ObjectKind::Stream).then(|| vec![1, 2, 3]),
             has_job: matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink),

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::sql::Dialect;
+
 /// The kinds of things that have a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +86,9 @@ pub struct Object {
     pub name: String,
     /// The statement that made it.
     pub sql: String,
+    /// What that is written in.
+    #[serde(default)]
+    pub dialect: Dialect,
     /// Names of the objects that it reads from or writes to.
     pub uses: Vec<String>,
     /// Its job, if it has one.

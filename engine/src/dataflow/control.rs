@@ -81,11 +81,30 @@ pub(crate) struct Entry {
     pub(crate) pace: Pace,
     /// Since when its sources are not let, and whether the observer knows.
     pub(crate) starved: Option<(u64, bool)>,
+    /// All inputs have ended: in this epoch, or before.
+    pub(crate) inputs_ended: Option<Epoch>,
     /// Waits for an epoch to be closed and completed.
     pub(crate) steps: Vec<StepWait>,
 }
 
 impl Entry {
+    /// The last epoch that was opened.
+    pub(crate) fn last_opened(&self) -> Epoch {
+        let gate = self.job.gate();
+        if gate.state == GateState::Open { gate.epoch } else { gate.epoch.saturating_sub(1) }
+    }
+
+    /// Whether the inputs have ended, and an epoch is to come in which the job says what it holds back.
+    pub(crate) fn lacks_last(&self) -> bool {
+        self.inputs_ended.is_some() && self.job.lacks_last()
+    }
+
+    /// Whether nothing will come any more, and what came is said, now and at any time.
+    fn has_said_all(&self) -> bool {
+        let frontier = self.job.frontier();
+        self.inputs_ended.is_some_and(|last| last < frontier) && !self.job.has_timer_from(frontier)
+    }
+
     /// Lets the job rest, or end, after the epochs that were opened so far.
     ///
     /// The worker that completes the last of them wakes the others, so that they take it into the view, unless it sees
@@ -312,6 +331,7 @@ impl Control {
             snapshot_givers,
             pace: Pace::new(units),
             starved: None,
+            inputs_ended: None,
             steps: Vec::new(),
         };
         self.jobs.insert(id, entry);
@@ -452,17 +472,25 @@ impl Control {
         }
     }
 
+    /// Marks jobs whose inputs have ended.
+    fn note_ended_inputs(&mut self) {
+        let finished: Vec<JobId> =
+            self.jobs.iter().filter(|(_, entry)| entry.status == Status::Finished).map(|(id, _)| *id).collect();
+        let left: Vec<JobId> = self.jobs.keys().filter(|id| !finished.contains(id)).copied().collect();
+        for entry in self.jobs.values_mut().filter(|entry| entry.status == Status::Running) {
+            let ended = entry.job.sources.iter().all(|source| source.finished.load(Ordering::SeqCst))
+                && entry.reads.iter().all(|read| !left.contains(read));
+            if ended && entry.inputs_ended.is_none() {
+                entry.inputs_ended = Some(entry.last_opened());
+            }
+        }
+    }
+
     fn note_finished(&mut self) {
-        let finished = |id: &JobId, jobs: &BTreeMap<JobId, Entry>| {
-            jobs.get(id).is_none_or(|entry| entry.status == Status::Finished)
-        };
+        self.note_ended_inputs();
         let mut ending = Vec::new();
         for (id, entry) in &self.jobs {
-            let sources = &entry.job.sources;
-            let ended = !sources.is_empty()
-                && sources.iter().all(|source| source.finished.load(Ordering::SeqCst))
-                && entry.reads.iter().all(|read| finished(read, &self.jobs));
-            if entry.status == Status::Running && ended {
+            if entry.status == Status::Running && !entry.job.lacks_last() && entry.has_said_all() {
                 ending.push((*id, Status::Closing));
             } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
                 ending.push((*id, Status::Finished));
@@ -542,9 +570,14 @@ impl Control {
                 }
             }
             entry.steps = waiting;
-            if entry.steps.iter().any(|step| step.target.is_some()) {
+            let frontier = entry.job.frontier();
+            let ending = entry.inputs_ended.filter(|last| entry.status == Status::Running && frontier <= *last);
+            if ending.is_some() || entry.steps.iter().any(|step| step.target.is_some()) {
                 entry.job.awaited.store(true, Ordering::SeqCst);
-                if entry.steps.iter().any(|step| step.target < Some(entry.job.frontier())) {
+                // It may have been completed just before.
+                let frontier = entry.job.frontier();
+                let awaited = entry.steps.iter().filter_map(|step| step.target).chain(ending);
+                if awaited.min().is_some_and(|epoch| epoch < frontier) {
                     self.pool.signal.notify();
                 }
             }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Binds a (type-coerced) logical expression to the columns of `schema`.
 pub fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
@@ -25,17 +28,20 @@ pub fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn Physical
 pub struct Expression {
     physical: Arc<dyn PhysicalExpr>,
     text: String,
+    /// What the planner takes its type to be, if it was asked.
+    declared: Option<DataType>,
 }
 
 impl Expression {
     /// Binds `expression` to the columns of `schema`.
     pub fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
-        Ok(Self { physical: physical(expression, schema)?, text: expression.human_display().to_string() })
+        let text = expression.human_display().to_string();
+        Ok(Self { physical: physical(expression, schema)?, text, declared: expression.get_type(schema).ok() })
     }
 
     /// An expression that is bound already, with the words that errors use for it.
     pub fn bound(physical: Arc<dyn PhysicalExpr>, text: impl Into<String>) -> Self {
-        Self { physical, text: text.into() }
+        Self { physical, text: text.into(), declared: None }
     }
 
     /// The bound expression.
@@ -50,15 +56,55 @@ impl Expression {
 
     /// Its type over rows of `schema`.
     pub fn data_type(&self, schema: &SchemaRef) -> Result<DataType> {
-        self.physical.data_type(schema).map_err(|error| self.explain(error.into()))
+        let own = self.physical.data_type(schema).map_err(|error| self.explain(error.into()))?;
+        Ok(match &self.declared {
+            Some(declared) if is_kept_otherwise(&own, declared) => declared.clone(),
+            _ => own,
+        })
     }
 
     /// One value per row of `rows`.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        self.physical
-            .evaluate(rows)
-            .and_then(|value| value.into_array(rows.num_rows()))
-            .map_err(|error| self.explain(error.into()))
+        self.values(rows).map_err(|error| self.explain(self.blamed(error, rows)))
+    }
+
+    fn values(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        let values = self.physical.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()))?;
+        match &self.declared {
+            // A function of DataFusion may answer with another kind of text than it has declared.
+            Some(declared) if is_kept_otherwise(values.data_type(), declared) => Ok(cast(&values, declared)?),
+            _ => Ok(values),
+        }
+    }
+
+    /// The error of a value, with the first row that brings it: what the expression reads there.
+    fn blamed(&self, error: Error, rows: &RecordBatch) -> Error {
+        if error.kind() != ErrorKind::Data {
+            return error;
+        }
+        let failing = (0..rows.num_rows()).find_map(|row| {
+            let one = rows.slice(row, 1);
+            self.values(&one).err().map(|error| (error, one))
+        });
+        // An expression that fails without rows reads none of them.
+        let Some((error, row)) = failing else { return error };
+        match self.shown(&row) {
+            shown if shown.is_empty() => error,
+            shown => error.followed_by(format!(", in the row with {shown}")),
+        }
+    }
+
+    /// The columns that the expression reads, of one row.
+    fn shown(&self, row: &RecordBatch) -> String {
+        let mut columns: Vec<usize> = collect_columns(&self.physical).iter().map(|column| column.index()).collect();
+        columns.sort_unstable();
+        let options = FormatOptions::new().with_null("NULL");
+        let shown = columns.into_iter().take(MOST_COLUMNS).filter_map(|index| {
+            let value = ArrayFormatter::try_new(row.columns().get(index)?, &options).ok()?.value(0).to_string();
+            let value: String = value.chars().take(LONGEST_VALUE).collect();
+            Some(format!("{} = {value}", row.schema_ref().field(index).name()))
+        });
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     /// A predicate's answer for each row of `rows`; NULL counts as false where the answer is used as a filter.
@@ -76,6 +122,19 @@ impl Expression {
     }
 }
 
+/// Whether two types have the same values and keep them otherwise.
+fn is_kept_otherwise(one: &DataType, other: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, LargeBinary, LargeList, LargeUtf8, List, Utf8, Utf8View};
+    let is_same = |one: &DataType, other: &DataType| one == other || is_kept_otherwise(one, other);
+    one != other
+        && match (one, other) {
+            (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
+            (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => true,
+            (List(one) | LargeList(one), List(other) | LargeList(other)) => is_same(one.data_type(), other.data_type()),
+            _ => false,
+        }
+}
+
 fn described(text: &dyn std::fmt::Display) -> String {
     let text = text.to_string();
     match text.char_indices().nth(LONGEST) {
@@ -86,6 +145,10 @@ fn described(text: &dyn std::fmt::Display) -> String {
 
 /// Characters of an expression that an error shows.
 const LONGEST: usize = 200;
+
+/// Columns of a row that an error shows, and characters of each.
+const MOST_COLUMNS: usize = 6;
+const LONGEST_VALUE: usize = 60;
 
 /// The same rows under another schema of the same types (a union's, a join's: names and qualifiers differ).
 pub(crate) fn with_schema(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -105,13 +168,12 @@ pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) ->
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int64Array;
+    use arrow::array::{Int64Array, StringViewArray};
     use arrow::datatypes::{Field, Schema};
     use datafusion::common::ToDFSchema;
     use datafusion::logical_expr::{col, lit};
 
     use super::*;
-    use crate::error::ErrorKind;
 
     fn rows() -> (DFSchema, RecordBatch) {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
@@ -134,7 +196,19 @@ mod tests {
         let quotient = Expression::new(&(lit(1_i64) / col("a")), &schema).unwrap();
         let error = quotient.evaluate(&rows).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
-        assert_eq!(error.message(), "in 1 / a: division by zero");
+        assert_eq!(error.message(), "in 1 / a: division by zero, in the row with a = 0");
+    }
+
+    #[test]
+    fn values_have_the_type_that_was_planned() {
+        let view = Arc::new(StringViewArray::from(vec!["x=1", "y"])) as ArrayRef;
+        let rows = RecordBatch::try_from_iter([("t", view)]).unwrap();
+        let schema = rows.schema().to_dfschema().unwrap();
+        let matched = datafusion::functions::regex::expr_fn::regexp_match(col("t"), lit("x=(.)"), None);
+        let expression = Expression::new(&matched, &schema).unwrap();
+        let planned = matched.get_type(&schema).unwrap();
+        assert_eq!(expression.evaluate(&rows).unwrap().data_type(), &planned);
+        assert_eq!(expression.data_type(&rows.schema()).unwrap(), planned);
     }
 
     #[test]

@@ -6,24 +6,26 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::cte_worktable::CteWorkTable;
-use datafusion::common::TableReference;
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
-use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql;
 
+use super::asof::nest_joins;
 use super::column_names::name_columns;
 use super::fault::planning_error;
 use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
+use super::manners;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
 
 /// Views may name views; a chain longer than this is a mistake or an attack.
@@ -51,6 +53,13 @@ impl<'a> Context<'a> {
         Self { relations, functions, options, relation_planners, views: RefCell::default(), named: RefCell::default() }
     }
 
+    /// An expression over the columns of a schema, as SQL says it.
+    pub(super) fn expression(&self, expr: &ast::Expr, schema: &DFSchema) -> Result<Expr> {
+        let mut expr = expr.clone();
+        manners::rewrite_expression(&mut expr, self.functions);
+        self.sql().sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(planning_error)
+    }
+
     /// DataFusion's planner over this catalog.
     pub(super) fn sql(&self) -> SqlToRel<'_, Self> {
         SqlToRel::new_with_options(self, parser_options())
@@ -61,6 +70,8 @@ impl<'a> Context<'a> {
         let mut query = Box::new(query.clone());
         limited(&mut query);
         name_columns(&mut query);
+        nest_joins(&mut query);
+        manners::rewrite(&mut query, self.functions);
         let statement = ast::Statement::Query(query);
         resolved(self.sql().sql_statement_to_plan(statement).map_err(planning_error)?)
     }
@@ -201,7 +212,7 @@ impl ContextProvider for Context<'_> {
 }
 
 /// The name that is most like the one that was not found, if one is much like it.
-fn nearest(wanted: &str, names: Vec<String>) -> Option<String> {
+pub(super) fn nearest(wanted: &str, names: Vec<String>) -> Option<String> {
     let distance = |name: &String| datafusion::common::utils::datafusion_strsim::levenshtein(wanted, name);
     let nearest = names.into_iter().min_by_key(distance)?;
     (distance(&nearest) <= 1 + wanted.len() / 4).then_some(nearest)

@@ -5,15 +5,29 @@ use datafusion::error::DataFusionError;
 
 use crate::error::{Error, ErrorKind, Position};
 
+use super::context::nearest;
+
 /// Keeps DataFusion's sentence and its place in the statement, if it has one.
 pub(super) fn planning_error(error: DataFusionError) -> Error {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let position = span.map(|span| Position { line: span.start.line, column: span.start.column });
-    let own = sentence(error);
+    let own = match no_match(&error.strip_backtrace()) {
+        Some(own) => own,
+        None => sentence(error),
+    };
     match position {
         Some(position) if position.line > 0 && own.position().is_none() => own.at(position),
         _ => own,
     }
+}
+
+/// Arguments that a function of ours does not take: its own sentence, without the wrapping.
+fn no_match(text: &str) -> Option<Error> {
+    let rest = &text[text.find("No function matches ")?..];
+    let (sentence, usage) = rest.lines().next()?.split_once(": write ")?;
+    let call = sentence.strip_prefix("No function matches ")?;
+    let error = Error::new(ErrorKind::UndefinedFunction, format!("there is no function {call}"));
+    Some(error.with_hint(format!("write {}", usage.trim_end_matches('"'))))
 }
 
 fn sentence(error: DataFusionError) -> Error {
@@ -31,11 +45,16 @@ fn sentence(error: DataFusionError) -> Error {
         DataFusionError::SchemaError(schema, _) => match *schema {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let error = Error::new(ErrorKind::UndefinedColumn, format!("there is no column {}", field.flat_name()));
-                if valid_fields.is_empty() || valid_fields.len() > 40 {
-                    return error;
-                }
+                let near = nearest(&field.name, valid_fields.iter().map(|column| column.name.clone()).collect());
+                let near = near.map(|name| format!("do you mean {name}?"));
                 let names: Vec<String> = valid_fields.iter().map(|column| column.flat_name()).collect();
-                error.with_hint(format!("columns here: {}", names.join(", ")))
+                let all =
+                    (!names.is_empty() && names.len() <= 40).then(|| format!("columns here: {}", names.join(", ")));
+                match (near, all) {
+                    (Some(near), Some(all)) => error.with_hint(format!("{near} {all}")),
+                    (Some(hint), None) | (None, Some(hint)) => error.with_hint(hint),
+                    (None, None) => error,
+                }
             }
             SchemaError::AmbiguousReference { field } => Error::new(
                 ErrorKind::UndefinedColumn,
@@ -44,9 +63,73 @@ fn sentence(error: DataFusionError) -> Error {
             .with_hint("write the table's name or alias before it"),
             other => Error::new(ErrorKind::InvalidDefinition, other.to_string()),
         },
-        DataFusionError::Plan(text) if text.contains("could not be coerced") || text.contains("cannot be coerced") => {
-            Error::new(ErrorKind::DatatypeMismatch, text)
-        }
+        DataFusionError::Plan(text) => plan_sentence(text),
         other => other.into(),
     }
+}
+
+/// What DataFusion's own sentences say, for people who know SQL and not DataFusion.
+fn plan_sentence(text: String) -> Error {
+    if let Some(rest) = text.strip_prefix("Invalid function '") {
+        let mut parts = rest.split('\'');
+        let (name, near) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
+        let error = Error::new(ErrorKind::UndefinedFunction, format!("there is no function {name}"));
+        return match nearest(name, vec![near.to_owned()]) {
+            Some(near) => error.with_hint(format!("do you mean {near}?")),
+            None => error.with_hint("the manual lists the functions: docs/functions.md, and DataFusion's own"),
+        };
+    }
+    if let Some((left, operator, right)) = operands(&text) {
+        let sentence = format!("the operator {operator} does not take {left} and {right}");
+        return Error::new(ErrorKind::DatatypeMismatch, sentence)
+            .with_code("42883")
+            .with_hint(format!("cast one of them, as in x::{}", left.to_lowercase()));
+    }
+    match () {
+        () if text.contains("could not be coerced") || text.contains("cannot be coerced") => {
+            Error::new(ErrorKind::DatatypeMismatch, text)
+        }
+        () => DataFusionError::Plan(text).into(),
+    }
+}
+
+/// The operator and the types of a sentence about types that do not fit.
+fn operands(text: &str) -> Option<(String, &str, String)> {
+    const SENTENCES: [(&str, &str); 3] = [
+        ("Cannot coerce arithmetic expression ", " to valid types"),
+        ("Cannot infer common argument type for comparison operation ", ""),
+        ("Cannot infer common argument type for logical boolean operation ", ""),
+    ];
+    let types = SENTENCES.iter().find_map(|(before, behind)| {
+        let rest = &text[text.find(before)? + before.len()..];
+        Some(if behind.is_empty() { rest.lines().next()? } else { &rest[..rest.find(behind)?] })
+    })?;
+    // A type's name may hold spaces, an operator stands alone.
+    let is_operator =
+        |word: &&str| word.chars().all(|character| "+-*/%<>=!".contains(character)) || ["AND", "OR"].contains(word);
+    let operator = types.split(' ').find(is_operator)?;
+    let (left, right) = types.split_once(&format!(" {operator} "))?;
+    Some((sql_type(left), operator, sql_type(right)))
+}
+
+/// SQL's name for an Arrow type, as Arrow writes that.
+fn sql_type(arrow: &str) -> String {
+    let name = match arrow.trim() {
+        "Utf8" | "Utf8View" | "LargeUtf8" => "TEXT",
+        "Int8" | "Int16" | "UInt8" => "SMALLINT",
+        "Int32" | "UInt16" => "INTEGER",
+        "Int64" | "UInt32" => "BIGINT",
+        "Float32" => "REAL",
+        "Float64" => "DOUBLE PRECISION",
+        "Boolean" => "BOOLEAN",
+        "Date32" | "Date64" => "DATE",
+        "Binary" | "LargeBinary" | "BinaryView" => "BYTEA",
+        other if other.starts_with("Decimal") => "NUMERIC",
+        other if other.starts_with("Timestamp") && other.contains("None") => "TIMESTAMP",
+        other if other.starts_with("Timestamp") => "TIMESTAMPTZ",
+        other if other.starts_with("Interval") || other.starts_with("Duration") => "INTERVAL",
+        other if other.starts_with("Time") => "TIME",
+        other => other,
+    };
+    name.to_owned()
 }

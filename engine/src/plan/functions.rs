@@ -7,6 +7,9 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
+use super::manners::Operators;
+use super::time_fields::TimeFields;
+
 /// Functions by name, in lower case; a later one takes the place of an earlier one of its name.
 #[derive(Debug, Clone, Default)]
 pub struct Functions {
@@ -22,6 +25,13 @@ impl Functions {
     pub fn builtin() -> Self {
         let mut functions = Self { expr_planners: SessionStateDefaults::default_expr_planners(), ..Self::default() };
         for function in SessionStateDefaults::default_scalar_functions() {
+            // `version()` is the server's, not the library's.
+            if function.name() != "version" {
+                functions.add_scalar(function);
+            }
+        }
+        // In the place of DataFusion's.
+        for function in super::clock::functions() {
             functions.add_scalar(function);
         }
         for function in SessionStateDefaults::default_aggregate_functions() {
@@ -36,7 +46,16 @@ impl Functions {
             }
             functions.higher_order.insert(function.name().to_owned(), function);
         }
+        functions.add_expr_planner(Arc::new(TimeFields));
         functions
+    }
+
+    /// Adds scalar functions, those among them that operators and casts stand for.
+    #[must_use]
+    pub fn with_scalars(mut self, functions: Vec<Arc<ScalarUDF>>) -> Self {
+        self.add_expr_planner(Arc::new(Operators::new(&functions)));
+        functions.into_iter().for_each(|function| self.add_scalar(function));
+        self
     }
 
     /// Adds a scalar function.

@@ -1,6 +1,9 @@
 //! `FROM t, unnest(t.items)`: a lateral subquery that reads no relation is a function of each row.
 //!
-//! It is put on top of the rows that it refers to: what stood in it, with their columns handed through.
+//! It is put on top of the rows that it refers to: what stood in it, with their columns handed through. One that asks for
+//! the first rows is numbered ([`first_rows`]); any other is left to DataFusion's rules.
+
+mod first_rows;
 
 use std::sync::Arc;
 
@@ -20,10 +23,13 @@ use super::fault::planning_error;
 /// The plan with such joins resolved.
 pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Join(join) => match of_rows(&join)? {
-            Some(plan) => Ok(Transformed::yes(plan)),
-            None => Ok(Transformed::no(LogicalPlan::Join(join))),
-        },
+        LogicalPlan::Join(join) => {
+            let plan = match of_rows(&join)? {
+                Some(plan) => Some(plan),
+                None => first_rows::resolved(&join)?,
+            };
+            Ok(plan.map_or_else(|| Transformed::no(LogicalPlan::Join(join)), Transformed::yes))
+        }
         other => Ok(Transformed::no(other)),
     })
     .data()

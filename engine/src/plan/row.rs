@@ -9,7 +9,6 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
@@ -36,10 +35,7 @@ impl Planner {
     /// The expression over the columns of `schema`, with its types made to fit.
     pub fn row_expression(&self, schema: &DFSchema, expression: &ast::Expr, values: RowValues<'_>) -> Result<Expr> {
         let context = self.context();
-        let expr = context
-            .sql()
-            .sql_to_expr(expression.clone(), schema, &mut PlannerContext::new())
-            .map_err(planning_error)?;
+        let expr = context.expression(expression, schema)?;
         self.fitted_row_expression(schema, expr, values)
     }
 

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 
 use crate::error::{Error, Result};
 
-use super::window_node::{Length, with_bounds};
+use super::window_node::{Bounds, Length, with_bounds};
 
 /// Each row of the input with the bounds of its session, `window_start` and `window_end`, added. Rows of one key share a
 /// session as long as each follows the one before by less than the gap; a row without a time is in none.
@@ -22,14 +22,21 @@ pub struct SessionNode {
     time: Column,
     partition: Vec<Expr>,
     gap_micros: i64,
+    bounds: Bounds,
     schema: DFSchemaRef,
 }
 
 impl SessionNode {
     /// A node over `input`, whose column `time` is a timestamp; `partition` is the key.
-    pub fn new(input: LogicalPlan, time: Column, partition: Vec<Expr>, gap_micros: i64) -> Result<Self> {
-        let schema = with_bounds(&input, &time)?;
-        Ok(Self { input, time, partition, gap_micros, schema })
+    pub fn new(
+        input: LogicalPlan,
+        time: Column,
+        partition: Vec<Expr>,
+        gap_micros: i64,
+        bounds: Bounds,
+    ) -> Result<Self> {
+        let schema = with_bounds(&input, &time, bounds)?;
+        Ok(Self { input, time, partition, gap_micros, bounds, schema })
     }
 
     /// The node as a plan.
@@ -57,6 +64,11 @@ impl SessionNode {
         self.gap_micros
     }
 
+    /// What the bounds are called.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// The columns of the rows with their bounds.
     pub fn output(&self) -> &DFSchemaRef {
         &self.schema
@@ -65,8 +77,8 @@ impl SessionNode {
 
 impl PartialEq for SessionNode {
     fn eq(&self, other: &Self) -> bool {
-        (&self.input, &self.time, &self.partition, self.gap_micros)
-            == (&other.input, &other.time, &other.partition, other.gap_micros)
+        (&self.input, &self.time, &self.partition, self.gap_micros, self.bounds)
+            == (&other.input, &other.time, &other.partition, other.gap_micros, other.bounds)
     }
 }
 
@@ -74,7 +86,7 @@ impl Eq for SessionNode {}
 
 impl Hash for SessionNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.input, &self.time, &self.partition, self.gap_micros).hash(state);
+        (&self.input, &self.time, &self.partition, self.gap_micros, self.bounds).hash(state);
     }
 }
 
@@ -130,7 +142,7 @@ impl UserDefinedLogicalNodeCore for SessionNode {
         let (Some(Expr::Column(time)), Ok([input])) = (exprs.pop(), <[LogicalPlan; 1]>::try_from(inputs)) else {
             return Err(wrong().into());
         };
-        Ok(Self::new(input, time, partition, self.gap_micros)?)
+        Ok(Self::new(input, time, partition, self.gap_micros, self.bounds)?)
     }
 
     /// The input's columns that are asked for, the event time and the keys.

@@ -8,7 +8,9 @@ use crate::sql::{self, Statement};
 
 use super::*;
 
+mod asof;
 mod explained;
+mod faults;
 mod grouped;
 mod joins;
 mod over;

@@ -7,7 +7,6 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -61,8 +60,7 @@ pub(super) fn validated(
 /// The expression over a stream's columns, with its types made to fit.
 pub(super) fn planned(context: &Context<'_>, schema: &Schema, expression: &ast::Expr) -> Result<Expr> {
     let columns = Arc::new(DFSchema::try_from(schema.clone()).map_err(planning_error)?);
-    let expr =
-        context.sql().sql_to_expr(expression.clone(), &columns, &mut PlannerContext::new()).map_err(planning_error)?;
+    let expr = context.expression(expression, &columns)?;
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&columns)).build());
     let expr = simplifier.coerce(expr, &columns).map_err(planning_error)?;
     simplifier.simplify(expr).map_err(planning_error)

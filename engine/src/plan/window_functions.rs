@@ -6,20 +6,21 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
-    self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableAlias, TableFactor,
+    self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator,
+    ObjectName, TableAlias, TableFactor,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::error::{Error, Position, Result};
-use crate::sql::partition_function;
+use crate::sql::{GROUP_WINDOW, partition_function};
 
 use super::event_time::{interval_micros, unit_micros};
 use super::fault::planning_error;
 use super::flow::WindowSpec;
 use super::session_node::SessionNode;
-use super::window_node::{Length, WindowNode};
+use super::window_node::{Bounds, Length, WindowNode};
 
 /// A row may be in this many windows, not more: each copy costs.
 const MOST_WINDOWS_PER_ROW: i64 = 100_000;
@@ -80,6 +81,8 @@ impl RelationPlanner for WindowFunctions {
 /// A call of a window function.
 struct Call {
     shape: Shape,
+    /// Whether it stands for the window of a GROUP BY, around a FROM clause.
+    groups: bool,
     arguments: Vec<FunctionArg>,
     alias: Option<TableAlias>,
     position: Option<Position>,
@@ -98,7 +101,11 @@ impl Call {
             _ => return Ok(None),
         };
         let [ast::ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return Ok(None) };
-        let shape = match ident.value.to_lowercase().as_str() {
+        let (groups, function) = match ident.value.strip_prefix(GROUP_WINDOW).filter(|_| ident.quote_style.is_some()) {
+            Some(function) => (true, function),
+            None => (false, ident.value.as_str()),
+        };
+        let shape = match function.to_lowercase().as_str() {
             "tumble" => Shape::Tumble,
             "hop" => Shape::Hop,
             "cumulate" => Shape::Cumulate,
@@ -106,7 +113,7 @@ impl Call {
             _ => return Ok(None),
         };
         let position = position(ident.span.start);
-        Ok(Some(Self { shape, arguments, alias: alias.clone(), position }))
+        Ok(Some(Self { shape, groups, arguments, alias: alias.clone(), position }))
     }
 
     fn plan(&self, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
@@ -117,11 +124,12 @@ impl Call {
             place.and_then(|place| arguments[place].clone())
         };
         let (data, keys) = partitioned(argument("data").ok_or_else(wrong)?);
-        let input = rows(data, context)?;
+        let input = if self.groups { from_clause(data, context)? } else { rows(data, context)? };
+        let bounds = if self.groups { Bounds::Group } else { Bounds::Columns };
         let time = event_time(argument("timecol").ok_or_else(wrong)?, &input, context)?;
         if self.shape == Shape::Session {
             let gap = interval(argument("gap").ok_or_else(wrong)?, context)?;
-            return session(input, time, keys, gap, context);
+            return session(input, time, keys, gap, bounds, context);
         }
         if !keys.is_empty() {
             return Err(Error::invalid("PARTITION BY belongs to SESSION: other windows are the same for all rows")
@@ -136,7 +144,7 @@ impl Call {
             _ => WindowSpec::Cumulate { step: length("step")?.ok_or_else(wrong)?, size, offset },
         };
         let window = checked(window)?;
-        let node = WindowNode::new(input, time, window)?;
+        let node = WindowNode::new(input, time, window, bounds)?;
         fits_unit(&node)?;
         Ok(node.into_plan())
     }
@@ -187,6 +195,7 @@ fn session(
     time: Column,
     keys: Vec<ast::Expr>,
     gap: i64,
+    bounds: Bounds,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<LogicalPlan> {
     if gap <= 0 {
@@ -194,7 +203,7 @@ fn session(
     }
     let key = |key| context.sql_to_expr(key, input.schema()).map_err(planning_error);
     let keys = keys.into_iter().map(key).collect::<Result<Vec<_>>>()?;
-    let node = SessionNode::new(input, time, keys, gap)?;
+    let node = SessionNode::new(input, time, keys, gap, bounds)?;
     said_in_unit(node.output(), node.time(), &[gap])?;
     Ok(node.into_plan())
 }
@@ -211,6 +220,29 @@ fn rows(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result
         }
     };
     context.plan(factor).map_err(planning_error)
+}
+
+/// The rows of a FROM clause, and of its WHERE, with the names that they have there: `(SELECT * FROM a JOIN b …)`.
+fn from_clause(argument: ast::Expr, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let wrong = || Error::internal("a window of GROUP BY is around a FROM clause");
+    let ast::Expr::Subquery(query) = argument else { return Err(wrong()) };
+    let ast::SetExpr::Select(select) = *query.body else { return Err(wrong()) };
+    let mut tables = select.from.into_iter();
+    let mut all =
+        tables.next().ok_or_else(|| Error::invalid("GROUP BY windows rows, and there are none without FROM"))?;
+    for table in tables {
+        let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
+        let relation = match table.joins.is_empty() {
+            true => table.relation,
+            false => TableFactor::NestedJoin { table_with_joins: Box::new(table), alias: None },
+        };
+        all.joins.push(Join { relation, global: false, join_operator });
+    }
+    let all = TableFactor::NestedJoin { table_with_joins: Box::new(all), alias: None };
+    let plan = context.plan(all).map_err(planning_error)?;
+    let Some(condition) = select.selection else { return Ok(plan) };
+    let condition = context.sql_to_expr(condition, plan.schema()).map_err(planning_error)?;
+    LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build).map_err(planning_error)
 }
 
 fn table(names: Vec<Ident>) -> TableFactor {
@@ -333,5 +365,10 @@ fn position(location: Location) -> Option<Position> {
 
 /// The planners of relations that every planning asks.
 pub(super) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
-    vec![Arc::new(WindowFunctions), Arc::new(super::series::Series)]
+    vec![
+        Arc::new(WindowFunctions),
+        Arc::new(super::series::Series),
+        Arc::new(super::asof::AsOfJoins),
+        Arc::new(super::elements::Elements),
+    ]
 }

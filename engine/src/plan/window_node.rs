@@ -12,16 +12,32 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::GROUP_BOUNDS;
 
 use super::flow::WindowSpec;
 
-/// The columns that a window adds.
-pub(crate) const WINDOW_START: &str = "window_start";
-pub(crate) const WINDOW_END: &str = "window_end";
+/// What the columns are called that a window adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bounds {
+    /// `window_start` and `window_end`: a window function's.
+    Columns,
+    /// As nobody else calls a column: the windows of a GROUP BY.
+    Group,
+}
 
-/// The schema of `input` with `window_start` and `window_end` added, of the type of its column `time`.
-pub(super) fn with_bounds(input: &LogicalPlan, time: &Column) -> Result<DFSchemaRef> {
-    for name in [WINDOW_START, WINDOW_END] {
+impl Bounds {
+    /// The start's and the end's.
+    pub fn names(self) -> [&'static str; 2] {
+        match self {
+            Bounds::Columns => ["window_start", "window_end"],
+            Bounds::Group => GROUP_BOUNDS,
+        }
+    }
+}
+
+/// The schema of `input` with the bounds of windows added, of the type of its column `time`.
+pub(super) fn with_bounds(input: &LogicalPlan, time: &Column, bounds: Bounds) -> Result<DFSchemaRef> {
+    for name in bounds.names() {
         if input.schema().has_column_with_unqualified_name(name) {
             return Err(Error::invalid(format!("the rows to be windowed have a column {name} already"))
                 .with_hint("give it another name in a subquery, or leave it out"));
@@ -39,7 +55,7 @@ pub(super) fn with_bounds(input: &LogicalPlan, time: &Column) -> Result<DFSchema
         )
         .with_hint("CAST it to TIMESTAMP in a subquery"));
     }
-    let bounds = [WINDOW_START, WINDOW_END].map(|name| Arc::new(Field::new(name, data_type.clone(), false)));
+    let bounds = bounds.names().map(|name| Arc::new(Field::new(name, data_type.clone(), false)));
     let fields: Vec<(Option<TableReference>, Arc<Field>)> = input
         .schema()
         .iter()
@@ -56,14 +72,15 @@ pub struct WindowNode {
     input: LogicalPlan,
     time: Column,
     window: WindowSpec,
+    bounds: Bounds,
     schema: DFSchemaRef,
 }
 
 impl WindowNode {
     /// A node over `input`, whose column `time` is a timestamp.
-    pub fn new(input: LogicalPlan, time: Column, window: WindowSpec) -> Result<Self> {
-        let schema = with_bounds(&input, &time)?;
-        Ok(Self { input, time, window, schema })
+    pub fn new(input: LogicalPlan, time: Column, window: WindowSpec, bounds: Bounds) -> Result<Self> {
+        let schema = with_bounds(&input, &time, bounds)?;
+        Ok(Self { input, time, window, bounds, schema })
     }
 
     /// The node as a plan.
@@ -84,6 +101,11 @@ impl WindowNode {
     /// The windows.
     pub fn window(&self) -> WindowSpec {
         self.window
+    }
+
+    /// What the bounds are called.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// The output's columns.
@@ -128,7 +150,7 @@ impl fmt::Display for Length {
 
 impl PartialEq for WindowNode {
     fn eq(&self, other: &Self) -> bool {
-        (&self.input, &self.time, self.window) == (&other.input, &other.time, other.window)
+        (&self.input, &self.time, self.window, self.bounds) == (&other.input, &other.time, other.window, other.bounds)
     }
 }
 
@@ -139,6 +161,7 @@ impl Hash for WindowNode {
         self.input.hash(state);
         self.time.hash(state);
         self.window.hash(state);
+        self.bounds.hash(state);
     }
 }
 
@@ -170,7 +193,7 @@ impl UserDefinedLogicalNodeCore for WindowNode {
 
     /// A condition on other columns says the same below the windows as above.
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        HashSet::from([WINDOW_START.to_owned(), WINDOW_END.to_owned()])
+        self.bounds.names().map(str::to_owned).into()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,7 +206,7 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         else {
             return Err(Error::internal("a window has one column and one input").into());
         };
-        Ok(Self::new(input, time, self.window)?)
+        Ok(Self::new(input, time, self.window, self.bounds)?)
     }
 
     /// The input's columns that are asked for, and the event time always.

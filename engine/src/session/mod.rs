@@ -5,12 +5,16 @@
 //! * `query`: SELECT, SUBSCRIBE, COPY, EXPLAIN
 //! * `table`, `alter`: definitions of tables
 //! * `dml`: INSERT, UPDATE, DELETE, TRUNCATE, COPY FROM, transactions
+//! * `one_epoch`: several views read at one epoch
+//! * `late`: who takes late rows
 //! * `show`: SHOW
 //! * `stream_scan`: a stream read once
 
 mod alter;
 mod define;
 mod dml;
+mod late;
+mod one_epoch;
 mod query;
 mod show;
 mod stream_scan;
@@ -24,10 +28,10 @@ use arrow::record_batch::RecordBatch;
 
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{self, CreateTable, ParsedStatement, SetValue, Show, Statement, Transaction};
+use crate::sql::{self, CreateTable, Dialect, ParsedStatement, SetValue, Show, Statement, Transaction};
 
-use variables::READ_FAILED_VIEWS;
 pub use variables::{Allowed, SERVER_VERSION, VARIABLES, VariableSpec, Variables};
+use variables::{DIALECT, READ_FAILED_VIEWS};
 
 /// A session; see the [module](self).
 pub struct Session {
@@ -61,9 +65,15 @@ impl Session {
         self.variables().reset();
     }
 
-    /// Reads a text of statements.
+    /// Reads a text of statements, in the session's dialect.
     pub fn parse(&self, text: &str) -> Result<Vec<ParsedStatement>> {
-        sql::parse(text)
+        let dialect = self.get(DIALECT)?;
+        self.parse_in(text, &dialect)
+    }
+
+    /// Reads a text of statements in a dialect, whatever the session's is: a `SET dialect` stands before the text.
+    pub fn parse_in(&self, text: &str, dialect: &str) -> Result<Vec<ParsedStatement>> {
+        sql::parse_in(text, Dialect::named(dialect).unwrap_or_default())
     }
 
     /// What a statement takes and gives, without running it.

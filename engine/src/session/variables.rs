@@ -51,6 +51,12 @@ pub const VARIABLES: &[VariableSpec] = &[
     ),
     variable("default_transaction_read_only", "off", Allowed::Only(&["off", "false"]), "PostgreSQL's."),
     variable(
+        DIALECT,
+        "postgres",
+        Allowed::Only(&["postgres", "flink"]),
+        "What statements are written in; an object is read again in the dialect in which it was created.",
+    ),
+    variable(
         "extra_float_digits",
         "1",
         Allowed::Only(&["0", "1", "2", "3"]),
@@ -115,6 +121,9 @@ pub const VARIABLES: &[VariableSpec] = &[
     ),
     variable("transaction_read_only", "off", Allowed::Only(&["off", "false"]), "PostgreSQL's."),
 ];
+
+/// The variable that says what statements are written in.
+pub(super) const DIALECT: &str = "dialect";
 
 /// The variable that lets views be read whose job has failed.
 pub(super) const READ_FAILED_VIEWS: &str = "read_failed_views";

@@ -5,17 +5,54 @@ use std::any::TypeId;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
 };
-use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use datafusion::sql::sqlparser::dialect::{Dialect as ParserDialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use serde::{Deserialize, Serialize};
+
+/// What a text is written in: the session setting `dialect`. A statement in [`Flink`](Dialect::Flink)'s becomes one in
+/// PostgreSQL's when it is read ([`super::flink`]); nobody behind the parser has to know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// PostgreSQL's, with Rondel's statements.
+    #[default]
+    Postgres,
+    /// Apache Flink's queries, and Rondel's statements around them.
+    Flink,
+}
+
+impl Dialect {
+    /// The dialect of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "postgres" => Some(Dialect::Postgres),
+            "flink" => Some(Dialect::Flink),
+            _ => None,
+        }
+    }
+
+    /// As the parser asks.
+    pub(super) fn parser(self) -> &'static RondelDialect {
+        const POSTGRES: RondelDialect = RondelDialect { backticks: false };
+        const FLINK: RondelDialect = RondelDialect { backticks: true };
+        match self {
+            Dialect::Postgres => &POSTGRES,
+            Dialect::Flink => &FLINK,
+        }
+    }
+}
 
 /// PostgreSQL's dialect, in which `TABLE t` may be an argument of a function and `EMIT` is no alias.
 ///
 /// The parser knows a dialect by what it overrides, so everything that [`PostgreSqlDialect`] overrides is handed on here
 /// by name. `tests::dialect` compares the two, because a new version of the parser may add to the list.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RondelDialect;
+pub struct RondelDialect {
+    /// Whether a name may stand in back-ticks too.
+    backticks: bool,
+}
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -28,7 +65,7 @@ macro_rules! as_postgres {
     };
 }
 
-impl Dialect for RondelDialect {
+impl ParserDialect for RondelDialect {
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
     }
@@ -38,7 +75,7 @@ impl Dialect for RondelDialect {
     }
 
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
-        POSTGRES.is_delimited_identifier_start(ch)
+        POSTGRES.is_delimited_identifier_start(ch) || (self.backticks && ch == '`')
     }
 
     fn is_identifier_start(&self, ch: char) -> bool {
@@ -69,6 +106,11 @@ impl Dialect for RondelDialect {
     /// exponential in the depth. What it would give is `json_object('a' : 1)`.
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    /// `t FOR SYSTEM_TIME AS OF time`.
+    fn supports_table_versioning(&self) -> bool {
+        true
     }
 
     /// `TABLE t` as an argument: `(SELECT * FROM t)`; with PARTITION BY: see [`partition_function`].
@@ -124,7 +166,7 @@ fn table_argument(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
         tokens.push(parser.next_token());
         tokens.push(parser.next_token());
     }
-    let query = Parser::new(&RondelDialect).with_tokens_with_locations(tokens).parse_query()?;
+    let query = Parser::new(Dialect::Postgres.parser()).with_tokens_with_locations(tokens).parse_query()?;
     if !parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
         return Ok(Expr::Subquery(query));
     }
@@ -148,14 +190,19 @@ fn table_argument(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
         }
         parser.next_token();
     }
+    Ok(call(partition_function(), arguments))
+}
+
+/// A call of a function.
+pub(super) fn call(name: ObjectName, arguments: Vec<Expr>) -> Expr {
     let argument = |value| FunctionArg::Unnamed(FunctionArgExpr::Expr(value));
     let list = FunctionArgumentList {
         duplicate_treatment: None,
         args: arguments.into_iter().map(argument).collect(),
         clauses: Vec::new(),
     };
-    Ok(Expr::Function(Function {
-        name: partition_function(),
+    Expr::Function(Function {
+        name,
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(list),
@@ -163,7 +210,7 @@ fn table_argument(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
         null_treatment: None,
         over: None,
         within_group: Vec::new(),
-    }))
+    })
 }
 
 /// What `TABLE t PARTITION BY a, b` is read as: a call, of the rows and the keys, of a function of this name. Nobody can

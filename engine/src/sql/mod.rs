@@ -2,11 +2,14 @@
 //!
 //! PostgreSQL's dialect, as DataFusion's parser reads it, with the window table functions (`TUMBLE(TABLE t, …)`), the
 //! `EMIT` suffix of a query, and Rondel's own statements. [`parse`] reads a text of several statements; each
-//! [`ParsedStatement`] keeps its own slice of the text, which is what the catalog stores.
+//! [`ParsedStatement`] keeps its own slice of the text, which is what the catalog stores. Flink's dialect is read by the same
+//! parser and rewritten ([`Dialect`]).
 
+mod asof;
 mod clauses;
 mod dialect;
 mod emit;
+mod flink;
 mod name;
 mod parser;
 mod show;
@@ -17,10 +20,11 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use dialect::{RondelDialect, partition_function};
+pub use dialect::{Dialect, RondelDialect, partition_function};
 pub use emit::{EmitClause, EmitMode, Trigger};
+pub use flink::{GROUP_BOUNDS, GROUP_WINDOW};
 pub use name::{quoted, statement_name};
-pub use parser::{parse, parse_expression, parse_one, parse_query};
+pub use parser::{parse, parse_expression, parse_in, parse_one, parse_one_in, parse_query};
 pub use statement::{
     CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, OptionEntry, Options, ParsedStatement,
     Query, SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,

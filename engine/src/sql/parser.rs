@@ -1,5 +1,7 @@
 //! The statement parser: Rondel's own statements, and DataFusion's parser for the rest.
 
+use std::borrow::Cow;
+
 use datafusion::sql::parser::{DFParser, DFParserBuilder, Statement as DataFusionStatement};
 use datafusion::sql::sqlparser::ast::{self, Expr, ObjectName};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -8,14 +10,16 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
+use super::asof::readable;
 use super::clauses::{parse_columns, parse_names, parse_options};
-use super::dialect::{RondelDialect, is_word};
-use super::emit::parse_emit;
+use super::dialect::{Dialect, is_word};
+use super::emit::{EmitClause, parse_emit};
+use super::flink;
 use super::name::{folded, statement_name};
 use super::show::{parse_reset, parse_set, parse_show};
 use super::statement::{
-    CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, ParsedStatement, Query, Statement,
-    Subscription, Transaction,
+    CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, ParsedStatement, Query, SetValue,
+    Statement, Subscription, Transaction,
 };
 use super::table::{Insert, parse_alter_table, parse_create_table, parse_on_conflict, parse_returning};
 use super::text::{Lines, position_of};
@@ -25,12 +29,22 @@ const RECURSION_LIMIT: usize = 50;
 
 /// Reads all statements of a text. Empty ones are left out.
 pub fn parse(text: &str) -> Result<Vec<ParsedStatement>> {
-    StatementParser::new(text)?.statements()
+    parse_in(text, Dialect::Postgres)
+}
+
+/// Reads all statements of a text whose first is in this dialect; `SET dialect` in the text holds for what follows it.
+pub fn parse_in(text: &str, dialect: Dialect) -> Result<Vec<ParsedStatement>> {
+    StatementParser::new(text, dialect)?.statements()
 }
 
 /// Reads a text that holds one statement.
 pub fn parse_one(text: &str) -> Result<ParsedStatement> {
-    let mut statements = parse(text)?;
+    parse_one_in(text, Dialect::Postgres)
+}
+
+/// Reads a text that holds one statement of this dialect.
+pub fn parse_one_in(text: &str, dialect: Dialect) -> Result<ParsedStatement> {
+    let mut statements = parse_in(text, dialect)?;
     match (statements.pop(), statements.is_empty()) {
         (Some(one), true) => Ok(one),
         (Some(last), false) => {
@@ -53,7 +67,7 @@ pub fn parse_query(text: &str) -> Result<Query> {
 
 /// Reads a text that is one expression.
 pub fn parse_expression(text: &str) -> Result<Expr> {
-    let mut parser = StatementParser::new(text)?;
+    let mut parser = StatementParser::new(text, Dialect::Postgres)?;
     let expression = parser.df.parser.parse_expr();
     let expression = expression.map_err(|error| parser.error(error))?;
     parser.expect_end(&[Token::EOF])?;
@@ -93,11 +107,10 @@ impl From<Error> for Mistake {
 
 pub(super) type Parsed<T> = std::result::Result<T, Mistake>;
 
-static DIALECT: RondelDialect = RondelDialect;
-
 /// Reads one text.
 struct StatementParser<'a> {
     df: DFParser<'static>,
+    dialect: Dialect,
     text: &'a str,
     lines: Lines<'a>,
     /// Where the tokens stand that are not blanks or comments.
@@ -105,27 +118,52 @@ struct StatementParser<'a> {
 }
 
 impl<'a> StatementParser<'a> {
-    fn new(text: &'a str) -> Result<Self> {
+    fn new(text: &'a str, dialect: Dialect) -> Result<Self> {
+        Self::from_byte(text, 0, dialect)
+    }
+
+    /// Reads what follows a byte of the text.
+    fn from_byte(text: &'a str, start: usize, dialect: Dialect) -> Result<Self> {
         let lines = Lines::of(text);
-        let tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|error| {
+        // What was read before is blank now: places stay places in the whole text.
+        let rest = match start {
+            0 => Cow::Borrowed(text),
+            _ => {
+                let blank = text[..start].chars().map(|read| if read == '\n' { '\n' } else { ' ' });
+                Cow::Owned(blank.collect::<String>() + &text[start..])
+            }
+        };
+        let tokens = Tokenizer::new(dialect.parser(), &rest).tokenize_with_location().map_err(|error| {
             let place = position_of(error.location).unwrap_or_else(|| lines.end());
             Error::new(ErrorKind::Syntax, error.message).at(place)
         })?;
         let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
         let spans = words.map(|token| token.span).collect();
-        let df = DFParserBuilder::new(tokens).with_dialect(&DIALECT).with_recursion_limit(RECURSION_LIMIT).build()?;
-        Ok(Self { df, text, lines, spans })
+        let tokens = match dialect {
+            Dialect::Postgres => tokens,
+            Dialect::Flink => flink::translated(tokens),
+        };
+        let df = DFParserBuilder::new(readable(tokens))
+            .with_dialect(dialect.parser())
+            .with_recursion_limit(RECURSION_LIMIT)
+            .build()?;
+        Ok(Self { df, dialect, text, lines, spans })
     }
 
-    fn statements(&mut self) -> Result<Vec<ParsedStatement>> {
-        let mut statements = Vec::new();
+    fn statements(mut self) -> Result<Vec<ParsedStatement>> {
+        let mut statements: Vec<ParsedStatement> = Vec::new();
         loop {
             while self.df.parser.consume_token(&Token::SemiColon) {}
             if self.df.parser.peek_token_ref().token == Token::EOF {
                 return Ok(statements);
             }
-            statements.push(self.parsed_statement().map_err(|mistake| self.mistake(mistake))?);
+            let parsed = self.parsed_statement().map_err(|mistake| self.mistake(mistake))?;
             self.expect_end(&[Token::SemiColon, Token::EOF])?;
+            let dialect = dialect_after(&parsed.statement).unwrap_or(self.dialect);
+            if dialect != self.dialect {
+                self = Self::from_byte(self.text, parsed.range.end, dialect)?;
+            }
+            statements.push(parsed);
         }
     }
 
@@ -134,7 +172,8 @@ impl<'a> StatementParser<'a> {
         let statement = self.statement()?;
         let range = self.lines.offset(start)..self.lines.offset(self.last_end());
         let position = position_of(start).unwrap_or_else(|| self.lines.end());
-        Ok(ParsedStatement { statement, text: self.text[range.clone()].to_owned(), range, position })
+        let text = self.text[range.clone()].to_owned();
+        Ok(ParsedStatement { statement, text, range, position, dialect: self.dialect })
     }
 
     /// Where the last token ends that was taken.
@@ -225,8 +264,12 @@ impl<'a> StatementParser<'a> {
 
     fn query(&mut self) -> Parsed<Query> {
         let parser = &mut self.df.parser;
-        let body = parser.parse_query()?;
-        Ok(Query { body, emit: parse_emit(parser)?.map(Box::new) })
+        let mut body = parser.parse_query()?;
+        let mut emit = parse_emit(parser)?.map(Box::new);
+        if self.dialect == Dialect::Flink && flink::rewrite(&mut body)? && emit.is_none() {
+            emit = Some(Box::new(EmitClause::after_watermark()));
+        }
+        Ok(Query { body, emit })
     }
 
     fn create_stream(&mut self) -> Parsed<Statement> {
@@ -248,9 +291,10 @@ impl<'a> StatementParser<'a> {
         let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
         let name = statement_name(&parser.parse_object_name(false)?)?;
         let columns = parse_names(parser)?;
+        let options = parse_options(parser)?;
         parser.expect_keyword_is(Keyword::AS)?;
         let query = self.query()?;
-        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, query }))
+        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, options, query }))
     }
 
     fn create_sink(&mut self) -> Parsed<Statement> {
@@ -490,6 +534,21 @@ impl<'a> StatementParser<'a> {
         let sentence = sentence.replacen("Expected: ", "expected ", 1).replacen(", found: ", ", found ", 1);
         let sentence = sentence.strip_suffix("EOF").map_or(sentence.clone(), |rest| format!("{rest}the end"));
         Error::new(ErrorKind::Syntax, sentence).at(position)
+    }
+}
+
+/// The dialect in which the text goes on after a statement, if that says it.
+fn dialect_after(statement: &Statement) -> Option<Dialect> {
+    match statement {
+        Statement::Set { name, value: SetValue::Values(values), .. } if name == "dialect" => match values.as_slice() {
+            [value] => Dialect::named(value),
+            _ => None,
+        },
+        Statement::Set { name, value: SetValue::Default, .. } | Statement::Reset(Some(name)) if name == "dialect" => {
+            Some(Dialect::Postgres)
+        }
+        Statement::Reset(None) => Some(Dialect::Postgres),
+        _ => None,
     }
 }
 

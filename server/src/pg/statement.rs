@@ -24,7 +24,7 @@ pub(crate) enum Statement<S: Session> {
 pub(crate) enum Query<S: Session> {
     /// It names system tables.
     System,
-    /// It names no relation: the system tables' functions are tried first, then the engine's.
+    /// It names no relation: the engine's functions are tried first, then those of the system tables.
     Either(Arc<S::Parsed>),
     /// The engine has read it.
     Engine(Arc<S::Parsed>),
@@ -77,9 +77,13 @@ impl<S: Session> Query<S> {
         let plan = match self {
             Self::Engine(parsed) => return Ok(Resolved::Engine(Arc::clone(parsed))),
             Self::System => system.plan(piece, session).await.map_err(|error| Fault::of(error, piece))?,
+            // The engine's functions come first: an expression means the same with FROM and without.
+            Self::Either(parsed) if session.describe(parsed).is_ok() => {
+                return Ok(Resolved::Engine(Arc::clone(parsed)));
+            }
             Self::Either(parsed) => match system.plan(piece, session).await {
                 Ok(plan) => plan,
-                // The engine knows more functions, and its errors have places.
+                // The engine's errors have places.
                 Err(_) => return Ok(Resolved::Engine(Arc::clone(parsed))),
             },
         };
@@ -111,7 +115,11 @@ impl<S: Session> Resolved<S> {
 }
 
 fn parse<S: Session>(piece: &Piece, session: &Arc<S>) -> Result<Arc<S::Parsed>, Fault> {
-    let mut parsed = session.parse(&piece.text).map_err(|error| Fault::of(error, piece))?;
+    let read = match piece.dialect() {
+        Some(dialect) => session.parse_in(&piece.text, dialect),
+        None => session.parse(&piece.text),
+    };
+    let mut parsed = read.map_err(|error| Fault::of(error, piece))?;
     match (parsed.pop(), parsed.is_empty()) {
         (Some(parsed), true) => Ok(Arc::new(parsed)),
         (Some(_), false) => Err(Error::new(ErrorKind::Syntax, "a semicolon is missing between two statements").into()),

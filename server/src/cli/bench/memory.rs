@@ -6,7 +6,6 @@ use rondel_engine::connector::memory::PrebuiltStream;
 use rondel_engine::connector::nexmark::{BidGenerator, bid_schema};
 use rondel_engine::engine::Engine;
 use rondel_engine::job::JobState;
-use rondel_engine::plan::Functions;
 use rondel_engine::time::SystemClock;
 use rondel_engine::{Error, Result};
 
@@ -69,7 +68,7 @@ fn bids(events: u64, rate: u64, partitions: usize) -> Result<PrebuiltStream> {
 
 /// One run of a query, on an engine of its own: what it took, and how many rows came out.
 async fn run(options: &BenchOptions, stream: &Arc<PrebuiltStream>, text: &str) -> Result<(Taken, u64)> {
-    let engine = Engine::open(options.settings(), Functions::builtin(), Arc::new(SystemClock))?;
+    let engine = Engine::open(options.settings(), crate::functions(), Arc::new(SystemClock))?;
     let promise = Some(("date_time", "date_time - INTERVAL '4' SECOND"));
     engine.lend_stream("bid", Arc::clone(stream) as _, promise)?;
     let session = engine.session();

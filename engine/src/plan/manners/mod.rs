@@ -1,0 +1,12 @@
+//! PostgreSQL's manners in expressions: where DataFusion's syntax or operators mean something else, or nothing.
+//!
+//! * `syntax`: what can be told from the text alone; casts among it
+//! * `operators`: what depends on types
+//!
+//! Both call functions by name, and do nothing where the registry hasn't got them: the engine knows no functions of its own.
+
+mod operators;
+mod syntax;
+
+pub(super) use operators::Operators;
+pub(super) use syntax::{rewrite, rewrite_expression};

@@ -1,0 +1,272 @@
+//! Casts and operators that become calls.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    Query, TimezoneInfo, TypedString, UnaryOperator, Value, VisitMut, VisitorMut,
+};
+
+use super::super::functions::Functions;
+
+/// Rewrites all expressions of a query.
+pub(in crate::plan) fn rewrite(query: &mut Query, functions: &Functions) {
+    // The visitor never breaks off.
+    let _ = query.visit(&mut Syntax { functions });
+}
+
+/// Rewrites an expression.
+pub(in crate::plan) fn rewrite_expression(expr: &mut Expr, functions: &Functions) {
+    let _ = expr.visit(&mut Syntax { functions });
+}
+
+struct Syntax<'a> {
+    functions: &'a Functions,
+}
+
+impl VisitorMut for Syntax<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(replacement) = self.replacement(expr) {
+            *expr = replacement;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Syntax<'_> {
+    /// A call, if the registry has the function.
+    fn call(&self, name: &str, arguments: Vec<Expr>) -> Option<Expr> {
+        self.functions.scalar(name).map(|_| call(name, arguments))
+    }
+
+    fn replacement(&self, expr: &Expr) -> Option<Expr> {
+        match expr {
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr: value,
+                data_type,
+                array: false,
+                format: None,
+            } => self.cast(value, data_type),
+            Expr::TypedString(TypedString { data_type, value, .. }) => {
+                self.cast(&Expr::Value(value.clone()), data_type)
+            }
+            Expr::BinaryOp { left, op, right } => self.binary(left, op, right),
+            Expr::UnaryOp { op, expr: value } => match op {
+                UnaryOperator::PGSquareRoot => Some(call("sqrt", vec![(**value).clone()])),
+                UnaryOperator::PGCubeRoot => Some(call("cbrt", vec![(**value).clone()])),
+                UnaryOperator::PGAbs => Some(call("abs", vec![(**value).clone()])),
+                UnaryOperator::BitwiseNot => {
+                    let all = Expr::Value(Value::Number("-1".to_owned(), false).into());
+                    Some(nested(binary((**value).clone(), BinaryOperator::PGBitwiseXor, all)))
+                }
+                _ => None,
+            },
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                self.call("timezone", vec![(**time_zone).clone(), (**timestamp).clone()])
+            }
+            // `substring(x FROM 'pattern')`.
+            Expr::Substring { expr: value, substring_from: Some(from), substring_for: None, .. } if is_text(from) => {
+                self.call("regexp_substr", vec![(**value).clone(), (**from).clone()])
+            }
+            Expr::Function(function) => self.function(function),
+            _ => None,
+        }
+    }
+
+    /// The cast as a call of PostgreSQL's function for it.
+    fn cast(&self, value: &Expr, data_type: &DataType) -> Option<Expr> {
+        // A parameter has the type that it is cast to: the driver is told.
+        if is_parameter(value) {
+            return None;
+        }
+        if let Some((name, length)) = sized(data_type) {
+            let length = Expr::Value(Value::Number(length.to_string(), false).into());
+            return self.call(name, vec![value.clone(), length]);
+        }
+        if let DataType::Timestamp(Some(_), zone) = data_type {
+            // The precision is Arrow's business, the reading of a text is not.
+            let name = if has_zone(*zone) { "timestamptz" } else { "timestamp" };
+            let read = self.call(name, vec![value.clone()])?;
+            return Some(Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(read),
+                data_type: data_type.clone(),
+                array: false,
+                format: None,
+            });
+        }
+        self.call(function_of(data_type)?, vec![value.clone()])
+    }
+
+    fn binary(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+        let name = match op {
+            BinaryOperator::PGExp => return Some(call("power", vec![left.clone(), right.clone()])),
+            BinaryOperator::Arrow => "json_get",
+            BinaryOperator::LongArrow => "json_get_text",
+            BinaryOperator::HashArrow => "json_at",
+            BinaryOperator::HashLongArrow => "json_at_text",
+            BinaryOperator::Question => "json_has",
+            BinaryOperator::QuestionPipe => "json_has_any",
+            BinaryOperator::QuestionAnd => "json_has_all",
+            BinaryOperator::PGOverlap => return Some(call("array_has_any", vec![left.clone(), right.clone()])),
+            _ => return None,
+        };
+        let right = match (op, right) {
+            // A path is an array.
+            (BinaryOperator::HashArrow | BinaryOperator::HashLongArrow, Expr::Value(_)) => {
+                self.call("_text", vec![right.clone()])?
+            }
+            _ => right.clone(),
+        };
+        self.call(name, vec![left.clone(), right])
+    }
+
+    fn function(&self, function: &Function) -> Option<Expr> {
+        let [name] = function.name.0.as_slice() else { return None };
+        let FunctionArguments::List(list) = &function.args else { return None };
+        let name = name.as_ident()?.value.to_ascii_lowercase();
+        if name == "make_interval" {
+            return self.call("make_interval", interval_parts(&list.args)?);
+        }
+        let arguments: Option<Vec<&Expr>> = list.args.iter().map(plain).collect();
+        match (name.as_str(), arguments?.as_slice()) {
+            ("mod", [left, right]) => {
+                Some(nested(binary(nested((*left).clone()), BinaryOperator::Modulo, nested((*right).clone()))))
+            }
+            ("div", [left, right]) => {
+                let quotient = binary(nested((*left).clone()), BinaryOperator::Divide, nested((*right).clone()));
+                Some(call("trunc", vec![quotient]))
+            }
+            ("sign", [value]) => Some(call("signum", vec![(*value).clone()])),
+            _ => None,
+        }
+    }
+}
+
+/// The function that casts to a type.
+fn function_of(data_type: &DataType) -> Option<&'static str> {
+    Some(match data_type {
+        DataType::Text | DataType::String(None) => "text",
+        DataType::Varchar(None) | DataType::CharacterVarying(None) | DataType::CharVarying(None) => "text",
+        DataType::Boolean | DataType::Bool => "bool",
+        DataType::SmallInt(None) | DataType::Int2(None) => "int2",
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => "int4",
+        DataType::BigInt(None) | DataType::Int8(None) => "int8",
+        DataType::Real | DataType::Float4 => "float4",
+        DataType::Float(ExactNumberInfo::Precision(1..=24)) => "float4",
+        DataType::Float(_) | DataType::Double(ExactNumberInfo::None) | DataType::DoublePrecision | DataType::Float8 => {
+            "float8"
+        }
+        DataType::Bytea => "bytea",
+        DataType::Date => "date",
+        DataType::Time(None, zone) if !has_zone(*zone) => "time",
+        DataType::Timestamp(None, zone) => match has_zone(*zone) {
+            true => "timestamptz",
+            false => "timestamp",
+        },
+        DataType::Interval { fields: None, precision: None } => "interval",
+        DataType::JSON => "json",
+        DataType::JSONB => "jsonb",
+        DataType::Uuid => "uuid",
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => match function_of(item)? {
+            "text" => "_text",
+            "int4" => "_int4",
+            "int8" => "_int8",
+            "float8" => "_float8",
+            "bool" => "_bool",
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn has_zone(zone: TimezoneInfo) -> bool {
+    matches!(zone, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone)
+}
+
+/// Texts of a length: cut, or cut and filled up.
+fn sized(data_type: &DataType) -> Option<(&'static str, u64)> {
+    let characters = |length: &Option<CharacterLength>| match length {
+        Some(CharacterLength::IntegerLength { length, .. }) => Some(*length),
+        _ => None,
+    };
+    match data_type {
+        DataType::Varchar(length) | DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
+            Some(("varchar", characters(length)?))
+        }
+        DataType::Char(length) | DataType::Character(length) => Some(("bpchar", characters(length).unwrap_or(1))),
+        _ => None,
+    }
+}
+
+fn is_parameter(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_parameter(inner),
+        Expr::Value(value) => matches!(value.value, Value::Placeholder(_)),
+        _ => false,
+    }
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)))
+}
+
+fn plain(argument: &FunctionArg) -> Option<&Expr> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+        _ => None,
+    }
+}
+
+/// The seven parts of `make_interval`, by place or by name; those that are left out are 0.
+fn interval_parts(given: &[FunctionArg]) -> Option<Vec<Expr>> {
+    const PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+    let mut parts: Vec<Expr> = PARTS.iter().map(|_| Expr::Value(Value::Number("0".to_owned(), false).into())).collect();
+    for (place, argument) in given.iter().enumerate() {
+        let (place, value) = match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (place, value),
+            FunctionArg::Named {
+                name,
+                arg: FunctionArgExpr::Expr(value),
+                operator: FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment,
+            } => (PARTS.iter().position(|part| name.value.eq_ignore_ascii_case(part))?, value),
+            _ => return None,
+        };
+        *parts.get_mut(place)? = value.clone();
+    }
+    Some(parts)
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn nested(expr: Expr) -> Expr {
+    match expr {
+        Expr::Nested(_) | Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) => expr,
+        other => Expr::Nested(Box::new(other)),
+    }
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    let argument = |value| FunctionArg::Unnamed(FunctionArgExpr::Expr(value));
+    let list = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: arguments.into_iter().map(argument).collect(),
+        clauses: Vec::new(),
+    };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
