@@ -140,7 +140,10 @@ impl Chain {
                 self.begun = epoch;
                 for member in &mut self.members {
                     let operator = &mut member.operator;
-                    guarded(|| Ok(operator.begin_epoch(now_micros(epoch))))?;
+                    guarded(|| {
+                        operator.begin_epoch(now_micros(epoch));
+                        Ok(())
+                    })?;
                 }
             }
             while !self.tasks.is_empty() {

@@ -100,9 +100,10 @@ impl Entry {
     }
 
     /// Whether nothing will come any more, and what came is said, now and at any time.
-    fn has_said_all(&self) -> bool {
+    fn is_at_end(&self) -> bool {
         let frontier = self.job.frontier();
-        self.inputs_ended.is_some_and(|last| last < frontier) && !self.job.has_timer_from(frontier)
+        let complete = self.inputs_ended.is_some_and(|last| last < frontier);
+        complete && !self.job.lacks_last() && !self.job.has_timer_from(frontier)
     }
 
     /// Lets the job rest, or end, after the epochs that were opened so far.
@@ -490,7 +491,7 @@ impl Control {
         self.note_ended_inputs();
         let mut ending = Vec::new();
         for (id, entry) in &self.jobs {
-            if entry.status == Status::Running && !entry.job.lacks_last() && entry.has_said_all() {
+            if entry.status == Status::Running && entry.is_at_end() {
                 ending.push((*id, Status::Closing));
             } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
                 ending.push((*id, Status::Finished));
@@ -570,14 +571,13 @@ impl Control {
                 }
             }
             entry.steps = waiting;
-            let frontier = entry.job.frontier();
-            let ending = entry.inputs_ended.filter(|last| entry.status == Status::Running && frontier <= *last);
-            if ending.is_some() || entry.steps.iter().any(|step| step.target.is_some()) {
+            let ends = entry.status == Status::Running && entry.inputs_ended.is_some();
+            if ends || entry.steps.iter().any(|step| step.target.is_some()) {
                 entry.job.awaited.store(true, Ordering::SeqCst);
-                // It may have been completed just before.
+                // It may have been completed just before: after this turn has looked, and before it was awaited.
                 let frontier = entry.job.frontier();
-                let awaited = entry.steps.iter().filter_map(|step| step.target).chain(ending);
-                if awaited.min().is_some_and(|epoch| epoch < frontier) {
+                let is_complete = |step: &StepWait| step.target.is_some_and(|target| target < frontier);
+                if (ends && entry.is_at_end()) || entry.steps.iter().any(is_complete) {
                     self.pool.signal.notify();
                 }
             }

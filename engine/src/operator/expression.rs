@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
@@ -28,20 +27,17 @@ pub fn physical(expression: &Expr, schema: &DFSchema) -> Result<Arc<dyn Physical
 pub struct Expression {
     physical: Arc<dyn PhysicalExpr>,
     text: String,
-    /// What the planner takes its type to be, if it was asked.
-    declared: Option<DataType>,
 }
 
 impl Expression {
     /// Binds `expression` to the columns of `schema`.
     pub fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
-        let text = expression.human_display().to_string();
-        Ok(Self { physical: physical(expression, schema)?, text, declared: expression.get_type(schema).ok() })
+        Ok(Self { physical: physical(expression, schema)?, text: expression.human_display().to_string() })
     }
 
     /// An expression that is bound already, with the words that errors use for it.
     pub fn bound(physical: Arc<dyn PhysicalExpr>, text: impl Into<String>) -> Self {
-        Self { physical, text: text.into(), declared: None }
+        Self { physical, text: text.into() }
     }
 
     /// The bound expression.
@@ -56,11 +52,7 @@ impl Expression {
 
     /// Its type over rows of `schema`.
     pub fn data_type(&self, schema: &SchemaRef) -> Result<DataType> {
-        let own = self.physical.data_type(schema).map_err(|error| self.explain(error.into()))?;
-        Ok(match &self.declared {
-            Some(declared) if is_kept_otherwise(&own, declared) => declared.clone(),
-            _ => own,
-        })
+        self.physical.data_type(schema).map_err(|error| self.explain(error.into()))
     }
 
     /// One value per row of `rows`.
@@ -69,12 +61,7 @@ impl Expression {
     }
 
     fn values(&self, rows: &RecordBatch) -> Result<ArrayRef> {
-        let values = self.physical.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()))?;
-        match &self.declared {
-            // A function of DataFusion may answer with another kind of text than it has declared.
-            Some(declared) if is_kept_otherwise(values.data_type(), declared) => Ok(cast(&values, declared)?),
-            _ => Ok(values),
-        }
+        Ok(self.physical.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()))?)
     }
 
     /// The error of a value, with the first row that brings it: what the expression reads there.
@@ -122,19 +109,6 @@ impl Expression {
     }
 }
 
-/// Whether two types have the same values and keep them otherwise.
-fn is_kept_otherwise(one: &DataType, other: &DataType) -> bool {
-    use DataType::{Binary, BinaryView, LargeBinary, LargeList, LargeUtf8, List, Utf8, Utf8View};
-    let is_same = |one: &DataType, other: &DataType| one == other || is_kept_otherwise(one, other);
-    one != other
-        && match (one, other) {
-            (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
-            (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => true,
-            (List(one) | LargeList(one), List(other) | LargeList(other)) => is_same(one.data_type(), other.data_type()),
-            _ => false,
-        }
-}
-
 fn described(text: &dyn std::fmt::Display) -> String {
     let text = text.to_string();
     match text.char_indices().nth(LONGEST) {
@@ -168,7 +142,7 @@ pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) ->
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringViewArray};
+    use arrow::array::Int64Array;
     use arrow::datatypes::{Field, Schema};
     use datafusion::common::ToDFSchema;
     use datafusion::logical_expr::{col, lit};
@@ -197,18 +171,6 @@ mod tests {
         let error = quotient.evaluate(&rows).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
         assert_eq!(error.message(), "in 1 / a: division by zero, in the row with a = 0");
-    }
-
-    #[test]
-    fn values_have_the_type_that_was_planned() {
-        let view = Arc::new(StringViewArray::from(vec!["x=1", "y"])) as ArrayRef;
-        let rows = RecordBatch::try_from_iter([("t", view)]).unwrap();
-        let schema = rows.schema().to_dfschema().unwrap();
-        let matched = datafusion::functions::regex::expr_fn::regexp_match(col("t"), lit("x=(.)"), None);
-        let expression = Expression::new(&matched, &schema).unwrap();
-        let planned = matched.get_type(&schema).unwrap();
-        assert_eq!(expression.evaluate(&rows).unwrap().data_type(), &planned);
-        assert_eq!(expression.data_type(&rows.schema()).unwrap(), planned);
     }
 
     #[test]

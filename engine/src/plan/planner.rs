@@ -263,7 +263,7 @@ impl Planner {
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
-        let batch = canonical(rearranged(plan)?)?;
+        let batch = typed(canonical(rearranged(plan)?)?, &self.options)?;
         let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
         grouped.late_rows = query.emit.as_ref().and_then(|emit| emit.late_rows.clone());
         grouped.plan = optimized(grouped.plan, &self.options, grouped.late_rows.is_some())?;
@@ -275,8 +275,7 @@ impl Planner {
             }
         };
         let flow = Lowering::lower(&grouped, terms, &watermark)?;
-        // Its columns have the types of their rows only when types were made to fit.
-        let batch = checked_sums(typed(batch, &self.options)?)?;
+        let batch = checked_sums(batch)?;
         let schema = match flow.root() {
             Some(root) if emission.stream => Arc::clone(root.schema.inner()),
             _ => Arc::clone(batch.schema().inner()),

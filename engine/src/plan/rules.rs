@@ -102,9 +102,8 @@ pub(super) fn typed(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<L
     Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)
 }
 
-/// Types made to fit, then the allowed rules. `whole_rows`: columns that nobody reads are kept.
+/// The allowed rules, over a plan whose types fit. `whole_rows`: columns that nobody reads are kept.
 pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>, whole_rows: bool) -> Result<LogicalPlan> {
-    let plan = typed(plan, options)?;
     let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
     let mut rules = rules();
     if whole_rows {

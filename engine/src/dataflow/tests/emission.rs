@@ -104,11 +104,12 @@ struct Told {
 fn live(plan: &ContinuousPlan, seed: u64) -> Told {
     let random = &mut StdRng::seed_from_u64(seed);
     let mut workers = random.random_range(1..4);
-    let (result, late) = (MemorySink::new(), MemorySink::new());
-    let (mut all, mut now, mut counted) = (Vec::new(), 0, 0);
+    let mut told = Told { result: Vec::new(), all: Vec::new(), late: Vec::new(), counted: 0 };
+    let mut now = 0;
     let mut restore = None;
     for life in 0..3 {
         let pool = Pool::simulated(PoolSettings::workers(workers), random.random()).unwrap();
+        let (result, late) = (MemorySink::new(), MemorySink::new());
         let mut sources: HashMap<NodeIndex, Box<dyn Source>> = HashMap::new();
         let feed = MemoryHandle::new(2);
         for (index, node) in plan.flow.nodes.iter().enumerate() {
@@ -124,8 +125,17 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
         };
         let (id, name, observer) = (JobId(1), "emission".to_owned(), Arc::new(Witness::default()));
         let (views, limits) = (HashMap::new(), JobLimits::default());
-        let job =
-            Blueprint { job: id, name, plan: plan.flow.clone(), sources, views, target, limits, observer, restore };
+        let job = Blueprint {
+            job: id,
+            name,
+            plan: plan.flow.clone(),
+            sources,
+            views,
+            target,
+            limits,
+            observer,
+            restore: restore.take(),
+        };
         let job = pool.create_job(job).unwrap();
         for _ in 0..random.random_range(1..6) {
             for partition in 0..2 {
@@ -142,26 +152,32 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
                     _ => None,
                 });
                 feed.push(partition, rows(&some).project(&scan.unwrap()).unwrap()).unwrap();
-                all.extend(some);
+                told.all.extend(some);
             }
             pool.step(id).unwrap();
         }
-        if life < 2 {
-            restore = Some(pool.snapshot(id).unwrap());
-            counted += job.metrics().late_rows;
+        // What was said after the snapshot, when a delay ran out, is said again by the job that is restored from it.
+        let until = if life < 2 {
+            let snapshot = pool.snapshot(id).unwrap();
+            let until = snapshot.epoch;
+            restore = Some(snapshot);
+            told.counted += job.metrics().late_rows;
             pool.drop_job(id).unwrap();
             workers = random.random_range(1..4);
-            continue;
+            until
+        } else {
+            feed.close();
+            let ended = job.clone();
+            assert!(pool.wait_until(PATIENCE, || ended.outcome().is_some()), "the job ends");
+            job.outcome().unwrap().unwrap();
+            told.counted += job.metrics().late_rows;
+            Epoch::MAX
+        };
+        for (sink, said) in [(&result, &mut told.result), (&late, &mut told.late)] {
+            said.extend(sink.written().into_iter().filter(|(epoch, _)| *epoch <= until).map(|(_, delta)| delta));
         }
-        feed.close();
-        let ended = job.clone();
-        assert!(pool.wait_until(PATIENCE, || ended.outcome().is_some()), "the job ends");
-        job.outcome().unwrap().unwrap();
-        counted += job.metrics().late_rows;
-        break;
     }
-    let deltas = |sink: &MemorySink| sink.written().into_iter().map(|(_, delta)| delta).collect();
-    Told { result: deltas(&result), all, late: deltas(&late), counted }
+    told
 }
 
 #[test]

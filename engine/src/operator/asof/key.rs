@@ -17,6 +17,9 @@ pub(super) type Row = Arc<[u8]>;
 /// A row at its place. Rows of one place stand in the order of their bytes.
 pub(super) type Moment = (i64, Row);
 
+/// Rows that come and go, each once.
+pub(super) type Changes = Vec<(Moment, i64)>;
+
 /// How often a row was there at the end of the last epoch, and is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {

@@ -23,7 +23,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use self::key::{Key, Moment, Row, Shown};
+use self::key::{Changes, Key, Moment, Row, Shown};
 use self::line::{Limit, Line};
 use self::side::Side;
 use super::aggregate::{Horizon, batch};
@@ -159,7 +159,7 @@ impl AsOf {
     }
 
     /// Puts in what came and went for one key, and emits what follows if that is wanted.
-    fn change(&mut self, slot: Slot, changes: [Vec<(Moment, i64)>; 2], show: bool) -> Result<()> {
+    fn change(&mut self, slot: Slot, changes: [Changes; 2], show: bool) -> Result<()> {
         let line = self.line();
         let key = &mut self.keys[slot as usize];
         for (side, changes) in changes.iter().enumerate() {
@@ -212,7 +212,7 @@ impl AsOf {
     }
 
     /// The changes of the first key that has any.
-    fn next_changes(&mut self) -> Option<(Slot, [Vec<(Moment, i64)>; 2])> {
+    fn next_changes(&mut self) -> Option<(Slot, [Changes; 2])> {
         let firsts = self.changes.iter().filter_map(|changes| changes.first_key_value());
         let slot = firsts.map(|((slot, _), _)| *slot).min()?;
         let changes = self.changes.each_mut().map(|changes| {

@@ -58,6 +58,8 @@ pub struct Show {
     /// By group: the number of its next row in the changelog, and its rows that wait.
     numbers: Vec<i64>,
     waiting: Vec<Vec<Slot>>,
+    /// Groups of which a row has come to nothing in the current epoch.
+    cancelled: BTreeSet<Slot>,
     /// Different rows, each behind its group's slot, and how much more often each is to be shown.
     rows: Slots,
     weights: Vec<i64>,
@@ -94,7 +96,8 @@ impl Show {
         of_rows.extend(types(&row_schema, keys.len(), spec.visible));
         let groups = Slots::new(&types(&group_schema, 0, keys.len()))?;
         let over = Horizon::new(spec.closes.map(|(_, watermark, delay)| (watermark, delay)));
-        let (numbers, waiting, weights, ends, said, changes, gone) = Default::default();
+        let (numbers, waiting, cancelled, weights, ends) = Default::default();
+        let (said, changes, gone) = Default::default();
         Ok(Self {
             route,
             shown: Shown::new(&spec, output, changelog),
@@ -104,6 +107,7 @@ impl Show {
             held: Held::new(spec.firing),
             numbers,
             waiting,
+            cancelled,
             rows: Slots::new(&of_rows)?,
             weights,
             ends,
@@ -156,9 +160,12 @@ impl Show {
                 self.waiting[*group as usize].push(*row);
             }
         }
-        for (row, slot) in slots.into_iter().enumerate() {
+        for (row, (slot, group)) in slots.into_iter().zip(groups).enumerate() {
             let sum = &mut self.weights[slot as usize];
             *sum = sum.wrapping_add(weight(row));
+            if *sum == 0 {
+                self.cancelled.insert(group);
+            }
         }
         Ok(())
     }
@@ -186,20 +193,20 @@ impl Show {
         Ok(())
     }
 
-    /// Drops rows of touched groups whose changes cancel.
+    /// Drops rows whose changes cancel.
     fn settle(&mut self) {
-        let mut cancelled = Vec::new();
-        for group in self.held.touched() {
+        let mut gone = Vec::new();
+        for group in std::mem::take(&mut self.cancelled) {
             let weights = &self.weights;
-            self.waiting[*group as usize].retain(|row| {
+            self.waiting[group as usize].retain(|row| {
                 let differs = weights[*row as usize] != 0;
                 if !differs {
-                    cancelled.push(*row);
+                    gone.push(*row);
                 }
                 differs
             });
         }
-        self.rows.release(&cancelled);
+        self.rows.release(&gone);
     }
 
     /// The end of an epoch: what it says, and what is forgotten afterwards.

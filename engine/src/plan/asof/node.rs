@@ -13,6 +13,8 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use crate::error::Error;
 use crate::plan::flow::AsOfSide;
 
+use super::pair::Pair;
+
 /// Each row of the left input with the nearest row of the right one that has the same keys.
 #[derive(Debug, Clone)]
 pub struct AsOfNode {
@@ -20,7 +22,7 @@ pub struct AsOfNode {
     right: LogicalPlan,
     pub(super) rule: AsOfRule,
     /// Pairs of keys, then the times: left, right.
-    pairs: Vec<(Expr, Expr)>,
+    pairs: Vec<Pair>,
     /// The columns of the right input by which rows of one time are told apart, once they are known.
     ties: Vec<Expr>,
     schema: DFSchemaRef,
@@ -40,12 +42,7 @@ pub struct AsOfRule {
 impl AsOfNode {
     /// A node over two inputs. `on` are pairs of expressions over the left and the right one that must be equal, `times`
     /// what nearness is measured by; the types of each pair are the same.
-    pub(super) fn new(
-        [left, right]: [LogicalPlan; 2],
-        rule: AsOfRule,
-        on: Vec<(Expr, Expr)>,
-        times: (Expr, Expr),
-    ) -> PlanResult<Self> {
+    pub(super) fn new([left, right]: [LogicalPlan; 2], rule: AsOfRule, on: Vec<Pair>, times: Pair) -> PlanResult<Self> {
         let pairs = on.into_iter().chain([times]).collect();
         Self::with_ties([left, right], rule, pairs, Vec::new())
     }
@@ -53,7 +50,7 @@ impl AsOfNode {
     fn with_ties(
         [left, right]: [LogicalPlan; 2],
         rule: AsOfRule,
-        pairs: Vec<(Expr, Expr)>,
+        pairs: Vec<Pair>,
         ties: Vec<Expr>,
     ) -> PlanResult<Self> {
         let join_type = if rule.keeps_unmatched { JoinType::Left } else { JoinType::Inner };
@@ -113,8 +110,8 @@ impl AsOfNode {
         &self.ties
     }
 
-    fn identity(&self) -> (&LogicalPlan, &LogicalPlan, AsOfRule, &[(Expr, Expr)], &[Expr]) {
-        (&self.left, &self.right, self.rule, &self.pairs, &self.ties)
+    fn identity(&self) -> ([&LogicalPlan; 2], AsOfRule, &[Pair], &[Expr]) {
+        ([&self.left, &self.right], self.rule, &self.pairs, &self.ties)
     }
 }
 

@@ -7,8 +7,11 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::fault::planning_error;
 
+/// An expression over the left side and one over the right side.
+pub(super) type Pair = (Expr, Expr);
+
 /// Two expressions that are compared, of one type.
-pub(super) fn compared((left, right): (Expr, Expr), sides: [&LogicalPlan; 2]) -> Result<(Expr, Expr)> {
+pub(super) fn compared((left, right): Pair, sides: [&LogicalPlan; 2]) -> Result<Pair> {
     if let Some(volatile) = [&left, &right].into_iter().find(|expr| expr.is_volatile()) {
         return Err(Error::not_supported(format!(
             "{} gives another value each time, so it does not say which rows belong together",
@@ -39,7 +42,7 @@ pub(super) fn compared((left, right): (Expr, Expr), sides: [&LogicalPlan; 2]) ->
 }
 
 /// Two expressions by which nearness is measured: they have a place on a line.
-pub(super) fn measured(times: (Expr, Expr), sides: [&LogicalPlan; 2]) -> Result<(Expr, Expr)> {
+pub(super) fn measured(times: Pair, sides: [&LogicalPlan; 2]) -> Result<Pair> {
     let (left, right) = compared(times, sides)?;
     let data_type = left.get_type(sides[0].schema()).map_err(planning_error)?;
     if is_measurable(&data_type) {

@@ -16,7 +16,7 @@ use crate::plan::flow::AsOfSide;
 
 use super::nest::is_as_of;
 use super::node::{AsOfNode, AsOfRule, belongs_to};
-use super::pair::{compared, measured};
+use super::pair::{Pair, compared, measured};
 use super::version::Versions;
 
 /// Plans as-of joins; everything else is left to the next planner.
@@ -85,11 +85,11 @@ fn joined(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Re
             match join_operator {
                 JoinOperator::AsOf { match_condition, constraint } => {
                     let condition = context.sql_to_expr(match_condition, &sides.joined).map_err(planning_error)?;
-                    sides.as_of(Some(condition), constraint, global, context)
+                    sides.nearest(Some(condition), constraint, global, context)
                 }
                 other => {
                     let (constraint, keeps_unmatched) = ordinary(other, false)?;
-                    sides.as_of(None, constraint, keeps_unmatched, context)
+                    sides.nearest(None, constraint, keeps_unmatched, context)
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Sides {
         }
     }
 
-    fn as_of(
+    fn nearest(
         self,
         condition: Option<Expr>,
         constraint: JoinConstraint,
@@ -213,7 +213,7 @@ impl Sides {
     }
 
     /// Pairs that must be equal, their types made to fit, and the other conditions.
-    fn equalities(&self, conditions: Vec<Expr>) -> Result<(Vec<(Expr, Expr)>, Vec<Expr>)> {
+    fn equalities(&self, conditions: Vec<Expr>) -> Result<(Vec<Pair>, Vec<Expr>)> {
         let (mut on, mut others) = (Vec::new(), Vec::new());
         for condition in conditions {
             match self.sorted(&condition) {
