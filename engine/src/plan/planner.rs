@@ -278,7 +278,8 @@ impl Planner {
         let batch = checked_sums(batch)?;
         let schema = match flow.root() {
             Some(root) if emission.stream => Arc::clone(root.schema.inner()),
-            _ => Arc::clone(batch.schema().inner()),
+            Some(root) => Arc::new(nullable_as(batch.schema().inner(), root.schema.inner())),
+            None => Arc::clone(batch.schema().inner()),
         };
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
     }
@@ -286,6 +287,16 @@ impl Planner {
 
 /// The option that bounds what operators remember.
 pub const STATE_TTL: &str = "state_ttl";
+
+/// The columns, NULL where those of the rows may be: a subquery as a value is NULL where it has no row, which DataFusion does
+/// not say of it before it is a join.
+fn nullable_as(columns: &Schema, rows: &Schema) -> Schema {
+    let fields = columns.fields().iter().zip(rows.fields()).map(|(column, row)| {
+        let nullable = column.is_nullable() || row.is_nullable();
+        column.as_ref().clone().with_nullable(nullable)
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
 
 /// A view's columns must be told apart by their names.
 fn distinct_names(schema: &Schema) -> Result<()> {

@@ -146,6 +146,14 @@ fn the_types_of_a_query_are_those_of_its_rows() {
     assert_eq!(plan.schema.field(0).data_type(), &DataType::Float64);
 }
 
+/// A value that a subquery may not have is NULL, whatever its column is.
+#[test]
+fn a_subquery_as_a_value_may_be_null() {
+    let plan =
+        planned("SELECT zone, (SELECT n FROM demand d WHERE d.zone = t.zone ORDER BY n LIMIT 1) AS n FROM totals t");
+    assert!(plan.schema.field(1).is_nullable());
+}
+
 #[test]
 fn fetch_first_is_limit() {
     let root = |text: &str| planned(text).explain().lines().next().unwrap().to_owned();
