@@ -278,7 +278,7 @@ impl Planner {
         let batch = checked_sums(batch)?;
         let schema = match flow.root() {
             Some(root) if emission.stream => Arc::clone(root.schema.inner()),
-            Some(root) => Arc::new(nullable_as(batch.schema().inner(), root.schema.inner())),
+            Some(root) => Arc::new(as_rows_are(batch.schema().inner(), root.schema.inner())),
             None => Arc::clone(batch.schema().inner()),
         };
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
@@ -288,12 +288,12 @@ impl Planner {
 /// The option that bounds what operators remember.
 pub const STATE_TTL: &str = "state_ttl";
 
-/// The columns, NULL where those of the rows may be: a subquery as a value is NULL where it has no row, which DataFusion does
-/// not say of it before it is a join.
-fn nullable_as(columns: &Schema, rows: &Schema) -> Schema {
+/// The columns with the types of the rows. What the rules have made of the plan knows them best: that a subquery as a value is
+/// NULL where it has no row, and a scale that is computed from constants.
+fn as_rows_are(columns: &Schema, rows: &Schema) -> Schema {
     let fields = columns.fields().iter().zip(rows.fields()).map(|(column, row)| {
         let nullable = column.is_nullable() || row.is_nullable();
-        column.as_ref().clone().with_nullable(nullable)
+        column.as_ref().clone().with_data_type(row.data_type().clone()).with_nullable(nullable)
     });
     Schema::new(fields.collect::<Vec<_>>())
 }

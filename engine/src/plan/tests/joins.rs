@@ -142,6 +142,8 @@ fn a_subquery_as_a_value_may_be_any_query() {
 fn the_types_of_a_query_are_those_of_its_rows() {
     let plan = planned("SELECT booking FROM rides UNION ALL SELECT price FROM bookings");
     assert_eq!(plan.schema.field(0).data_type(), &DataType::Float64);
+    let plan = planned("SELECT round(price::NUMERIC(12, 4), 2) AS r FROM bookings");
+    assert_eq!(Some(plan.schema.field(0).data_type()), plan.flow.root().map(|root| root.schema.field(0).data_type()));
     let plan = planned("SELECT CASE WHEN id > 3 THEN 1 ELSE price END AS c FROM bookings");
     assert_eq!(plan.schema.field(0).data_type(), &DataType::Float64);
 }
