@@ -10,8 +10,8 @@
 //!
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
-//! The first rows of each row outside (`ORDER BY … LIMIT` in a correlated subquery) are numbered
-//! ([`super::correlated_limit`]).
+//! A subquery as a value that names the row outside is an aggregate
+//! ([`super::correlated_value`]).
 //! LATERAL is a join ([`super::lateral`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
@@ -24,7 +24,7 @@ use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 
 use crate::error::{Error, Result};
 
-use super::correlated_limit::said_otherwise;
+use super::correlated_value::said_otherwise;
 use super::fault::planning_error;
 use super::grouping::expanded;
 use super::lateral::joined;

@@ -14,7 +14,7 @@ mod checked_sums;
 mod clock;
 mod column_names;
 mod context;
-mod correlated_limit;
+mod correlated_value;
 mod elements;
 mod emission;
 mod event_time;

@@ -163,7 +163,7 @@ impl Planner {
     /// The columns of a query, as a subscriber or a sink is given them.
     pub fn result_schema(&self, query: &Query) -> Result<SchemaRef> {
         let emission = self.emission(query)?;
-        let plan = canonical(self.context().plan(&query.body)?)?;
+        let plan = typed(canonical(self.context().plan(&query.body)?)?, &self.options)?;
         let own = Arc::clone(plan.schema().inner());
         if !emission.stream {
             return Ok(own);
@@ -278,7 +278,8 @@ impl Planner {
         let batch = checked_sums(batch)?;
         let schema = match flow.root() {
             Some(root) if emission.stream => Arc::clone(root.schema.inner()),
-            _ => Arc::clone(batch.schema().inner()),
+            Some(root) => Arc::new(as_rows_are(batch.schema().inner(), root.schema.inner())),
+            None => Arc::clone(batch.schema().inner()),
         };
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
     }
@@ -286,6 +287,16 @@ impl Planner {
 
 /// The option that bounds what operators remember.
 pub const STATE_TTL: &str = "state_ttl";
+
+/// The columns with the types of the rows. What the rules have made of the plan knows them best: that a subquery as a value is
+/// NULL where it has no row, and a scale that is computed from constants.
+fn as_rows_are(columns: &Schema, rows: &Schema) -> Schema {
+    let fields = columns.fields().iter().zip(rows.fields()).map(|(column, row)| {
+        let nullable = column.is_nullable() || row.is_nullable();
+        column.as_ref().clone().with_data_type(row.data_type().clone()).with_nullable(nullable)
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
 
 /// A view's columns must be told apart by their names.
 fn distinct_names(schema: &Schema) -> Result<()> {

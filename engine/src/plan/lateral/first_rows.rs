@@ -131,6 +131,7 @@ impl Lift {
             LogicalPlan::Filter(_)
             | LogicalPlan::Projection(_)
             | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Aggregate(_)
             | LogicalPlan::Distinct(datafusion::logical_expr::Distinct::All(_)) => {
                 let Some(below) = self.lifted(input)? else { return Ok(None) };
                 self.over(plan, below)
@@ -163,6 +164,17 @@ impl Lift {
                 builder.project(own.chain(handed))?.build()?
             }
             LogicalPlan::Distinct(_) => builder.distinct()?.build()?,
+            // Groups for each row outside. One group of all its rows is there without any row, too.
+            LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.is_empty() => {
+                let within = |exprs: &[Expr]| {
+                    exprs.iter().cloned().map(|expr| self.inner(expr)).collect::<PlanResult<Option<Vec<Expr>>>>()
+                };
+                let (groups, calls) = (within(&aggregate.group_expr)?, within(&aggregate.aggr_expr)?);
+                let (Some(groups), Some(calls)) = (groups, calls) else { return Ok(None) };
+                let own = aggregate.schema.columns().into_iter().map(Expr::Column);
+                let groups = groups.into_iter().chain(handed.iter().cloned());
+                builder.aggregate(groups, calls)?.project(own.chain(handed))?.build()?
+            }
             LogicalPlan::Filter(filter) => return self.filtered(filter.predicate.clone(), builder.build()?, keys),
             _ => return Ok(None),
         };
