@@ -43,7 +43,7 @@ docs: toolchain
 bench: toolchain
 	@tests/components/setup.sh build
 	cargo bench $(CARGO_ARGS) --benches
-	cargo build $(CARGO_ARGS) --release --bin rondel
+	cargo build $(CARGO_ARGS) --release --bin rondel --bin rondel-poll
 	"$(CARGO_TARGET_DIR)/release/rondel" bench
 
 # What compiling and testing need of the system and of the package registries, if it is not there yet.

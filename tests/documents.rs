@@ -24,7 +24,9 @@ const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 const RUN: &[&str] = &[
     "README.md",
     "docs/aggregates.md",
+    "docs/emit.md",
     "docs/sql.md",
+    "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
     "docs/protobuf.md",
@@ -32,6 +34,7 @@ const RUN: &[&str] = &[
     "docs/postgres.md",
     "docs/types.md",
     "docs/operations.md",
+    "docs/nexmark.md",
 ];
 
 /// The tour, in its order.
@@ -232,8 +235,18 @@ async fn the_aggregates_page_runs() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_emit_page_runs() -> Result<()> {
+    run_page("docs/emit.md").await
+}
+
+#[tokio::test]
 async fn the_sql_page_runs() -> Result<()> {
     run_page("docs/sql.md").await
+}
+
+#[tokio::test]
+async fn the_joins_page_runs() -> Result<()> {
+    run_page("docs/joins.md").await
 }
 
 #[tokio::test]
@@ -244,6 +257,11 @@ async fn the_tables_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_kafka_page_runs() -> Result<()> {
     run_page("docs/kafka.md").await
+}
+
+#[tokio::test]
+async fn the_nexmark_page_runs() -> Result<()> {
+    run_page("docs/nexmark.md").await
 }
 
 #[tokio::test]

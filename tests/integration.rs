@@ -16,7 +16,13 @@ mod limits;
 mod oracle;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod slt;
 mod sql_files;
 #[cfg(test)]
 mod tables;
 mod tidy;
+#[cfg(test)]
+mod time;
+#[cfg(test)]
+mod workloads;

@@ -20,26 +20,39 @@ pub struct WatermarkId(pub u32);
 ///
 /// `i64::MAX` is the end of a bounded input: nothing will follow at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Watermarks(Vec<Option<i64>>);
+pub struct Watermarks {
+    promised: Vec<Option<i64>>,
+    over: bool,
+}
 
 impl Watermarks {
     /// `count` watermarks, none promised yet.
     pub fn none(count: usize) -> Self {
-        Self(vec![None; count])
+        Self { promised: vec![None; count], over: false }
+    }
+
+    /// All inputs have ended, also those without a watermark: this epoch is the last.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether no epoch follows: what is held back is to be said now.
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 
     /// The watermark, in microseconds.
     pub fn get(&self, id: WatermarkId) -> Option<i64> {
-        self.0.get(id.0 as usize).copied().flatten()
+        self.promised.get(id.0 as usize).copied().flatten()
     }
 
     /// Moves a watermark forward; one that would go back is ignored. Answers whether it moved.
     pub fn advance(&mut self, id: WatermarkId, to: i64) -> bool {
         let index = id.0 as usize;
-        if self.0.len() <= index {
-            self.0.resize(index + 1, None);
+        if self.promised.len() <= index {
+            self.promised.resize(index + 1, None);
         }
-        match &mut self.0[index] {
+        match &mut self.promised[index] {
             Some(old) if *old >= to => false,
             slot => {
                 *slot = Some(to);
@@ -50,17 +63,17 @@ impl Watermarks {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.promised.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.promised.is_empty()
     }
 
     /// All, by number.
     pub fn iter(&self) -> impl Iterator<Item = (WatermarkId, Option<i64>)> + '_ {
-        self.0.iter().enumerate().map(|(index, at)| (WatermarkId(index as u32), *at))
+        self.promised.iter().enumerate().map(|(index, at)| (WatermarkId(index as u32), *at))
     }
 }
 

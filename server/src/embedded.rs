@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use rondel_engine::dataflow::OperatorFigures;
 use rondel_engine::engine::{Engine, EngineSettings, Outcome, Parameters, Shape};
 use rondel_engine::job::{JobState, JobView};
 use rondel_engine::plan::RelationKind as PlannedKind;
@@ -126,9 +127,18 @@ const JOB_METRICS: &[Metric<JobView>] = &[
     counter("rondel_job_skipped_rows_total", "Rows that could not be read and were skipped.", |job| job.skipped_rows),
     gauge("rondel_job_state_bytes", "Bytes that the job's operators and view remember.", |job| job.state_bytes),
     gauge("rondel_job_in_flight_bytes", "Bytes under way between the job's operators.", |job| job.in_flight_bytes),
-    gauge("rondel_job_running", "1 if the job runs.", |job| u64::from(job.state == JobState::Running)),
+    gauge("rondel_job_running", "1 if the job runs.", |job| {
+        u64::from(matches!(job.state, JobState::Hydrating | JobState::Running))
+    }),
     gauge("rondel_job_waiting", "1 if the job waits for something.", |job| u64::from(job.state == JobState::Waiting)),
     gauge("rondel_job_failed", "1 if the job has failed.", |job| u64::from(job.state == JobState::Failed)),
+];
+
+/// Of each operator of a job that has ever remembered anything.
+const OPERATOR_METRICS: &[Metric<OperatorFigures>] = &[
+    gauge("rondel_operator_state_rows", "Rows or groups that the operator remembers.", |of| of.rows as u64),
+    gauge("rondel_operator_state_bytes", "Bytes that the operator remembers.", |of| of.bytes as u64),
+    gauge("rondel_operator_state_keys", "Different keys that the operator remembers.", |of| of.keys as u64),
 ];
 
 /// Of the engine.
@@ -140,12 +150,19 @@ const ENGINE_METRICS: &[Metric<Engine>] = &[
 impl<T> Metric<T> {
     fn figure(&self, of: &T, job: Option<String>) -> Figure {
         let Self { name, help, is_counter, value } = *self;
-        Figure { name, help, is_counter, job, value: value(of) as f64 }
+        Figure { name, help, is_counter, job, operator: None, value: value(of) as f64 }
     }
 }
 
 fn figures_of(job: &JobView) -> impl Iterator<Item = Figure> {
-    JOB_METRICS.iter().map(|metric| metric.figure(job, Some(job.name.clone())))
+    let of_job = JOB_METRICS.iter().map(|metric| metric.figure(job, Some(job.name.clone())));
+    let of_operators = job.operators.iter().flat_map(|operator| {
+        OPERATOR_METRICS.iter().map(|metric| {
+            let figure = metric.figure(operator, Some(job.name.clone()));
+            Figure { operator: Some(operator.operator.clone()), ..figure }
+        })
+    });
+    of_job.chain(of_operators)
 }
 
 /// Runs what waits for workers or disks on a thread of its own.
@@ -221,9 +238,11 @@ mod tests {
             format!("| `{name}` | {} | {help} |\n", if is_counter { "counter" } else { "gauge" })
         };
         let heading = "# Metrics\n\nWhat `/metrics` says of the engine and its jobs; [operations](operations.md) has the rest. \
-                       Those of a job have the label `job`.\n\n| metric | type | |\n|---|---|---|\n";
+                       Those of a job have the label `job`, those of an operator also `operator`: what it does and a number that stays \
+                       the same.\n\n| metric | type | |\n|---|---|---|\n";
         let mut expected = heading.to_owned();
         expected.extend(JOB_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
+        expected.extend(OPERATOR_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
         expected.extend(ENGINE_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         if std::fs::read_to_string(page).unwrap_or_default() != expected {

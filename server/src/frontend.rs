@@ -47,6 +47,8 @@ pub struct Figure {
     pub is_counter: bool,
     /// The job; `None`: it is the engine's own.
     pub job: Option<String>,
+    /// The operator of the job; `None`: it is the whole job's.
+    pub operator: Option<String>,
     /// The value.
     pub value: f64,
 }

@@ -7,7 +7,6 @@ use rondel_tests::rondel::{RondelServer, job_column, rows_until};
 use super::{PATIENCE, create_stream, metric, row};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "what is under way when sources stop may still go beyond the limit: then the job fails instead of waiting"]
 async fn jobs_wait_for_memory_and_say_so_until_there_is_room() -> Result<()> {
     let limit = 32 << 20;
     let broker = KafkaBroker::shared()?;

@@ -9,9 +9,8 @@ use rondel_tests::rondel::{RondelServer, job_column, rows, rows_until};
 use super::{Neighbour, PATIENCE, create_stream, held, is_full, options, row, shape};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "on a fast run the client library's own queue takes all that the test writes, and nothing has to wait"]
 async fn a_sink_that_stands_still_holds_its_job_and_loses_nothing() -> Result<()> {
-    // Rows of about 200 bytes: twice as many as the job and the producer's queue may hold.
+    // Rows of about 200 bytes: twice as many as the job and the producer's queue of 20,000 may hold.
     let (records, limit, megabytes) =
         if is_full() { (3_000_000, 256 << 20, "256MB") } else { (500_000, 32 << 20, "32MB") };
     let broker = KafkaBroker::shared()?;
@@ -25,7 +24,7 @@ async fn a_sink_that_stands_still_holds_its_job_and_loses_nothing() -> Result<()
     let mut neighbour = Neighbour::start(&server, broker, "limits-sink-pings").await?;
     client
         .batch_execute(&format!(
-            "CREATE SINK copied WITH ({}) AS SELECT k, v, text FROM numbers",
+            "CREATE SINK copied WITH ({}, \"kafka.queue.buffering.max.messages\" = '20000') AS SELECT k, v, text FROM numbers",
             options(&other.bootstrap(), "limits-sink-out")
         ))
         .await?;

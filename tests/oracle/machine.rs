@@ -85,6 +85,11 @@ impl Machine {
         context: &EpochContext<'_>,
         rng: &mut SmallRng,
     ) -> Result<Vec<Delta>> {
+        for node in &mut self.nodes {
+            for operator in node.local.iter_mut().chain(node.keyed.iter_mut().flatten()) {
+                operator.begin_epoch(context.now_micros);
+            }
+        }
         let mut said: Vec<Vec<Vec<Delta>>> = Vec::new();
         for index in 0..self.nodes.len() {
             if matches!(self.plan.nodes[index].op, FlowOp::Scan { .. }) {

@@ -6,7 +6,7 @@
 mod engine;
 mod expression;
 mod machine;
-mod multiset;
+pub(crate) mod multiset;
 mod over;
 mod statement;
 mod table;

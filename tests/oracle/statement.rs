@@ -1,6 +1,7 @@
 //! Random statements of the classes that run continuously, as text.
 
 mod joins;
+mod nearest;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -177,7 +178,8 @@ impl Author<'_> {
             return self.windowed_aggregate(false).0;
         }
         if self.after_watermark {
-            return match self.rng.random_range(0..9) {
+            return match self.rng.random_range(0..10) {
+                9 => self.nearest(true).0,
                 0..=2 => self.windowed_aggregate(false).0,
                 3 => self.over_windows(),
                 4 => self.window_join(),
@@ -195,7 +197,9 @@ impl Author<'_> {
             };
         }
         let relation = self.relation(2);
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..14) {
+            12 => self.nearest(false).0,
+            13 => self.lateral().0,
             0 => self.projection(&relation, true).0,
             9..=11 => self.over(&relation, true).0,
             1 => self.grouped(&relation).0,

@@ -59,7 +59,7 @@ async fn psqls_other_lists_are_answered() {
     assert_eq!(printed(&server, &["-At", "-c", "\\dn"]).await, "public|rondel\n");
     for command in [
         "\\d+", "\\l+", "\\dn+", "\\df", "\\du", "\\dT", "\\di", "\\ds", "\\dx", "\\dp", "\\db", "\\da", "\\dC",
-        "\\do", "\\des", "\\dRp",
+        "\\do", "\\des", "\\dRp", "\\dO", "\\dOS", "\\dL", "\\drds", "\\ddp",
     ] {
         let errors = String::from_utf8(run(&server, &["-c", command]).await.stderr).unwrap();
         assert!(!errors.contains("ERROR"), "{command}: {errors}");

@@ -118,6 +118,7 @@ impl Frontend for MemoryEngine {
             help: "Rows.",
             is_counter: true,
             job: Some("j".into()),
+            operator: None,
             value: 7.0,
         }]
     }

@@ -4,6 +4,7 @@
 //! ([`crate::plan::ContinuousPlan::batch`]) run here on the sum of all input deltas is what the incremental result must be.
 //! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
 
+mod asof;
 mod scan;
 mod sessions;
 mod sets;
@@ -87,7 +88,7 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = windows::lowered(sets::lowered(plan.clone())?)?;
+        let plan = asof::lowered(windows::lowered(sets::lowered(plan.clone())?)?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let physical = state.create_physical_plan(&plan).await?;
         Ok(execute_stream(physical, state.task_ctx())?)

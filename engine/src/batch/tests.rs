@@ -333,3 +333,25 @@ fn windows_at_the_ends_of_time() {
         assert_eq!(windows_of(time, TimeUnit::Microsecond, window).count(), 1);
     }
 }
+
+#[test]
+fn as_of_joins_in_sql() {
+    let text = |join: &str, sign: &str| {
+        format!(
+            "SELECT a.id, b.id FROM t a {join} t b MATCH_CONDITION (a.at {sign} b.at) ON a.price <> b.price OR true ORDER BY 1"
+        )
+    };
+    assert!(run(&text("ASOF JOIN", ">="), None, 64 << 20).is_err());
+    let pairs = |join: &str, sign: &str, on: &str| {
+        let text = format!(
+            "SELECT a.id, b.id AS other FROM t a {join} t b MATCH_CONDITION (a.at {sign} b.at) {on} ORDER BY 1"
+        );
+        let shown = answer(&text);
+        let rows = shown.lines().filter(|line| line.starts_with('|')).skip(1);
+        rows.map(|row| row.replace([' ', '|'], "")).collect::<Vec<_>>().join(" ")
+    };
+    // Times are 30 s, 90 s, none and just before 1970.
+    assert_eq!(pairs("ASOF JOIN", ">", ""), "14 21");
+    assert_eq!(pairs("LEFT ASOF JOIN", "<", ""), "12 2 3 41");
+    assert_eq!(pairs("ASOF LEFT JOIN", ">=", "ON a.zone = b.zone"), "11 22 3 4");
+}

@@ -44,6 +44,10 @@ pub trait SinkDefinition: Send + Sync {
     fn columns(&self) -> Option<SchemaRef>;
     /// What the catalog keeps, beside the statement.
     fn descriptor(&self) -> Option<Vec<u8>>;
+    /// Whether it keeps one record of a key, so that a new one takes the old one's place.
+    fn upserts(&self) -> bool {
+        false
+    }
     /// A sink for one job. The error says which column does not fit.
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>>;
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::blackhole;
 use super::definition::{Definition, SinkDefinition, StreamDefinition};
 use super::kafka::definition as kafka;
+use super::nexmark::definition as nexmark;
 use super::options::OptionTable;
 use crate::error::{Error, Result};
 use crate::format::value::FORMAT;
@@ -40,6 +41,12 @@ pub const CONNECTORS: &[Connector] = &[
         doc: "Apache Kafka, and everything that speaks its protocol.",
         stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT])),
         sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT])),
+    },
+    Connector {
+        name: "nexmark",
+        doc: "The events of the Nexmark benchmark, made from a seed.",
+        stream: Some((nexmark::define_stream, &[&nexmark::OPTIONS])),
+        sink: None,
     },
 ];
 

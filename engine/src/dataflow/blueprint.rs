@@ -33,6 +33,8 @@ pub enum Target {
     View(Arc<View>),
     /// To another system.
     Sink(Box<dyn Sink>),
+    /// The result goes somewhere, and rows that come too late ([`FlowPlan::late`]) into a sink.
+    WithLate(Box<Target>, Box<dyn Sink>),
 }
 
 /// A job, ready to be created.
@@ -76,6 +78,8 @@ pub(crate) struct WorkerJob {
     pub(crate) layout: Arc<Layout>,
     pub(crate) units: Vec<UnitPart>,
     pub(crate) destination: DestinationPart,
+    /// Takes rows that come too late.
+    pub(crate) late: Option<Box<dyn SinkWriter>>,
     pub(crate) meters: Arc<[Arc<LinkMeter>]>,
     pub(crate) watermarks: Watermarks,
     pub(crate) restored: bool,
@@ -102,16 +106,37 @@ impl Blueprint {
         factory: &dyn OperatorFactory,
         (signal, memory): (&Arc<Signal>, &Arc<Memory>),
     ) -> Result<Prepared> {
+        let late = match std::mem::replace(&mut self.target, Target::Sink(Box::new(NoSink))) {
+            Target::WithLate(target, late) => {
+                self.target = *target;
+                Some(late)
+            }
+            target => {
+                self.target = target;
+                None
+            }
+        };
+        if late.is_some() != self.plan.late.is_some() {
+            return Err(Error::internal("late rows have a way and no end, or an end and no way"));
+        }
+        let ends = 1 + usize::from(late.is_some());
         let sink_keys = match &self.target {
             Target::Sink(sink) => sink.meeting_columns(),
-            Target::View(_) => None,
+            Target::View(_) | Target::WithLate(..) => None,
         };
         let layout = Arc::new(Layout::new(&self.plan, workers, factory, sink_keys.as_deref())?);
         let streams = layout.units.iter().filter(|unit| matches!(unit, Unit::Stream(_))).count();
         let identity = (self.job, self.name.clone());
         let limits = self.limits.clone();
         let (observer, signal) = (Arc::clone(&self.observer), Arc::clone(signal));
-        let job = Arc::new(JobShared::new(identity, workers, streams, limits, observer, (signal, memory)));
+        let job = Arc::new(JobShared::new(
+            identity,
+            workers,
+            (streams, ends, self.plan.holds_back()),
+            limits,
+            observer,
+            (signal, memory),
+        ));
         let reporter: Arc<dyn Reporter> = Arc::new(JobReporter(Arc::clone(&job)));
 
         let mut units: Vec<Vec<UnitPart>> = (0..workers).map(|_| Vec::with_capacity(layout.units.len())).collect();
@@ -159,7 +184,8 @@ impl Blueprint {
                                     operator
                                 }
                             };
-                            instances.push(Member { id, operator, parent: member.parent, state_bytes: 0 });
+                            let meter = job.operators.add(&id);
+                            instances.push(Member { id, operator, parent: member.parent, meter, state_bytes: 0 });
                         }
                         parts.push(UnitPart::Chain(instances));
                     }
@@ -167,6 +193,10 @@ impl Blueprint {
             }
         }
         let (destinations, maintains) = self.destinations(workers, &reporter)?;
+        let late: Vec<Option<Box<dyn SinkWriter>>> = match late {
+            Some(late) => writers(late, workers, &reporter)?.into_iter().map(Some).collect(),
+            None => (0..workers).map(|_| None).collect(),
+        };
         let watermarks = match &self.restore {
             Some(snapshot) => snapshot.watermarks(self.plan.watermark_count()),
             None => Watermarks::none(self.plan.watermark_count()),
@@ -174,15 +204,16 @@ impl Blueprint {
         let meters: Arc<[Arc<LinkMeter>]> = layout.links.iter().map(|_| Arc::default()).collect();
         let identifier = Arc::new(AtomicUsize::new(0));
         let edges = layout.units.iter().filter(|unit| matches!(unit, Unit::View(_))).count();
-        let snapshot_givers = layout.units.len() - edges + 1;
+        let snapshot_givers = layout.units.len() - edges + ends;
         let parts = units
             .into_iter()
-            .zip(destinations)
-            .map(|(units, destination)| WorkerJob {
+            .zip(destinations.into_iter().zip(late))
+            .map(|(units, (destination, late))| WorkerJob {
                 job: Arc::clone(&job),
                 layout: Arc::clone(&layout),
                 units,
                 destination,
+                late,
                 meters: Arc::clone(&meters),
                 watermarks: watermarks.clone(),
                 restored: self.restore.is_some(),
@@ -265,15 +296,10 @@ impl Blueprint {
     ) -> Result<(Vec<DestinationPart>, Option<Arc<View>>)> {
         match std::mem::replace(&mut self.target, Target::Sink(Box::new(NoSink))) {
             Target::Sink(sink) => {
-                let writers = sink.writers(workers, Arc::clone(reporter))?;
-                if writers.len() != workers {
-                    return Err(Error::internal(format!(
-                        "a sink made {} writers for {workers} workers",
-                        writers.len()
-                    )));
-                }
+                let writers = writers(sink, workers, reporter)?;
                 Ok((writers.into_iter().map(DestinationPart::Sink).collect(), None))
             }
+            Target::WithLate(..) => Err(Error::internal("late rows have two ends")),
             Target::View(view) => {
                 let columns = self.plan.root().map_or(0, |root| root.schema.fields().len());
                 if columns != view.schema().fields().len() {
@@ -293,6 +319,15 @@ impl Blueprint {
             }
         }
     }
+}
+
+/// A sink's writers, one for each worker.
+fn writers(sink: Box<dyn Sink>, workers: usize, reporter: &Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>> {
+    let writers = sink.writers(workers, Arc::clone(reporter))?;
+    if writers.len() != workers {
+        return Err(Error::internal(format!("a sink made {} writers for {workers} workers", writers.len())));
+    }
+    Ok(writers)
 }
 
 /// Stands in for a target that was taken.

@@ -5,7 +5,7 @@
 //! between two of them. After an error or a panic the chain keeps its capability for ever and discards what comes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use timely::scheduling::Activator;
 
@@ -15,10 +15,12 @@ use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
+use super::figures::OperatorMeter;
 use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
 use super::job::JobShared;
+use super::late::LateEnd;
 use super::packet::{Payload, Promise};
 use super::source::BACK_OFF;
 
@@ -32,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) operator: Box<dyn Operator>,
     /// Who takes its output: member and input. `None`: the outlets.
     pub(crate) parent: Option<(usize, usize)>,
+    /// What it remembers, for those who watch.
+    pub(crate) meter: Arc<OperatorMeter>,
     /// Bytes of state reported last.
     pub(crate) state_bytes: usize,
 }
@@ -49,10 +53,14 @@ pub(crate) struct Chain {
     /// Where each inlet's rows go: member and input.
     entries: Vec<(usize, usize)>,
     outlets: Vec<Outlet>,
+    /// Where rows go that come too late, if not nowhere.
+    late: Option<LateEnd>,
     job: Arc<JobShared>,
     activator: Activator,
     /// What is to be done, the next last.
     tasks: Vec<Task>,
+    /// The last epoch that was begun.
+    begun: Epoch,
     /// The last epoch that was ended.
     ended: Epoch,
     /// The epoch whose operators are being told of its end.
@@ -61,6 +69,8 @@ pub(crate) struct Chain {
     /// Watermarks that moved in the epoch that is being ended.
     moved: Vec<(WatermarkId, Promise)>,
     output: Output,
+    /// When one of the operators has something to say of itself.
+    timer: Arc<AtomicI64>,
     failed: bool,
 }
 
@@ -69,24 +79,31 @@ impl Chain {
     pub(crate) fn new(
         members: Vec<Member>,
         (inlets, entries): (Inlets, Vec<(usize, usize)>),
-        outlets: Vec<Outlet>,
+        (outlets, late): (Vec<Outlet>, Option<LateEnd>),
         job: Arc<JobShared>,
         activator: Activator,
         (first, watermarks): (Epoch, Watermarks),
     ) -> Self {
+        let mut output = Output::default();
+        if late.is_some() {
+            output.keep_late();
+        }
         Self {
             members,
             inlets,
             entries,
             outlets,
+            timer: job.add_timer(),
+            late,
             job,
             activator,
             tasks: Vec::new(),
+            begun: first.saturating_sub(1),
             ended: first.saturating_sub(1),
             ending: None,
             watermarks,
             moved: Vec::new(),
-            output: Output::default(),
+            output,
             failed: false,
         }
     }
@@ -115,16 +132,27 @@ impl Chain {
             };
             let Some(epoch) = current else {
                 if frontier.is_none() {
-                    self.outlets.iter_mut().for_each(Outlet::close);
+                    self.all_outlets().for_each(Outlet::close);
                 }
                 return Ok(());
             };
+            if epoch > self.begun {
+                self.begun = epoch;
+                for member in &mut self.members {
+                    let operator = &mut member.operator;
+                    guarded(|| {
+                        operator.begin_epoch(now_micros(epoch));
+                        Ok(())
+                    })?;
+                }
+            }
             while !self.tasks.is_empty() {
                 if fuel == 0 {
                     self.activator.activate();
                     return Ok(());
                 }
-                if !self.job.may_run(epoch, self.outlets.iter().map(Outlet::link)) {
+                let late = self.late.iter().map(|late| &late.outlet);
+                if !self.job.may_run(epoch, self.outlets.iter().chain(late).map(Outlet::link)) {
                     self.activator.activate_after(BACK_OFF);
                     return Ok(());
                 }
@@ -140,6 +168,9 @@ impl Chain {
             } else if frontier.is_none_or(|frontier| frontier > epoch) {
                 self.ending = Some(epoch);
                 self.moved = self.inlets.merge_into(&mut self.watermarks);
+                if self.job.is_last(epoch) {
+                    self.watermarks.end();
+                }
                 self.tasks.extend((0..self.members.len()).rev().map(Task::End));
             } else {
                 return Ok(());
@@ -165,8 +196,7 @@ impl Chain {
                 (index, 0, guarded(|| operator.resume(output)))
             }
             Task::End(index) => {
-                let now_micros = i64::try_from(epoch).unwrap_or(i64::MAX).saturating_mul(1_000);
-                let context = EpochContext { epoch, now_micros, watermarks: &self.watermarks };
+                let context = EpochContext { epoch, now_micros: now_micros(epoch), watermarks: &self.watermarks };
                 let operator = &mut self.members[index].operator;
                 (index, 0, guarded(|| operator.on_epoch_end(&context, output)))
             }
@@ -176,6 +206,11 @@ impl Chain {
         if late > 0 {
             self.job.late_rows.fetch_add(late, Ordering::Relaxed);
             self.job.observer.late_rows(&self.members[index].id, late);
+        }
+        if let Some(end) = &mut self.late {
+            for late in self.output.take_late() {
+                guarded(|| end.send(epoch, index, late, &self.watermarks))?;
+            }
         }
         let rows_out: usize = deltas.iter().map(Delta::num_rows).sum();
         *fuel = fuel.saturating_sub((rows_in + rows_out).max(64));
@@ -205,16 +240,19 @@ impl Chain {
 
     /// All operators have heard of the end: the watermarks follow the output, and the epoch is left.
     fn finish_epoch(&mut self, epoch: Epoch) -> Result<()> {
-        for index in 0..self.members.len() {
-            let member = &mut self.members[index];
-            let operator = &member.operator;
-            let bytes = guarded(|| Ok(operator.state_size()))?.bytes;
+        let mut timer: Option<i64> = None;
+        for member in &mut self.members {
+            let (operator, meter) = (&member.operator, &member.meter);
+            let (bytes, own) = guarded(|| Ok((meter.measure(operator.as_ref()), operator.next_timer())))?;
             self.job.meter.set_state(&mut member.state_bytes, bytes)?;
+            timer = timer.into_iter().chain(own).min();
         }
+        // Before the epoch is complete: whoever sees that it is knows what is still to be said.
+        self.job.set_timer(&self.timer, timer);
         let job = Arc::clone(&self.job);
         job.give_snapshot(self.ended + 1..epoch + 1, || self.snapshot())?;
         let moved = std::mem::take(&mut self.moved);
-        for outlet in &mut self.outlets {
+        for outlet in self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet)) {
             if !moved.is_empty() {
                 outlet.send_control(epoch, &moved, false);
             }
@@ -223,6 +261,10 @@ impl Chain {
         self.ended = epoch;
         self.ending = None;
         Ok(())
+    }
+
+    fn all_outlets(&mut self) -> impl Iterator<Item = &mut Outlet> {
+        self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet))
     }
 
     fn snapshot(&mut self) -> Result<Vec<(String, StatePart)>> {
@@ -242,6 +284,11 @@ impl Chain {
             error
         }
     }
+}
+
+/// What `now()` is in an epoch.
+fn now_micros(epoch: Epoch) -> i64 {
+    i64::try_from(epoch).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
 impl Drop for Chain {

@@ -81,11 +81,31 @@ pub(crate) struct Entry {
     pub(crate) pace: Pace,
     /// Since when its sources are not let, and whether the observer knows.
     pub(crate) starved: Option<(u64, bool)>,
+    /// All inputs have ended: in this epoch, or before.
+    pub(crate) inputs_ended: Option<Epoch>,
     /// Waits for an epoch to be closed and completed.
     pub(crate) steps: Vec<StepWait>,
 }
 
 impl Entry {
+    /// The last epoch that was opened.
+    pub(crate) fn last_opened(&self) -> Epoch {
+        let gate = self.job.gate();
+        if gate.state == GateState::Open { gate.epoch } else { gate.epoch.saturating_sub(1) }
+    }
+
+    /// Whether the inputs have ended, and an epoch is to come in which the job says what it holds back.
+    pub(crate) fn lacks_last(&self) -> bool {
+        self.inputs_ended.is_some() && self.job.lacks_last()
+    }
+
+    /// Whether nothing will come any more, and what came is said, now and at any time.
+    fn is_at_end(&self) -> bool {
+        let frontier = self.job.frontier();
+        let complete = self.inputs_ended.is_some_and(|last| last < frontier);
+        complete && !self.job.lacks_last() && !self.job.has_timer_from(frontier)
+    }
+
     /// Lets the job rest, or end, after the epochs that were opened so far.
     ///
     /// The worker that completes the last of them wakes the others, so that they take it into the view, unless it sees
@@ -312,6 +332,7 @@ impl Control {
             snapshot_givers,
             pace: Pace::new(units),
             starved: None,
+            inputs_ended: None,
             steps: Vec::new(),
         };
         self.jobs.insert(id, entry);
@@ -452,17 +473,25 @@ impl Control {
         }
     }
 
+    /// Marks jobs whose inputs have ended.
+    fn note_ended_inputs(&mut self) {
+        let finished: Vec<JobId> =
+            self.jobs.iter().filter(|(_, entry)| entry.status == Status::Finished).map(|(id, _)| *id).collect();
+        let left: Vec<JobId> = self.jobs.keys().filter(|id| !finished.contains(id)).copied().collect();
+        for entry in self.jobs.values_mut().filter(|entry| entry.status == Status::Running) {
+            let ended = entry.job.sources.iter().all(|source| source.finished.load(Ordering::SeqCst))
+                && entry.reads.iter().all(|read| !left.contains(read));
+            if ended && entry.inputs_ended.is_none() {
+                entry.inputs_ended = Some(entry.last_opened());
+            }
+        }
+    }
+
     fn note_finished(&mut self) {
-        let finished = |id: &JobId, jobs: &BTreeMap<JobId, Entry>| {
-            jobs.get(id).is_none_or(|entry| entry.status == Status::Finished)
-        };
+        self.note_ended_inputs();
         let mut ending = Vec::new();
         for (id, entry) in &self.jobs {
-            let sources = &entry.job.sources;
-            let ended = !sources.is_empty()
-                && sources.iter().all(|source| source.finished.load(Ordering::SeqCst))
-                && entry.reads.iter().all(|read| finished(read, &self.jobs));
-            if entry.status == Status::Running && ended {
+            if entry.status == Status::Running && entry.is_at_end() {
                 ending.push((*id, Status::Closing));
             } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
                 ending.push((*id, Status::Finished));
@@ -542,9 +571,13 @@ impl Control {
                 }
             }
             entry.steps = waiting;
-            if entry.steps.iter().any(|step| step.target.is_some()) {
+            let ends = entry.status == Status::Running && entry.inputs_ended.is_some();
+            if ends || entry.steps.iter().any(|step| step.target.is_some()) {
                 entry.job.awaited.store(true, Ordering::SeqCst);
-                if entry.steps.iter().any(|step| step.target < Some(entry.job.frontier())) {
+                // It may have been completed just before: after this turn has looked, and before it was awaited.
+                let frontier = entry.job.frontier();
+                let is_complete = |step: &StepWait| step.target.is_some_and(|target| target < frontier);
+                if (ends && entry.is_at_end()) || entry.steps.iter().any(is_complete) {
                     self.pool.signal.notify();
                 }
             }

@@ -21,7 +21,7 @@ use crate::time::{Epoch, WatermarkId, Watermarks};
 use super::exchange::Outlet;
 use super::flow_control::{ByteGuard, Meter, delta_bytes, lock};
 use super::guarded::guarded;
-use super::job::{GateState, JobShared};
+use super::job::{Gate, GateState, JobShared};
 use super::packet::Promise;
 use super::snapshot;
 use super::source::BACK_OFF;
@@ -403,11 +403,13 @@ impl EdgeTask {
                 None => {
                     let (frontier, closed) = (queue.frontier, queue.closed);
                     drop(queue);
+                    // Of a view that has ended nothing comes; the job may yet have something to say as time passes.
+                    let gate = closed.then(|| self.job.follow_gate());
                     for outlet in &mut self.outlets {
-                        if closed {
-                            outlet.close();
-                        } else {
-                            outlet.advance(frontier);
+                        match gate {
+                            None => outlet.advance(frontier),
+                            Some(Gate { state: GateState::Closed, .. }) => outlet.close(),
+                            Some(gate) => outlet.advance(gate.epoch),
                         }
                     }
                     return Ok(());

@@ -21,7 +21,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The bytes of all jobs of a pool. Above seven eighths of the limit sources read no more, until a quarter is free;
-/// above the limit no job with more than its share may remember more.
+/// an eighth above the limit no job with more than its share may remember more.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: usize,
@@ -48,27 +48,35 @@ impl Memory {
         self.limit
     }
 
+    /// Bytes that the jobs hold once all that is on its way has arrived: what remembers a row keeps an index beside it,
+    /// and may have grown its room twofold, so a byte on its way counts as two.
+    fn expected(&self) -> usize {
+        self.used() + self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Whether sources are to read little at a time.
     pub(crate) fn is_half_full(&self) -> bool {
-        self.used() > self.limit / 2
+        self.expected() > self.limit / 2
     }
 
     /// Whether sources are to stop.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() > self.limit - self.limit / 8
+        self.expected() > self.limit - self.limit / 8
     }
 
     /// Whether sources that were stopped may go on.
     pub(crate) fn has_room(&self) -> bool {
-        self.used() <= self.limit - self.limit / 4
+        self.expected() <= self.limit - self.limit / 4
     }
 
     /// Why a job that holds `held` bytes may not remember more than it does.
     fn refusal(&self, held: usize) -> Option<Error> {
         let state = self.state.load(Ordering::Relaxed);
-        // A job within its share is not to fail for another's, while there is time to stop the other.
+        // What was under way when the sources stopped must still find room. And a job within its share is not to fail
+        // for another's, while there is time to stop the other.
         let share = self.limit / self.jobs.load(Ordering::Relaxed).max(1);
-        let refused = state > self.limit && (held > share || state - self.limit > self.limit / 4);
+        let over = state.saturating_sub(self.limit);
+        let refused = over > self.limit / 4 || (over > self.limit / 8 && held > share);
         refused.then(|| {
             Error::new(
                 ErrorKind::ResourceExhausted,
@@ -302,6 +310,7 @@ mod tests {
         assert_eq!(meter.state(), 1 << 19);
         assert_eq!(meter.flow_limit(), 1 << 19);
     }
+
     #[test]
     fn of_all_jobs_the_one_with_more_than_its_share_is_refused() {
         let all = Arc::new(Memory::new(8 << 20));
@@ -309,15 +318,16 @@ mod tests {
         let (mut of_large, mut of_small) = (0, 0);
         large.set_state(&mut of_large, 6 << 20).unwrap();
         assert!(!all.is_full());
-        let under_way = ByteGuard::new(&large, 2 << 20);
-        assert!(all.is_full() && small.is_tight());
+        let under_way = ByteGuard::new(&large, 1 << 20);
+        assert!(all.is_full() && small.is_tight(), "what is on its way counts twice");
         small.set_state(&mut of_small, 1 << 20).unwrap();
-        let error = large.set_state(&mut of_large, 8 << 20).unwrap_err();
-        assert!(error.message().starts_with("all jobs together remember 9 MiB, more than the server's"), "{error}");
-        small.set_state(&mut of_small, 2 << 20).unwrap();
-        assert!(small.set_state(&mut of_small, 3 << 20).is_err(), "there is an end to sparing it");
+        large.set_state(&mut of_large, 8 << 20).unwrap();
+        let error = large.set_state(&mut of_large, 17 << 19).unwrap_err();
+        assert!(error.message().starts_with("all jobs together remember 10 MiB, more than the server's"), "{error}");
+        small.set_state(&mut of_small, 3 << 19).unwrap();
+        assert!(small.set_state(&mut of_small, 2 << 20).is_err(), "there is an end to sparing it");
         drop(under_way);
-        large.set_state(&mut of_large, 4 << 20).unwrap();
+        large.set_state(&mut of_large, 5 << 20).unwrap();
         assert!(!all.is_full() && !all.has_room(), "sources go on when a quarter is free");
         small.set_state(&mut of_small, 0).unwrap();
         assert!(all.has_room());

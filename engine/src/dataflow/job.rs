@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::operator::StatePart;
 use crate::time::Epoch;
 use timely::scheduling::SyncActivator;
 
+use super::figures::OperatorMeters;
 use super::flow_control::{LinkMeter, Memory, Meter, lock};
 
 /// A job's number within its pool; the catalog's choice, never used twice.
@@ -223,6 +224,14 @@ pub(crate) struct JobShared {
     pub(crate) sources: Vec<Arc<SourceStatus>>,
     /// Edges from views, on all workers.
     edges: Mutex<Vec<SyncActivator>>,
+    /// A view that the job reads has ended: its edges follow the gate.
+    edges_ended: AtomicBool,
+    /// Of each chain on each worker: its operators' least timer in microseconds since 1970, `i64::MAX` for none.
+    timers: Mutex<Vec<Arc<AtomicI64>>>,
+    /// What its operators remember.
+    pub(crate) operators: OperatorMeters,
+    /// The timer that the control waits for; whoever sets an earlier one tells it.
+    awaited_timer: AtomicI64,
     /// The job is to read no more, and to write what it has read.
     pub(crate) stopping: AtomicBool,
     /// The dataflow's end on each worker.
@@ -238,10 +247,14 @@ pub(crate) struct JobShared {
     pub(crate) rows_out: AtomicU64,
     pub(crate) late_rows: AtomicU64,
     pub(crate) epochs_completed: AtomicU64,
+    /// Some operator may hold changes back until something other than a row or a watermark comes.
+    pub(crate) holds_back: bool,
+    /// The epoch in which all inputs have ended and what is held back is said; 0: not yet.
+    last_epoch: AtomicU64,
     gate: AtomicU64,
     /// Epochs that were opened and are not known to be complete, ascending.
     epochs: Mutex<VecDeque<Epoch>>,
-    /// By worker: all epochs before are complete there, and written.
+    /// By worker, of the result and then of late rows: all epochs before are complete there, and written.
     done: Vec<AtomicU64>,
     /// All epochs before have been told to the observer.
     completed: AtomicU64,
@@ -255,7 +268,7 @@ impl JobShared {
     pub(crate) fn new(
         (id, name): (JobId, String),
         workers: usize,
-        sources: usize,
+        (sources, ends, holds_back): (usize, usize, bool),
         limits: JobLimits,
         observer: Arc<dyn JobObserver>,
         (signal, memory): (Arc<Signal>, &Arc<Memory>),
@@ -271,6 +284,10 @@ impl JobShared {
             signal,
             sources: (0..sources * workers).map(|_| ready()).collect(),
             edges: Mutex::new(Vec::new()),
+            edges_ended: AtomicBool::new(false),
+            timers: Mutex::new(Vec::new()),
+            operators: OperatorMeters::default(),
+            awaited_timer: AtomicI64::new(i64::MAX),
             stopping: AtomicBool::new(false),
             terminals: (0..workers).map(|_| WakeUp::default()).collect(),
             active: AtomicBool::new(false),
@@ -281,9 +298,11 @@ impl JobShared {
             rows_out: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
             epochs_completed: AtomicU64::new(0),
+            holds_back,
+            last_epoch: AtomicU64::new(0),
             gate: AtomicU64::new(0),
             epochs: Mutex::new(VecDeque::new()),
-            done: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            done: (0..ends * workers).map(|_| AtomicU64::new(0)).collect(),
             completed: AtomicU64::new(0),
             error: Mutex::new(None),
             failed: AtomicBool::new(false),
@@ -324,11 +343,29 @@ impl JobShared {
         for source in &self.sources {
             source.wake_up.activate();
         }
+        if self.edges_ended.load(Ordering::SeqCst) {
+            self.wake_edges();
+        }
     }
 
     /// An edge from a view, to be woken when the job is stopped.
     pub(crate) fn add_edge(&self, activator: SyncActivator) {
         lock(&self.edges).push(activator);
+    }
+
+    /// The epoch that is about to be opened is the one after all inputs; for the control only.
+    pub(crate) fn make_last(&self, epoch: Epoch) {
+        self.last_epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    /// Whether all inputs have ended before this epoch.
+    pub(crate) fn is_last(&self, epoch: Epoch) -> bool {
+        self.last_epoch.load(Ordering::SeqCst) == epoch
+    }
+
+    /// Whether the inputs have ended and what is held back was not told of it.
+    pub(crate) fn lacks_last(&self) -> bool {
+        self.holds_back && self.last_epoch.load(Ordering::SeqCst) == 0
     }
 
     /// The last epoch that was opened, unless it is known to be complete.
@@ -339,10 +376,56 @@ impl JobShared {
     /// Takes no more from views; for the control only.
     pub(crate) fn cut_edges(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.wake_edges();
+    }
+
+    fn wake_edges(&self) {
         for edge in lock(&self.edges).iter() {
             // The worker is gone only when the pool is.
             let _ = edge.activate();
         }
+    }
+
+    /// Where the gate stands, for an edge whose view has ended: it is woken when the gate moves on.
+    pub(crate) fn follow_gate(&self) -> Gate {
+        // In this order: the control moves the gate, then looks whether edges follow it.
+        self.edges_ended.store(true, Ordering::SeqCst);
+        self.gate()
+    }
+
+    /// A place for the timer of a chain on one worker.
+    pub(crate) fn add_timer(&self) -> Arc<AtomicI64> {
+        let timer = Arc::new(AtomicI64::new(i64::MAX));
+        lock(&self.timers).push(Arc::clone(&timer));
+        timer
+    }
+
+    /// Sets a chain's timer, and tells the control when it does not wait for one as early.
+    pub(crate) fn set_timer(&self, timer: &AtomicI64, at: Option<i64>) {
+        let at = at.unwrap_or(i64::MAX);
+        if timer.swap(at, Ordering::SeqCst) != at && at < self.awaited_timer.load(Ordering::SeqCst) {
+            self.signal.notify();
+        }
+    }
+
+    /// The first epoch after `last` at which a timer of the job is due. Timers up to `last` have had their say, or have
+    /// it when that epoch ends.
+    pub(crate) fn await_timer(&self, last: Epoch) -> Option<Epoch> {
+        // A timer that is set while the others are looked at tells the control again.
+        self.awaited_timer.store(i64::MAX, Ordering::SeqCst);
+        let least = self.timers().filter(|at| epoch_at(*at) > last).min()?;
+        self.awaited_timer.store(least, Ordering::SeqCst);
+        Some(epoch_at(least))
+    }
+
+    /// Whether a timer is due in `epoch` or later.
+    pub(crate) fn has_timer_from(&self, epoch: Epoch) -> bool {
+        self.timers().any(|at| epoch_at(at) >= epoch)
+    }
+
+    fn timers(&self) -> impl Iterator<Item = i64> {
+        let timers: Vec<i64> = lock(&self.timers).iter().map(|timer| timer.load(Ordering::SeqCst)).collect();
+        timers.into_iter().filter(|at| *at != i64::MAX)
     }
 
     /// How to wake the dataflow's end on a worker.
@@ -375,7 +458,7 @@ impl JobShared {
         self.done.iter().map(|done| done.load(Ordering::SeqCst)).min().unwrap_or(0)
     }
 
-    /// A worker's view or sink has all epochs before `frontier`.
+    /// A worker's view or sink has all epochs before `frontier`; its end of late rows has a number behind all workers.
     pub(crate) fn set_done(&self, worker: usize, frontier: Epoch) {
         self.done[worker].store(frontier, Ordering::SeqCst);
         let everywhere = self.frontier();
@@ -479,6 +562,11 @@ impl JobShared {
             state_bytes: self.meter.state(),
         }
     }
+}
+
+/// The first epoch whose time is not before `micros`.
+fn epoch_at(micros: i64) -> Epoch {
+    u64::try_from(micros).map_or(0, |micros| micros.div_ceil(1_000))
 }
 
 /// What sources and sinks of a job report to.

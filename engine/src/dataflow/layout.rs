@@ -44,6 +44,8 @@ pub(crate) enum LinkEnd {
     Member { unit: usize, member: usize, input: usize },
     /// The view or sink.
     Terminal,
+    /// What takes rows that come too late.
+    Late,
 }
 
 /// A link from one timely operator to another.
@@ -80,6 +82,11 @@ impl Layout {
     /// The link into the view or sink.
     pub(crate) fn to_terminal(&self) -> impl Iterator<Item = usize> + '_ {
         self.links.iter().enumerate().filter(|(_, link)| link.to == LinkEnd::Terminal).map(|(index, _)| index)
+    }
+
+    /// The links of late rows.
+    pub(crate) fn to_late(&self) -> impl Iterator<Item = usize> + '_ {
+        self.links.iter().enumerate().filter(|(_, link)| link.to == LinkEnd::Late).map(|(index, _)| index)
     }
 
     /// Lays out a plan for `workers` workers. With one there are no exchanges and no local halves. `sink_keys`: columns of
@@ -274,8 +281,24 @@ impl<'a> Drawing<'a> {
                 *unit = numbers[*unit];
             }
         }
+        self.links.extend(late_links(self.plan, &units, self.workers));
         Ok(Layout { plan: Arc::new(self.plan.clone()), units, links: self.links })
     }
+}
+
+/// Links of late rows, all to one worker: they are few, and whoever takes them has each epoch in one piece.
+fn late_links(plan: &FlowPlan, units: &[Unit], workers: usize) -> Vec<Link> {
+    let Some(late) = &plan.late else { return Vec::new() };
+    let decides = |member: &MemberPlan| late.sources.iter().any(|source| source.node == member.node);
+    let chains = units.iter().enumerate().filter(|(_, unit)| match unit {
+        Unit::Chain(members) => members.iter().any(decides),
+        Unit::Stream(_) | Unit::View(_) => false,
+    });
+    let link = |from| {
+        let routing = if workers > 1 { Routing::ByKey(Vec::new().into()) } else { Routing::Stay };
+        Link { from, to: LinkEnd::Late, routing, exchanged: workers > 1, ids: BTreeSet::new() }
+    };
+    chains.map(|(from, _)| link(from)).collect()
 }
 
 type Keys = Vec<Arc<dyn PhysicalExpr>>;

@@ -7,15 +7,18 @@
 
 mod blueprint;
 mod chain;
+mod common_epoch;
 mod contents;
 mod control;
 mod edge;
 mod event_time;
 mod exchange;
+mod figures;
 mod flow_control;
 mod guarded;
 mod inlet;
 mod job;
+mod late;
 mod layout;
 mod operators;
 mod packet;
@@ -33,6 +36,8 @@ mod worker;
 mod tests;
 
 pub use blueprint::{Blueprint, Target};
+pub use common_epoch::CommonEpoch;
+pub use figures::OperatorFigures;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};
 pub use pool::{JobHandle, Pool, PoolSettings};

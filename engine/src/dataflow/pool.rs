@@ -16,6 +16,7 @@ use crate::time::{Clock, Epoch};
 
 use super::blueprint::Blueprint;
 use super::control::{Control, PoolShared, Reply, Request};
+use super::figures::OperatorFigures;
 use super::flow_control::{Memory, lock};
 use super::job::{JobId, JobMetrics, JobShared, Signal};
 use super::operators::{EngineOperators, OperatorFactory};
@@ -226,6 +227,13 @@ impl Pool {
         }
     }
 
+    /// Lets time pass at once on the clock of a simulated pool. A pool of threads has a clock of its own.
+    pub fn pass(&self, time: Duration) {
+        if let Form::Simulated(simulation) = &self.form {
+            lock(simulation).pass(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Waits until `condition` holds: at most `patience` in a pool of threads, at most 100,000 turns in a simulated one.
     /// Answers whether it does.
     pub fn wait_until(&self, patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
@@ -378,6 +386,11 @@ impl JobHandle {
     /// Its figures.
     pub fn metrics(&self) -> JobMetrics {
         self.job.metrics()
+    }
+
+    /// What its operators remember, each that has ever remembered anything.
+    pub fn operators(&self) -> Vec<OperatorFigures> {
+        self.job.operators.figures()
     }
 
     /// How it ended: `None` while it runs.

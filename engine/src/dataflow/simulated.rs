@@ -123,6 +123,11 @@ impl Simulation {
         Arc::new(self.clock.clone())
     }
 
+    /// Moves the clock.
+    pub(crate) fn pass(&mut self, micros: i64) {
+        self.clock.advance_micros(micros);
+    }
+
     pub(crate) fn trace(&self) -> &[u64] {
         &self.trace
     }

@@ -1,9 +1,10 @@
 //! Stepping through epochs: which jobs move together, and when.
 //!
 //! Jobs that are connected by views form a group and open epochs together, so that no reader waits for a view that
-//! nobody steps. A group is stepped only while one of its sources has something to read, or someone asks; the tick
-//! stretches from 10 ms towards 100 ms when stepping would take more than a tenth of the workers' time, or when epochs
-//! are not done within it.
+//! nobody steps. A group is stepped only while one of its sources has something to read, someone asks, or the time has
+//! come at which one of its operators has something to say of itself
+//! ([`next_timer`](crate::operator::Operator::next_timer)); the tick stretches from 10 ms towards 100 ms when stepping
+//! would take more than a tenth of the workers' time, or when epochs are not done within it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,8 @@ const LEAST_TICK: u64 = 10_000;
 const GREATEST_TICK: u64 = 100_000;
 /// What it costs to step one timely operator on one worker through one epoch (measured: 5 to 7).
 const STEP_MICROS: u64 = 6;
+/// No timer is waited for longer than this without a look at the clock, which may be set.
+const LONGEST_WAIT_MICROS: u64 = 60_000_000;
 
 /// How fast a job is stepped. All times in microseconds.
 #[derive(Debug)]
@@ -86,6 +89,9 @@ impl Control {
         self.place_snapshots(group, epoch);
         for id in group {
             if let Some(entry) = self.jobs.get_mut(id) {
+                if entry.lacks_last() {
+                    entry.job.make_last(epoch);
+                }
                 entry.pace.opened(micros);
                 entry.job.active.store(false, Ordering::SeqCst);
                 entry.job.exhausted.store(false, Ordering::SeqCst);
@@ -99,9 +105,12 @@ impl Control {
         if self.is_frozen(group) {
             return self.is_held(group).then_some(LEAST_TICK / 10);
         }
-        let ready = self.is_ready(group);
+        let timer = self.next_timer(group);
+        let ready = self.is_ready(group) || timer.is_some_and(|at| at <= now);
         let waiting = |entry: &Entry| entry.steps.iter().any(|step| step.target.is_none());
-        let asked = self.wants_snapshot(group) || self.members(group).any(waiting);
+        // A job whose inputs have ended has one epoch more, in which it says what it holds back.
+        let ending = self.members(group).any(Entry::lacks_last);
+        let asked = self.wants_snapshot(group) || self.members(group).any(waiting) || ending;
         let epoch = self.members(group).map(|entry| entry.job.gate().epoch).max()?;
         let is_open = self.members(group).any(|entry| entry.job.gate().state == GateState::Open);
         if !is_open {
@@ -110,7 +119,7 @@ impl Control {
                 self.open(group, next, micros);
                 return Some(self.tick(group));
             }
-            return None;
+            return if ready { None } else { timer.map(|at| until(at, now)) };
         }
         let exhausted = self.members(group).any(|entry| entry.job.exhausted.load(Ordering::SeqCst));
         if asked {
@@ -124,7 +133,8 @@ impl Control {
             });
         let opened_at = self.members(group).map(|entry| entry.pace.opened_at).max().unwrap_or(0);
         let due = opened_at + self.tick(group);
-        let close = exhausted || settled || (micros >= due && !asked) || (micros >= due + GREATEST_TICK);
+        let over = self.members(group).all(|entry| entry.inputs_ended.is_some());
+        let close = exhausted || settled || over || (micros >= due && !asked) || (micros >= due + GREATEST_TICK);
         if !close {
             return Some(due.saturating_sub(micros).max(LEAST_TICK / 10));
         }
@@ -155,7 +165,16 @@ impl Control {
         }
         // A source that was woken before it could see the gate has told nobody; nor will anybody tell when a step is
         // still asked for: the epoch was closed before busy workers had looked at all sources.
-        (self.is_ready(group) || self.members(group).any(waiting)).then_some(0)
+        if self.is_ready(group) || self.members(group).any(waiting) || ending {
+            return Some(0);
+        }
+        timer.map(|at| until(at, now))
+    }
+
+    /// The next epoch that a timer of the group asks for. An earlier one that is set from now on tells the control.
+    fn next_timer(&self, group: &[JobId]) -> Option<Epoch> {
+        let last = self.members(group).map(Entry::last_opened).max()?;
+        self.members(group).filter_map(|entry| entry.job.await_timer(last)).min()
     }
 
     /// Whether a source has something to read.
@@ -191,6 +210,11 @@ impl Control {
         }
         true
     }
+}
+
+/// In how many microseconds to look whether the clock has reached `epoch`.
+fn until(epoch: Epoch, now: Epoch) -> u64 {
+    epoch.saturating_sub(now).saturating_mul(1_000).clamp(LEAST_TICK / 10, LONGEST_WAIT_MICROS)
 }
 
 #[cfg(test)]

@@ -40,7 +40,10 @@ pub(crate) enum Destination {
 pub(crate) struct Terminal {
     inlets: Inlets,
     destination: Destination,
+    /// Whether it takes the rows that come too late, not the result.
+    is_late: bool,
     job: Arc<JobShared>,
+    /// Its number among all workers' ends.
     worker: usize,
     activator: Activator,
     ended: Epoch,
@@ -55,7 +58,7 @@ pub(crate) struct Terminal {
 impl Terminal {
     pub(crate) fn new(
         inlets: Inlets,
-        destination: Destination,
+        (destination, is_late): (Destination, bool),
         job: Arc<JobShared>,
         worker: usize,
         activator: Activator,
@@ -64,8 +67,9 @@ impl Terminal {
         Self {
             inlets,
             destination,
+            is_late,
+            worker: worker + if is_late { job.workers } else { 0 },
             job,
-            worker,
             activator,
             ended: first.saturating_sub(1),
             gathered: Vec::new(),
@@ -142,8 +146,10 @@ impl Terminal {
     fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
         let moved: Vec<(WatermarkId, Promise)> = self.inlets.merge_into(&mut self.watermarks);
         let deltas = std::mem::take(&mut self.gathered);
-        let rows: usize = deltas.iter().map(|(delta, _)| delta.num_rows()).sum();
-        self.job.rows_out.fetch_add(rows as u64, Ordering::Relaxed);
+        if !self.is_late {
+            let rows: usize = deltas.iter().map(|(delta, _)| delta.num_rows()).sum();
+            self.job.rows_out.fetch_add(rows as u64, Ordering::Relaxed);
+        }
         self.ended = epoch;
         match &mut self.destination {
             Destination::View(writer) => {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use futures::channel::oneshot;
 
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +59,12 @@ struct Hub {
     /// Deltas of epochs that are not complete; kept only while there are subscribers.
     incomplete: BTreeMap<Epoch, Vec<Delta>>,
     subscribers: Vec<Arc<Mailbox>>,
+    /// The job's first epoch, once there is one: before it is complete the view is not there yet.
+    first: Option<Epoch>,
+    /// The job has ended.
+    over: bool,
+    /// Who waits for the first epoch, or the end.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// See the [module](self). A view is maintained by one job, once: a job that is created again needs a new view.
@@ -160,7 +167,35 @@ impl View {
 
     /// The job's first epoch: nothing before it is missing.
     pub(crate) fn start(&self, first: Epoch) {
-        lock(&self.hub).ended.fill(first.saturating_sub(1));
+        let mut hub = lock(&self.hub);
+        hub.ended.fill(first.saturating_sub(1));
+        hub.first = Some(first);
+    }
+
+    /// Whether the view has what its job's inputs held at the end of one epoch; until then it is not there yet.
+    pub fn is_hydrated(&self) -> bool {
+        lock(&self.hub).is_hydrated()
+    }
+
+    /// Waits until the view is there, or its job has ended before; answers which. A view that no job maintains is as it is.
+    pub fn hydrated(self: &Arc<Self>) -> impl Future<Output = bool> + Send + 'static {
+        let waits = {
+            let mut hub = lock(&self.hub);
+            (!hub.is_hydrated() && !hub.over).then(|| {
+                let (sender, receiver) = oneshot::channel();
+                hub.waiting.retain(|waiting| !waiting.is_canceled());
+                hub.waiting.push(sender);
+                receiver
+            })
+        };
+        let view = Arc::clone(self);
+        async move {
+            if let Some(waits) = waits {
+                // The sender is gone only when the view is.
+                let _ = waits.await;
+            }
+            view.is_hydrated()
+        }
     }
 
     /// A worker has ended an epoch; its deltas are in its shard already. Answers whether it was the last worker, so
@@ -178,6 +213,9 @@ impl View {
         {
             let (epoch, deltas) = entry.remove_entry();
             hub.subscribers.retain(|subscriber| subscriber.deliver(epoch, &deltas));
+        }
+        if hub.is_hydrated() {
+            hub.wake();
         }
         complete > before
     }
@@ -258,6 +296,8 @@ impl View {
     pub(crate) fn end(&self, error: Option<&Error>) {
         let mut hub = lock(&self.hub);
         hub.incomplete.clear();
+        hub.over = true;
+        hub.wake();
         for subscriber in std::mem::take(&mut hub.subscribers) {
             subscriber.end(error.cloned());
         }
@@ -281,6 +321,17 @@ impl View {
 }
 
 impl Hub {
+    fn is_hydrated(&self) -> bool {
+        self.first.is_none_or(|first| self.complete() >= first)
+    }
+
+    fn wake(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            // Whoever waits no longer needs no answer.
+            let _ = waiting.send(());
+        }
+    }
+
     fn complete(&self) -> Epoch {
         self.ended.iter().copied().min().unwrap_or(0)
     }

@@ -13,6 +13,9 @@ use timely::dataflow::{Scope, Stream};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker as TimelyWorker;
 
+use arrow::datatypes::SchemaRef;
+
+use crate::plan::flow::LateSource;
 use crate::time::Epoch;
 
 use super::blueprint::{DestinationPart, UnitPart, WorkerJob};
@@ -22,7 +25,8 @@ use super::exchange::{Addressed, Outlet};
 use super::flow_control::lock;
 use super::inlet::{Inlet, InletSpec, Inlets};
 use super::job::{JobId, Signal};
-use super::layout::{Layout, Link, LinkEnd, Unit};
+use super::late::LateEnd;
+use super::layout::{Layout, Link, LinkEnd, MemberPlan, Unit};
 use super::packet::Packet;
 use super::source::SourceTask;
 use super::terminal::{Destination, SinkTask, Terminal};
@@ -179,7 +183,7 @@ fn build_dataflow<'scope>(
     first: Epoch,
     views: &mut HashMap<u64, Rc<RefCell<ViewWriter>>>,
 ) {
-    let WorkerJob { job: shared, layout, units, destination, meters, watermarks, restored, .. } = job;
+    let WorkerJob { job: shared, layout, units, destination, late, meters, watermarks, restored, .. } = job;
     let worker = scope.index();
     let mut ports: Ports<'scope> = layout.links.iter().map(|_| None).collect();
     for (unit, part) in units.into_iter().enumerate() {
@@ -236,12 +240,17 @@ fn build_dataflow<'scope>(
             UnitPart::Chain(members) => {
                 let entries = incoming.iter().filter_map(|link| match layout.links[*link].to {
                     LinkEnd::Member { member, input, .. } => Some((member, input)),
-                    LinkEnd::Terminal => None,
+                    LinkEnd::Terminal | LinkEnd::Late => None,
                 });
+                let of_late = outgoing.iter().position(|link| layout.links[*link].to == LinkEnd::Late);
+                let late = late_sources(&layout, unit);
                 let inlets = (Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks), entries.collect());
                 let start = (first, watermarks.clone());
                 builder.build_reschedule(|capabilities| {
-                    let mut chain = Chain::new(members, inlets, outlets_with(capabilities), shared, activator, start);
+                    let mut outlets = outlets_with(capabilities);
+                    let late = of_late.map(|place| outlets.remove(place)).zip(late);
+                    let late = late.map(|(outlet, (schema, sources))| LateEnd::new(outlet, schema, sources));
+                    let mut chain = Chain::new(members, inlets, (outlets, late), shared, activator, start);
                     move |frontiers| {
                         chain.run(least(frontiers));
                         false
@@ -249,6 +258,17 @@ fn build_dataflow<'scope>(
                 });
             }
         }
+    }
+    if let Some(writer) = late {
+        let mut builder = OperatorBuilder::new("late rows".to_owned(), scope);
+        let incoming: Vec<usize> = layout.to_late().collect();
+        let inputs = connect(&mut builder, &layout, &incoming, &mut ports);
+        let inlets = Inlets::new(Arc::clone(&layout.plan), inputs, &watermarks);
+        let activator = scope.activator_for(builder.operator_info().address);
+        let end = (Destination::Sink(SinkTask::new(writer)), true);
+        let mut terminal =
+            Terminal::new(inlets, end, Arc::clone(&shared), worker, activator, (first, watermarks.clone()));
+        builder.build_reschedule(|_| move |frontiers| terminal.run(least(frontiers)));
     }
     let mut builder = OperatorBuilder::new("terminal".to_owned(), scope);
     let incoming: Vec<usize> = layout.to_terminal().collect();
@@ -267,8 +287,18 @@ fn build_dataflow<'scope>(
             Destination::View(writer)
         }
     };
-    let mut terminal = Terminal::new(inlets, destination, shared, worker, activator, (first, watermarks));
+    let mut terminal = Terminal::new(inlets, (destination, false), shared, worker, activator, (first, watermarks));
     builder.build_reschedule(|_| move |frontiers| terminal.run(least(frontiers)));
+}
+
+/// The columns of late rows, and which members of a chain decide that rows are late.
+fn late_sources(layout: &Layout, unit: usize) -> Option<(SchemaRef, Vec<(usize, LateSource)>)> {
+    let (Some(late), Unit::Chain(members)) = (&layout.plan.late, &layout.units[unit]) else { return None };
+    let of_member = |(member, plan): (usize, &MemberPlan)| {
+        let own = late.sources.iter().filter(|source| source.node == plan.node);
+        own.map(|source| (member, source.clone())).collect::<Vec<_>>()
+    };
+    Some((Arc::clone(&late.schema), members.iter().enumerate().flat_map(of_member).collect()))
 }
 
 /// The least epoch that may still come on any input; `None` when all have ended.

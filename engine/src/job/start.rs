@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::connector::definition::SinkInput;
 use crate::connector::table::TableSource;
 use crate::connector::{Reporter, ScanRequest};
 use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, Pool, Target};
@@ -42,6 +43,16 @@ pub(crate) fn start(
             _ => return Err(Error::internal(format!("the plan reads '{relation}', which is gone"))),
         }
     }
+    let target = match &plan.late {
+        None => target,
+        Some(late) => match live.get(&late.target) {
+            Some(Live::Sink { definition, .. }) => {
+                let input = SinkInput { schema: Arc::clone(&late.schema), changelog: false };
+                Target::WithLate(Box::new(target), definition.open(&input)?)
+            }
+            _ => return Err(Error::internal(format!("late rows go to '{}', which is gone", late.target))),
+        },
+    };
     let blueprint = Blueprint {
         job: JobId(status.id),
         name: status.name.clone(),
@@ -60,7 +71,11 @@ pub(crate) fn start(
 
 impl JobObserver for JobStatus {
     fn started(&self, _first: Epoch) {
-        self.enter(JobState::Running);
+        self.hydrate();
+    }
+
+    fn epoch_completed(&self, _epoch: Epoch) {
+        self.hydrated();
     }
 
     fn finished(&self) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::catalog::{DesiredState, ObjectKind};
 use crate::connector::Reporter;
-use crate::dataflow::JobHandle;
+use crate::dataflow::{JobHandle, OperatorFigures};
 use crate::error::Error;
 use crate::time::Epoch;
 
@@ -15,6 +15,8 @@ use crate::time::Epoch;
 pub enum JobState {
     /// Its dataflow is being built.
     Starting,
+    /// It runs, and has not yet read its inputs as of one epoch: nothing of its result can be read, and nothing is written.
+    Hydrating,
     /// It runs, and waits for something outside: [`JobView::waits_for`] says what.
     Waiting,
     /// It runs.
@@ -34,6 +36,7 @@ impl JobState {
     pub fn name(self) -> &'static str {
         match self {
             JobState::Starting => "STARTING",
+            JobState::Hydrating => "HYDRATING",
             JobState::Waiting => "WAITING",
             JobState::Running => "RUNNING",
             JobState::Stopping => "STOPPING",
@@ -54,6 +57,8 @@ pub struct JobStatus {
     pub kind: ObjectKind,
     lifecycle: Mutex<Lifecycle>,
     skipped_rows: AtomicU64,
+    /// Its first epoch is not complete.
+    hydrating: AtomicBool,
     /// The job in the pool, once it was built: its figures.
     handle: Mutex<Option<JobHandle>>,
     /// Whether the pool has its dataflow.
@@ -102,6 +107,8 @@ pub struct JobView {
     pub in_flight_bytes: u64,
     /// The last epoch that is complete everywhere.
     pub epoch: Epoch,
+    /// What each of its operators remembers.
+    pub operators: Vec<OperatorFigures>,
 }
 
 impl JobStatus {
@@ -123,6 +130,7 @@ impl JobStatus {
                 started_at_micros: now_micros,
             }),
             skipped_rows: AtomicU64::new(0),
+            hydrating: AtomicBool::new(false),
             handle: Mutex::new(None),
             built: AtomicBool::new(false),
         }
@@ -139,9 +147,13 @@ impl JobStatus {
             lifecycle.waits_for.iter().map(|(who, what)| format!("{who} waits for {what}")).collect();
         let state = match lifecycle.state {
             JobState::Running if !waits_for.is_empty() => JobState::Waiting,
+            JobState::Running if self.hydrating.load(Ordering::Acquire) => JobState::Hydrating,
             state => state,
         };
-        let metrics = self.handle().as_ref().map(JobHandle::metrics).unwrap_or_default();
+        let (metrics, operators) = match self.handle().as_ref() {
+            Some(handle) => (handle.metrics(), handle.operators()),
+            None => Default::default(),
+        };
         JobView {
             id: self.id,
             name: self.name.clone(),
@@ -158,6 +170,7 @@ impl JobStatus {
             state_bytes: metrics.state_bytes as u64,
             in_flight_bytes: metrics.bytes_in_flight as u64,
             epoch: metrics.frontier.saturating_sub(1),
+            operators,
         }
     }
 
@@ -174,6 +187,20 @@ impl JobStatus {
             lifecycle.waits_for.clear();
         }
         lifecycle.state = state;
+    }
+
+    /// Its dataflow runs from its first epoch on, which is not complete: that is the inputs as of one moment.
+    pub fn hydrate(&self) {
+        self.hydrating.store(true, Ordering::Release);
+        self.enter(JobState::Running);
+    }
+
+    /// An epoch is complete.
+    pub fn hydrated(&self) {
+        // Said of every epoch: it must cost next to nothing.
+        if self.hydrating.load(Ordering::Relaxed) {
+            self.hydrating.store(false, Ordering::Release);
+        }
     }
 
     /// Notes what the user wants.
@@ -251,6 +278,22 @@ mod tests {
         assert_eq!(view.waits_for.as_deref(), Some("stream 's' waits for broker 127.0.0.1:1: refused"));
         status.waits_for("stream 's'", None);
         assert_eq!(status.view().state, JobState::Running);
+    }
+
+    #[test]
+    fn a_job_hydrates_until_its_first_epoch_is_complete() {
+        let status = JobStatus::new(1, "v", ObjectKind::MaterializedView, DesiredState::Running, 0);
+        status.hydrate();
+        assert_eq!(status.view().state.name(), "HYDRATING");
+        status.waits_for("the job", Some("memory".into()));
+        assert_eq!(status.view().state, JobState::Waiting);
+        status.waits_for("the job", None);
+        status.hydrated();
+        assert_eq!(status.view().state, JobState::Running);
+        status.hydrate();
+        status.fail(Error::new(ErrorKind::Data, "first"));
+        status.hydrated();
+        assert_eq!(status.view().state, JobState::Failed);
     }
 
     #[test]

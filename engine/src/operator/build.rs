@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::Operator;
 use super::aggregate;
+use super::asof::AsOf;
 use super::expression::physical;
 use super::filter::Filter;
 use super::join::Join;
@@ -16,13 +17,16 @@ use super::over::Over;
 use super::project::Project;
 use super::session::{Session, SessionSpec};
 use super::set::SetOperation;
+use super::show::{Show, Stamped};
 use super::single_row::SingleRow;
+use super::temporal_filter::TemporalFilter;
 use super::union::Union;
 use super::unnest::Unnest;
 use super::values::Values;
 use super::window::Window;
 use crate::error::{Error, Result};
-use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, OverSpec, WindowKey};
+use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, NodeIndex, OverSpec, ShowSpec, WindowKey};
+use crate::plan::state_ttl;
 
 /// Which part of a node's work an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +51,9 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         }
         FlowOp::Values { rows } => Box::new(Values::new(rows, &schema)?),
         FlowOp::Filter { predicate } => Box::new(Filter::new(predicate, &input(plan, node, 0)?.schema, schema)?),
+        FlowOp::TemporalFilter { bounds, .. } => {
+            Box::new(TemporalFilter::new(bounds, &input(plan, node, 0)?.schema, schema, this.properties.changelog)?)
+        }
         FlowOp::Project { expressions } => Box::new(Project::new(expressions, &input(plan, node, 0)?.schema, schema)?),
         FlowOp::Union => Box::new(Union::new(schema)),
         FlowOp::Window { window, time_column } => Box::new(Window::new(*window, *time_column, schema)?),
@@ -61,7 +68,16 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             };
             Box::new(Session::new(spec, input.schema.inner(), schema)?)
         }
-        FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } => aggregate::build(plan, node, role)?,
+        FlowOp::WindowAggregate { .. } | FlowOp::Aggregate { .. } | FlowOp::PaneAggregate { .. } => {
+            aggregate::build(plan, node, role)?
+        }
+        FlowOp::Show(spec) if only_stamps(plan, node, spec) => Box::new(Stamped::new(spec, schema)),
+        FlowOp::Show(spec) => {
+            let (_, route) = show_route(plan, node, spec);
+            let input = input(plan, node, 0)?.schema.as_arrow();
+            Box::new(Show::new(spec.clone(), route, input, schema, this.properties.changelog)?)
+        }
+        FlowOp::AsOf(spec) => Box::new(AsOf::new(spec, [input(plan, node, 0)?, input(plan, node, 1)?], schema)?),
         FlowOp::Set { kind, closes } => {
             let inputs = this.inputs.iter().map(|&input| get(plan, input)).collect::<Result<Vec<_>>>()?;
             let append_only: Vec<bool> = inputs.iter().map(|input| !input.properties.changelog).collect();
@@ -69,9 +85,15 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
             Box::new(set.closing(*closes, append_only))
         }
         FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
-        FlowOp::Join { .. } => Box::new(Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?),
+        FlowOp::Join { .. } => {
+            let join = Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?;
+            Box::new(join.forgetting(state_ttl(plan, node)))
+        }
         FlowOp::Unnest(spec) => Box::new(Unnest::new(spec, schema)),
-        FlowOp::Over(spec) => Box::new(Over::new(spec, input(plan, node, 0)?, &this.schema)?),
+        FlowOp::Over(spec) => {
+            let over = Over::new(spec, input(plan, node, 0)?, &this.schema)?;
+            Box::new(over.forgetting(state_ttl(plan, node)))
+        }
     })
 }
 
@@ -92,13 +114,24 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Union
         | FlowOp::Unnest(_)
         | FlowOp::Window { .. } => None,
-        FlowOp::Set { .. } => {
+        // A row that only comes may stay where it is; one that goes again must find itself.
+        FlowOp::TemporalFilter { .. } if !self::input(plan, node, input)?.properties.changelog => None,
+        FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => {
             let fields = self::input(plan, node, input)?.schema.fields().iter().enumerate();
             Some(fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
         }
         FlowOp::SingleRow => Some(Vec::new()),
+        FlowOp::Show(spec) => {
+            let (exchanged, route) = show_route(plan, node, spec);
+            let schema = &self::input(plan, node, input)?.schema;
+            let column = |column: &usize| Arc::new(Column::new(schema.field(*column).name(), *column)) as _;
+            (exchanged && !only_stamps(plan, node, spec)).then(|| route.iter().map(column).collect())
+        }
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
+        }
+        FlowOp::AsOf(spec) => {
+            Some(bind(&mut spec.on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
         }
         FlowOp::Session { partition, .. } => Some(bind(&mut partition.iter())?),
         FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. } if has_local_half(plan, node) => {
@@ -106,7 +139,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
             let keys = schema.fields().iter().enumerate().take(aggregate::exchange_keys(plan, node)?);
             Some(keys.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
         }
-        FlowOp::Aggregate { group, .. } => Some(bind(&mut group.iter())?),
+        FlowOp::Aggregate { group, .. } | FlowOp::PaneAggregate { group, .. } => Some(bind(&mut group.iter())?),
         FlowOp::Over(spec) => Some(bind(&mut spec.partition.iter())?),
         FlowOp::WindowAggregate { group, .. } => Some(bind(&mut group.iter().filter_map(|key| match key {
             WindowKey::Key(expression) => Some(expression),
@@ -120,7 +153,7 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
 pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
     let this = plan.nodes.get(node)?;
     match &this.op {
-        FlowOp::Aggregate { group, .. } => Some((0..group.len()).collect()),
+        FlowOp::Aggregate { group, .. } | FlowOp::PaneAggregate { group, .. } => Some((0..group.len()).collect()),
         FlowOp::WindowAggregate { group, .. } => {
             let keys = group.iter().enumerate().filter(|(_, key)| matches!(key, WindowKey::Key(_)));
             Some(keys.map(|(column, _)| column).collect())
@@ -130,8 +163,22 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let place = |key: &Expr| schema.maybe_index_of_column(key.try_as_col()?);
             partition.iter().map(place).collect()
         }
-        FlowOp::Set { .. } => Some((0..this.schema.fields().len()).collect()),
+        FlowOp::AsOf(spec) => {
+            let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
+            spec.on.iter().map(|(left, _)| schema.maybe_index_of_column(left.try_as_col()?)).collect()
+        }
+        FlowOp::TemporalFilter { .. } if !plan.nodes.get(*this.inputs.first()?)?.properties.changelog => {
+            meeting_columns(plan, *this.inputs.first()?)
+        }
+        FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => Some((0..this.schema.fields().len()).collect()),
         FlowOp::SingleRow => Some(Vec::new()),
+        FlowOp::Show(spec) => {
+            let columns = match only_stamps(plan, node, spec) {
+                true => meeting_columns(plan, *this.inputs.first()?)?,
+                false => show_route(plan, node, spec).1,
+            };
+            columns.iter().all(|column| *column < spec.visible).then_some(columns)
+        }
         FlowOp::Filter { .. } | FlowOp::Window { .. } => meeting_columns(plan, *this.inputs.first()?),
         FlowOp::Project { expressions } => {
             let input = *this.inputs.first()?;
@@ -147,9 +194,27 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
     }
 }
 
+/// By which columns of its input the rows of a group of a [`FlowOp::Show`] are brought together, and whether they have to be
+/// exchanged for that: the rows of an aggregate's group stand on one worker already.
+fn show_route(plan: &FlowPlan, node: NodeIndex, spec: &ShowSpec) -> (bool, Vec<usize>) {
+    let input = plan.nodes.get(node).and_then(|node| node.inputs.first().copied());
+    match input.and_then(|input| meeting_columns(plan, input)) {
+        Some(meet) if meet.iter().all(|column| spec.key.contains(column)) => (false, meet),
+        _ => (true, spec.key.clone()),
+    }
+}
+
+/// Whether the rows of a [`FlowOp::Show`] only get the columns of a changelog: they are neither corrected nor wait.
+fn only_stamps(plan: &FlowPlan, node: NodeIndex, spec: &ShowSpec) -> bool {
+    let corrected = input(plan, node, 0).is_ok_and(|input| input.properties.changelog);
+    spec.stream && !spec.numbered && !spec.firing.holds_back() && !corrected
+}
+
 /// Whether a node's input is worth aggregating before it crosses workers.
 pub fn has_local_half(plan: &FlowPlan, node: NodeIndex) -> bool {
     match plan.nodes.get(node).map(|node| &node.op) {
+        // Sums don't say which of their rows were late.
+        _ if plan.late.is_some() => false,
         Some(FlowOp::Aggregate { .. } | FlowOp::WindowAggregate { .. }) => aggregate::has_local_half(plan, node),
         _ => false,
     }

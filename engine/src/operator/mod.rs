@@ -3,24 +3,29 @@
 //! An operator knows no thread, no clock, no I/O and nothing of timely; it is tested by calling it. The adaptor in
 //! `dataflow/` hosts *chains* of operators between two exchanges and keeps this contract:
 //!
-//! * deltas of one epoch come before its [`Operator::on_epoch_end`], and epochs come one after the other;
+//! * each epoch begins with [`Operator::begin_epoch`], its deltas come before its [`Operator::on_epoch_end`], and epochs
+//!   come one after the other;
 //! * after [`Step::Yield`] the operator gets nothing but [`Operator::resume`] until it answers [`Step::Done`]; what it
 //!   had put into the [`Output`] is handed downstream between the calls;
 //! * after an error or a panic it is never called again;
 //! * [`Operator::snapshot`] comes only between epochs (after `on_epoch_end` was done), [`Operator::restore`] only first.
 
 pub mod aggregate;
+pub mod asof;
 pub mod build;
 pub(crate) mod columns;
 pub mod consolidate;
 pub mod expression;
 pub mod filter;
+mod held;
 pub mod join;
 pub mod over;
 pub mod project;
 pub mod session;
 pub mod set;
+pub mod show;
 pub mod single_row;
+pub mod temporal_filter;
 pub mod union;
 pub mod unnest;
 pub mod values;
@@ -29,6 +34,7 @@ pub mod window;
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::time::{Epoch, Watermarks};
+use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 
 /// Whether an operator has said all that it has to say.
@@ -81,6 +87,17 @@ pub struct Output {
     rows: usize,
     fuel: usize,
     late_rows: u64,
+    /// Where late rows are wanted: those since the last time that they were taken.
+    late: Option<Vec<LateRows>>,
+}
+
+/// Rows of an operator's input that came too late.
+#[derive(Debug)]
+pub struct LateRows {
+    /// Which input.
+    pub input: usize,
+    /// The rows.
+    pub rows: RecordBatch,
 }
 
 impl Default for Output {
@@ -95,7 +112,7 @@ impl Output {
 
     /// An empty output with fuel for `rows` rows.
     pub fn with_fuel(rows: usize) -> Self {
-        Self { deltas: Vec::new(), rows: 0, fuel: rows, late_rows: 0 }
+        Self { deltas: Vec::new(), rows: 0, fuel: rows, late_rows: 0, late: None }
     }
 
     /// Emits a delta; an empty one is dropped.
@@ -116,6 +133,31 @@ impl Output {
         self.late_rows += rows;
     }
 
+    /// From now on late rows are kept until they are taken.
+    pub fn keep_late(&mut self) {
+        self.late.get_or_insert_default();
+    }
+
+    /// Whether late rows are to be kept ([`Output::late`]); all are to be counted ([`Output::drop_late`]).
+    pub fn keeps_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Keeps the rows of an input for which `late` is true.
+    pub fn late(&mut self, input: usize, rows: &RecordBatch, late: &BooleanArray) -> Result<()> {
+        if let Some(kept) = &mut self.late
+            && late.true_count() > 0
+        {
+            kept.push(LateRows { input, rows: arrow::compute::filter_record_batch(rows, late)? });
+        }
+        Ok(())
+    }
+
+    /// Takes the late rows that were kept.
+    pub fn take_late(&mut self) -> Vec<LateRows> {
+        self.late.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Takes what was emitted and refuels; the second value is the number of late rows since the last call.
     pub fn take(&mut self) -> (Vec<Delta>, u64) {
         self.rows = 0;
@@ -125,12 +167,23 @@ impl Output {
 
 /// An operator; see the [module](self) for the contract.
 pub trait Operator: Send {
+    /// An epoch begins, before its first delta; `now_micros` is its [`EpochContext::now_micros`].
+    fn begin_epoch(&mut self, _now_micros: i64) {}
+
     /// A delta on input `input` (0 for all but joins and unions), of the current epoch.
     fn on_delta(&mut self, input: usize, delta: Delta, out: &mut Output) -> Result<Step>;
 
     /// The end of the current epoch: all its deltas were given.
     fn on_epoch_end(&mut self, _epoch: &EpochContext<'_>, _out: &mut Output) -> Result<Step> {
         Ok(Step::Done)
+    }
+
+    /// The earliest time of an epoch ([`EpochContext::now_micros`]) at which the operator has something to say even if
+    /// nothing comes: an epoch is opened then. Asked after the end of each epoch; a time that is not later than the
+    /// epoch's own opens none, since the operator had its say. A function of the state, so that a restored operator
+    /// answers as the one did that was snapshot.
+    fn next_timer(&self) -> Option<i64> {
+        None
     }
 
     /// Goes on after [`Step::Yield`].
@@ -152,5 +205,10 @@ pub trait Operator: Send {
     /// How much the operator remembers; cheap enough to ask once an epoch.
     fn state_size(&self) -> StateSize {
         StateSize::default()
+    }
+
+    /// How many different keys it remembers; `None`: as many as [`StateSize::rows`], since each has one row or group.
+    fn state_keys(&self) -> Option<usize> {
+        None
     }
 }

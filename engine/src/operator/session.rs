@@ -158,8 +158,8 @@ impl Session {
         last.checked_add(self.gap).ok_or_else(out_of_range)
     }
 
-    /// Takes note of rows; `late`: whether rows below the horizon are dropped.
-    fn take_in(&mut self, rows: &RecordBatch, weights: &Int64Array, late: bool) -> Result<u64> {
+    /// Takes note of rows; `late`: whether rows below the horizon are dropped. Answers which were.
+    fn take_in(&mut self, rows: &RecordBatch, weights: &Int64Array, late: bool) -> Result<Vec<usize>> {
         let count = rows.num_rows();
         let key = |key: &Arc<dyn PhysicalExpr>| Ok(key.evaluate(rows)?.into_array(count)?);
         let keys = self.spec.partition.iter().map(key).collect::<Result<Vec<ArrayRef>>>()?;
@@ -170,7 +170,7 @@ impl Session {
         let (mut slots, mut created) = (Vec::new(), Vec::new());
         self.slots.intern(&keys, count, &mut slots, &mut created)?;
         self.keys.resize_with(self.slots.bound(), Key::default);
-        let (mut dropped, mut touched) = (0, BTreeSet::from_iter(created));
+        let (mut dropped, mut touched) = (Vec::new(), BTreeSet::from_iter(created));
         for (row, slot) in slots.iter().enumerate() {
             // A row without a time is in no session.
             if times.is_null(row) {
@@ -178,7 +178,7 @@ impl Session {
             }
             let time = times.value(row);
             if late && self.micros(time) < self.horizon.at() {
-                dropped += 1;
+                dropped.push(row);
                 continue;
             }
             touched.remove(slot);
@@ -387,7 +387,12 @@ impl Operator for Session {
         let (rows, weights) = delta.into_parts();
         let weights = weights.unwrap_or_else(|| Int64Array::from_value(1, rows.num_rows()));
         let late = self.take_in(&rows, &weights, true)?;
-        out.drop_late(late);
+        out.drop_late(late.len() as u64);
+        if out.keeps_late() && !late.is_empty() {
+            let mut mask = vec![false; rows.num_rows()];
+            late.into_iter().for_each(|row| mask[row] = true);
+            out.late(0, &rows, &mask.into())?;
+        }
         Ok(Step::Done)
     }
 

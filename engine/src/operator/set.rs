@@ -114,6 +114,9 @@ impl SetOperation {
         if kept.len() == delta.num_rows() {
             return Ok(delta);
         }
+        if out.keeps_late() {
+            out.late(input, delta.rows(), &times.iter().map(|time| Some(!in_time(time))).collect())?;
+        }
         out.drop_late((delta.num_rows() - kept.len()) as u64);
         delta.take(&kept)
     }

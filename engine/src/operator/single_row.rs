@@ -42,6 +42,7 @@ impl Operator for SingleRow {
             return Ok(Step::Done);
         }
         Err(Error::new(ErrorKind::Data, format!("a subquery that stands for a value has {} rows", self.rows))
+            .with_code("21000")
             .with_hint("make it one row: an aggregate without GROUP BY has one"))
     }
 

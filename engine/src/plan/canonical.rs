@@ -10,36 +10,62 @@
 //!
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
+//! The first rows of each row outside (`ORDER BY … LIMIT` in a correlated subquery) are numbered
+//! ([`super::correlated_limit`]).
+//! LATERAL is a join ([`super::lateral`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{JoinConstraint, JoinType};
 use datafusion::error::Result as PlanResult;
 use datafusion::functions_aggregate::min_max::min_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
+use super::correlated_limit::said_otherwise;
 use super::fault::planning_error;
 use super::grouping::expanded;
+use super::lateral::joined;
 use super::set_node::SetNode;
+use super::subquery_values::counted;
 use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = joined(said_otherwise(counted(plan)?)?).map_err(planning_error)?;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
             None => canonical_aggregate(aggregate),
         },
-        LogicalPlan::Join(join) => Ok(match SetNode::of(&join) {
-            Some(set) => Transformed::yes(set.into_plan()?),
-            None => Transformed::no(LogicalPlan::Join(join)),
-        }),
+        LogicalPlan::Join(join) => match SetNode::of(&join) {
+            Some(set) => Ok(Transformed::yes(set.into_plan()?)),
+            None => {
+                check_merged(&join)?;
+                Ok(Transformed::no(LogicalPlan::Join(join)))
+            }
+        },
         other => Ok(Transformed::no(other)),
     });
     // Last: it drops columns that nobody reads, and the joins in the place of INTERSECT and EXCEPT are known by theirs.
     completed(plan.data().map_err(planning_error)?).map_err(planning_error)
+}
+
+/// A column that USING or NATURAL merges is the left one's for DataFusion, which is NULL where the left side has no row.
+fn check_merged(join: &Join) -> PlanResult<()> {
+    let word = match join.join_type {
+        JoinType::Full => "FULL",
+        JoinType::Right => "RIGHT",
+        _ => return Ok(()),
+    };
+    if join.join_constraint != JoinConstraint::Using {
+        return Ok(());
+    }
+    Err(Error::not_supported(format!("{word} JOIN with USING or NATURAL is not supported yet"))
+        .with_hint("write ON a.k = b.k, and coalesce(a.k, b.k) where the merged column is meant")
+        .into())
 }
 
 /// The aggregates of grouping sets in canonical form.

@@ -6,37 +6,17 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
-use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, Result};
-use crate::sql::{EmitClause, EmitMode, Trigger};
 
+use super::asof::AsOfNode;
 use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
-use super::flow::{Emission, Emit};
 use super::relation::RelationSource;
 use super::session_node::SessionNode;
+use super::temporal_filter::refuse_clock;
 use super::ties::{sees_order_of_peers, sorted};
 use super::window_node::WindowNode;
-
-/// When the results of a query are shown. `micros` evaluates an interval.
-pub(super) fn emission(emit: Option<&EmitClause>, micros: impl Fn(&ast::Expr) -> Result<i64>) -> Result<Emission> {
-    let Some(clause) = emit else { return Ok(Emission::default()) };
-    let plain = !clause.stream
-        && clause.triggers == [Trigger::AfterWatermark]
-        && matches!(clause.mode, None | Some(EmitMode::Retracting));
-    let lateness = clause.allowed_lateness.as_ref().map(micros).transpose()?;
-    match lateness {
-        _ if !plain => Err(Error::not_supported(format!("{clause} is not supported yet")).with_hint(
-            "write EMIT AFTER WATERMARK for final results, with ALLOWED LATENESS for such as late rows correct, or no \
-             EMIT for results that are corrected as rows come",
-        )),
-        Some(lateness) if lateness < 0 => Err(Error::invalid("ALLOWED LATENESS is not below zero")),
-        // Without lateness what was shown is final.
-        None | Some(0) => Ok(Emission { emit: Emit::AfterWatermark, lateness: None }),
-        lateness => Ok(Emission { emit: Emit::OnChange, lateness }),
-    }
-}
 
 /// Whether the plan can run continuously, as far as its nodes say on their own. What depends on whether rows may be
 /// retracted is decided when the plan is lowered.
@@ -52,6 +32,7 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
             check_node(node)?;
         }
         node.apply_expressions(|expr| {
+            check_clock(node, expr)?;
             expr.apply(|inner| {
                 check_expression(inner)?;
                 Ok(TreeNodeRecursion::Continue)
@@ -60,6 +41,19 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     })
     .map_err(planning_error)?;
     Ok(())
+}
+
+/// The time of day can stand in WHERE, HAVING and ON; whether the condition can be kept is seen when it is lowered.
+fn check_clock(node: &LogicalPlan, expr: &Expr) -> Result<(), DataFusionError> {
+    let place = match node {
+        LogicalPlan::Filter(_) | LogicalPlan::Join(_) => return Ok(()),
+        LogicalPlan::Aggregate(_) => "GROUP BY and aggregates",
+        LogicalPlan::Window(_) => "OVER",
+        LogicalPlan::Sort(_) => "ORDER BY",
+        LogicalPlan::Values(_) => "VALUES",
+        _ => "SELECT",
+    };
+    refuse_clock(std::slice::from_ref(expr), place).map_err(DataFusionError::from)
 }
 
 /// Whether all subqueries have become joins. `plan` is what the rules have left.
@@ -79,8 +73,8 @@ pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
 fn check_subquery(expr: &Expr) -> Result<(), DataFusionError> {
     match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
-            "EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere \
-             in the subquery may the row outside be named",
+            "EXISTS and IN with a subquery can stand in SELECT, WHERE and HAVING of a continuous query, ANY and ALL in WHERE and \
+             HAVING, and not everywhere in the subquery may the row outside be named",
             "write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN",
         ),
         Expr::ScalarSubquery(_) => refuse(
@@ -117,7 +111,9 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
         | LogicalPlan::Distinct(_) => Ok(()),
         LogicalPlan::TableScan(scan) => check_scan(scan),
         LogicalPlan::Extension(extension)
-            if extension.node.as_any().is::<WindowNode>() || extension.node.as_any().is::<SessionNode>() =>
+            if extension.node.as_any().is::<WindowNode>()
+                || extension.node.as_any().is::<SessionNode>()
+                || extension.node.as_any().is::<AsOfNode>() =>
         {
             Ok(())
         }
@@ -154,12 +150,6 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
                 .with_hint("write the value itself")
                 .into())
         }
-        Expr::ScalarFunction(call) if is_clock(call.name()) => Err(Error::not_supported(format!(
-            "{}() is not supported yet in a continuous query: its value would change without any row",
-            call.name()
-        ))
-        .with_hint("compare event times, or call it when you SELECT from the view")
-        .into()),
         Expr::AggregateFunction(call) => check_call(call),
         Expr::WindowFunction(call) if sees_order_of_peers(call) => Err(Error::not_supported(format!(
             "{} over a {} frame depends on the order of rows that tie",
@@ -170,14 +160,6 @@ fn check_expression(expr: &Expr) -> Result<(), DataFusionError> {
         .into()),
         _ => Ok(()),
     }
-}
-
-/// Functions whose value is the time of day.
-fn is_clock(name: &str) -> bool {
-    matches!(
-        name,
-        "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "localtimestamp" | "localtime"
-    )
 }
 
 fn check_call(call: &AggregateFunction) -> Result<(), DataFusionError> {

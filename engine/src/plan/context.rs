@@ -19,8 +19,10 @@ use datafusion::sql::sqlparser::ast;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql;
 
+use super::asof::nest_joins;
 use super::column_names::name_columns;
 use super::fault::planning_error;
+use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
 use super::manners;
@@ -66,7 +68,9 @@ impl<'a> Context<'a> {
     /// A query's plan, as SQL says it.
     pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = Box::new(query.clone());
+        limited(&mut query);
         name_columns(&mut query);
+        nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);
         let statement = ast::Statement::Query(query);
         resolved(self.sql().sql_statement_to_plan(statement).map_err(planning_error)?)

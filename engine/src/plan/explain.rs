@@ -1,6 +1,8 @@
 //! EXPLAIN: the flow plan as text.
 
+mod asof;
 mod over;
+mod shown;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,6 +16,7 @@ use crate::time::WatermarkId;
 use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, JoinKind, NodeIndex, WindowKey};
 use super::properties::{Promise, is_computed_from_rows};
 use super::release::join_release;
+use super::state_ttl::state_ttl;
 use super::window_node::Length;
 
 /// The plan as a tree, root first. Below each operator stand, where there is something to say: whether its rows are
@@ -25,6 +28,11 @@ pub fn explain(plan: &FlowPlan) -> String {
         let users = |node| plan.nodes.iter().flat_map(|user| &user.inputs).filter(|input| **input == node).count();
         let shared = (0..plan.nodes.len()).filter(|&node| users(node) > 1).collect();
         Explained { plan, shared, said: BTreeSet::new(), text: &mut text }.node(root, 0);
+        if let Some(late) = &plan.late {
+            let names: Vec<&str> = late.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "late rows to {}: {}", late.target, names.join(", "));
+        }
     }
     text
 }
@@ -98,6 +106,10 @@ impl Explained<'_> {
                 format!("Values: {} rows", rows.iter().map(|rows| rows.num_rows()).sum::<usize>())
             }
             FlowOp::Filter { predicate } => format!("Filter {}", said(predicate)),
+            FlowOp::TemporalFilter { conditions, .. } => {
+                let conditions: Vec<String> = conditions.iter().map(said).collect();
+                format!("Temporal filter {}", conditions.join(" and "))
+            }
             FlowOp::Project { expressions } => format!("Project {}", list(expressions)),
             FlowOp::Union => "Union all".to_owned(),
             FlowOp::Window { window, time_column } => {
@@ -122,7 +134,7 @@ impl Explained<'_> {
                 }
                 match shown_from {
                     Some(_) => line + ", shown at the watermark and corrected by late rows",
-                    None => line + shown(*emit, aggregates),
+                    None => line + shown_when(*emit, aggregates),
                 }
             }
             FlowOp::Aggregate { group, aggregates, emit, .. } => {
@@ -130,7 +142,7 @@ impl Explained<'_> {
                     return format!("Distinct {}", list(group));
                 }
                 let by = if group.is_empty() { String::new() } else { format!(" by {}", list(group)) };
-                format!("Aggregate{by}: {}{}", list(aggregates), shown(*emit, aggregates))
+                format!("Aggregate{by}: {}{}", list(aggregates), shown_when(*emit, aggregates))
             }
             FlowOp::Set { kind, .. } => format!("{kind} of {}", names(node)),
             FlowOp::SingleRow => "Single row: a second one is an error".to_owned(),
@@ -142,7 +154,10 @@ impl Explained<'_> {
                     if conditions.is_empty() { String::new() } else { format!(" on {}", conditions.join(" and ")) };
                 format!("{}{on}{}", join_name(*kind), shown_unmatched(*kind, *emit))
             }
+            FlowOp::AsOf(spec) => asof::operator(spec),
             FlowOp::Over(spec) => over::operator(spec),
+            FlowOp::PaneAggregate { group, aggregates, firing, .. } => shown::panes(group, aggregates, *firing),
+            FlowOp::Show(spec) => shown::operator(spec, node, input),
             FlowOp::Unnest(spec) => {
                 let name =
                     |&column: &usize| input.map_or(String::new(), |input| plain(input.schema.field(column).name()));
@@ -186,11 +201,22 @@ impl Explained<'_> {
             FlowOp::Session { watermark: None, .. } => {
                 vec!["all rows: not bounded, since the time has no watermark".to_owned()]
             }
+            FlowOp::TemporalFilter { bounds, .. } => {
+                let enters = bounds.iter().any(|bound| bound.enters);
+                let leaves = bounds.iter().any(|bound| !bound.enters);
+                vec![match (enters, leaves) {
+                    (true, false) => "rows that are not shown yet, each released when it is".to_owned(),
+                    _ => "rows that the time has not passed, each released when it has".to_owned(),
+                }]
+            }
             FlowOp::Aggregate { group, .. } if group.is_empty() => vec!["one row".to_owned()],
             FlowOp::Aggregate { closes: Some((_, watermark, delay)), .. } => {
                 vec![format!("the open groups, released by {}", self.promise((*watermark, *delay)))]
             }
-            FlowOp::Aggregate { .. } => vec!["grows with the number of groups: not bounded".to_owned()],
+            FlowOp::Aggregate { .. } => vec![match self.forgotten(index) {
+                Some(after) => format!("the groups, each forgotten {after}"),
+                None => "grows with the number of groups: not bounded".to_owned(),
+            }],
             FlowOp::Set { closes: Some((_, watermark, delay)), .. } => {
                 vec![format!("the different rows, released by {}", self.promise((*watermark, *delay)))]
             }
@@ -198,17 +224,27 @@ impl Explained<'_> {
             FlowOp::SingleRow => vec!["the number of rows".to_owned()],
             FlowOp::Join { .. } => {
                 let [left, right] = join_release(self.plan, index).map(|release| release?.promise());
-                let side = |side: &str, promise: Option<Promise>| match promise {
-                    Some(promise) => format!("{side} rows, released by {}", self.promise(promise)),
-                    None => format!("{side} rows, all of them: not bounded"),
+                let side = |side: &str, promise: Option<Promise>| match (promise, state_ttl(self.plan, index)) {
+                    (Some(promise), _) => format!("{side} rows, released by {}", self.promise(promise)),
+                    (None, Some(ttl)) => {
+                        format!("{side} rows, each forgotten {} after it came (state_ttl)", Length(ttl))
+                    }
+                    (None, None) => format!("{side} rows, all of them: not bounded"),
                 };
                 vec![side("left", left), side("right", right)]
             }
+            FlowOp::AsOf(spec) => asof::state(spec, &|promises| self.promises(promises)),
             FlowOp::Over(spec) => {
                 let append_only = node.inputs.iter().all(|&input| !self.plan.nodes[input].properties.changelog);
                 let promise = spec.closes.map(|(_, watermark, delay)| (watermark, delay)).or(spec.settles);
                 let released = promise.map(|promise| self.promise(promise));
-                vec![over::state(spec, append_only, released)]
+                vec![over::state(spec, append_only, released, self.forgotten(index))]
+            }
+            FlowOp::PaneAggregate { .. } => vec!["the groups that have rows and were not shown".to_owned()],
+            FlowOp::Show(spec) => {
+                let input = node.inputs.first().map(|&input| &self.plan.nodes[input]);
+                let released = spec.closes.map(|(_, watermark, delay)| self.promise((watermark, delay)));
+                shown::state(spec, input, released)
             }
             _ => Vec::new(),
         }
@@ -226,12 +262,27 @@ impl Explained<'_> {
         (!calls.is_empty()).then(|| format!("the rows of each group for {of}: all read again when the group changes"))
     }
 
+    /// When a node's keys are forgotten that no row touches.
+    fn forgotten(&self, index: NodeIndex) -> Option<String> {
+        let ttl = state_ttl(self.plan, index)?;
+        Some(format!("when no row has touched it for {} (state_ttl)", Length(ttl)))
+    }
+
     fn promise(&self, (watermark, delay): Promise) -> String {
         let source = self.watermark(watermark);
         match delay {
             0 => source,
             ahead @ ..0 => format!("{source} plus {}", Length(ahead.saturating_neg())),
             _ => format!("{source} less {}", Length(delay)),
+        }
+    }
+
+    /// Several promises: the least of them.
+    fn promises(&self, promises: &[Promise]) -> String {
+        let said: Vec<String> = promises.iter().map(|&promise| self.promise(promise)).collect();
+        match said.as_slice() {
+            [one] => one.clone(),
+            several => format!("the least of ({})", several.join(", ")),
         }
     }
 
@@ -258,24 +309,36 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
         }
         FlowOp::Session { partition, .. } if partition.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Session { partition, .. } => Some(list(partition)),
-        FlowOp::Aggregate { group, .. } if group.is_empty() => Some("nothing: one worker".to_owned()),
-        FlowOp::Aggregate { group, .. } => Some(list(group)),
+        FlowOp::Aggregate { group, .. } | FlowOp::PaneAggregate { group, .. } if group.is_empty() => {
+            Some("nothing: one worker".to_owned())
+        }
+        FlowOp::Aggregate { group, .. } | FlowOp::PaneAggregate { group, .. } => Some(list(group)),
+        FlowOp::Show(spec) => shown::exchange(spec, node.inputs.first().map(|&input| &plan.nodes[input])),
         FlowOp::Set { .. } => Some(names(node)),
+        FlowOp::TemporalFilter { .. } => {
+            let changing = node.inputs.iter().any(|&input| plan.nodes[input].properties.changelog);
+            changing.then(|| names(node))
+        }
         FlowOp::SingleRow => Some("nothing: one worker".to_owned()),
         FlowOp::Join { on, .. } if on.is_empty() => {
             Some("nothing: every row is compared with every row on one worker".to_owned())
         }
+        FlowOp::AsOf(spec) if spec.on.is_empty() => Some("nothing: one worker".to_owned()),
+        FlowOp::AsOf(spec) => Some(sides(&spec.on)),
         FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::Over(spec) => Some(list(&spec.partition)),
-        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => {
-            let side = |right: bool| {
-                let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
-                keys.join(", ")
-            };
-            Some(format!("{} | {}", side(false), side(true)))
-        }
+        FlowOp::Join { on, .. } if !plan.nodes.is_empty() => Some(sides(on)),
         _ => None,
     }
+}
+
+/// The keys of both sides of a join.
+fn sides(on: &[(Expr, Expr)]) -> String {
+    let side = |right: bool| {
+        let keys: Vec<String> = on.iter().map(|(l, r)| said(if right { r } else { l })).collect();
+        keys.join(", ")
+    };
+    format!("{} | {}", side(false), side(true))
 }
 
 fn join_name(kind: JoinKind) -> &'static str {
@@ -306,7 +369,7 @@ fn window_key(key: &WindowKey) -> String {
     }
 }
 
-fn shown(emit: Emit, aggregates: &[Expr]) -> &'static str {
+fn shown_when(emit: Emit, aggregates: &[Expr]) -> &'static str {
     match emit {
         Emit::OnChange if aggregates.is_empty() => "",
         Emit::OnChange => ", shown at once and corrected",
@@ -325,7 +388,7 @@ fn names(node: &FlowNode) -> String {
 }
 
 /// An expression as SQL.
-fn said(expr: &Expr) -> String {
+pub(super) fn said(expr: &Expr) -> String {
     match expr {
         Expr::Alias(alias) => {
             let inner = said(&alias.expr);

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::logical_expr::{Expr, SortExpr, WindowFrameBound};
 
+pub use crate::sql::EmitMode;
 use crate::time::{WatermarkId, Watermarks};
 
 /// A node's place in [`FlowPlan::nodes`].
@@ -23,6 +25,36 @@ pub struct FlowPlan {
     pub watermarks: Vec<WatermarkOrigin>,
     /// Watermarks that follow from those, numbered on from them: see [`FlowPlan::derive_watermarks`].
     pub derived: Vec<DerivedWatermark>,
+    /// How long operators remember keys that no row touches, in microseconds: see [`super::state_ttl`].
+    pub state_ttl: Option<i64>,
+    /// Where rows go that come too late, if not nowhere.
+    pub late: Option<LatePlan>,
+}
+
+/// `LATE ROWS TO target`: rows that come too late, as rows of one relation.
+#[derive(Debug, Clone)]
+pub struct LatePlan {
+    /// The sink or table that takes them.
+    pub target: String,
+    /// Their columns: those of the operators' inputs by name, then `late_operator`, `late_ptime` and `late_watermark`.
+    pub schema: SchemaRef,
+    /// The operators that decide which rows are late.
+    pub sources: Vec<LateSource>,
+}
+
+/// An operator's input that rows may come too late for.
+#[derive(Debug, Clone)]
+pub struct LateSource {
+    /// The operator.
+    pub node: NodeIndex,
+    /// Which of its inputs.
+    pub input: usize,
+    /// What it is called in `late_operator`.
+    pub operator: String,
+    /// The watermark that decides.
+    pub watermark: WatermarkId,
+    /// Of each column of the relation, where it is in the input; `None`: it has it not.
+    pub columns: Vec<Option<usize>>,
 }
 
 /// A watermark of rows that come from several scans (a union, a join on event time): the least of theirs.
@@ -105,6 +137,13 @@ pub enum FlowOp {
         /// Boolean, over the input's schema.
         predicate: Expr,
     },
+    /// Rows for which conditions on the time of day are true: they come and go as time passes.
+    TemporalFilter {
+        /// Boolean, over the input's schema, joined by AND; `now()` is the epoch's time.
+        conditions: Vec<Expr>,
+        /// The same, as from or until when each holds for a row.
+        bounds: Vec<TimeBound>,
+    },
     /// One expression per output column.
     Project {
         /// Over the input's schema.
@@ -183,6 +222,8 @@ pub enum FlowOp {
         /// When rows without a match are shown: at once, and taken back when one comes; or once no match can come.
         emit: Emit,
     },
+    /// Each left row with the nearest right row: see [`AsOfSpec`].
+    AsOf(AsOfSpec),
     /// DISTINCT over rows that may be retracted, INTERSECT and EXCEPT: by how often each row is there. The inputs have the
     /// types of the output, column by column; names may differ.
     Set {
@@ -198,6 +239,169 @@ pub enum FlowOp {
     Over(OverSpec),
     /// Rows multiplied by the elements of their lists, and structs taken apart.
     Unnest(UnnestSpec),
+    /// Aggregates per key of what has come since the group was last shown (`DISCARDING`), over rows that only come.
+    /// Output columns as of [`FlowOp::Aggregate`]; a group has a row for each time that it is shown.
+    PaneAggregate {
+        /// The group expressions, over the input's schema.
+        group: Vec<Expr>,
+        /// The aggregate calls, over the input's schema.
+        aggregates: Vec<Expr>,
+        /// A group expression that grows with a watermark: (index into `group`, watermark, delay). Rows below it are late.
+        closes: Option<(usize, WatermarkId, i64)>,
+        /// What makes a group show.
+        firing: Firing,
+    },
+    /// The end of a query with `EMIT`: see [`ShowSpec`].
+    Show(ShowSpec),
+}
+
+/// What makes the changes of a group show that are held back; any of them does. None at all: nothing is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Firing {
+    /// So many microseconds have passed since the first change that was not shown.
+    pub delay_micros: Option<i64>,
+    /// So many rows have come since the group was shown.
+    pub rows: Option<u64>,
+    /// The group is complete: one of the columns that name it has been passed by a watermark less a delay (index into the
+    /// group's columns, watermark, delay). From then on every change is shown at once.
+    pub complete: Option<(usize, WatermarkId, i64)>,
+}
+
+impl Firing {
+    /// Whether changes wait for something.
+    pub fn holds_back(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// When the changes of a result are shown, and how. Output columns: the first `visible` of the input's; of a changelog as a
+/// result (`EMIT STREAM`) then `undo`, `ptime` and `ver`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShowSpec {
+    /// The input's columns that say which group a row belongs to; empty: the whole result is one group.
+    pub key: Vec<usize>,
+    /// How many of the input's columns are shown: those behind them only say the group, or count its rows.
+    pub visible: usize,
+    /// What makes changes show.
+    pub firing: Firing,
+    /// The column that counts the rows of a group. `None`: its changes are counted.
+    pub counts: Option<usize>,
+    /// How a correction looks.
+    pub corrections: Corrections,
+    /// Whether the changelog itself is the result.
+    pub stream: bool,
+    /// Whether rows of the changelog are numbered within their group. Otherwise each is the first and last of its group.
+    pub numbered: bool,
+    /// When nothing of a group will change any more: as [`Firing::complete`].
+    pub closes: Option<(usize, WatermarkId, i64)>,
+}
+
+/// How a correction of what was shown looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Corrections {
+    /// The old row is taken back, and the new one is added.
+    Retracted,
+    /// The new row stands for the old one. One that nothing replaces is taken back.
+    Replaced,
+}
+
+/// From or until when a condition on the time of day holds for a row.
+#[derive(Debug, Clone)]
+pub struct TimeBound {
+    /// The condition, over the input's schema: false and then true as time passes, or true and then false.
+    pub condition: Expr,
+    /// Whether it becomes true.
+    pub enters: bool,
+    /// When that changes: this timestamp in microseconds, plus so many. `None`: it is to be looked for.
+    pub at: Option<(Expr, i64)>,
+}
+
+/// An as-of join, and a temporal join, which is one whose rows are shown when they are final. Each left row meets of the
+/// right rows with equal keys that [`AsOfSpec::side`] names the one that is nearest to it. Output columns: the left ones,
+/// then the right ones.
+#[derive(Debug, Clone)]
+pub struct AsOfSpec {
+    /// Left rows without a right one are kept, with NULLs.
+    pub keeps_unmatched: bool,
+    /// Pairs of expressions, over the left and the right input's schema, that must be equal. None: all rows meet on one
+    /// worker.
+    pub on: Vec<(Expr, Expr)>,
+    /// What nearness is measured by, over the left and the right input's schema.
+    pub times: (Expr, Expr),
+    /// On which side of the left row's time the right row's lies.
+    pub side: AsOfSide,
+    /// All columns of the right input, in the order by which rows of one time are told apart: the first one is nearest.
+    pub ties: Vec<usize>,
+    /// Which inputs, left and right, are changelogs.
+    pub changelogs: [bool; 2],
+    /// What the inputs promise of their times: no row with one below watermark − delay follows or changes.
+    pub promises: [Option<(WatermarkId, i64)>; 2],
+    /// When rows are shown: at once and corrected, or when no nearer row can come any more.
+    pub emit: Emit,
+}
+
+/// On which side of a left row's time the right row's lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AsOfSide {
+    /// `left >= right`: the latest at or before it.
+    AtOrBefore,
+    /// `left > right`: the latest before it.
+    Before,
+    /// `left <= right`: the earliest at or after it.
+    AtOrAfter,
+    /// `left < right`: the earliest after it.
+    After,
+}
+
+impl AsOfSide {
+    /// Whether the right row lies back in time.
+    pub fn is_back(self) -> bool {
+        matches!(self, AsOfSide::AtOrBefore | AsOfSide::Before)
+    }
+
+    /// Whether a right row of the very same time is none.
+    pub fn is_strict(self) -> bool {
+        matches!(self, AsOfSide::Before | AsOfSide::After)
+    }
+
+    /// The comparison, from the left row's time to the right row's.
+    pub fn sign(self) -> &'static str {
+        match self {
+            AsOfSide::AtOrBefore => ">=",
+            AsOfSide::Before => ">",
+            AsOfSide::AtOrAfter => "<=",
+            AsOfSide::After => "<",
+        }
+    }
+}
+
+impl AsOfSpec {
+    /// The promises by which left rows are settled: when their nearest row is final, and they themselves are. `None`: they
+    /// never are.
+    pub fn settles(&self) -> Option<Vec<(WatermarkId, i64)>> {
+        self.both(1)
+    }
+
+    /// The promises by which right rows are released, since no left row to come reaches them and nothing that replaces them
+    /// goes again. `None`: they never are.
+    pub fn releases(&self) -> Option<Vec<(WatermarkId, i64)>> {
+        self.both(0)
+    }
+
+    /// The promise of one side, and of the other if its rows may go again.
+    fn both(&self, side: usize) -> Option<Vec<(WatermarkId, i64)>> {
+        let mut promises = vec![self.promises[side]?];
+        if self.changelogs[1 - side] {
+            promises.push(self.promises[1 - side]?);
+        }
+        Some(promises)
+    }
+
+    /// Whether rows of an input that lie below its own promise are late: the rows that they would meet may be gone.
+    pub fn drops_late(&self, side: usize) -> bool {
+        let released = if side == 0 { self.releases() } else { self.settles() };
+        !self.changelogs[side] && released.is_some()
+    }
 }
 
 /// The kinds of set operations.
@@ -428,14 +632,35 @@ pub enum WindowKey {
     Key(Expr),
 }
 
-/// When the results of a query are shown.
+/// What `EMIT` says: when the results of a query are shown, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Emission {
-    /// When.
+    /// When the operators show their results.
     pub emit: Emit,
-    /// With [`Emit::OnChange`]: windows are first shown at the watermark, and late rows correct them for so many
-    /// microseconds. `None`: everything is shown at once.
+    /// With [`Emit::OnChange`]: late rows correct windows for so many microseconds.
     pub lateness: Option<i64>,
+    /// Changes are held back at the query's end until so much time has passed, in microseconds.
+    pub delay_micros: Option<i64>,
+    /// Changes are held back at the query's end until so many rows have come.
+    pub rows: Option<u64>,
+    /// `AFTER WATERMARK` is among the triggers.
+    pub on_time: bool,
+    /// The changelog itself is the result.
+    pub stream: bool,
+    /// How a correction looks; `None`: nothing is said.
+    pub mode: Option<EmitMode>,
+}
+
+impl Emission {
+    /// Whether results are shown before the watermark completes them.
+    pub fn is_early(&self) -> bool {
+        self.delay_micros.is_some() || self.rows.is_some()
+    }
+
+    /// Whether windows wait for the watermark, and are corrected by late rows from then on.
+    pub fn waits_in_windows(&self) -> bool {
+        self.on_time && self.lateness.is_some() && !self.is_early()
+    }
 }
 
 /// When a result is shown.
@@ -454,6 +679,14 @@ fn less(watermark: i64, delay: i64) -> i64 {
 }
 
 impl FlowPlan {
+    /// Whether changes may be held back until something other than a row or a watermark comes.
+    pub fn holds_back(&self) -> bool {
+        self.nodes.iter().any(|node| match &node.op {
+            FlowOp::PaneAggregate { firing, .. } | FlowOp::Show(ShowSpec { firing, .. }) => firing.holds_back(),
+            _ => false,
+        })
+    }
+
     /// The root node.
     pub fn root(&self) -> Option<&FlowNode> {
         self.nodes.last()

@@ -30,6 +30,10 @@ impl Functions {
                 functions.add_scalar(function);
             }
         }
+        // In the place of DataFusion's.
+        for function in super::clock::functions() {
+            functions.add_scalar(function);
+        }
         for function in SessionStateDefaults::default_aggregate_functions() {
             functions.add_aggregate(function);
         }

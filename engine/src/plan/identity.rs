@@ -31,6 +31,7 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
         FlowOp::Scan { relation, .. } => ("scan", vec![relation.clone()]),
         FlowOp::Values { .. } => ("values", Vec::new()),
         FlowOp::Filter { .. } => ("filter", Vec::new()),
+        FlowOp::TemporalFilter { conditions, .. } => ("temporal-filter", texts(conditions)),
         FlowOp::Project { .. } => ("project", Vec::new()),
         FlowOp::Union => ("union", Vec::new()),
         FlowOp::Window { window, time_column } => ("window", vec![window.to_string(), time_column.to_string()]),
@@ -49,6 +50,13 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
             ("window-aggregate", keys)
         }
         FlowOp::Aggregate { group, .. } => ("aggregate", texts(group)),
+        FlowOp::PaneAggregate { group, .. } => ("pane-aggregate", texts(group)),
+        FlowOp::Show(spec) => ("show", spec.key.iter().map(ToString::to_string).collect()),
+        FlowOp::AsOf(spec) => {
+            let on = spec.on.iter().map(|(left, right)| format!("{left} = {right}"));
+            let (left, right) = &spec.times;
+            ("as-of-join", on.chain([format!("{left} {} {right}", spec.side.sign())]).collect())
+        }
         FlowOp::Set { kind, .. } => ("set", vec![kind.to_string()]),
         FlowOp::SingleRow => ("single-row", Vec::new()),
         FlowOp::Join { kind, on, .. } => {

@@ -1,6 +1,9 @@
 //! `FROM t, unnest(t.items)`: a lateral subquery that reads no relation is a function of each row.
 //!
-//! It is put on top of the rows that it refers to: what stood in it, with their columns handed through.
+//! It is put on top of the rows that it refers to: what stood in it, with their columns handed through. One that asks for
+//! the first rows is numbered ([`first_rows`]); any other is left to DataFusion's rules.
+
+mod first_rows;
 
 use std::sync::Arc;
 
@@ -10,6 +13,8 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{
     EmptyRelation, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, Unnest,
 };
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
@@ -18,14 +23,35 @@ use super::fault::planning_error;
 /// The plan with such joins resolved.
 pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Join(join) => match of_rows(&join)? {
-            Some(plan) => Ok(Transformed::yes(plan)),
-            None => Ok(Transformed::no(LogicalPlan::Join(join))),
-        },
+        LogicalPlan::Join(join) => {
+            let plan = match of_rows(&join)? {
+                Some(plan) => Some(plan),
+                None => first_rows::resolved(&join)?,
+            };
+            Ok(plan.map_or_else(|| Transformed::no(LogicalPlan::Join(join)), Transformed::yes))
+        }
         other => Ok(Transformed::no(other)),
     })
     .data()
     .map_err(planning_error)
+}
+
+/// The plan with lateral subqueries as joins, as far as DataFusion knows how; each has the columns that it had. (Its own rule
+/// adds those that are compared.)
+pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let context = OptimizerContext::new().without_query_execution_start_time();
+    plan.transform_down_with_subqueries(|node| match &node {
+        LogicalPlan::Join(join) if is_lateral(&join.right) => {
+            let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
+            let joined = DecorrelateLateralJoin::new().rewrite(node, &context)?;
+            if !joined.transformed {
+                return Ok(joined);
+            }
+            LogicalPlanBuilder::from(joined.data).project(columns)?.build().map(Transformed::yes)
+        }
+        _ => Ok(Transformed::no(node)),
+    })
+    .data()
 }
 
 fn of_rows(join: &Join) -> PlanResult<Option<LogicalPlan>> {

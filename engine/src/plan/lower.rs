@@ -5,11 +5,13 @@
 //! by position instead of by name, [`Lowering::fitted`] cuts it to size.
 
 mod aggregates;
+mod asof;
 mod joins;
 mod nodes;
 mod over;
 mod sessions;
 mod sets;
+mod shown;
 mod unnest;
 mod watermarks;
 
@@ -23,19 +25,25 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Aggregate, EmptyRelation, Expr, LogicalPlan, Projection, SubqueryAlias, TableScan, Union, Values,
+};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, Result};
 use crate::time::WatermarkId;
 
+use super::asof::AsOfNode;
+use super::clock::reads_clock;
+use super::emission::{Destination, Grouped, last_aggregate};
 use super::fault::planning_error;
 use super::flow::{
-    Emission, Emit, FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
+    Emission, Emit, EmitMode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn,
     WatermarkOrigin,
 };
+use super::late::late_rows;
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
 use super::session_node::SessionNode;
@@ -43,13 +51,19 @@ use super::set_node::SetNode;
 use super::single_row::SingleRowNode;
 use super::window_node::WindowNode;
 use super::windowed::windowed;
+use super::{state_ttl, temporal_filter};
 use watermarks::unneeded;
 
 /// A plan being lowered.
 pub(super) struct Lowering<'a> {
     emit: Emit,
-    /// ALLOWED LATENESS, in microseconds: windows are shown at the watermark and corrected for so long.
-    lateness: Option<i64>,
+    emission: Emission,
+    /// A window was found that late rows correct.
+    corrects_late: bool,
+    /// Scans read all columns: rows that come too late are wanted.
+    keeps_columns: bool,
+    /// With `DISCARDING`: the aggregate of what has come since the last time.
+    panes: Option<*const Aggregate>,
     /// The scans, in the order in which they are met, whose watermark nobody needs.
     unneeded: BTreeSet<usize>,
     /// The node of each scan met so far.
@@ -65,41 +79,58 @@ pub(super) struct Lowering<'a> {
     plan: FlowPlan,
 }
 
+/// What a statement says besides its query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// When results are shown.
+    pub(super) emission: Emission,
+    /// Where they go.
+    pub(super) destination: Destination,
+    /// How long keys are remembered that no row touches, in microseconds.
+    pub(super) state_ttl: Option<i64>,
+}
+
 impl<'a> Lowering<'a> {
     /// The flow plan of an optimised plan.
     pub(super) fn lower(
-        plan: &LogicalPlan,
-        emission: Emission,
+        grouped: &Grouped,
+        terms: Terms,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let (all, scans) = Self::with(plan, emission, watermark, BTreeSet::new())?;
+        let (all, scans) = Self::with(grouped, terms, watermark, BTreeSet::new())?;
         // A watermark that nobody waits for need not be computed, nor its column read.
         let unneeded = unneeded(&all, &scans);
-        if unneeded.is_empty() { Ok(all) } else { Ok(Self::with(plan, emission, watermark, unneeded)?.0) }
+        let lowered = if unneeded.is_empty() { all } else { Self::with(grouped, terms, watermark, unneeded)?.0 };
+        state_ttl::check(&lowered)?;
+        Ok(lowered)
     }
 
     fn with(
-        plan: &LogicalPlan,
-        emission: Emission,
+        grouped: &Grouped,
+        Terms { emission, destination, state_ttl }: Terms,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
         unneeded: BTreeSet<usize>,
     ) -> Result<(FlowPlan, Vec<NodeIndex>)> {
-        let emit = emission.emit;
+        let (plan, emit) = (&grouped.plan, emission.emit);
+        let discards = emission.mode == Some(EmitMode::Discarding) && emit == Emit::OnChange;
+        let panes = last_aggregate(plan).filter(|last| discards && !last.aggr_expr.is_empty());
         let mut lowering = Self {
             emit,
-            lateness: emission.lateness,
+            emission,
+            corrects_late: false,
+            keeps_columns: grouped.late_rows.is_some(),
+            panes: panes.map(std::ptr::from_ref),
             unneeded,
             scans: Vec::new(),
             texts: Vec::new(),
             shared: BTreeSet::new(),
             watermark,
             columns: columns_by_stream(plan)?,
-            plan: FlowPlan::default(),
+            plan: FlowPlan { state_ttl, ..FlowPlan::default() },
         };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
-        let waits = |node: &FlowNode| matches!(node.op, FlowOp::WindowAggregate { shown_from: Some(_), .. });
-        if emission.lateness.is_some() && !lowering.plan.nodes.iter().any(waits) {
+        if emission.lateness.is_some() && !lowering.corrects_late {
             return Err(Error::not_supported(
                 "ALLOWED LATENESS corrects aggregates of windows, and this query has none",
             )
@@ -112,8 +143,13 @@ impl<'a> Lowering<'a> {
             )
             .with_hint("create the view that it reads with EMIT AFTER WATERMARK as well, or leave EMIT out here"));
         }
+        lowering.shown(root, grouped, destination)?;
         let scans = std::mem::take(&mut lowering.scans);
-        Ok((lowering.numbered(), scans))
+        let mut flow = lowering.numbered();
+        if let Some(target) = &grouped.late_rows {
+            flow.late = Some(late_rows(&flow, target)?);
+        }
+        Ok((flow, scans))
     }
 
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeIndex> {
@@ -132,6 +168,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Limit(limit) => self.limited(limit),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Aggregate(aggregate) if self.discards(aggregate) => self.pane_aggregate(aggregate),
             LogicalPlan::Aggregate(aggregate) => match windowed(aggregate).map_err(planning_error)? {
                 Some(parts) => self.window_aggregate(aggregate, parts),
                 None => self.aggregate(aggregate),
@@ -148,6 +185,8 @@ impl<'a> Lowering<'a> {
                     self.session(session)
                 } else if let Some(set) = node.downcast_ref::<SetNode>() {
                     self.set(set)
+                } else if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
+                    self.as_of(as_of)
                 } else if let Some(guard) = node.downcast_ref::<SingleRowNode>() {
                     self.single_row(guard)
                 } else {
@@ -165,7 +204,11 @@ impl<'a> Lowering<'a> {
         let relation = Arc::clone(source.relation());
         let width = relation.schema.fields().len();
         let mut projection = scan_columns(scan, &relation);
-        if let Some(together) = self.columns.get(&relation.name) {
+        if self.keeps_columns {
+            // A row that comes too late is shown as it came.
+            projection = (0..width).collect();
+        }
+        if let Some(together) = self.columns.get(&relation.name).filter(|_| !self.keeps_columns) {
             // A stream that is read several times is read once, with the columns that anyone wants.
             projection = together.iter().copied().collect();
         }
@@ -293,6 +336,14 @@ impl<'a> Lowering<'a> {
     }
 
     fn filter(&mut self, input: NodeIndex, predicate: Expr) -> Result<NodeIndex> {
+        if reads_clock(&predicate) {
+            let (conditions, rest) = temporal_filter::split(predicate);
+            let input = match conjunction(rest) {
+                Some(rest) => self.filter(input, rest)?,
+                None => input,
+            };
+            return self.temporal_filter(input, conditions);
+        }
         self.stable(std::slice::from_ref(&predicate), input)?;
         // Rules push a condition down again and again: one filter says each once. A filter calls its columns as its input
         // does, or by an alias; only in the first case can it be taken back and said anew.
@@ -310,6 +361,34 @@ impl<'a> Lowering<'a> {
         }
         let (schema, properties) = (Arc::clone(self.schema(input)), self.properties(input).clone());
         self.push(FlowOp::Filter { predicate }, vec![input], schema, properties)
+    }
+
+    /// Rows that come and go as time passes. `conditions` are joined by AND.
+    fn temporal_filter(&mut self, input: NodeIndex, conditions: Vec<Expr>) -> Result<NodeIndex> {
+        self.stable(&conditions, input)?;
+        // As with filters, one says each condition once.
+        let last = input + 1 == self.plan.nodes.len() && !self.shared.contains(&input);
+        let node = &self.plan.nodes[input];
+        if let (FlowOp::TemporalFilter { conditions: below, .. }, &[under], true) =
+            (&node.op, node.inputs.as_slice(), last)
+            && self.schema(under).columns() == node.schema.columns()
+        {
+            let mut all = below.clone();
+            all.extend(conditions.into_iter().filter(|condition| !below.contains(condition)));
+            self.plan.nodes.pop();
+            self.texts.pop();
+            return self.temporal_filter(under, all);
+        }
+        let schema = Arc::clone(self.schema(input));
+        let bounds = temporal_filter::bounds(&conditions, &schema)?;
+        let input_properties = self.properties(input);
+        let properties = FlowProperties {
+            changelog: input_properties.changelog || bounds.iter().any(|bound| !bound.enters),
+            keys: input_properties.keys.clone(),
+            // A row that enters has waited, and one that leaves was there for long.
+            time_columns: Vec::new(),
+        };
+        self.push(FlowOp::TemporalFilter { conditions, bounds }, vec![input], schema, properties)
     }
 
     /// Refuses volatile functions over rows that may be retracted: the retraction would not find what was said.

@@ -7,23 +7,30 @@
 //!
 //! [`Planner`] is the door. What can't run continuously is refused with a sentence that names the construct.
 
+mod asof;
 mod canonical;
 mod check;
 mod checked_sums;
+mod clock;
 mod column_names;
 mod context;
+mod correlated_limit;
 mod elements;
+mod emission;
 mod event_time;
 mod explain;
 mod fault;
+mod fetch_first;
 pub mod flow;
 mod functions;
 mod grouping;
 mod identity;
+mod late;
 mod lateral;
 mod lower;
 mod manners;
 mod not_in;
+mod one_value;
 mod planner;
 mod properties;
 mod relation;
@@ -34,6 +41,9 @@ mod series;
 mod session_node;
 mod set_node;
 mod single_row;
+mod state_ttl;
+mod subquery_values;
+mod temporal_filter;
 mod ties;
 mod time_fields;
 mod watermark;
@@ -44,9 +54,11 @@ mod windowed;
 #[cfg(test)]
 mod tests;
 
+pub use asof::AsOfNode;
+pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
-pub use planner::{ContinuousPlan, Planner};
+pub use planner::{ContinuousPlan, Planner, STATE_TTL};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;
 pub use relation::{Relation, RelationKind, RelationSource, Relations, WatermarkDefinition};
@@ -54,4 +66,5 @@ pub use release::{SideRelease, join_release, side_releases};
 pub use row::RowValues;
 pub use session_node::SessionNode;
 pub use set_node::SetNode;
+pub use state_ttl::state_ttl;
 pub use window_node::{Bounds, WindowNode};

@@ -16,17 +16,19 @@ use crate::sql::{self, CreateView, Query, WatermarkClause};
 use crate::time::WatermarkId;
 
 use super::canonical::canonical;
-use super::check::{check, emission};
+use super::check::check;
 use super::checked_sums::checked_sums;
 use super::context::{Context, renamed};
+use super::emission::{Destination, Grouped, answered_once, changelog_fields, emission, fitted};
 use super::event_time::interval_micros;
 use super::explain::explain;
 use super::fault::planning_error;
 use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
-use super::lower::Lowering;
+use super::lower::{Lowering, Terms};
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
-use super::rules::{optimized, options};
+use super::rules::{optimized, options, typed};
+use super::temporal_filter::rearranged;
 use super::watermark::{planned, validated};
 use super::window_functions::relation_planners;
 
@@ -115,15 +117,21 @@ impl Planner {
         Context::new(&*self.relations, &self.functions, &self.options, &self.relation_planners)
     }
 
-    /// A continuous query: of a sink, a subscription, EXPLAIN.
+    /// A continuous query whose changes a subscriber hears.
     pub fn plan_continuous(&self, query: &Query) -> Result<ContinuousPlan> {
-        self.continuous(query, &[])
+        self.plan_for(query, Destination::Subscriber, None)
+    }
+
+    /// A continuous query whose result goes somewhere: `state_ttl` is the statement's option of that name.
+    pub fn plan_for(&self, query: &Query, destination: Destination, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
+        self.continuous(query, &[], destination, state_ttl)
     }
 
     /// The continuous query of a materialized view: its columns are renamed as the statement says, and each has a name of
     /// its own.
     pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
-        let plan = self.continuous(&view.query, &view.columns)?;
+        view.options.allow(&[STATE_TTL])?;
+        let plan = self.continuous(&view.query, &view.columns, Destination::View, view.options.get(STATE_TTL))?;
         distinct_names(&plan.schema)?;
         Ok(plan)
     }
@@ -131,6 +139,7 @@ impl Planner {
     /// A plain view: its relation, if the query can be planned. It is not checked for running continuously: a plain view
     /// may serve snapshots only. The second value are the relations that it reads.
     pub fn plan_view(&self, view: &CreateView) -> Result<(Relation, Vec<String>)> {
+        view.options.allow(&[])?;
         if let Some(emit) = &view.query.emit {
             return Err(Error::not_supported(format!("{emit} has no meaning in a view that is not materialized"))
                 .with_hint("write CREATE MATERIALIZED VIEW, or write EMIT in the query that reads the view"));
@@ -151,15 +160,32 @@ impl Planner {
         Ok((relation, context.into_named()))
     }
 
-    /// A snapshot query, in canonical form, for [`crate::batch`]. `EMIT AFTER WATERMARK` changes nothing in it: a snapshot
-    /// is over complete data, so all windows are final. Parameters (`$1`) are put in if values are given.
-    pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
-        self.emission(query)?;
-        let plan = checked_sums(canonical(self.context().plan(&query.body)?)?)?;
-        match parameters {
-            None => Ok(plan),
-            Some(values) => plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error),
+    /// The columns of a query, as a subscriber or a sink is given them.
+    pub fn result_schema(&self, query: &Query) -> Result<SchemaRef> {
+        let emission = self.emission(query)?;
+        let plan = canonical(self.context().plan(&query.body)?)?;
+        let own = Arc::clone(plan.schema().inner());
+        if !emission.stream {
+            return Ok(own);
         }
+        let fields = own.fields().iter().cloned().chain(changelog_fields());
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    /// A snapshot query, in canonical form, for [`crate::batch`]. Triggers change nothing in it: a snapshot is over complete
+    /// data, so all windows are final. Parameters (`$1`) are put in if values are given.
+    pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
+        answered_once(self.emission(query)?)?;
+        let plan = canonical(rearranged(self.context().plan(&query.body)?)?)?;
+        let plan = match parameters {
+            // A parameter without a value may have no type that fits yet.
+            None => typed(plan.clone(), &self.options).unwrap_or(plan),
+            Some(values) => {
+                let plan = plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error)?;
+                typed(plan, &self.options)?
+            }
+        };
+        checked_sums(plan)
     }
 
     /// The names of the relations that a snapshot query reads.
@@ -200,19 +226,47 @@ impl Planner {
         let context = self.context();
         emission(query.emit.as_deref(), |interval| match planned(&context, &Schema::empty(), interval)? {
             Expr::Literal(value, _) => interval_micros(&value),
-            other => Err(Error::invalid(format!("{other} is not a constant interval"))
-                .with_hint("write ALLOWED LATENESS INTERVAL '1' MINUTE")),
+            other => {
+                Err(Error::invalid(format!("{other} is not a constant interval"))
+                    .with_hint("write INTERVAL '1' MINUTE"))
+            }
         })
     }
 
-    fn continuous(&self, query: &Query, columns: &[String]) -> Result<ContinuousPlan> {
-        let emission = self.emission(query)?;
+    /// The length of `state_ttl = '1 day'`.
+    fn state_ttl(&self, text: &str) -> Result<i64> {
+        let invalid = || {
+            Error::invalid(format!("the option {STATE_TTL} is a length of time, not '{text}'"))
+                .with_hint("write state_ttl = '1 hour', '30 minutes' or '7 days'")
+        };
+        let interval = format!("INTERVAL '{}'", text.replace('\'', "''"));
+        let interval = sql::parse_expression(&interval).map_err(|_| invalid())?;
+        match planned(&self.context(), &Schema::empty(), &interval) {
+            Ok(Expr::Literal(value, _)) => match interval_micros(&value) {
+                Ok(micros) if micros > 0 => Ok(micros),
+                _ => Err(invalid()),
+            },
+            _ => Err(invalid()),
+        }
+    }
+
+    fn continuous(
+        &self,
+        query: &Query,
+        columns: &[String],
+        destination: Destination,
+        state_ttl: Option<&str>,
+    ) -> Result<ContinuousPlan> {
+        let emission = fitted(self.emission(query)?, destination)?;
         let emit = emission.emit;
+        let terms = Terms { emission, destination, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
         let context = self.context();
         let plan = renamed(context.plan(&query.body)?, columns)?;
         check(&plan)?;
-        let batch = canonical(plan)?;
-        let plan = optimized(batch.clone(), &self.options)?;
+        let batch = typed(canonical(rearranged(plan)?)?, &self.options)?;
+        let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
+        grouped.late_rows = query.emit.as_ref().and_then(|emit| emit.late_rows.clone());
+        grouped.plan = optimized(grouped.plan, &self.options, grouped.late_rows.is_some())?;
         let watermark = |relation: &Relation| match &relation.watermark {
             None => Ok(None),
             Some(definition) => {
@@ -220,12 +274,18 @@ impl Planner {
                 planned(&context, &relation.schema, &expression).map(Some)
             }
         };
-        let flow = Lowering::lower(&plan, emission, &watermark)?;
+        let flow = Lowering::lower(&grouped, terms, &watermark)?;
         let batch = checked_sums(batch)?;
-        let schema = Arc::clone(batch.schema().inner());
+        let schema = match flow.root() {
+            Some(root) if emission.stream => Arc::clone(root.schema.inner()),
+            _ => Arc::clone(batch.schema().inner()),
+        };
         Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
     }
 }
+
+/// The option that bounds what operators remember.
+pub const STATE_TTL: &str = "state_ttl";
 
 /// A view's columns must be told apart by their names.
 fn distinct_names(schema: &Schema) -> Result<()> {

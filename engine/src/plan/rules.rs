@@ -14,7 +14,6 @@ use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -34,7 +33,9 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use super::asof::PushFiltersBelowAsOf;
 use super::check::check_subqueries;
+use super::clock::ClocksHidden;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
 use super::single_row::guarded;
@@ -58,8 +59,6 @@ fn rules() -> Vec<Rule> {
         Arc::new(TakeNotInApart),
         // A subquery that stands for a value is a left join; that it has one row at most is guarded (`single_row`).
         Arc::new(ScalarSubqueryToJoin::new()),
-        // LATERAL is a join.
-        Arc::new(DecorrelateLateralJoin::new()),
         // ON a.x = b.x AND … : the equalities become keys, the rest the residual condition.
         Arc::new(ExtractEquijoinPredicate::new()),
         // GROUP BY a, a is GROUP BY a.
@@ -76,8 +75,13 @@ fn rules() -> Vec<Rule> {
         Arc::new(EliminateOuterJoin::new()),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
         Arc::new(PushDownFilter::new()),
-        // An expression that stands twice is computed once. Volatile functions are left alone.
+        // A left row of an as-of join that is filtered out need not wait for its nearest row.
+        Arc::new(PushFiltersBelowAsOf),
+        // An expression that stands twice is computed once. Volatile functions are left alone; so is the time of day, which
+        // is to stand in the conditions that are made of it.
+        Arc::new(ClocksHidden(true)),
         Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(ClocksHidden(false)),
         // Only the columns that are needed are decoded. Our window node says which it needs itself.
         Arc::new(OptimizeProjections::new()),
     ]
@@ -93,11 +97,19 @@ pub(super) fn options() -> ConfigOptions {
     options
 }
 
-/// Types made to fit, then the allowed rules.
-pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
-    let plan = Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)?;
+/// The plan with its types made to fit: only then its columns' types are those of its rows.
+pub(super) fn typed(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> Result<LogicalPlan> {
+    Analyzer::new().execute_and_check(plan, options, |_, _| {}).map_err(planning_error)
+}
+
+/// The allowed rules, over a plan whose types fit. `whole_rows`: columns that nobody reads are kept.
+pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>, whole_rows: bool) -> Result<LogicalPlan> {
     let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
-    let plan = Optimizer::with_rules(rules()).optimize(guarded(plan)?, &context, |_, _| {}).map_err(planning_error)?;
+    let mut rules = rules();
+    if whole_rows {
+        rules.retain(|rule| rule.name() != OptimizeProjections::new().name());
+    }
+    let plan = Optimizer::with_rules(rules).optimize(guarded(plan)?, &context, |_, _| {}).map_err(planning_error)?;
     check_subqueries(&plan)?;
     Ok(plan)
 }

@@ -27,7 +27,7 @@ impl SingleRowNode {
 }
 
 /// The plan with a guard in each subquery that stands for a value, depends on nothing outside, and may have two rows.
-/// (What does depend on the row outside is an aggregate, which has one: DataFusion sees to that.)
+/// (What does depend on the row outside is an aggregate, which has one, or has been made one: [`super::one_value`].)
 pub(super) fn guarded(plan: LogicalPlan) -> Result<LogicalPlan> {
     let guard = |expr: Expr| match expr {
         Expr::ScalarSubquery(mut subquery)

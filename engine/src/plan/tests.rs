@@ -8,6 +8,7 @@ use crate::sql::{self, Statement};
 
 use super::*;
 
+mod asof;
 mod explained;
 mod faults;
 mod grouped;

@@ -5,7 +5,7 @@
 //! (`rank`, RANGE and GROUPS frames) the ORDER BY stays what it is; a function that sees the order of peers in such a frame
 //! is put into an equal form that doesn't, or refused ([`sees_order_of_peers`]).
 //!
-//! DISTINCT ON is `row_number() = 1`.
+//! DISTINCT ON is `row_number() = 1`. Of the rows that are nearest in an as-of join the first one in this order is met.
 
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use datafusion::scalar::ScalarValue;
+
+use super::asof::AsOfNode;
 
 /// The plan with its orders completed.
 pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
@@ -41,7 +43,10 @@ pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => completed_window(window),
         LogicalPlan::Limit(limit) => Ok(completed_limit(limit)),
-        other => Ok(Transformed::no(other)),
+        other => match AsOfNode::of(&other) {
+            Some(node) => Ok(Transformed::yes(node.tied()?)),
+            None => Ok(Transformed::no(other)),
+        },
     })
     .data()
 }
@@ -52,7 +57,7 @@ fn has_order(plan: &LogicalPlan) -> PlanResult<bool> {
         found |= match node {
             LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_)) => true,
             LogicalPlan::Limit(limit) => sorted(limit),
-            _ => false,
+            other => AsOfNode::of(other).is_some(),
         };
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
@@ -81,7 +86,7 @@ fn first_rows(distinct: DistinctOn) -> PlanResult<Transformed<LogicalPlan>> {
 }
 
 /// A projection between LIMIT and ORDER BY goes above both: it drops what was sorted by.
-fn limit_of_sort(limit: Limit) -> Transformed<LogicalPlan> {
+pub(super) fn limit_of_sort(limit: Limit) -> Transformed<LogicalPlan> {
     match &*limit.input {
         LogicalPlan::Projection(projection) if matches!(&*projection.input, LogicalPlan::Sort(_)) => {
             let below = Limit { input: Arc::clone(&projection.input), ..limit.clone() };

@@ -365,5 +365,10 @@ fn position(location: Location) -> Option<Position> {
 
 /// The planners of relations that every planning asks.
 pub(super) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
-    vec![Arc::new(WindowFunctions), Arc::new(super::series::Series), Arc::new(super::elements::Elements)]
+    vec![
+        Arc::new(WindowFunctions),
+        Arc::new(super::series::Series),
+        Arc::new(super::asof::AsOfJoins),
+        Arc::new(super::elements::Elements),
+    ]
 }

@@ -14,7 +14,7 @@ use crate::dataflow::{JobId, Target, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation};
+use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, JobAction, ParsedStatement,
     Query, Statement, quoted,
@@ -157,7 +157,8 @@ impl Engine {
 
     fn make_view(&self, view: &CreateView) -> Result<Made> {
         if view.materialized {
-            let plan = self.planner.plan_materialized_view(view)?;
+            let mut plan = self.planner.plan_materialized_view(view)?;
+            self.fit_late_rows(&mut plan)?;
             let parts = Parts::MaterializedView { plan: Box::new(plan.clone()) };
             return Ok(Made { kind: ObjectKind::MaterializedView, uses: plan.reads, descriptor: None, parts });
         }
@@ -174,14 +175,23 @@ impl Engine {
             ))
             .with_hint("leave the columns out"));
         }
-        let options = sink.options.to_map();
+        let mut options = sink.options.to_map();
+        let state_ttl = options.remove(STATE_TTL);
+        if state_ttl.is_some() && sink.query.is_none() {
+            return Err(Error::invalid(format!(
+                "sink '{}' has no query whose state {STATE_TTL} could bound",
+                sink.name
+            ))
+            .with_hint("leave it out, or give the sink a query with AS"));
+        }
         let definition = registry::define_sink(&Definition { name: &sink.name, options: &options, descriptor })
             .map_err(|error| error.context(format!("sink '{}'", sink.name)))?;
         let descriptor = definition.descriptor();
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let plan = self.planner.plan_continuous(query)?;
+                let mut plan = self.planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
+                self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
@@ -219,7 +229,7 @@ impl Engine {
         };
         let columns = match (insert.columns.as_slice(), definition.columns()) {
             ([], Some(schema)) => {
-                let given = self.planner.plan_batch(query, None)?.schema().fields().len();
+                let given = self.planner.result_schema(query)?.fields().len();
                 if given > schema.fields().len() {
                     return Err(Error::invalid(format!(
                         "INSERT has {given} columns, and sink '{}' has {}",
@@ -231,8 +241,9 @@ impl Engine {
             }
             (named, _) => named.to_vec(),
         };
-        let query = renamed(query, &columns)?;
-        let plan = self.planner.plan_continuous(&query)?;
+        let query = renamed(query, own_columns(query, &columns)?)?;
+        let mut plan = self.planner.plan_for(&query, destination(&*definition), None)?;
+        self.fit_late_rows(&mut plan)?;
         definition.open(&sink_input(&plan))?;
         let mut uses = plan.reads.clone();
         uses.push(insert.target.clone());
@@ -459,7 +470,7 @@ impl Engine {
             }
             JobAction::Start => {
                 let state = job.view().state;
-                if matches!(state, JobState::Starting | JobState::Running | JobState::Waiting) {
+                if matches!(state, JobState::Starting | JobState::Hydrating | JobState::Running | JobState::Waiting) {
                     return Err(Error::new(ErrorKind::InvalidState, format!("job '{name}' runs already")));
                 }
                 let Some(object) = self.catalog.get(name) else { return Err(unknown(name)) };
@@ -480,12 +491,32 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         let committed = self.tables.durable();
         for (_, live) in self.live.all() {
-            let Some(job) = live.job().filter(|job| job.view().state == JobState::Running) else { continue };
+            let runs = |job: &&Arc<JobStatus>| matches!(job.view().state, JobState::Hydrating | JobState::Running);
+            let Some(job) = live.job().filter(runs) else { continue };
             // An epoch that was open already may have an earlier bound.
             while self.tables.bound(self.pool.step(JobId(job.id))?)? < committed {}
         }
         Ok(())
     }
+}
+
+/// What a correction can look like in a sink.
+pub(super) fn destination(sink: &dyn SinkDefinition) -> Destination {
+    if sink.upserts() { Destination::Upserts } else { Destination::Appends }
+}
+
+/// Of the columns that an INSERT fills, those of its query. The columns of a changelog are called as they are.
+fn own_columns<'a>(query: &Query, columns: &'a [String]) -> Result<&'a [String]> {
+    let is_stream = query.emit.as_ref().is_some_and(|emit| emit.stream);
+    let Some((own, last)) = columns.split_last_chunk::<3>().filter(|_| is_stream) else { return Ok(columns) };
+    if last == &["undo", "ptime", "ver"] {
+        return Ok(own);
+    }
+    Err(Error::invalid(format!(
+        "EMIT STREAM gives the columns undo, ptime and ver, and INSERT calls them {}",
+        last.join(", ")
+    ))
+    .with_hint("name undo, ptime and ver last in the list of columns; the sink has columns of these names"))
 }
 
 /// The statement that made an object, read as it was then.

@@ -5,12 +5,16 @@
 //! * `query`: SELECT, SUBSCRIBE, COPY, EXPLAIN
 //! * `table`, `alter`: definitions of tables
 //! * `dml`: INSERT, UPDATE, DELETE, TRUNCATE, COPY FROM, transactions
+//! * `one_epoch`: several views read at one epoch
+//! * `late`: who takes late rows
 //! * `show`: SHOW
 //! * `stream_scan`: a stream read once
 
 mod alter;
 mod define;
 mod dml;
+mod late;
+mod one_epoch;
 mod query;
 mod show;
 mod stream_scan;

@@ -1,5 +1,6 @@
 //! SELECT, SUBSCRIBE, COPY and EXPLAIN.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,24 +8,28 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
+use super::define::destination;
 use super::variables::READ_FAILED_VIEWS;
 use super::{blocking, show, stream_scan};
 use crate::batch::BatchScans;
 use crate::catalog::{DesiredState, ObjectKind, unknown};
 use crate::connector::ScanRequest;
 use crate::connector::channel::channel;
+use crate::connector::definition::Definition;
+use crate::connector::registry;
 use crate::dataflow::{JobId, Target};
 use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Relation};
+use crate::plan::{ContinuousPlan, Destination, Relation, RelationKind, RelationSource, STATE_TTL};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
@@ -47,7 +52,7 @@ pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
     Ok(types.into_iter().map(|(_, data_type)| data_type).collect())
 }
 
-/// A snapshot: each materialized view at its last complete epoch, all tables as of one LSN, a stream from its first to
+/// A snapshot: materialized views that are connected at one epoch, any other at its last complete one, all tables as of one LSN, a stream from its first to
 /// its present last row. `failed_views`: those whose job has
 /// failed are read as they last were, instead of being an error.
 pub(super) async fn select(
@@ -58,7 +63,9 @@ pub(super) async fn select(
     failed_views: bool,
 ) -> Result<Outcome> {
     let plan = engine.planner.plan_batch(query, Some(parameters))?;
-    let scans = Arc::new(LiveScans { failed_views, ..LiveScans::new(engine, tables) });
+    hydrated(engine, &plan).await?;
+    let views = super::one_epoch::read(engine, &plan).await?;
+    let scans = Arc::new(LiveScans { failed_views, views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
     Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
 }
@@ -69,6 +76,8 @@ pub(super) struct LiveScans {
     tables: TableView,
     /// Views whose job has failed are read as they last were.
     failed_views: bool,
+    /// Views that were read already.
+    views: HashMap<String, Vec<RecordBatch>>,
     /// A table that stands for these rows.
     given: Option<(String, RecordBatch)>,
 }
@@ -76,13 +85,40 @@ pub(super) struct LiveScans {
 impl LiveScans {
     /// Tables are read from `tables`.
     pub(super) fn new(engine: &Arc<Engine>, tables: TableView) -> Self {
-        Self { engine: Arc::clone(engine), tables, failed_views: false, given: None }
+        Self { engine: Arc::clone(engine), tables, failed_views: false, views: HashMap::new(), given: None }
     }
 
     /// The same, but a table has these rows.
     pub(super) fn with_rows(self, table: &str, rows: RecordBatch) -> Self {
         Self { given: Some((table.to_owned(), rows)), ..self }
     }
+}
+
+/// Waits until the views that a plan reads are there: one that was created over large inputs is not before it has read
+/// them, and is never shown half-built.
+pub(super) async fn hydrated(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<()> {
+    let mut names: Vec<String> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
+            && source.relation().kind == RelationKind::MaterializedView
+        {
+            names.push(source.relation().name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    for name in names {
+        let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(&name) else { continue };
+        // Why a job has failed is said when the view is read.
+        if !view.hydrated().await && job.view().state != JobState::Failed {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                format!("'{name}' holds nothing yet: its job was stopped before it had read its inputs"),
+            )
+            .with_hint(format!("ALTER JOB {} START starts it anew", quoted(&name))));
+        }
+    }
+    Ok(())
 }
 
 /// Why a view is not kept current any more, if it is not although it should.
@@ -115,7 +151,11 @@ impl BatchScans for LiveScans {
                         quoted(&relation.name)
                     )));
                 }
-                let batches = view.snapshot()?.batches.into_iter();
+                let batches = match self.views.get(&relation.name) {
+                    Some(batches) => batches.clone(),
+                    None => view.snapshot()?.batches,
+                };
+                let batches = batches.into_iter();
                 let projection = projection.to_vec();
                 let projected = batches.map(move |batch| Ok(batch.project(&projection)?));
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(projected))))
@@ -160,7 +200,7 @@ pub(super) fn subscription_schema(engine: &Engine, to: &Subscription) -> Result<
             },
             None => return Err(unknown(name)),
         },
-        Subscription::Query(query) => Arc::clone(engine.planner.plan_batch(query, None)?.schema().inner()),
+        Subscription::Query(query) => engine.planner.result_schema(query)?,
     };
     let own = ["epoch", "weight"].map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
     Ok(Arc::new(Schema::new(own.into_iter().chain(rows.fields().iter().cloned()).collect::<Vec<_>>())))
@@ -186,7 +226,8 @@ pub(super) async fn subscribe(engine: &Arc<Engine>, to: &Subscription, copy: boo
 
 /// A job for one subscriber.
 fn start_nameless(engine: &Arc<Engine>, query: &Query) -> Result<(SchemaRef, Changes)> {
-    let plan = engine.planner.plan_continuous(query)?;
+    let mut plan = engine.planner.plan_continuous(query)?;
+    engine.fit_late_rows(&mut plan)?;
     let id = engine.nameless.fetch_add(1, Ordering::Relaxed);
     let status =
         JobStatus::new(id, "a subscription", ObjectKind::Insert, DesiredState::Running, engine.clock.now_micros());
@@ -250,12 +291,24 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
         Statement::Query(query) => engine.planner.plan_continuous(query)?,
         Statement::CreateView(view) => engine.planner.plan_materialized_view(view)?,
         Statement::Insert(insert) => match &insert.query {
-            Some(query) if !engine.is_table(&insert.target) => engine.planner.plan_continuous(query)?,
+            Some(query) if !engine.is_table(&insert.target) => {
+                let destination = match engine.live.get(&insert.target) {
+                    Some(Live::Sink { definition, .. }) => destination(&*definition),
+                    _ => Destination::Appends,
+                };
+                engine.planner.plan_for(query, destination, None)?
+            }
             _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
         },
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
-            Some(query) => engine.planner.plan_continuous(query)?,
+            Some(query) => {
+                let mut options = sink.options.to_map();
+                let state_ttl = options.remove(STATE_TTL);
+                let definition = Definition { name: &sink.name, options: &options, descriptor: None };
+                let destination = destination(&*registry::define_sink(&definition)?);
+                engine.planner.plan_for(query, destination, state_ttl.as_deref())?
+            }
             None => return Err(Error::not_supported("a sink without a query has no plan")),
         },
         other => return Err(Error::not_supported(format!("{} has no plan", other.tag()))),

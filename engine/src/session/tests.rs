@@ -1,4 +1,7 @@
+mod emission;
 mod flink;
+mod nearest;
+mod one_epoch;
 mod tables;
 
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ syntax = "proto3";
 package t;
 import "google/protobuf/timestamp.proto";
 message Ride { string zone = 1; int64 fare = 2; google.protobuf.Timestamp at = 3; }
+message Late { string zone = 1; int64 fare = 2; google.protobuf.Timestamp at = 3; string late_operator = 4; google.protobuf.Timestamp late_watermark = 5; }
 message Count { string zone = 1; int64 rides = 2; int64 fares = 3; google.protobuf.Timestamp window_start = 4; }
 "#;
 
@@ -41,6 +45,7 @@ impl Server {
         let broker = MockBroker::start(1).unwrap();
         broker.create_topic("rides", 2).unwrap();
         broker.create_topic("counts", 1).unwrap();
+        broker.create_topic("late", 1).unwrap();
         let data_dir = Some(folder.path().join("data"));
         let settings = EngineSettings { data_dir, ..settings };
         let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();

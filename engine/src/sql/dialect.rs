@@ -108,6 +108,11 @@ impl ParserDialect for RondelDialect {
         false
     }
 
+    /// `t FOR SYSTEM_TIME AS OF time`.
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
     /// `TABLE t` as an argument: `(SELECT * FROM t)`; with PARTITION BY: see [`partition_function`].
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref();

@@ -1,7 +1,7 @@
 //! The `EMIT` suffix of a query: when a result is shown, and how its corrections look.
 //!
 //! ```text
-//! query EMIT [STREAM] [trigger] [ALLOWED LATENESS interval] [DISCARDING | ACCUMULATING | RETRACTING]
+//! query EMIT [STREAM] [trigger] [ALLOWED LATENESS interval] [DISCARDING | ACCUMULATING | RETRACTING] [LATE ROWS TO name]
 //! trigger := AFTER WATERMARK | AFTER DELAY interval | AFTER n ROWS | trigger AND trigger
 //! ```
 //!
@@ -13,7 +13,8 @@ use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
-use super::parser::take_word;
+use super::name::{quoted, statement_name};
+use super::parser::{expect_word, take_word};
 
 /// An `EMIT` clause. Every part may be absent, but not all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct EmitClause {
     pub allowed_lateness: Option<Expr>,
     /// How a correction looks.
     pub mode: Option<EmitMode>,
+    /// The sink or table that takes rows which come too late.
+    pub late_rows: Option<String>,
 }
 
 /// What makes a result show.
@@ -53,7 +56,8 @@ pub enum EmitMode {
 impl EmitClause {
     /// `EMIT AFTER WATERMARK`.
     pub(super) fn after_watermark() -> Self {
-        Self { stream: false, triggers: vec![Trigger::AfterWatermark], allowed_lateness: None, mode: None }
+        let triggers = vec![Trigger::AfterWatermark];
+        Self { stream: false, triggers, allowed_lateness: None, mode: None, late_rows: None }
     }
 }
 
@@ -69,10 +73,14 @@ impl fmt::Display for EmitClause {
         if let Some(interval) = &self.allowed_lateness {
             write!(f, " ALLOWED LATENESS {interval}")?;
         }
-        match self.mode {
-            Some(EmitMode::Discarding) => f.write_str(" DISCARDING"),
-            Some(EmitMode::Accumulating) => f.write_str(" ACCUMULATING"),
-            Some(EmitMode::Retracting) => f.write_str(" RETRACTING"),
+        f.write_str(match self.mode {
+            Some(EmitMode::Discarding) => " DISCARDING",
+            Some(EmitMode::Accumulating) => " ACCUMULATING",
+            Some(EmitMode::Retracting) => " RETRACTING",
+            None => "",
+        })?;
+        match &self.late_rows {
+            Some(name) => write!(f, " LATE ROWS TO {}", quoted(name)),
             None => Ok(()),
         }
     }
@@ -120,10 +128,22 @@ pub(super) fn parse_emit(parser: &mut Parser<'_>) -> Result<Option<EmitClause>, 
     } else {
         None
     };
-    if !stream && triggers.is_empty() && allowed_lateness.is_none() && mode.is_none() {
-        return parser.expected("STREAM, AFTER, ALLOWED LATENESS or a mode after EMIT", parser.peek_token());
+    let late_rows = parse_late_rows(parser)?;
+    if !stream && triggers.is_empty() && allowed_lateness.is_none() && mode.is_none() && late_rows.is_none() {
+        return parser.expected("STREAM, AFTER, ALLOWED LATENESS, a mode or LATE ROWS after EMIT", parser.peek_token());
     }
-    Ok(Some(EmitClause { stream, triggers, allowed_lateness, mode }))
+    Ok(Some(EmitClause { stream, triggers, allowed_lateness, mode, late_rows }))
+}
+
+fn parse_late_rows(parser: &mut Parser<'_>) -> Result<Option<String>, ParserError> {
+    if !take_word(parser, "LATE") {
+        return Ok(None);
+    }
+    expect_word(parser, "ROWS")?;
+    expect_word(parser, "TO")?;
+    let name = parser.parse_object_name(false)?;
+    let name = statement_name(&name).map_err(|error| ParserError::ParserError(error.message().to_owned()))?;
+    Ok(Some(name))
 }
 
 fn parse_trigger(parser: &mut Parser<'_>) -> Result<Trigger, ParserError> {

@@ -5,6 +5,7 @@
 //! [`ParsedStatement`] keeps its own slice of the text, which is what the catalog stores. Flink's dialect is read by the same
 //! parser and rewritten ([`Dialect`]).
 
+mod asof;
 mod clauses;
 mod dialect;
 mod emit;

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
+use super::asof::readable;
 use super::clauses::{parse_columns, parse_names, parse_options};
 use super::dialect::{Dialect, is_word};
 use super::emit::{EmitClause, parse_emit};
@@ -142,7 +143,7 @@ impl<'a> StatementParser<'a> {
             Dialect::Postgres => tokens,
             Dialect::Flink => flink::translated(tokens),
         };
-        let df = DFParserBuilder::new(tokens)
+        let df = DFParserBuilder::new(readable(tokens))
             .with_dialect(dialect.parser())
             .with_recursion_limit(RECURSION_LIMIT)
             .build()?;
@@ -290,9 +291,10 @@ impl<'a> StatementParser<'a> {
         let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
         let name = statement_name(&parser.parse_object_name(false)?)?;
         let columns = parse_names(parser)?;
+        let options = parse_options(parser)?;
         parser.expect_keyword_is(Keyword::AS)?;
         let query = self.query()?;
-        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, query }))
+        Ok(Statement::CreateView(CreateView { name, materialized, if_not_exists, columns, options, query }))
     }
 
     fn create_sink(&mut self) -> Parsed<Statement> {

@@ -129,7 +129,7 @@ pub struct WatermarkClause {
     pub position: Option<Position>,
 }
 
-/// `CREATE [MATERIALIZED] VIEW [IF NOT EXISTS] name [(columns)] AS query`
+/// `CREATE [MATERIALIZED] VIEW [IF NOT EXISTS] name [(columns)] [WITH (options)] AS query`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateView {
     /// The name.
@@ -140,6 +140,8 @@ pub struct CreateView {
     pub if_not_exists: bool,
     /// New names for the query's columns, from the first on.
     pub columns: Vec<String>,
+    /// `WITH (…)`, of a materialized view.
+    pub options: Options,
     /// The query.
     pub query: Query,
 }
@@ -281,6 +283,20 @@ impl Options {
         self.0.iter().find(|entry| entry.name == name).map(|entry| entry.value.as_str())
     }
 
+    /// Refuses options other than these.
+    pub fn allow(&self, names: &[&str]) -> Result<()> {
+        let Some(entry) = self.0.iter().find(|entry| !names.contains(&entry.name.as_str())) else { return Ok(()) };
+        let error = Error::new(ErrorKind::InvalidDefinition, format!("there is no option {} here", entry.name));
+        let error = match names {
+            [] => error.with_hint("leave WITH out"),
+            names => error.with_hint(format!("there is {}", names.join(", "))),
+        };
+        Err(match entry.position {
+            Some(position) => error.at(position),
+            None => error,
+        })
+    }
+
     /// All, in the order written.
     pub fn iter(&self) -> impl Iterator<Item = &OptionEntry> {
         self.0.iter()
@@ -410,7 +426,7 @@ impl fmt::Display for CreateView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let materialized = if self.materialized { "MATERIALIZED " } else { "" };
         write!(f, "CREATE {materialized}VIEW {}{}", if_not_exists(self.if_not_exists), quoted(&self.name))?;
-        write!(f, "{} AS {}", names(&self.columns), self.query)
+        write!(f, "{}{} AS {}", names(&self.columns), self.options, self.query)
     }
 }
 

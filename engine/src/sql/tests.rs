@@ -180,7 +180,7 @@ fn mistakes_have_places() {
     let (sentence, line, column) = mistake("SELECT 1 EMIT FOO");
     assert_eq!(
         (sentence.as_str(), line, column),
-        ("expected STREAM, AFTER, ALLOWED LATENESS or a mode after EMIT, found FOO", 1, 15)
+        ("expected STREAM, AFTER, ALLOWED LATENESS, a mode or LATE ROWS after EMIT, found FOO", 1, 15)
     );
     assert_eq!(mistake("SELECT 'abc").1, 1);
     let (sentence, ..) = mistake("SHOW JOBS now");
@@ -219,7 +219,7 @@ fn expressions() {
     assert!(parse_expression("a b").is_err());
 }
 
-/// Every yes-or-no question of the dialect is answered as PostgreSQL's answers it, but for one.
+/// Every yes-or-no question of the dialect is answered as PostgreSQL's answers it, but for two.
 #[test]
 fn dialect() {
     macro_rules! same {
@@ -272,13 +272,14 @@ fn dialect() {
         supports_string_literal_backslash_escape supports_string_literal_concatenation
         supports_string_literal_concatenation_with_newline supports_struct_literal
         supports_subquery_as_function_arg supports_table_hints supports_table_sample_before_alias
-        supports_table_versioning supports_top_before_distinct supports_trailing_commas
+        supports_top_before_distinct supports_trailing_commas
         supports_triple_quoted_string supports_try_convert supports_unicode_string_literal supports_update_order_by
         supports_user_host_grantee supports_values_as_table_factor supports_window_clause_named_window_reference
         supports_window_function_null_treatment_arg supports_with_fill supports_within_after_array_aggregation
         supports_xml_expressions
     }
     assert!(!RondelDialect::default().supports_named_fn_args_with_expr_name());
+    assert!(RondelDialect::default().supports_table_versioning());
     for character in ('\0'..='\u{2ff}').chain(['"', '`', '世', '🙂']) {
         assert_eq!(
             RondelDialect::default().is_identifier_start(character),

@@ -1,4 +1,5 @@
 //! What operators remember, and how it is split over workers.
 
+pub mod ages;
 pub mod key_group;
 pub mod slots;

@@ -3,24 +3,29 @@
 //! Transactions are committed one after the other, each as one atomic write under the next LSN. They are made durable together: who
 //! comes first syncs for all that were committed until then. Readers are shown what is durable.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+mod log;
+mod reading;
+mod stored;
+
+pub(crate) use log::LogEntry;
+pub(crate) use reading::Reading;
+pub(crate) use stored::{Storage, Table};
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use uuid::Uuid;
 
+use self::log::{ADDED, REMOVED, log_key, log_value};
+use self::reading::Reader;
 use super::Lsn;
 use super::binding::Bindings;
-use super::change::{Bytes, Pending, PendingRow, TableView};
+use super::change::{Pending, PendingRow, TableView};
 use super::definition::TableDefinition;
 use super::key;
-use super::row::{self, StoredColumn};
-use crate::connector::Waker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Epoch;
 
@@ -30,9 +35,6 @@ const FORMAT: u64 = 1;
 const TRIM_ENTRIES: usize = 10_000;
 /// Transactions from one look at what the log still has to keep to the next.
 const TRIM_INTERVAL: u64 = 64;
-
-const ADDED: u8 = 1;
-const REMOVED: u8 = 2;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,53 +74,6 @@ impl Drop for Temporary {
         // What stays is in the system's folder for temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// A table's place in the store. It stays the same when the table is altered.
-pub(crate) struct Storage {
-    pub(super) rows: Keyspace,
-    log: Keyspace,
-    /// The number of the next row, for tables without a key.
-    next_row: AtomicU64,
-    /// The last LSN that changed the table.
-    last: AtomicU64,
-    readers: Mutex<BTreeMap<u64, Reader>>,
-    is_dropped: AtomicBool,
-    /// How often the table was altered.
-    generation: AtomicU64,
-}
-
-/// A job that reads the table.
-struct Reader {
-    /// By worker: all LSNs up to this were read.
-    positions: Vec<Lsn>,
-    wakers: Vec<Option<Waker>>,
-}
-
-/// A table.
-pub(crate) struct Table {
-    id: Uuid,
-    name: String,
-    definition: TableDefinition,
-    schema: SchemaRef,
-    generation: u64,
-    pub(super) storage: Arc<Storage>,
-}
-
-impl std::fmt::Debug for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// A change in a table's log.
-pub(crate) struct LogEntry {
-    /// Whether the row came, or went.
-    pub(crate) is_added: bool,
-    /// Its key.
-    pub(crate) key: Bytes,
-    /// The row.
-    pub(crate) row: Bytes,
 }
 
 /// A transaction's LSN, and the tables that it changed.
@@ -378,167 +333,6 @@ impl TableStore {
         batch.commit().map_err(|error| store_error(&error))?;
         Ok(removed)
     }
-}
-
-impl Table {
-    /// The name of the column that holds a row's key where statements change rows.
-    pub(crate) const KEY_COLUMN: &'static str = "__rondel_row";
-
-    /// That column.
-    pub(crate) fn key_field() -> FieldRef {
-        Arc::new(Field::new(Self::KEY_COLUMN, DataType::Binary, false))
-    }
-
-    /// Its identity in the catalog.
-    pub(crate) fn id(&self) -> Uuid {
-        self.id
-    }
-
-    /// Its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its definition.
-    pub(crate) fn definition(&self) -> &TableDefinition {
-        &self.definition
-    }
-
-    /// Its columns.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// The same rows under another name and definition: after `ALTER TABLE`.
-    pub(crate) fn altered(&self, name: &str, definition: TableDefinition, schema: SchemaRef) -> Self {
-        let generation = self.generation + 1;
-        Self { id: self.id, name: name.to_owned(), definition, schema, generation, storage: Arc::clone(&self.storage) }
-    }
-
-    /// This is the table from now on: what was begun with an earlier form of it cannot be committed.
-    pub(crate) fn take_over(&self) {
-        self.storage.generation.store(self.generation, Ordering::SeqCst);
-    }
-
-    /// Appends the stored form of row `row`.
-    pub(crate) fn encode(&self, rows: &RecordBatch, row: usize, out: &mut Bytes) -> Result<()> {
-        row::encode(&self.definition.numbers(), rows, row, out)
-    }
-
-    /// Stored rows as a batch.
-    pub(crate) fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<RecordBatch> {
-        let all: Vec<usize> = (0..self.definition.columns.len()).collect();
-        let mut decoder = row::Decoder::new(self.stored_columns(&all), Arc::clone(&self.schema))?;
-        for row in rows {
-            decoder.push(row)?;
-        }
-        decoder.finish()
-    }
-
-    /// How the columns `projection` stand in stored rows.
-    pub(crate) fn stored_columns(&self, projection: &[usize]) -> Vec<StoredColumn> {
-        let column = |place: &usize| {
-            let column = &self.definition.columns[*place];
-            let field = Arc::clone(&self.schema.fields()[*place]);
-            StoredColumn { number: column.number, field, missing: column.missing.clone() }
-        };
-        projection.iter().map(column).collect()
-    }
-
-    /// The key of a new row of a table without a key.
-    pub(crate) fn next_row(&self) -> Bytes {
-        key::numbered(self.storage.next_row.fetch_add(1, Ordering::SeqCst))
-    }
-
-    fn is_gone(&self) -> Error {
-        Error::new(ErrorKind::UndefinedObject, format!("table '{}' was dropped", self.name))
-    }
-}
-
-impl Storage {
-    fn wake(&self) {
-        let wakers: Vec<Waker> =
-            lock(&self.readers).values().flat_map(|reader| reader.wakers.iter().flatten().cloned()).collect();
-        wakers.iter().for_each(|waker| waker());
-    }
-}
-
-/// A job reads a table, as long as this lives.
-pub(crate) struct Reading {
-    store: Arc<TableStore>,
-    table: Arc<Table>,
-    id: u64,
-}
-
-impl Reading {
-    /// The last LSN that belongs to `epoch`.
-    pub(crate) fn bound(&self, epoch: Epoch) -> Result<Lsn> {
-        self.store.bound(epoch)
-    }
-
-    /// An error once the table was dropped.
-    pub(crate) fn check_there(&self) -> Result<()> {
-        if self.table.storage.is_dropped.load(Ordering::SeqCst) { Err(self.table.is_gone()) } else { Ok(()) }
-    }
-
-    /// Whether the table has durable changes after `lsn`.
-    pub(crate) fn has_more(&self, lsn: Lsn) -> bool {
-        let last = self.table.storage.last.load(Ordering::SeqCst);
-        last > lsn && self.store.durable() > lsn
-    }
-
-    /// What to call when there are.
-    pub(crate) fn set_waker(&self, worker: usize, waker: Waker) {
-        if let Some(slot) =
-            lock(&self.table.storage.readers).get_mut(&self.id).and_then(|reader| reader.wakers.get_mut(worker))
-        {
-            *slot = Some(waker);
-        }
-    }
-
-    /// A worker has read everything up to `lsn`.
-    pub(crate) fn advance(&self, worker: usize, lsn: Lsn) {
-        if let Some(slot) =
-            lock(&self.table.storage.readers).get_mut(&self.id).and_then(|reader| reader.positions.get_mut(worker))
-        {
-            *slot = lsn;
-        }
-    }
-
-    /// The table's changes of these LSNs, in order.
-    pub(crate) fn log(&self, lsns: RangeInclusive<Lsn>) -> impl Iterator<Item = Result<LogEntry>> + Send + use<> {
-        let (first, last) = (log_key(*lsns.start(), 0), log_key(*lsns.end(), u32::MAX));
-        let entries = self.table.storage.log.range(first..=last);
-        entries.map(|entry| {
-            let value = entry.value().map_err(|error| store_error(&error))?;
-            read_log_value(&value).ok_or_else(|| {
-                Error::new(ErrorKind::External, "a table's log cannot be read: the data directory is damaged")
-            })
-        })
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        lock(&self.table.storage.readers).remove(&self.id);
-    }
-}
-
-fn log_key(lsn: Lsn, sequence: u32) -> Vec<u8> {
-    [lsn.to_be_bytes().as_slice(), &sequence.to_be_bytes()].concat()
-}
-
-/// The kind, the key's length, the key, the row.
-fn log_value(kind: u8, key: &[u8], row: &[u8]) -> Vec<u8> {
-    let length = (key.len() as u32).to_be_bytes();
-    [&[kind], length.as_slice(), key, row].concat()
-}
-
-fn read_log_value(value: &[u8]) -> Option<LogEntry> {
-    let (kind, rest) = value.split_first()?;
-    let (length, rest) = rest.split_first_chunk()?;
-    let (key, row) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    Some(LogEntry { is_added: *kind == ADDED, key: key.to_vec(), row: row.to_vec() })
 }
 
 fn conflict(detail: &str) -> Error {

@@ -19,6 +19,7 @@ use crate::frontend::Frontend;
 use crate::settings::{EngineOptions, ServerOptions};
 use crate::shutdown;
 
+pub use bench::poll_yardstick;
 pub use run::{Complaint, run_script};
 pub use serve::serve;
 pub use table::Printer;

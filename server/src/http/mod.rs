@@ -111,10 +111,14 @@ fn page(figures: &[Figure]) -> String {
             let kind = if *is_counter { "counter" } else { "gauge" };
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         }
-        for Figure { job, value, .. } in of_name {
-            let escaped = |job: &String| job.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let label = job.as_ref().map_or_else(String::new, |job| format!("{{job=\"{}\"}}", escaped(job)));
-            text.push_str(&format!("{name}{label} {value}\n"));
+        for Figure { job, operator, value, .. } in of_name {
+            let escaped = |text: &String| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let labels = [("job", job), ("operator", operator)];
+            let labels =
+                labels.iter().filter_map(|(name, text)| Some(format!("{name}=\"{}\"", escaped(text.as_ref()?))));
+            let labels = labels.collect::<Vec<_>>().join(",");
+            let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+            text.push_str(&format!("{name}{labels} {value}\n"));
         }
         text.push('\n');
     }
@@ -163,11 +167,14 @@ mod tests {
             help: "It counts.",
             is_counter: true,
             job: Some(job.to_owned()),
+            operator: None,
             value,
         };
         let text = page(&[figure("b", "x", 1.0), figure("a", "say \"x\"", 2.5), figure("b", "y", 3.0)]);
         let expected = "# HELP a It counts.\n# TYPE a counter\na{job=\"say \\\"x\\\"\"} 2.5\n\n\
                         # HELP b It counts.\n# TYPE b counter\nb{job=\"x\"} 1\nb{job=\"y\"} 3\n\n";
         assert_eq!(text, expected);
+        let of_operator = Figure { operator: Some("join-1".to_owned()), ..figure("a", "x", 2.0) };
+        assert!(page(&[of_operator]).contains("\na{job=\"x\",operator=\"join-1\"} 2\n"));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
-use super::settings::{KafkaSinkOptions, KafkaSourceOptions, KeyFormat};
+use super::settings::{Changelog, KafkaSinkOptions, KafkaSourceOptions, KeyFormat};
 use super::sink::{EncoderFactory, KafkaSink};
 use super::source::KafkaSource;
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
@@ -83,6 +83,10 @@ impl SinkDefinition for KafkaTopicSink {
 
     fn descriptor(&self) -> Option<Vec<u8>> {
         Some(self.value.descriptor())
+    }
+
+    fn upserts(&self) -> bool {
+        self.options.changelog == Changelog::Upsert
     }
 
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {

@@ -79,6 +79,19 @@ fn an_aggregate_without_keys_has_one_row_on_any_number_of_workers() {
 }
 
 #[test]
+fn operators_say_what_they_remember() {
+    let pool = simulated(2, &TestOperators::new(), 9);
+    let (feed, view) = (MemoryHandle::new(2), view(true));
+    let plan = PlanBuilder::new().stream("s").then("pass").then("sum").then("by_key");
+    let (job, _) = JobBuilder::new(1, plan, Target::View(view)).reads(0, &feed).create(&pool).unwrap();
+    assert_eq!(job.operators(), []);
+    feed.push(0, batch(&(0..30).map(|row| (row % 20, 1, 0)).collect::<Vec<_>>())).unwrap();
+    pool.step(job.id()).unwrap();
+    let [sum] = job.operators().try_into().unwrap();
+    assert_eq!(sum, OperatorFigures { operator: "sum".to_owned(), rows: 20, bytes: 20 * 64, keys: 20 });
+}
+
+#[test]
 fn equal_seeds_make_equal_runs() {
     let run = |seed| {
         let pool = simulated(3, &TestOperators::new(), seed);

@@ -24,11 +24,14 @@ use crate::plan::flow::{
 use crate::time::{Epoch, SystemClock, WatermarkId};
 
 mod edges;
+mod emission;
 mod failures;
 mod flow;
+mod hydration;
 mod jobs;
 mod limits;
 mod operators;
+mod timers;
 
 use operators::TestOperators;
 

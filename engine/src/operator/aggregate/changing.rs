@@ -10,7 +10,7 @@ use super::output::{PIECE, WindowOutput, restored, table_parts};
 use super::plan::{AggregatePlan, Input, Kind};
 use super::table::{Rows, Shape, Table};
 use super::tracked::{Showing, Tracked};
-use super::windowed::for_each_slice;
+use super::windowed::{for_each_slice, keep_late};
 use super::windows::{Window, Windows};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
@@ -167,6 +167,7 @@ impl Changing {
 
 impl Operator for Changing {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
+        keep_late(&self.input, &self.windows, self.horizon, &delta, out)?;
         let read = self.input.read(delta)?;
         for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, out))?;
         Ok(Step::Done)

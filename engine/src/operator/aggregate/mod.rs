@@ -7,6 +7,7 @@
 //! * `running`: `GROUP BY` without windows, DISTINCT; old and new row of touched groups at each epoch's end
 //! * `windowed`: windows shown once, when the watermark passes them, from slices that they share
 //! * `changing`: windows shown as they change
+//! * `panes`: what has come since a group was last shown
 //! * `local`: the half before the exchange
 //! * `native`: count, sum, avg, min, max; `boxed` and `grouped`: every other function of DataFusion
 //! * `changelog`: all of them over rows that may be taken back
@@ -21,6 +22,7 @@ mod grouped;
 mod local;
 mod native;
 mod output;
+mod panes;
 mod plan;
 mod running;
 mod table;
@@ -33,11 +35,12 @@ use arrow::datatypes::SchemaRef;
 use crate::error::Result;
 use crate::operator::Operator;
 use crate::operator::build::Role;
-use crate::plan::flow::{Emit, FlowPlan, NodeIndex};
+use crate::plan::flow::{Emit, FlowOp, FlowPlan, NodeIndex};
 use changing::Changing;
 pub(super) use closing::Horizon;
 use local::Local;
 pub(super) use output::{batch, restored, state_part};
+use panes::Panes;
 use plan::AggregatePlan;
 use running::Running;
 use windowed::Windowed;
@@ -45,6 +48,9 @@ use windowed::Windowed;
 /// The operator of an aggregate node.
 pub fn build(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn Operator>> {
     let aggregate = AggregatePlan::new(plan, node)?;
+    if let Some(FlowOp::PaneAggregate { firing, .. }) = plan.nodes.get(node).map(|node| &node.op) {
+        return Ok(Box::new(Panes::new(&aggregate, *firing)?));
+    }
     Ok(match (role, aggregate.is_windowed(), aggregate.emit) {
         (Role::Local, _, _) => Box::new(Local::new(&aggregate)?),
         (_, false, _) => Box::new(Running::new(&aggregate, role)?),

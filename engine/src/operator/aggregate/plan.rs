@@ -14,6 +14,7 @@ use super::windows::{Windows, micros};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{Emit, FlowNode, FlowOp, FlowPlan, NodeIndex, WindowKey};
+use crate::plan::state_ttl;
 use crate::time::WatermarkId;
 
 /// An aggregate node.
@@ -28,6 +29,8 @@ pub(super) struct AggregatePlan {
     /// Whether the input's rows may be taken back. Then the last of the calls counts the rows of each group.
     pub(super) retracts: bool,
     pub(super) changelog: bool,
+    /// How long a group is remembered that no row touches, in microseconds; `None`: for ever, or until it closes.
+    pub(super) state_ttl: Option<i64>,
     pub(super) kind: Kind,
 }
 
@@ -69,6 +72,9 @@ impl AggregatePlan {
         let (group, aggregates, emit, kind): (Vec<&Expr>, _, _, _) = match &this.op {
             FlowOp::Aggregate { group, aggregates, closes, emit } => {
                 (group.iter().collect(), aggregates, *emit, Kind::Running { closes: *closes })
+            }
+            FlowOp::PaneAggregate { group, aggregates, closes, .. } => {
+                (group.iter().collect(), aggregates, Emit::OnChange, Kind::Running { closes: *closes })
             }
             FlowOp::WindowAggregate { window, time_column, watermark, shown_from, group, aggregates, emit } => {
                 let mut keys = Vec::new();
@@ -112,7 +118,8 @@ impl AggregatePlan {
             calls.push(Call::over_changelog(&count_udaf().call(vec![lit(1_i64)]), schema)?);
         }
         let changelog = this.properties.changelog;
-        Ok(Self { keys, key_fields, calls, schema: plan.arrow_schema(node), emit, retracts, changelog, kind })
+        let (schema, state_ttl) = (plan.arrow_schema(node), state_ttl(plan, node));
+        Ok(Self { keys, key_fields, calls, schema, emit, retracts, changelog, state_ttl, kind })
     }
 
     /// The tables' shape: the same for both halves, since DataFusion's accumulators for many groups and those for one
@@ -217,6 +224,14 @@ pub(super) struct Read {
 }
 
 impl Input {
+    /// The column with the event time, of raw rows.
+    pub(super) fn time_column(&self) -> Option<usize> {
+        match self {
+            Input::Raw { time_column, .. } => *time_column,
+            Input::Partial { .. } => None,
+        }
+    }
+
     pub(super) fn read(&self, delta: Delta) -> Result<Read> {
         let (batch, weights) = delta.into_parts();
         let batch = &batch;

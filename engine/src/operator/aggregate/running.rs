@@ -3,6 +3,7 @@
 use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 
 use super::closing::{Closes, Horizon};
 use super::output::{PIECE, batch, restored, table_parts};
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::operator::build::Role;
 use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
 use crate::plan::flow::Emit;
+use crate::state::ages::Ages;
 use crate::state::slots::Slot;
 
 /// See the [module](self).
@@ -24,6 +26,12 @@ pub(super) struct Running {
     shape: Shape,
     groups: Tracked,
     closes: Option<Closes>,
+    /// Groups that no row touches are forgotten after a time.
+    ages: Option<Ages>,
+    /// The time of day in this epoch.
+    now: i64,
+    /// The groups of a snapshot, which are as good as touched in the first epoch.
+    restored: bool,
     emit: Emit,
     /// Whether the output carries weights.
     changelog: bool,
@@ -38,6 +46,8 @@ enum Ending {
     Showing(Showing),
     /// Groups that are complete, and how many of them were handled.
     Closing(Vec<Slot>, usize),
+    /// Groups that are forgotten, and how many of them were.
+    Forgetting(Vec<Slot>, usize),
 }
 
 impl Running {
@@ -58,6 +68,9 @@ impl Running {
             sole_group_missing: role == Role::Whole && shape.keys.is_empty(),
             shape,
             closes: closes.map(|(key, watermark, delay)| Closes::new(key, watermark, delay)),
+            ages: plan.state_ttl.map(Ages::new),
+            now: i64::MIN,
+            restored: false,
             emit: plan.emit,
             changelog: plan.changelog,
             ending: Ending::Done,
@@ -65,13 +78,16 @@ impl Running {
     }
 
     /// Drops and counts rows whose group was complete before this epoch.
-    fn without_late(&self, read: Read, out: &mut Output) -> Result<Rows> {
+    fn without_late(&self, read: Read, raw: Option<RecordBatch>, out: &mut Output) -> Result<Rows> {
         let Read { rows, totals, .. } = read;
         let late = match &self.closes {
             Some(closes) => closes.late(&rows.keys)?,
             None => None,
         };
         let Some(late) = late else { return Ok(rows) };
+        if let Some(raw) = raw {
+            out.late(0, &raw, &late)?;
+        }
         out.drop_late(match totals {
             None => late.true_count() as u64,
             Some(totals) => late.values().set_indices().map(|row| totals.value(row) as u64).sum(),
@@ -86,6 +102,9 @@ impl Running {
             self.groups.add(rows)?;
         } else {
             self.groups.table().add(rows)?;
+        }
+        if let Some(ages) = &mut self.ages {
+            ages.touch(self.groups.table().located(), self.now);
         }
         self.note_created()
     }
@@ -119,7 +138,23 @@ impl Running {
                         self.ending = Ending::Closing(complete, 0);
                     }
                 },
-                Ending::Closing(slots, at) if *at == slots.len() => self.ending = Ending::Done,
+                Ending::Closing(slots, at) if *at == slots.len() => {
+                    let forgotten = self.ages.as_mut().map(|ages| ages.expired(self.now));
+                    self.ending = Ending::Forgetting(forgotten.unwrap_or_default(), 0);
+                }
+                Ending::Forgetting(slots, at) if *at == slots.len() => self.ending = Ending::Done,
+                Ending::Forgetting(slots, at) => {
+                    let to = slots.len().min(*at + PIECE);
+                    let piece = &slots[*at..to];
+                    *at = to;
+                    let table = self.groups.table();
+                    if self.changelog {
+                        let columns = table.keys(piece)?.into_iter().chain(table.results(piece)?).collect();
+                        let rows = batch(&self.schema, columns, piece.len())?;
+                        out.push(Delta::weighted(rows, Int64Array::from_value(-1, piece.len())));
+                    }
+                    table.release(piece);
+                }
                 Ending::Closing(slots, at) => {
                     let to = slots.len().min(*at + PIECE);
                     let piece = &slots[*at..to];
@@ -143,9 +178,17 @@ impl Running {
 }
 
 impl Operator for Running {
+    fn begin_epoch(&mut self, now_micros: i64) {
+        self.now = now_micros;
+        if let (true, Some(ages)) = (std::mem::take(&mut self.restored), &mut self.ages) {
+            ages.touch(&self.groups.table().live(), now_micros);
+        }
+    }
+
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
+        let raw = out.keeps_late().then(|| delta.rows().clone());
         let read = self.input.read(delta)?;
-        let rows = self.without_late(read, out)?;
+        let rows = self.without_late(read, raw, out)?;
         self.add(&rows)?;
         Ok(Step::Done)
     }
@@ -167,6 +210,10 @@ impl Operator for Running {
         self.go_on(out)
     }
 
+    fn next_timer(&self) -> Option<i64> {
+        self.ages.as_ref().and_then(Ages::next)
+    }
+
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = table_parts(GROUPS, &self.state_schema, self.groups.table(), &[], &self.shape.calls)?;
         if let Some(closes) = &mut self.closes {
@@ -176,6 +223,7 @@ impl Operator for Running {
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        self.restored = true;
         for part in parts {
             match (part.name.as_str(), &mut self.closes) {
                 (GROUPS, _) => {
@@ -195,7 +243,8 @@ impl Operator for Running {
     }
 
     fn state_size(&self) -> StateSize {
-        StateSize { rows: self.groups.len(), bytes: self.groups.bytes() }
+        let ages = self.ages.as_ref().map_or(0, Ages::bytes);
+        StateSize { rows: self.groups.len(), bytes: self.groups.bytes() + ages }
     }
 }
 

@@ -159,6 +159,11 @@ impl Table {
         Ok((&self.rows, &self.created))
     }
 
+    /// The group of each of the last rows to be located.
+    pub(super) fn located(&self) -> &[Slot] {
+        &self.rows
+    }
+
     /// The groups that the last rows to be located began.
     pub(super) fn created(&self) -> &[Slot] {
         &self.created

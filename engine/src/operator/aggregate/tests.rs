@@ -3,6 +3,7 @@
 mod changelog;
 mod harness;
 mod late;
+mod panes;
 mod running;
 mod speed;
 mod windowed;

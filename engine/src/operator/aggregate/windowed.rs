@@ -206,6 +206,7 @@ impl Windowed {
 
 impl Operator for Windowed {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
+        keep_late(&self.input, &self.windows, self.horizon, &delta, out)?;
         let read = self.input.read(delta)?;
         for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, out))?;
         Ok(Step::Done)
@@ -253,6 +254,20 @@ impl Operator for Windowed {
     fn state_size(&self) -> StateSize {
         StateSize { rows: self.tables().map(Table::len).sum(), bytes: self.tables().map(Table::bytes).sum() }
     }
+}
+
+/// Keeps the rows that no open window covers, and a closed one did.
+pub(super) fn keep_late(
+    input: &Input,
+    windows: &Windows,
+    horizon: Horizon,
+    delta: &Delta,
+    out: &mut Output,
+) -> Result<()> {
+    let Some(column) = input.time_column().filter(|_| out.keeps_late()) else { return Ok(()) };
+    let times = micros(delta.rows().column(column))?;
+    let is_late = |time| windows.last_end(windows.slice_of(time)).is_some_and(|end| end <= horizon.at());
+    out.late(0, delta.rows(), &times.iter().map(|time| Some(time.is_some_and(is_late))).collect())
 }
 
 /// Rows of slices, as a snapshot holds them.

@@ -81,6 +81,11 @@ fn unmarked(hash: u64) -> u64 {
 }
 
 impl KeyIndex {
+    /// How many different keys are linked. Rows that nobody has looked for yet wait, and are not counted.
+    pub(super) fn keys(&self) -> usize {
+        self.table.len()
+    }
+
     /// Makes ready for `lookups` look-ups, linking rows where that pays; at most about `limit` of them. Answers whether
     /// all is ready: if not, it is to be called again.
     pub(super) fn prepare(&mut self, lookups: usize, limit: usize) -> bool {

@@ -138,6 +138,14 @@ impl Join {
         })
     }
 
+    /// The same, and rows that no watermark releases are let go so many microseconds after they came.
+    pub fn forgetting(mut self, state_ttl: Option<i64>) -> Self {
+        if let Some(ttl) = state_ttl {
+            self.sides.iter_mut().for_each(|side| side.forget_after(ttl));
+        }
+        self
+    }
+
     fn say(&mut self, delta: Delta, out: &mut Output) -> Result<()> {
         self.outbox.say(delta, !self.changelog, out)
     }
@@ -256,6 +264,7 @@ impl Join {
         if late == 0 {
             return Ok(delta);
         }
+        out.late(input, delta.rows(), &arrow::compute::not(&mask)?)?;
         out.drop_late(late as u64);
         Ok(Delta::append(filter_record_batch(delta.rows(), &mask)?))
     }
@@ -295,6 +304,10 @@ impl Join {
 }
 
 impl Operator for Join {
+    fn begin_epoch(&mut self, now_micros: i64) {
+        self.sides.iter_mut().for_each(|side| side.begin_epoch(now_micros));
+    }
+
     fn on_delta(&mut self, input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
         if input > 1 {
             return Err(Error::internal(format!("a join has two inputs, a delta came on input {input}")));
@@ -318,6 +331,7 @@ impl Operator for Join {
     fn on_epoch_end(&mut self, epoch: &EpochContext<'_>, out: &mut Output) -> Result<Step> {
         for side in &mut self.sides {
             side.advance(epoch.watermarks);
+            side.grow_old();
         }
         self.settling = true;
         self.tidying = Some((0, 0));
@@ -329,6 +343,10 @@ impl Operator for Join {
             Step::Done => self.finish(out),
             Step::Yield => Ok(Step::Yield),
         }
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.sides.iter().filter_map(Side::next_timer).min()
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
@@ -350,6 +368,10 @@ impl Operator for Join {
     fn state_size(&self) -> StateSize {
         let [left, right] = [self.sides[0].size(), self.sides[1].size()];
         StateSize { rows: left.rows + right.rows, bytes: left.bytes + right.bytes }
+    }
+
+    fn state_keys(&self) -> Option<usize> {
+        Some(self.sides.iter().map(|side| side.index().keys()).sum())
     }
 }
 

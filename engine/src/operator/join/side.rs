@@ -1,5 +1,6 @@
 //! One side of a join: its rows, the index over their keys, how many rows each meets, and what lets them go.
 
+mod ages;
 mod counts;
 mod tidying;
 
@@ -11,6 +12,7 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::physical_expr::expressions::Column;
 use hashbrown::HashTable;
 
+use self::ages::BlockAges;
 use self::counts::Touched;
 use super::super::columns::{canonical, holds_floats, same};
 use super::super::consolidate::RowIdentity;
@@ -96,6 +98,8 @@ pub(super) struct Side {
     /// Of a changelog: finds a row by all its columns.
     identities: HashTable<Address>,
     live: usize,
+    /// Lets rows go a time after they came, where no watermark does.
+    ages: Option<BlockAges>,
 }
 
 impl Side {
@@ -131,6 +135,14 @@ impl Side {
             index: KeyIndex::default(),
             identities: HashTable::new(),
             live: 0,
+            ages: None,
+        }
+    }
+
+    /// Lets rows go so many microseconds after they came, if nothing else does.
+    pub(super) fn forget_after(&mut self, ttl_micros: i64) {
+        if self.release.is_none() {
+            self.ages = Some(BlockAges::new(ttl_micros));
         }
     }
 
@@ -379,6 +391,9 @@ impl Side {
             let (first, count) = self.store.append(columns, from, hashes.len())?;
             for (offset, hash) in hashes[from..from + count].iter().enumerate() {
                 self.index.insert(first + offset as u32, *hash);
+            }
+            if let Some(ages) = &mut self.ages {
+                ages.note(block_of(first));
             }
             let (earliest, latest) = match &self.release {
                 Some(release) => range(&ticks(&columns[release.column].slice(from, count))?),

@@ -45,6 +45,7 @@ use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{Emit, FlowNode, OverSpec};
+use crate::state::ages::Ages;
 use crate::state::slots::{Slot, Slots};
 
 /// Rows that are computed together.
@@ -74,6 +75,12 @@ pub struct Over {
     touched: Vec<Slot>,
     closes: Option<Closes>,
     settling: Option<Settling>,
+    /// Partitions that no row touches are forgotten after a time.
+    ages: Option<Ages>,
+    /// The time of day in this epoch.
+    now: i64,
+    /// The partitions of a snapshot, which are as good as touched in the first epoch.
+    restored: bool,
     ending: Option<Ending>,
     rows: usize,
     bytes: usize,
@@ -82,10 +89,12 @@ pub struct Over {
 /// Where the end of an epoch stands.
 #[derive(Default)]
 struct Ending {
-    /// Partitions that changed and were not looked at yet; in the end those that are complete.
+    /// Partitions that changed and were not looked at yet; then those that are complete; then those that are forgotten.
     slots: Vec<Slot>,
-    /// Whether these are the complete ones.
+    /// Whether these are the complete ones, or those that are forgotten.
     closing: bool,
+    /// Whether these are forgotten: what was shown of them is taken back.
+    forgetting: bool,
     /// The partition whose rows are being computed, and which of them are left.
     work: Option<(Slot, Ranges)>,
     /// Rows that are gone, with what was shown of them.
@@ -131,10 +140,19 @@ impl Over {
             touched: Vec::new(),
             closes: spec.closes.map(|(key, watermark, delay)| Closes::new(key, watermark, delay)),
             settling,
+            ages: None,
+            now: i64::MIN,
+            restored: false,
             ending: None,
             rows: 0,
             bytes: 0,
         })
+    }
+
+    /// The same, and partitions that no row touches for so many microseconds are forgotten.
+    pub fn forgetting(mut self, state_ttl: Option<i64>) -> Self {
+        self.ages = state_ttl.map(Ages::new);
+        self
     }
 
     /// The partitions' keys of rows.
@@ -166,6 +184,7 @@ impl Over {
         };
         let Some(late) = late else { return Ok(delta) };
         if !self.retracting {
+            out.late(0, delta.rows(), &late)?;
             out.drop_late(late.true_count() as u64);
         }
         let kept: BooleanArray = not(&late)?;
@@ -263,11 +282,16 @@ impl Over {
             let (spans, finished) = self.gather(&mut ending, &mut done)?;
             let gone = std::mem::take(&mut ending.gone);
             if spans.is_empty() && gone.is_empty() && finished.is_empty() {
-                if ending.closing {
+                if ending.forgetting {
                     return Ok(Step::Done);
                 }
-                ending.closing = true;
-                ending.slots = self.closes.as_mut().map(Closes::complete).unwrap_or_default();
+                ending.forgetting = std::mem::replace(&mut ending.closing, true);
+                ending.slots = match (&mut self.ages, &mut self.closes) {
+                    (Some(ages), _) if ending.forgetting => ages.expired(self.now),
+                    (_, Some(closes)) if !ending.forgetting => closes.complete(),
+                    _ => Vec::new(),
+                };
+                ending.slots.retain(|slot| !ending.forgetting || self.partitions[*slot as usize].len() > 0);
                 continue;
             }
             self.say(spans, &gone, out)?;
@@ -308,6 +332,11 @@ impl Over {
             let Some(slot) = ending.slots.pop() else { break };
             let ranges = match (ending.closing, self.emit) {
                 (false, _) => self.begin(slot, &mut ending.gone)?,
+                (true, Emit::OnChange) if ending.forgetting => {
+                    let partition = &self.partitions[slot as usize];
+                    ending.gone.extend(partition.range(0..partition.len()).cloned());
+                    Vec::new()
+                }
                 (true, Emit::OnChange) => Vec::new(),
                 (true, Emit::AfterWatermark) => vec![self.shown_of(slot)],
             };
@@ -397,6 +426,13 @@ fn without(range: &Range<usize>, other: &Range<usize>) -> Ranges {
 }
 
 impl Operator for Over {
+    fn begin_epoch(&mut self, now_micros: i64) {
+        self.now = now_micros;
+        if let (true, Some(ages)) = (std::mem::take(&mut self.restored), &mut self.ages) {
+            ages.touch(&self.slots.live(), now_micros);
+        }
+    }
+
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
         if delta.weights().is_some() && !self.retracting {
             return Err(Error::internal("a retraction reached an OVER over rows that only grow"));
@@ -407,6 +443,9 @@ impl Operator for Over {
         }
         let keys = self.keys(&delta)?;
         let slots = self.intern(&keys, delta.num_rows())?;
+        if let Some(ages) = &mut self.ages {
+            ages.touch(&slots, self.now);
+        }
         let rows = self.codec.encode(delta.rows())?;
         for (row, slot) in slots.into_iter().enumerate() {
             let partition = &mut self.partitions[slot as usize];
@@ -457,15 +496,24 @@ impl Operator for Over {
         self.go_on(out)
     }
 
+    fn next_timer(&self) -> Option<i64> {
+        self.ages.as_ref().and_then(Ages::next)
+    }
+
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         self.snapshot_parts()
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+        self.restored = true;
         self.restore_parts(parts)
     }
 
     fn state_size(&self) -> StateSize {
-        StateSize { rows: self.rows, bytes: self.bytes }
+        StateSize { rows: self.rows, bytes: self.bytes + self.ages.as_ref().map_or(0, Ages::bytes) }
+    }
+
+    fn state_keys(&self) -> Option<usize> {
+        Some(self.slots.len())
     }
 }

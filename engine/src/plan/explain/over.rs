@@ -68,7 +68,8 @@ fn reaches_far(function: &Expr) -> bool {
 }
 
 /// What the operator remembers. `append_only`: what its input is; `released`: what lets go of partitions.
-pub(super) fn state(spec: &OverSpec, append_only: bool, released: Option<String>) -> String {
+/// `forgotten`: when those are that nothing lets go of.
+pub(super) fn state(spec: &OverSpec, append_only: bool, released: Option<String>, forgotten: Option<String>) -> String {
     let rows = match spec.limit {
         Some(OverLimit { by, skip, take: Some(take) }) if append_only => {
             let ties = if by == RankedBy::RowNumber { "" } else { " and their peers" };
@@ -81,7 +82,10 @@ pub(super) fn state(spec: &OverSpec, append_only: bool, released: Option<String>
             format!("rows that a later one's frame may reach, released by {promise}")
         }
         Some(promise) if spec.settles.is_none() => format!("{rows}, released by {promise}"),
-        _ => format!("{rows}: not bounded"),
+        _ => match forgotten {
+            Some(when) => format!("{rows}, each partition forgotten {when}"),
+            None => format!("{rows}: not bounded"),
+        },
     }
 }
 

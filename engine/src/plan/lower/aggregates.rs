@@ -51,11 +51,13 @@ impl Lowering<'_> {
         let retracts = self.properties(input).changelog;
         let mut shown_from = None;
         let mut watermark = watermark;
-        if let Some(lateness) = self.lateness {
+        if let Some(lateness) = self.emission.lateness {
             let Some((id, delay)) = watermark else {
                 return Err(no_watermark(&parts.time.name));
             };
-            shown_from = watermark;
+            // Otherwise the query's end decides when a window is shown.
+            shown_from = watermark.filter(|_| self.emission.waits_in_windows());
+            self.corrects_late = true;
             watermark = Some((id, delay.saturating_add(lateness)));
         }
         // Without aggregates a row is final when it is first shown, unless its rows may be taken back.
@@ -114,9 +116,11 @@ impl Lowering<'_> {
         }
         let time_columns =
             closes.map(|(column, watermark, delay_micros)| TimeColumn { column, watermark, delay_micros });
+        // A row of DISTINCT that is forgotten may come again, and stand there twice.
+        let comes_again = self.plan.state_ttl.is_some() && closes.is_none() && aggregates.is_empty();
         let properties = FlowProperties {
             changelog: emit == Emit::OnChange && (retracts || !aggregates.is_empty()),
-            keys: vec![(0..group.len()).collect()],
+            keys: if comes_again { Vec::new() } else { vec![(0..group.len()).collect()] },
             time_columns: time_columns.into_iter().collect(),
         };
         let op = FlowOp::Aggregate { group, aggregates, closes, emit };

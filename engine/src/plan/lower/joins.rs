@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, build_join_schema, lit};
 
 use crate::error::{Error, Result};
@@ -13,8 +14,10 @@ use crate::plan::fault::planning_error;
 use crate::plan::flow::{Emit, FlowOp, FlowProperties, JoinKind, NodeIndex, TimeColumn};
 use crate::plan::properties::{joined, projected};
 use crate::plan::release::{bounds, side_releases};
+use crate::plan::temporal_filter::{self, refuse_clock};
 
 use super::Lowering;
+use super::asof::never_settled;
 
 /// A join as we have it: right semi, anti and mark joins are left ones of the exchanged inputs.
 fn kind(join_type: JoinType) -> (JoinKind, bool) {
@@ -66,7 +69,20 @@ impl Lowering<'_> {
         ] {
             self.stable(&keys, input)?;
         }
+        let keys: Vec<Expr> = on.iter().flat_map(|(left, right)| [left.clone(), right.clone()]).collect();
+        refuse_clock(&keys, "an equality of both sides of a join")?;
         let residual = join.filter.clone().filter(|condition| *condition != lit(true));
+        let (conditions, residual) = match residual {
+            // Pairs come and go as time passes.
+            Some(residual) if kind == JoinKind::Inner => {
+                let (conditions, rest) = temporal_filter::split(residual);
+                (conditions, conjunction(rest))
+            }
+            residual => {
+                refuse_clock(residual.as_slice(), "the ON of an outer join, if it compares both sides,")?;
+                (Vec::new(), residual)
+            }
+        };
         if let Some(residual) = &residual {
             self.stable(std::slice::from_ref(residual), left)?;
             self.stable(std::slice::from_ref(residual), right)?;
@@ -91,7 +107,10 @@ impl Lowering<'_> {
             properties.changelog = false;
         }
         let schema = build_join_schema(&left_schema, &right_schema, &join_type(kind)).map_err(planning_error)?;
-        let node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
+        let mut node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
+        if !conditions.is_empty() {
+            node = self.temporal_filter(node, conditions)?;
+        }
         self.fitted(node, &join.schema)
     }
 
@@ -139,8 +158,14 @@ impl Lowering<'_> {
             FlowOp::Join { kind, emit, .. } => {
                 *emit == Emit::OnChange && (kind.shows_unmatched(0) || kind.shows_unmatched(1))
             }
+            FlowOp::AsOf(spec) => spec.emit == Emit::OnChange,
             _ => false,
         };
+        if let Some(open) = self.plan.nodes.iter().find(|node| open(&node.op))
+            && let FlowOp::AsOf(spec) = &open.op
+        {
+            return Err(never_settled(spec));
+        }
         if !self.plan.nodes.iter().any(|node| open(&node.op)) {
             return Ok(());
         }
@@ -188,7 +213,7 @@ impl Lowering<'_> {
 }
 
 /// The column whose values are told apart as the expression's: itself, or cast to a type that holds all of them.
-fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+pub(super) fn same_as(expr: &Expr, schema: &DFSchema) -> Option<usize> {
     use DataType::{Int8, Int16, Int32, Int64, Timestamp};
     match expr {
         Expr::Column(column) => schema.maybe_index_of_column(column),

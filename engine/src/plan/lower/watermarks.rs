@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex, OverSpec};
+use crate::plan::flow::{DerivedWatermark, FlowOp, FlowPlan, NodeIndex, OverSpec, ShowSpec};
 use crate::plan::properties::Promise;
 use crate::plan::release::join_release;
 use crate::time::WatermarkId;
@@ -43,8 +43,14 @@ impl Lowering<'_> {
             if let FlowOp::WindowAggregate { shown_from: Some((id, _)), .. } = &mut node.op {
                 number(id);
             }
+            if let FlowOp::PaneAggregate { firing, closes, .. } | FlowOp::Show(ShowSpec { firing, closes, .. }) =
+                &mut node.op
+            {
+                firing.complete.iter_mut().chain(closes).for_each(|(_, id, _)| number(id));
+            }
             node.properties.time_columns.iter_mut().for_each(|time| number(&mut time.watermark));
             match &mut node.op {
+                FlowOp::AsOf(spec) => spec.promises.iter_mut().flatten().for_each(|(id, _)| number(id)),
                 FlowOp::WindowAggregate { watermark: Some((id, _)), .. }
                 | FlowOp::Session { watermark: Some((id, _)), .. }
                 | FlowOp::Aggregate { closes: Some((_, id, _)), .. }
@@ -71,9 +77,16 @@ pub(super) fn unneeded(plan: &FlowPlan, scans: &[NodeIndex]) -> BTreeSet<usize> 
             FlowOp::Aggregate { closes, .. } | FlowOp::Set { closes, .. } => {
                 needed.extend(closes.map(|(_, id, _)| id));
             }
+            FlowOp::PaneAggregate { firing, closes, .. } | FlowOp::Show(ShowSpec { firing, closes, .. }) => {
+                needed.extend(firing.complete.iter().chain(closes).map(|(_, id, _)| *id));
+            }
             FlowOp::Over(spec) => {
                 needed.extend(spec.closes.map(|(_, id, _)| id));
                 needed.extend(spec.settles.map(|(id, _)| id));
+            }
+            FlowOp::AsOf(spec) => {
+                let promises = spec.settles().into_iter().chain(spec.releases()).flatten();
+                needed.extend(promises.map(|(id, _)| id));
             }
             FlowOp::Join { .. } => {
                 let releases = join_release(plan, index).into_iter().flatten();

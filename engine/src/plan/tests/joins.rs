@@ -32,7 +32,9 @@ fn every_kind_of_join() {
     assert_eq!(joins("SELECT * FROM bookings CROSS JOIN rides"), [(JoinKind::Inner, 0, false)]);
     assert_eq!(joins("SELECT b.id FROM bookings b, rides r WHERE b.id < r.booking"), [(JoinKind::Inner, 0, true)]);
     assert_eq!(joins("SELECT * FROM bookings NATURAL JOIN clicks"), [(JoinKind::Inner, 2, false)]);
-    assert_eq!(joins("SELECT * FROM bookings FULL JOIN clicks USING (id)"), [(JoinKind::Full, 1, false)]);
+    assert_eq!(joins("SELECT * FROM bookings LEFT JOIN clicks USING (id)"), [(JoinKind::Left, 1, false)]);
+    let merged = refusal("SELECT * FROM bookings FULL JOIN clicks USING (id)");
+    assert!(merged.hint().is_some_and(|hint| hint.contains("coalesce")), "{merged}");
     // Rows without a match are filtered out again.
     assert_eq!(
         joins("SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking WHERE r.zone = 'a'"),
@@ -100,6 +102,68 @@ fn a_subquery_as_a_value_is_guarded_if_it_may_have_two_rows() {
     assert_eq!(guards("SELECT id, (SELECT max(booking) FROM rides) FROM bookings"), 0);
     assert_eq!(guards("SELECT id, (SELECT booking FROM rides WHERE zone = 'a') AS r FROM bookings"), 1);
     assert_eq!(guards("SELECT id FROM bookings WHERE id = (SELECT booking FROM rides WHERE zone = 'a')"), 1);
+}
+
+/// ORDER BY … LIMIT in a subquery that names the row outside: a number within each key, or the first value.
+#[test]
+fn first_rows_of_each_row_outside() {
+    let whose = |text: &str| {
+        let plan = planned(text).flow;
+        let named = |node: &FlowNode| match &node.op {
+            FlowOp::Join { kind, on, .. } => Some(format!("{kind:?} {}", on.len())),
+            FlowOp::Over { .. } => Some("Over".to_owned()),
+            _ => None,
+        };
+        plan.nodes.iter().filter_map(named).collect::<Vec<_>>()
+    };
+    let lateral = |how: &str, limit: &str| {
+        whose(&format!(
+            "SELECT b.id, l.id AS click FROM bookings b {how} LATERAL
+             (SELECT c.id FROM clicks c WHERE c.zone = b.zone AND c.id > 3 ORDER BY c.at DESC {limit}) AS l ON true"
+        ))
+    };
+    assert_eq!(lateral("JOIN", "LIMIT 2"), ["Over", "Inner 1"]);
+    assert_eq!(lateral("LEFT JOIN", "LIMIT 2 OFFSET 1"), ["Over", "Left 1"]);
+    let value =
+        "SELECT b.id, (SELECT c.id FROM clicks c WHERE c.zone = b.zone ORDER BY c.at LIMIT 1) AS first FROM bookings b";
+    assert_eq!(whose(value), ["Left 1"]);
+    // Not by equality: which rows are the first of each is not a matter of keys.
+    let uneven = "SELECT b.id, l.id AS click FROM bookings b, LATERAL (SELECT id FROM clicks c WHERE c.id < b.id ORDER BY at LIMIT 1) AS l";
+    assert!(refusal(uneven).message().contains("cannot name"), "{}", refusal(uneven));
+}
+
+/// That nothing says it has one row at most is no reason to refuse it: a second row is an error when it comes.
+#[test]
+fn a_subquery_as_a_value_may_be_any_query() {
+    use JoinKind::Left;
+    let value = "SELECT b.id, (SELECT c.at FROM clicks c WHERE c.id = b.id) AS at FROM bookings b";
+    assert_eq!(joins(value), [(Left, 1, false)]);
+    assert_eq!(planned(value).schema.field(1).data_type(), &timestamp());
+}
+
+#[test]
+fn the_types_of_a_query_are_those_of_its_rows() {
+    let plan = planned("SELECT booking FROM rides UNION ALL SELECT price FROM bookings");
+    assert_eq!(plan.schema.field(0).data_type(), &DataType::Float64);
+    let plan = planned("SELECT CASE WHEN id > 3 THEN 1 ELSE price END AS c FROM bookings");
+    assert_eq!(plan.schema.field(0).data_type(), &DataType::Float64);
+}
+
+#[test]
+fn fetch_first_is_limit() {
+    let root = |text: &str| planned(text).explain().lines().next().unwrap().to_owned();
+    let limit = root("SELECT id FROM bookings ORDER BY price DESC LIMIT 3 OFFSET 1");
+    assert_eq!(root("SELECT id FROM bookings ORDER BY price DESC OFFSET 1 ROWS FETCH FIRST 3 ROWS ONLY"), limit);
+}
+
+#[test]
+fn exists_and_in_are_values_by_counts() {
+    use JoinKind::Left;
+    let exists = "SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = b.id) AS e FROM bookings b";
+    assert_eq!(joins(exists), [(Left, 1, false)]);
+    let within = joins("SELECT id, id IN (SELECT booking FROM rides) AS e FROM bookings b");
+    assert_eq!(within.first(), Some(&(Left, 1, false)));
+    assert_eq!(within.len(), 3);
 }
 
 #[test]

@@ -219,3 +219,55 @@ fn columns() {
         .collect();
     insta::assert_snapshot!(types.join(", "), @r#"a: Int64 true, b: Utf8 false, t: Timestamp(µs) true, z: Timestamp(µs, "+00:00") true, n: Float64 true"#);
 }
+
+#[test]
+fn conditions_on_the_time_of_day() {
+    insta::assert_snapshot!(explained("SELECT id FROM bookings WHERE event_timestamp > now() - INTERVAL '5' MINUTE AND price > 3"), @r"
+    Project bookings.id
+         changelog
+      -> Temporal filter CAST(bookings.event_timestamp AS TIMESTAMP WITH TIME ZONE) > now() - INTERVAL '5 MINS'
+             changelog
+             state: rows that the time has not passed, each released when it has
+        -> Filter bookings.price > 3.0
+               append-only
+          -> Scan stream bookings: id, price, event_timestamp
+                 append-only
+    ");
+    let enters = explained("SELECT id FROM bookings WHERE event_timestamp <= now()");
+    assert!(!enters.contains("changelog"), "what only enters is never taken back: {enters}");
+    assert!(enters.contains("state: rows that are not shown yet, each released when it is"), "{enters}");
+    let joined = explained(
+        "SELECT b.id, r.zone FROM bookings b JOIN rides r ON b.id = r.booking
+          WHERE b.event_timestamp > now() - INTERVAL '1' HOUR AND r.at > now() - INTERVAL '1' HOUR",
+    );
+    let (join, filter) = (joined.find("Inner join").unwrap(), joined.find("Temporal filter").unwrap());
+    assert!(join < filter && joined.matches("Temporal filter").count() == 2, "rows leave the join's state: {joined}");
+    let quiet = explained(
+        "SELECT zone, max(event_timestamp) FROM bookings GROUP BY zone
+          HAVING max(event_timestamp) BETWEEN now() - INTERVAL '1' DAY AND now()",
+    );
+    assert_eq!(quiet.matches("Temporal filter").count(), 1, "{quiet}");
+    assert!(quiet.find("Temporal filter").unwrap() < quiet.find("Aggregate by").unwrap(), "{quiet}");
+}
+
+#[test]
+fn a_moved_now_is_computed_and_others_are_looked_for() {
+    let bounds = |condition: &str| -> Vec<(bool, Option<i64>)> {
+        let plan = planned(&format!("SELECT id FROM bookings WHERE {condition}"));
+        let bounds = plan.flow.nodes.iter().find_map(|node| match &node.op {
+            FlowOp::TemporalFilter { bounds, .. } => Some(bounds.clone()),
+            _ => None,
+        });
+        let bounds = bounds.unwrap_or_else(|| panic!("{condition}"));
+        bounds.into_iter().map(|bound| (bound.enters, bound.at.map(|(_, later)| later))).collect()
+    };
+    assert_eq!(bounds("event_timestamp > now() - INTERVAL '5' SECOND"), [(false, Some(5_000_000))]);
+    assert_eq!(bounds("event_timestamp >= now() - INTERVAL '5' SECOND"), [(false, Some(5_000_001))]);
+    assert_eq!(bounds("event_timestamp < localtimestamp"), [(true, Some(1))]);
+    assert_eq!(bounds("now() + INTERVAL '1' SECOND >= event_timestamp"), [(true, Some(-1_000_000))]);
+    assert_eq!(bounds("now() - event_timestamp < INTERVAL '1' DAY"), [(false, Some(0))]);
+    assert_eq!(bounds("event_timestamp = now()"), [(false, Some(1)), (true, Some(0))]);
+    assert_eq!(bounds("CAST(event_timestamp AS DATE) = current_date"), [(false, None), (true, None)]);
+    assert_eq!(bounds("id < CAST(date_part('epoch', now()) AS BIGINT) * 1000 - 5"), [(true, None)]);
+    assert_eq!(bounds("id < -CAST(date_part('epoch', now()) AS BIGINT)"), [(false, None)]);
+}

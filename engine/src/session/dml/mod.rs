@@ -27,7 +27,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
-use super::query::{LiveScans, parameter_types};
+use super::query::{LiveScans, hydrated, parameter_types};
 use super::{Session, blocking};
 use crate::catalog::unknown;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
@@ -107,6 +107,7 @@ impl<'a> Work<'a> {
 
     /// The rows of a plan, all of them.
     async fn rows(&self, plan: &LogicalPlan, scans: LiveScans) -> Result<Vec<RecordBatch>> {
+        hydrated(self.engine, plan).await?;
         let memory = self.engine.settings.job_memory_bytes;
         let mut stream = self.engine.batch.execute(plan, Arc::new(scans), self.now_micros, memory).await?;
         let (mut rows, mut bytes) = (Vec::new(), 0);

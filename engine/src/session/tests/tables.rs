@@ -14,11 +14,11 @@ pub(super) fn values(shown: &str) -> Vec<String> {
 }
 
 impl Server {
-    async fn rows(&self, sql: &str) -> Vec<String> {
+    pub(super) async fn rows(&self, sql: &str) -> Vec<String> {
         values(&self.run(sql).await)
     }
 
-    async fn fails(&self, sql: &str, code: &str, message: &str) {
+    pub(super) async fn fails(&self, sql: &str, code: &str, message: &str) {
         match self.try_run(sql).await {
             Ok(shown) => panic!("{sql} should fail and says {shown}"),
             Err(error) => {
@@ -440,5 +440,63 @@ async fn division_by_zero_fails_the_job_and_names_the_row() {
     assert_eq!(server.rows("SELECT * FROM shared").await, ["1,25"]);
     server.until("SELECT * FROM guarded ORDER BY id", "| 2  |      |").await;
     server.fails("SELECT 100 / shares FROM t", "22012", "division by zero").await;
+    server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_was_just_created_is_read_whole() {
+    let server = Server::start(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)").await;
+    for from in (0..20_000).step_by(5_000) {
+        let rows: Vec<String> = (from..from + 5_000).map(|id| format!("({id}, {})", id % 10)).collect();
+        server.run(&format!("INSERT INTO t VALUES {}", rows.join(", "))).await;
+    }
+    server.run("CREATE MATERIALIZED VIEW counts AS SELECT n, count(*) AS rows FROM t GROUP BY n").await;
+    assert_eq!(server.rows("SELECT count(*), sum(rows) FROM counts").await, ["10,20000"]);
+    server.run("CREATE MATERIALIZED VIEW pairs AS SELECT a.id FROM t a JOIN counts c ON a.n = c.n").await;
+    server.run("CREATE TABLE kept (id BIGINT)").await;
+    assert_eq!(server.run("INSERT INTO kept SELECT id FROM pairs").await, "INSERT 0 20000");
+    let start = Instant::now();
+    while !server.rows("SHOW JOBS").await.iter().all(|job| job.contains("RUNNING")) {
+        assert!(start.elapsed() < PATIENCE, "{:?}", server.rows("SHOW JOBS").await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_table_come_and_go_as_time_passes() {
+    let server = Server::start(2);
+    server.run("CREATE TABLE bookings (id BIGINT PRIMARY KEY, starts TIMESTAMPTZ, ends TIMESTAMP)").await;
+    let unbounded =
+        "CREATE MATERIALIZED VIEW counted WITH (state_ttl = '1 hour') AS SELECT count(*) AS n FROM bookings";
+    server.fails(unbounded, "", "state_ttl has nothing to bound").await;
+    let unknown = "CREATE MATERIALIZED VIEW counted WITH (stat_ttl = '1 hour') AS SELECT count(*) AS n FROM bookings";
+    server.fails(unknown, "", "there is no option stat_ttl here").await;
+    server
+        .run("CREATE MATERIALIZED VIEW now_on AS SELECT id FROM bookings WHERE starts <= now() AND ends > now()")
+        .await;
+    for row in [
+        "(1, now() - INTERVAL '1' HOUR, '9999-12-31')",
+        "(2, now() - INTERVAL '1' HOUR, '2020-01-01')",
+        "(3, now() + INTERVAL '900' MILLISECOND, now() + INTERVAL '1' HOUR)",
+        "(4, NULL, '9999-12-31')",
+    ] {
+        server.run(&format!("INSERT INTO bookings VALUES {row}")).await;
+    }
+    let wait = async |expected: &[&str]| {
+        let start = Instant::now();
+        while server.rows("SELECT id FROM now_on ORDER BY id").await != expected {
+            assert!(start.elapsed() < PATIENCE, "{:?}", server.rows("SELECT id FROM now_on ORDER BY id").await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    wait(&["1", "3"]).await;
+    server.run("UPDATE bookings SET ends = now() + INTERVAL '300' MILLISECOND WHERE id = 1").await;
+    wait(&["3"]).await;
+    server.run("DELETE FROM bookings WHERE id = 3").await;
+    wait(&[]).await;
+    let once = server.rows("SELECT count(DISTINCT t) FROM (SELECT now() AS t FROM bookings) x").await;
+    assert_eq!(once, ["1"]);
     server.engine.shutdown();
 }

@@ -1,7 +1,7 @@
 //! From Kafka to a filter to a sink that forgets, against what reading costs anybody.
 //!
 //! The yardsticks read the same topic in the same run, in turn with the queries: rust-rdkafka's `poll`, one record at a
-//! time, and librdkafka's batch call. The allocator is ours for all of them.
+//! time, once with the system's allocator and once with ours, and librdkafka's batch call with ours.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use rondel_engine::{Error, ErrorKind, Result};
 
 use super::broker::{self, Contents, TOPIC};
 use super::measure::{Meter, Runs, Taken, close, execute, wait_for};
-use super::{BenchOptions, say};
+use super::{BenchOptions, poll, say};
 
 const STREAM: &str = include_str!("../../../../sql/nexmark/kafka-stream.sql");
 const NARROW: &str = include_str!("../../../../sql/nexmark/kafka-narrow.sql");
@@ -45,16 +45,33 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
     let stream = STREAM
         .replace(STREAM_BROKER, &broker.bootstrap)
         .replace(STREAM_MESSAGES, &format!("file:{}", folder.messages().display()));
-    let [mut poll, mut batches, mut narrow, mut wide] = [(); 4].map(|()| Runs::default());
+    let shipped = poll::program();
+    if shipped.is_none() {
+        say(
+            "rondel-poll is not beside this program: cargo build --workspace --release --bin rondel-poll. Ratios are to poll with our allocator.",
+        );
+    }
+    let [mut plain, mut polled, mut batches, mut narrow, mut wide] = [(); 5].map(|()| Runs::default());
     for _ in 0..options.repeat {
-        poll.add(drain(&broker, drain_by_poll).await?);
+        if let Some(program) = &shipped {
+            plain.add(tokio::task::block_in_place(|| poll::run(program, &broker.bootstrap, broker.contents))?);
+        }
+        polled.add(drain(&broker, drain_by_poll).await?);
         batches.add(drain(&broker, drain_by_batches).await?);
         narrow.add(query(options, &broker, &stream, NARROW).await?);
         wide.add(query(options, &broker, &stream, WIDE).await?);
     }
     say(&format!("{}  of batches  of poll", Runs::heading()));
-    let (of_poll, of_batches) = (poll.per_cpu_second(records).0, batches.per_cpu_second(records).0);
-    for (name, runs) in [("poll", &poll), ("batches", &batches), ("filter narrow", &narrow), ("filter wide", &wide)] {
+    let as_shipped = if shipped.is_some() { &plain } else { &polled };
+    let (of_poll, of_batches) = (as_shipped.per_cpu_second(records).0, batches.per_cpu_second(records).0);
+    let rows = [
+        ("poll", as_shipped),
+        ("poll, ours", &polled),
+        ("batches", &batches),
+        ("filter narrow", &narrow),
+        ("filter wide", &wide),
+    ];
+    for (name, runs) in rows {
         let rate = runs.per_cpu_second(records).0;
         say(&format!("{} {:11.2} {:8.2}", runs.row(name, records), rate / of_batches, rate / of_poll));
     }

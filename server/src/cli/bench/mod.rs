@@ -8,6 +8,7 @@ mod broker;
 mod kafka;
 mod measure;
 mod memory;
+mod poll;
 
 use std::io::Write as _;
 
@@ -17,6 +18,7 @@ use rondel_engine::engine::EngineSettings;
 
 use crate::settings::{at_least_one, bytes};
 pub(super) use broker::{BrokerOptions, serve_broker};
+pub use poll::poll_yardstick;
 
 /// Options of `rondel bench`.
 #[derive(Debug, Clone, Args)]

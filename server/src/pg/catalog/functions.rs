@@ -129,6 +129,7 @@ pub(super) fn shared(relations: &SystemRelations) -> Vec<ScalarUDF> {
         }),
         format_type(),
         constant("version", format!("PostgreSQL {}", rondel_version())),
+        constant("getdatabaseencoding", "UTF8".to_owned()),
         number("pg_table_size", &[1], 0),
         number("pg_indexes_size", &[1], 0),
         number("pg_database_size", &[1], 0),

@@ -46,7 +46,11 @@ impl SystemRelations {
             "pg_namespace" => pg_namespace(columns),
             "pg_database" => pg_database(columns),
             "pg_roles" => pg_roles(columns),
-            "pg_extension" => Ok(RecordBatch::new_empty(Arc::clone(columns))),
+            "pg_collation" => pg_collation(columns),
+            // Rondel has none of them.
+            "pg_extension" | "pg_language" | "pg_db_role_setting" | "pg_default_acl" => {
+                Ok(RecordBatch::new_empty(Arc::clone(columns)))
+            }
             "pg_tables" => self.named(columns, RelationInfo::is_table, "tablename", "tableowner"),
             "pg_views" => self.named(columns, |relation| relation.kind == RelationKind::View, "viewname", "viewowner"),
             "pg_matviews" => {
@@ -176,15 +180,42 @@ fn completed(table: &str, columns: &SchemaRef) -> SchemaRef {
     let texts = || DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     let mut fields: Vec<Arc<Field>> = columns.fields().iter().cloned().collect();
     for field in &mut fields {
-        if field.name().ends_with("acl") || field.name().ends_with("options") {
+        if ["acl", "options", "setconfig"].iter().any(|end| field.name().ends_with(end)) {
             *field = Arc::new(field.as_ref().clone().with_data_type(texts()).with_nullable(true));
         }
     }
     if table == "pg_class" {
         fields.extend(["reloptions", "relacl"].map(|name| Arc::new(Field::new(name, texts(), true))));
+    }
+    if table == "pg_collation" {
+        // Its name before PostgreSQL 17, which psql of that time asks for.
+        fields.push(Arc::new(Field::new("colliculocale", DataType::Utf8, true)));
+    }
+    if table == "pg_class" || table == "pg_language" {
         fields.push(Arc::new(Field::new("tableoid", DataType::Int32, true)));
     }
     Arc::new(Schema::new(fields))
+}
+
+/// Text has one order, that of its bytes, under PostgreSQL's names for it.
+fn pg_collation(columns: &SchemaRef) -> Result<RecordBatch> {
+    let collations = [(DEFAULT_COLLATION, "default", "d"), (950, "C", "c"), (951, "POSIX", "c")];
+    let order = || texts(collations.iter().map(|_| "C"));
+    fill(
+        columns,
+        collations.len(),
+        vec![
+            ("oid", integers(collations.iter().map(|collation| collation.0))),
+            ("collname", texts(collations.iter().map(|collation| collation.1))),
+            ("collnamespace", integers(collations.iter().map(|_| oid::PG_CATALOG))),
+            ("collowner", integers(collations.iter().map(|_| oid::OWNER))),
+            ("collprovider", texts(collations.iter().map(|collation| collation.2))),
+            ("collisdeterministic", booleans(collations.iter().map(|_| true))),
+            ("collencoding", integers(collations.iter().map(|_| -1))),
+            ("collcollate", order()),
+            ("collctype", order()),
+        ],
+    )
 }
 
 fn pg_namespace(columns: &SchemaRef) -> Result<RecordBatch> {

@@ -2,6 +2,7 @@
 
 use super::super::release::ticks;
 use super::super::store::{Address, address, row_of};
+use super::ages::BlockAges;
 use super::{Entries, Side};
 use crate::error::Result;
 use crate::time::Watermarks;
@@ -10,6 +11,30 @@ use crate::time::Watermarks;
 const SMALLEST_COMPACTION: usize = 1024;
 
 impl Side {
+    /// An epoch begins.
+    pub(in crate::operator::join) fn begin_epoch(&mut self, now_micros: i64) {
+        if let Some(ages) = &mut self.ages
+            && ages.begin_epoch(now_micros)
+        {
+            // The rows of a block are of one age.
+            self.store.seal();
+        }
+    }
+
+    /// An epoch ends: [`Side::tidy`] lets rows go whose time is over.
+    pub(in crate::operator::join) fn grow_old(&mut self) {
+        if let Some(ages) = &mut self.ages
+            && ages.advance()
+        {
+            self.untidy = true;
+        }
+    }
+
+    /// When rows are over without anything else happening.
+    pub(in crate::operator::join) fn next_timer(&self) -> Option<i64> {
+        self.ages.as_ref().and_then(BlockAges::next)
+    }
+
     /// Moves the time below which rows are let go; [`Side::tidy`] does it.
     pub(in crate::operator::join) fn advance(&mut self, watermarks: &Watermarks) {
         if let Some(release) = &mut self.release
@@ -24,6 +49,17 @@ impl Side {
     pub(in crate::operator::join) fn tidy(&mut self, number: usize) -> Result<usize> {
         let Some(block) = self.store.block(number) else { return Ok(0) };
         let mut touched = 0;
+        if self.ages.as_ref().is_some_and(|ages| ages.is_over(number)) {
+            if self.index.is_unlinked(number) {
+                self.live -= block.live;
+            } else {
+                let leaving = self.live_rows(number);
+                touched += leaving.len();
+                self.forget(&leaving)?;
+            }
+            self.drop_block(number);
+            return Ok(touched + 1);
+        }
         let below = self.release.as_ref().map_or(i64::MIN, |release| release.released_below);
         if block.latest < below && !self.memory.changelog && self.index.is_unlinked(number) {
             self.live -= block.live;
