@@ -30,6 +30,8 @@ const RUN: &[&str] = &[
     "docs/tables.md",
     "docs/kafka.md",
     "docs/protobuf.md",
+    "docs/flink.md",
+    "docs/postgres.md",
     "docs/types.md",
     "docs/operations.md",
     "docs/nexmark.md",
@@ -270,6 +272,16 @@ async fn the_protobuf_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_types_page_runs() -> Result<()> {
     run_page("docs/types.md").await
+}
+
+#[tokio::test]
+async fn the_flink_page_runs() -> Result<()> {
+    run_page("docs/flink.md").await
+}
+
+#[tokio::test]
+async fn the_postgres_page_runs() -> Result<()> {
+    run_page("docs/postgres.md").await
 }
 
 #[tokio::test]

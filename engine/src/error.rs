@@ -193,6 +193,7 @@ impl From<arrow::error::ArrowError> for Error {
             | A::CastError(_)
             | A::ParseError(_)
             | A::OffsetOverflowError(_) => ErrorKind::Data,
+            A::InvalidArgumentError(text) if text.contains("too large to store") => ErrorKind::Data,
             _ => ErrorKind::Internal,
         };
         let message = match &error {
@@ -267,7 +268,7 @@ fn value_code(text: &str) -> Option<&'static str> {
         () if says(&["invalid input syntax", "malformed array literal", "Cannot cast string", "Cannot parse"]) => {
             "22P02"
         }
-        () if says(&["negative substring length"]) => "22011",
+        () if says(&["negative substring"]) => "22011",
         () if says(&["must not be zero", "must be greater than zero", "cannot get array length", "not recognized"]) => {
             "22023"
         }

@@ -10,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::casts::shown;
 use crate::declared::{Gives, Kind, Spec, texts};
-use crate::rows::{integers, strict, text};
+use crate::rows::{integers, is_null, strict, text};
 
 const TEXT: Gives = Gives::Type(|| DataType::Utf8);
 
@@ -194,7 +194,7 @@ fn quoted(args: &[ArrayRef], null: Option<&str>) -> Result<ArrayRef> {
 
 fn count(args: &[ArrayRef], nulls: bool) -> ArrayRef {
     let rows = args.first().map_or(0, Array::len);
-    let count = |row: usize| args.iter().filter(|argument| argument.is_null(row) == nulls).count() as i32;
+    let count = |row: usize| args.iter().filter(|argument| is_null(argument, row) == nulls).count() as i32;
     Arc::new((0..rows).map(count).collect::<Int32Array>())
 }
 

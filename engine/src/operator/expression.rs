@@ -32,7 +32,12 @@ pub struct Expression {
 impl Expression {
     /// Binds `expression` to the columns of `schema`.
     pub fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
-        Ok(Self { physical: physical(expression, schema)?, text: expression.human_display().to_string() })
+        // What is computed, not what it is called.
+        let shown = match expression {
+            Expr::Alias(alias) => &alias.expr,
+            other => other,
+        };
+        Ok(Self { physical: physical(expression, schema)?, text: shown.human_display().to_string() })
     }
 
     /// An expression that is bound already, with the words that errors use for it.

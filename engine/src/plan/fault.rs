@@ -125,7 +125,7 @@ fn sql_type(arrow: &str) -> String {
         "Date32" | "Date64" => "DATE",
         "Binary" | "LargeBinary" | "BinaryView" => "BYTEA",
         other if other.starts_with("Decimal") => "NUMERIC",
-        other if other.starts_with("Timestamp") && other.contains("None") => "TIMESTAMP",
+        other if other.starts_with("Timestamp") && !other.contains(['+', '"']) => "TIMESTAMP",
         other if other.starts_with("Timestamp") => "TIMESTAMPTZ",
         other if other.starts_with("Interval") || other.starts_with("Duration") => "INTERVAL",
         other if other.starts_with("Time") => "TIME",

@@ -8,7 +8,7 @@ mod first_rows;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, JoinType, NullHandling, TableReference};
+use datafusion::common::{Column, DFSchema, JoinType, NullHandling, TableReference};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{
     EmptyRelation, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, Unnest,
@@ -67,12 +67,17 @@ fn of_rows(join: &Join) -> PlanResult<Option<LogicalPlan>> {
         return Ok(None);
     }
     let plan = over(&join.left, &join.right, keep)?;
-    let builder = LogicalPlanBuilder::from(plan);
-    let builder = match filter {
-        Some(filter) => builder.filter(filter.clone())?,
-        None => builder,
-    };
-    builder.project(join.schema.columns().into_iter().map(Expr::Column))?.build().map(Some)
+    let called = plan.schema().columns().into_iter().zip(join.schema.columns());
+    let called = called.map(|(column, wanted)| match column == wanted {
+        true => Expr::Column(column),
+        false => Expr::Column(column).alias_qualified(wanted.relation, wanted.name),
+    });
+    let called: Vec<Expr> = called.collect();
+    let builder = LogicalPlanBuilder::from(plan).project(called)?;
+    match filter {
+        Some(filter) => builder.filter(filter.clone())?.build().map(Some),
+        None => builder.build().map(Some),
+    }
 }
 
 fn is_lateral(plan: &LogicalPlan) -> bool {
@@ -103,19 +108,29 @@ fn over(outer: &Arc<LogicalPlan>, plan: &LogicalPlan, keep: bool) -> PlanResult<
         LogicalPlan::Subquery(Subquery { subquery, .. }) => over(outer, subquery, keep),
         LogicalPlan::Projection(projection) => {
             let input = over(outer, &projection.input, keep)?;
-            let own = projection.expr.iter().cloned().map(inner).collect::<PlanResult<Vec<_>>>()?;
+            let own = projection.expr.iter().cloned().zip(projection.schema.fields()).map(|(expr, field)| {
+                // Nothing else is called so: a column of the outer rows may have the same name.
+                Ok(inner(expr, input.schema())?.unalias().alias_qualified(Some(OWN), field.name()))
+            });
+            let own = own.collect::<PlanResult<Vec<_>>>()?;
             Projection::try_new(handed().chain(own).collect(), Arc::new(input)).map(LogicalPlan::Projection)
         }
-        LogicalPlan::Filter(filter) => LogicalPlanBuilder::from(over(outer, &filter.input, keep)?)
-            .filter(inner(filter.predicate.clone())?)?
-            .build(),
+        LogicalPlan::Filter(filter) => {
+            let input = over(outer, &filter.input, keep)?;
+            let predicate = inner(filter.predicate.clone(), input.schema())?;
+            LogicalPlanBuilder::from(input).filter(predicate)?.build()
+        }
         LogicalPlan::Unnest(unnest) => {
             let input = over(outer, &unnest.input, keep)?;
             let mut options = unnest.options.clone();
             if keep {
                 options.null_handling = NullHandling::PreserveAndExpandEmpty;
             }
-            Unnest::try_new(Arc::new(input), unnest.exec_columns.clone(), options).map(LogicalPlan::Unnest)
+            for recursion in &mut options.recursions {
+                recursion.input_column = own_column(&recursion.input_column, input.schema());
+            }
+            let lists = unnest.exec_columns.iter().map(|column| own_column(column, input.schema())).collect();
+            Unnest::try_new(Arc::new(input), lists, options).map(LogicalPlan::Unnest)
         }
         LogicalPlan::SubqueryAlias(alias) => {
             let input = over(outer, &alias.input, keep)?;
@@ -133,11 +148,21 @@ fn over(outer: &Arc<LogicalPlan>, plan: &LogicalPlan, keep: bool) -> PlanResult<
     }
 }
 
-/// The expression with the outer query's columns as columns.
-fn inner(expr: Expr) -> PlanResult<Expr> {
+/// What the columns belong to that a lateral subquery makes, as long as they stand beside the outer query's.
+const OWN: &str = "lateral row";
+
+/// The expression over `rows`, with the outer query's columns as columns.
+fn inner(expr: Expr, rows: &DFSchema) -> PlanResult<Expr> {
     expr.transform_up(|expr| match expr {
         Expr::OuterReferenceColumn(_, column) => Ok(Transformed::yes(Expr::Column(Column::clone(&column)))),
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(own_column(&column, rows)))),
         other => Ok(Transformed::no(other)),
     })
     .data()
+}
+
+/// A column of the subquery's own, as `rows` has it.
+fn own_column(column: &Column, rows: &DFSchema) -> Column {
+    let own = Column::new(Some(OWN), &column.name);
+    if column.relation.is_none() && rows.has_column(&own) { own } else { column.clone() }
 }

@@ -410,7 +410,7 @@ impl Engine {
 
     /// The columns that a view's query has now.
     pub(super) fn columns_of(&self, object: &Object) -> Result<Option<SchemaRef>> {
-        Ok(match self.make(&definition(&object)?, None)?.parts {
+        Ok(match self.make(&definition(object)?, None)?.parts {
             Parts::View { relation } => Some(Arc::clone(&relation.schema)),
             Parts::MaterializedView { plan } => Some(Arc::clone(&plan.schema)),
             _ => None,

@@ -9,7 +9,7 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use super::value::{Kind as Json, Value, quote};
 use crate::casts::to_text;
 use crate::declared::{Gives, Kind, Spec};
-use crate::rows::{integers, strict, text};
+use crate::rows::{integers, is_null, strict, text};
 
 const TEXT: Gives = Gives::Type(|| DataType::Utf8);
 const BOOLEAN: Gives = Gives::Type(|| DataType::Boolean);
@@ -111,7 +111,7 @@ pub(crate) static JSON: &[Spec] = &[
     spec("to_json", "to_json(any)", "The value as JSON.", ANY, TEXT, |args| {
         let rows = args[0].len();
         let values =
-            (0..rows).map(|row| if args[0].is_null(row) { Ok(None) } else { json_of(&args[0], row).map(Some) });
+            (0..rows).map(|row| if is_null(&args[0], row) { Ok(None) } else { json_of(&args[0], row).map(Some) });
         Ok(Arc::new(values.collect::<Result<StringArray>>()?))
     }),
     Spec {
@@ -129,7 +129,7 @@ pub(crate) static JSON: &[Spec] = &[
             built(args, |args, row| {
                 let mut members = Vec::with_capacity(args.len() / 2);
                 for pair in args.chunks(2) {
-                    if pair[0].is_null(row) {
+                    if is_null(&pair[0], row) {
                         return exec_err!("a name in jsonb_build_object is NULL");
                     }
                     let mut name = String::new();
@@ -230,7 +230,7 @@ fn built(args: &[ArrayRef], of: fn(&[ArrayRef], usize) -> Result<String>) -> Res
 /// A value of SQL as JSON: numbers and booleans as they are, lists and records as such, everything else as text. A text is
 /// a text, also if it holds JSON: there is no type that tells them apart.
 fn json_of(array: &ArrayRef, row: usize) -> Result<String> {
-    if array.is_null(row) {
+    if is_null(array, row) {
         return Ok("null".to_owned());
     }
     let one = array.slice(row, 1);

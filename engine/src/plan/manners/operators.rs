@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -52,6 +52,14 @@ impl Operators {
                 Some(cast(added(number(left), Operator::Minus, number(right)), T::Date32))
             }
             (B::Minus, T::Date32, T::Date32) => Some(added(number(left), Operator::Minus, number(right))),
+            // A day with an interval is a time.
+            (B::Plus | B::Minus, T::Date32, T::Interval(_)) => {
+                let op = if *op == B::Plus { Operator::Plus } else { Operator::Minus };
+                Some(added(cast(left.clone(), time()), op, right.clone()))
+            }
+            (B::Plus, T::Interval(_), T::Date32) => {
+                Some(added(cast(right.clone(), time()), Operator::Plus, left.clone()))
+            }
             (B::Plus, T::Date32, T::Time64(_) | T::Time32(_)) => self.call("date_and_time", left, right),
             (B::Plus, T::Time64(_) | T::Time32(_), T::Date32) => self.call("date_and_time", right, left),
             (B::Multiply, T::Interval(_), factor) if factor.is_numeric() => self.call("interval_times", left, right),
@@ -65,6 +73,10 @@ impl Operators {
             _ => None,
         }
     }
+}
+
+fn time() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
 fn added(left: Expr, op: Operator, right: Expr) -> Expr {

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Function,
+    AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    Query, TimezoneInfo, TypedString, UnaryOperator, Value, VisitMut, VisitorMut,
+    Query, Subscript, TimezoneInfo, TypedString, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::super::functions::Functions;
@@ -31,6 +31,8 @@ impl VisitorMut for Syntax<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Some(replacement) = self.replacement(expr) {
             *expr = replacement;
+        } else if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+            access_chain.iter_mut().for_each(close_slice);
         }
         ControlFlow::Continue(())
     }
@@ -68,6 +70,7 @@ impl Syntax<'_> {
             Expr::AtTimeZone { timestamp, time_zone } => {
                 self.call("timezone", vec![(**time_zone).clone(), (**timestamp).clone()])
             }
+            Expr::Extract { field, expr: time, .. } => self.seconds(&field.to_string(), time),
             // `substring(x FROM 'pattern')`.
             Expr::Substring { expr: value, substring_from: Some(from), substring_for: None, .. } if is_text(from) => {
                 self.call("regexp_substr", vec![(**value).clone(), (**from).clone()])
@@ -99,7 +102,12 @@ impl Syntax<'_> {
                 format: None,
             });
         }
-        self.call(function_of(data_type)?, vec![value.clone()])
+        let name = function_of(data_type)?;
+        let value = match name {
+            "text" | "int2" | "int4" | "int8" => decimal(value).unwrap_or_else(|| value.clone()),
+            _ => value.clone(),
+        };
+        self.call(name, vec![value])
     }
 
     fn binary(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
@@ -125,6 +133,19 @@ impl Syntax<'_> {
         self.call(name, vec![left.clone(), right])
     }
 
+    /// Seconds and milliseconds with their fraction; DataFusion has whole ones.
+    fn seconds(&self, field: &str, time: &Expr) -> Option<Expr> {
+        let per_unit = match field.to_ascii_lowercase().as_str() {
+            "second" | "seconds" | "sec" => "1000000.0",
+            "millisecond" | "milliseconds" | "ms" => "1000.0",
+            _ => return None,
+        };
+        let micros = Expr::Value(Value::SingleQuotedString("microsecond".to_owned()).into());
+        let micros = self.call("float8", vec![call("date_part", vec![micros, time.clone()])])?;
+        let per_unit = Expr::Value(Value::Number(per_unit.to_owned(), false).into());
+        Some(nested(binary(micros, BinaryOperator::Divide, per_unit)))
+    }
+
     fn function(&self, function: &Function) -> Option<Expr> {
         let [name] = function.name.0.as_slice() else { return None };
         let FunctionArguments::List(list) = &function.args else { return None };
@@ -140,6 +161,16 @@ impl Syntax<'_> {
             ("div", [left, right]) => {
                 let quotient = binary(nested((*left).clone()), BinaryOperator::Divide, nested((*right).clone()));
                 Some(call("trunc", vec![quotient]))
+            }
+            ("date_part", [field, time]) if is_text(field) => self.seconds(field.to_string().trim_matches('\''), time),
+            // PostgreSQL's have all of the elements in mind, DataFusion's the first.
+            ("array_remove", [list, value]) => Some(call("array_remove_all", vec![(*list).clone(), (*value).clone()])),
+            ("array_replace", [list, from, to]) => {
+                Some(call("array_replace_all", vec![(*list).clone(), (*from).clone(), (*to).clone()]))
+            }
+            ("array_length", [_, _]) if self.functions.scalar("array_upper").is_some() => {
+                let zero = Expr::Value(Value::Number("0".to_owned(), false).into());
+                Some(call("nullif", vec![Expr::Function(function.clone()), zero]))
             }
             ("sign", [value]) => Some(call("signum", vec![(*value).clone()])),
             _ => None,
@@ -200,6 +231,36 @@ fn sized(data_type: &DataType) -> Option<(&'static str, u64)> {
         }
         DataType::Char(length) | DataType::Character(length) => Some(("bpchar", characters(length).unwrap_or(1))),
         _ => None,
+    }
+}
+
+/// A number with a point, as the NUMERIC that it is in PostgreSQL.
+fn decimal(value: &Expr) -> Option<Expr> {
+    let Expr::Value(literal) = value else { return None };
+    let Value::Number(digits, _) = &literal.value else { return None };
+    let (whole, fraction) = digits.split_once('.')?;
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if !is_plain || whole.len() + fraction.len() > 38 {
+        return None;
+    }
+    let scale = fraction.len();
+    let precision = (whole.len() + scale).max(1);
+    let text = Expr::Value(Value::SingleQuotedString(digits.clone()).into());
+    Some(Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(text),
+        data_type: DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision as u64, scale as i64)),
+        array: false,
+        format: None,
+    })
+}
+
+/// `a[:2]` and `a[2:]` from the first and to the last.
+fn close_slice(access: &mut AccessExpr) {
+    if let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride: None }) = access {
+        let number = |value: &str| Expr::Value(Value::Number(value.to_owned(), false).into());
+        lower_bound.get_or_insert_with(|| number("1"));
+        upper_bound.get_or_insert_with(|| number("2147483647"));
     }
 }
 

@@ -15,7 +15,7 @@ fn names_that_do_not_exist_have_a_place_and_a_near_one() {
         ("SELECT b.zoen FROM bookings b", "there is no column b.zoen", 8, "do you mean zone?"),
         ("SELECT x.y FROM bookings", "there is no column x.y", 8, "columns here: bookings.id"),
         ("SELECT id FROM booking", "there is no stream or view named booking", 16, "do you mean bookings?"),
-        ("SELECT coutn(*) FROM bookings", "there is no function coutn", 8, "do you mean count?"),
+        ("SELECT rouund(price) FROM bookings", "there is no function rouund", 8, "do you mean round?"),
         ("SELECT 1 + frobnicate_all(id) FROM bookings", "there is no function frobnicate_all", 12, "docs/functions.md"),
     ] {
         let error = fault(query);
@@ -29,7 +29,7 @@ fn names_that_do_not_exist_have_a_place_and_a_near_one() {
 fn types_that_do_not_fit_are_named_as_in_sql() {
     for (query, sentence) in [
         ("SELECT id + true FROM bookings", "the operator + does not take BIGINT and BOOLEAN"),
-        ("SELECT id FROM bookings WHERE event_timestamp > true", "the operator > does not take TIMESTAMP and BOOLEAN"),
+        ("SELECT event_timestamp + 1 FROM bookings", "the operator + does not take TIMESTAMP and BIGINT"),
     ] {
         let error = fault(query);
         assert_eq!(error.message(), sentence, "{query}");

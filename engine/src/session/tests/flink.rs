@@ -188,12 +188,12 @@ const SHAPES: &[(&str, &str, &[&str])] = &[
         &["o1,app,ios"],
     ),
     (
-        "lateral",
+        "table_function",
         "SELECT order_number, T.part FROM booking AS b, LATERAL TABLE(string_to_array(b.`value`, ',')) AS T(part)",
         &["o1,a", "o1,b", "o2,c"],
     ),
     (
-        "lateral_windowed",
+        "table_function_windowed",
         "SELECT T.part, COUNT(*) AS c, TUMBLE_END(b.rowtime, INTERVAL '1' HOUR) AS e
          FROM booking AS b, LATERAL TABLE(string_to_array(b.`value`, ',')) AS T(part)
          GROUP BY T.part, TUMBLE(b.rowtime, INTERVAL '1' HOUR)",

@@ -421,6 +421,28 @@ async fn views_are_what_their_queries_answer() {
     }
 }
 
+/// A row whose value can't be computed fails the job, which says the expression and the row; what the view had stays, and the
+/// jobs beside it go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn division_by_zero_fails_the_job_and_names_the_row() {
+    let server = Server::start(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, shares BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW shared AS SELECT id, 100 / shares AS each FROM t").await;
+    server.run("CREATE MATERIALIZED VIEW guarded AS SELECT id, 100 / nullif(shares, 0) AS each FROM t").await;
+    server.run("INSERT INTO t VALUES (1, 4)").await;
+    server.until("SELECT * FROM shared", "| 1  | 25   |").await;
+    server.run("INSERT INTO t VALUES (2, 0)").await;
+    let job = server.until("SHOW JOBS", "division by zero").await;
+    assert!(job.contains("100 / t.shares: division by zero, in the row with shares = 0"), "{job}");
+    let error = server.try_run("SELECT * FROM shared").await.unwrap_err();
+    assert!(error.message().contains("division by zero"), "{error}");
+    server.run("SET read_failed_views = on").await;
+    assert_eq!(server.rows("SELECT * FROM shared").await, ["1,25"]);
+    server.until("SELECT * FROM guarded ORDER BY id", "| 2  |      |").await;
+    server.fails("SELECT 100 / shares FROM t", "22012", "division by zero").await;
+    server.engine.shutdown();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_was_just_created_is_read_whole() {
     let server = Server::start(2);

@@ -104,8 +104,8 @@ fn names_keep_their_case_and_functions_have_none() {
         "SELECT Upper(\"user\") AS \"userName\", \"T\".\"Value2\", \"timestamp\" FROM \"Clicks\" \"T\" WHERE \"T\".x IS NOT NULL"
     );
     assert_eq!(
-        rewritten("SELECT Lines.Sku FROM t, UNNEST(t.items) AS Lines (Sku, Amount)"),
-        "SELECT \"Lines\".\"Sku\" FROM t, UNNEST(t.items) AS \"Lines\" (\"Sku\", \"Amount\")"
+        rewritten("SELECT Baskets.Sku FROM t, UNNEST(t.items) AS Baskets (Sku, Amount)"),
+        "SELECT \"Baskets\".\"Sku\" FROM t, UNNEST(t.items) AS \"Baskets\" (\"Sku\", \"Amount\")"
     );
 }
 

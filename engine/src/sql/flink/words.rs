@@ -16,6 +16,7 @@ const OURS: &[&str] = &[
     "DIALECT",
     "DISCARDING",
     "EMIT",
+    "LATE",
     "LATENESS",
     "RETRACTING",
     "SINK",
