@@ -8,6 +8,7 @@
 //!   all that the aggregate can see;
 //! * `any_value(x)` is the least.
 //!
+//! EXISTS and IN in SELECT are counts ([`super::subquery_values`]).
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
@@ -23,11 +24,12 @@ use crate::error::Result;
 use super::fault::planning_error;
 use super::grouping::expanded;
 use super::set_node::SetNode;
+use super::subquery_values::counted;
 use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(|node| match node {
+    let plan = counted(plan)?.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
             None => canonical_aggregate(aggregate),

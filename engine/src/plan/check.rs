@@ -79,8 +79,8 @@ pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
 fn check_subquery(expr: &Expr) -> Result<(), DataFusionError> {
     match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
-            "EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere \
-             in the subquery may the row outside be named",
+            "EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, the first two also in \
+             SELECT, and not everywhere in the subquery may the row outside be named",
             "write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN",
         ),
         Expr::ScalarSubquery(_) => refuse(

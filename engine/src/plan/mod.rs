@@ -32,6 +32,7 @@ mod series;
 mod session_node;
 mod set_node;
 mod single_row;
+mod subquery_values;
 mod ties;
 mod watermark;
 mod window_functions;

@@ -34,7 +34,7 @@ fn constructs() {
 
 #[test]
 fn subqueries() {
-    insta::assert_snapshot!(sentence("SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = id) FROM bookings"), @"EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, and not everywhere in the subquery may the row outside be named | write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN");
+    insta::assert_snapshot!(sentence("SELECT b.id FROM bookings b JOIN rides r ON b.id = r.booking AND EXISTS (SELECT 1 FROM clicks)"), @"EXISTS, IN, ANY and ALL with a subquery can stand in WHERE and HAVING of a continuous query, the first two also in SELECT, and not everywhere in the subquery may the row outside be named | write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN");
     for elsewhere in [
         "SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking AND b.id IN (SELECT id FROM clicks)",
         "SELECT id FROM bookings b WHERE EXISTS (SELECT 1 FROM rides UNION ALL SELECT 2 FROM clicks c WHERE c.id = b.id)",
