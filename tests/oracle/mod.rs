@@ -17,6 +17,7 @@ mod statement;
 mod table;
 mod truth;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rondel_engine::batch::BatchContext;
@@ -53,8 +54,11 @@ impl World {
         let plan = engine::planned(&case.statement.sql, &case.tables, &self.functions)
             .map_err(|error| format!("planner: {:?} {error}", error.kind()))?;
         let answer = |tables: &[table::Table]| {
-            let answer = self.runtime.block_on(self.truth.answer(&case.statement, tables));
-            answer.map_err(|error| format!("batch: {}", error.strip_backtrace()))
+            let answer = || self.runtime.block_on(self.truth.answer(&case.statement, tables));
+            match catch_unwind(AssertUnwindSafe(answer)) {
+                Ok(answer) => answer.map_err(|error| format!("batch: {}", error.strip_backtrace())),
+                Err(_) => Err("batch: a panic (see above)".to_owned()),
+            }
         };
         let end = answer(&case.tables)?;
         let midway = match case.seed as usize % 3 {
@@ -99,7 +103,7 @@ fn judged(
 /// Statements through the planner, their operators called one by one.
 #[test]
 fn operators_sum_to_the_batch_answer() {
-    run_cases(400, World::new, |world, case| {
+    run_cases(1000, World::new, |world, case| {
         judged(world, case, |plan, expected| {
             case.run_by_hand(&plan.flow, expected)?;
             match !case.late_rows && case.seed % 4 == 0 {
@@ -113,7 +117,7 @@ fn operators_sum_to_the_batch_answer() {
 /// Statements through the planner, the dataflow and a pool whose workers take turns as the seed says.
 #[test]
 fn jobs_sum_to_the_batch_answer() {
-    run_cases(200, World::new, |world, case| {
+    run_cases(500, World::new, |world, case| {
         judged(world, case, |plan, expected| case.run_on_a_pool(&plan.flow, expected))
     });
 }

@@ -24,6 +24,7 @@ mod lower;
 mod not_in;
 mod planner;
 mod properties;
+mod push_down;
 mod relation;
 mod release;
 mod row;

@@ -68,7 +68,7 @@ impl Author<'_> {
                 format!("({})", cells.join(", "))
             })
             .collect();
-        let own: Vec<&str> = columns.iter().map(|column| own_name(column)).collect();
+        let own: Vec<&str> = columns.iter().map(own_name).collect();
         let from = format!("(VALUES {}) AS {alias}({})", rows.join(", "), own.join(", "));
         Relation { from, columns, append_only: true, rows: count }
     }

@@ -171,6 +171,20 @@ fn a_lateral_query_below_an_order_keeps_what_it_reads_of_the_rows_before_it() {
 }
 
 #[test]
+fn what_is_never_true_stays_above_an_aggregate_that_always_has_a_row() {
+    let aggregates = |text: &str| {
+        let plan = planned(text).flow;
+        plan.nodes.iter().filter(|node| matches!(node.op, FlowOp::Aggregate { .. })).count()
+    };
+    assert_eq!(aggregates("SELECT b.id, r.n FROM bookings b JOIN (SELECT count(*) AS n FROM rides) r ON NOT true"), 0);
+    assert_eq!(
+        aggregates("SELECT b.id, r.n FROM bookings b LEFT JOIN (SELECT count(*) AS n FROM rides) r ON false"),
+        0
+    );
+    assert_eq!(aggregates("SELECT b.id, r.n FROM bookings b LEFT JOIN (SELECT count(*) AS n FROM rides) r ON true"), 1);
+}
+
+#[test]
 fn exists_and_in_are_values_too() {
     for text in [
         "SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = id) FROM bookings",
