@@ -1,7 +1,7 @@
 //! Conditions where the rows come from.
 //!
 //! DataFusion's rule moves a condition that names no column below an aggregate as well. Below one without GROUP BY that is wrong:
-//! it has a row whatever is below it. So what can't be true is answered, with no rows, before the rule sees it.
+//! it has a row whatever is below it. So such conditions stay above it; and what can't be true is answered, with no rows, at once.
 
 use std::sync::Arc;
 
@@ -36,6 +36,10 @@ impl OptimizerRule for PushDownConditions {
             LogicalPlan::Filter(filter) if split_conjunction(&filter.predicate).into_iter().any(is_never_true) => {
                 let schema = Arc::clone(filter.input.schema());
                 Ok(Transformed::yes(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema })))
+            }
+            // Nothing else of such an aggregate's can be known below it.
+            LogicalPlan::Filter(filter) if matches!(&*filter.input, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty()) => {
+                Ok(Transformed::no(LogicalPlan::Filter(filter)))
             }
             other => self.0.rewrite(other, config),
         }

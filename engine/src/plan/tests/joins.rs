@@ -182,6 +182,9 @@ fn what_is_never_true_stays_above_an_aggregate_that_always_has_a_row() {
         0
     );
     assert_eq!(aggregates("SELECT b.id, r.n FROM bookings b LEFT JOIN (SELECT count(*) AS n FROM rides) r ON true"), 1);
+    // The grouping of all rows is level 1.
+    let sets = "SELECT n FROM (SELECT count(*) AS n, grouping(zone) AS level FROM bookings GROUP BY ROLLUP (zone)) WHERE level IN (0, 2)";
+    assert_eq!(aggregates(sets), 1);
 }
 
 #[test]
