@@ -18,7 +18,8 @@ use rondel_engine::sql::parse_query;
 use rondel_engine::{Delta, Error, Result};
 
 use super::multiset::Multiset;
-use super::table::{START, Table, schema};
+use super::row::schema;
+use super::table::{START, Table};
 
 /// The streams, as a catalog has them.
 struct Streams(BTreeMap<String, Arc<Relation>>);
@@ -71,13 +72,9 @@ impl BatchScans for AllRows {
 }
 
 /// What the engine's own batch side answers.
-pub(crate) async fn batch_answer(
-    plan: &ContinuousPlan,
-    tables: &[Table],
-    functions: &Arc<Functions>,
-) -> Result<Multiset> {
+pub(crate) async fn batch_answer(batch: &BatchContext, plan: &ContinuousPlan, tables: &[Table]) -> Result<Multiset> {
     let scans = Arc::new(AllRows(tables.to_vec()));
-    let mut rows = BatchContext::new(functions, 1).execute(&plan.batch, scans, START, 1 << 30).await?;
+    let mut rows = batch.execute(&plan.batch, scans, START, 1 << 30).await?;
     let mut answer = Multiset::default();
     while let Some(rows) = rows.next().await {
         answer.add(&rows.map_err(Error::from)?, |_| 1);
@@ -140,7 +137,8 @@ impl PooledJob {
                 Some(arrivals) => {
                     ended = false;
                     for arrival in arrivals {
-                        handle.push(arrival.partition as usize, arrival.rows.project(projection)?)?;
+                        let rows = arrival.rows.project(projection)?;
+                        handle.push_delta(arrival.partition as usize, arrival.delta().with_rows(rows))?;
                     }
                 }
                 None => handle.close(),

@@ -1,4 +1,4 @@
-//! Random scalar and aggregate expressions over the columns of a relation.
+//! Random scalar expressions over the columns of a relation.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -7,10 +7,48 @@ use rand::rngs::SmallRng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Int,
+    /// Integers up to the greatest: compared and passed on, never added up.
+    Great,
     Float,
+    /// Floats with NaN, infinities and −0: as above.
+    Odd,
+    Decimal,
     Text,
     Bool,
     Time,
+}
+
+impl Kind {
+    /// One of those that anything may be of.
+    pub(crate) fn any(rng: &mut SmallRng) -> Self {
+        const KINDS: [Kind; 12] = [
+            Kind::Int,
+            Kind::Int,
+            Kind::Int,
+            Kind::Text,
+            Kind::Text,
+            Kind::Float,
+            Kind::Float,
+            Kind::Bool,
+            Kind::Time,
+            Kind::Great,
+            Kind::Odd,
+            Kind::Decimal,
+        ];
+        KINDS[rng.random_range(0..KINDS.len())]
+    }
+
+    /// The type that the columns of several queries are brought to.
+    pub(crate) fn type_name(self) -> &'static str {
+        match self {
+            Kind::Int | Kind::Great => "BIGINT",
+            Kind::Float | Kind::Odd => "DOUBLE",
+            Kind::Decimal => "DECIMAL(20, 4)",
+            Kind::Text => "VARCHAR",
+            Kind::Bool => "BOOLEAN",
+            Kind::Time => "TIMESTAMP",
+        }
+    }
 }
 
 /// A column that expressions may use.
@@ -24,164 +62,189 @@ pub(crate) struct Column {
     pub(crate) exact: bool,
 }
 
-/// An expression of `kind`, nested at most `depth` deep.
-pub(crate) fn scalar(rng: &mut SmallRng, columns: &[Column], kind: Kind, depth: u32) -> String {
-    let usable: Vec<&Column> = columns.iter().filter(|column| column.kind == kind && column.exact).collect();
-    if !usable.is_empty() && (depth == 0 || rng.random_bool(0.35)) {
-        return usable[rng.random_range(0..usable.len())].name.clone();
-    }
-    if depth == 0 {
-        return literal(rng, kind);
-    }
-    let mut inner = |kind| scalar(rng, columns, kind, depth - 1);
-    match kind {
-        Kind::Int => {
-            let (one, other) = (inner(Kind::Int), inner(Kind::Int));
-            let (text, time, float, truth) =
-                (inner(Kind::Text), inner(Kind::Time), inner(Kind::Float), inner(Kind::Bool));
-            let n = rng.random_range(1..9);
-            match rng.random_range(0..14) {
-                0 => format!("({one} + {other})"),
-                1 => format!("({one} - {other})"),
-                2 => format!("({one} * {n})"),
-                3 => format!("({one} / {n})"),
-                4 => format!("({one} % {n})"),
-                5 => format!("abs({one})"),
-                6 => format!("coalesce({one}, {other})"),
-                7 => format!("nullif({one}, {n})"),
-                8 => format!("CAST(length({text}) AS BIGINT)"),
-                9 => format!("CAST(EXTRACT(SECOND FROM {time}) AS BIGINT)"),
-                10 => format!("CAST(floor({float} / 8) AS BIGINT)"),
-                11 => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
-                12 => format!("CAST(CAST({one} AS VARCHAR) AS BIGINT)"),
-                _ => format!("-({one})"),
-            }
-        }
-        Kind::Float => {
-            let (one, other) = (inner(Kind::Float), inner(Kind::Float));
-            let (integer, truth) = (inner(Kind::Int), inner(Kind::Bool));
-            match rng.random_range(0..8) {
-                0 => format!("({one} + {other})"),
-                1 => format!("({one} - {other})"),
-                2 => format!("({one} * 2)"),
-                3 => format!("({one} / 4)"),
-                4 => format!("abs({one})"),
-                5 => format!("coalesce({one}, {other})"),
-                6 => format!("CAST({integer} AS DOUBLE)"),
-                _ => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
-            }
-        }
-        Kind::Text => {
-            let (one, other) = (inner(Kind::Text), inner(Kind::Text));
-            let (integer, truth) = (inner(Kind::Int), inner(Kind::Bool));
-            match rng.random_range(0..9) {
-                0 => format!("upper({one})"),
-                1 => format!("lower({one})"),
-                2 => format!("({one} || {other})"),
-                3 => format!("substr({one}, {})", rng.random_range(1..4)),
-                4 => format!("CAST({integer} AS VARCHAR)"),
-                5 => format!("replace({one}, 'a', {other})"),
-                6 => format!("coalesce({one}, {other})"),
-                7 => format!("trim({one})"),
-                _ => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
-            }
-        }
-        Kind::Bool => {
-            let any = [Kind::Int, Kind::Float, Kind::Text, Kind::Time][rng.random_range(0..4)];
-            let mut inner = |kind| scalar(rng, columns, kind, depth - 1);
-            let (one, other) = (inner(any), inner(any));
-            let (truth, also, text, integer) =
-                (inner(Kind::Bool), inner(Kind::Bool), inner(Kind::Text), inner(Kind::Int));
-            match rng.random_range(0..11) {
-                0 => format!("({one} = {other})"),
-                1 => format!("({one} < {other})"),
-                2 => format!("({one} >= {other})"),
-                3 => format!("({one} <> {other})"),
-                4 => format!("({truth} AND {also})"),
-                5 => format!("({truth} OR {also})"),
-                6 => format!("(NOT {truth})"),
-                7 => format!("({one} IS NULL)"),
-                8 => format!("({text} LIKE '%a%')"),
-                9 => format!("({integer} IN (0, 2, -1))"),
-                _ => format!("({integer} BETWEEN -50 AND 3)"),
-            }
-        }
-        Kind::Time => {
-            let one = inner(Kind::Time);
-            let other = inner(Kind::Time);
-            match rng.random_range(0..4) {
-                // Never of NULL: the function also truncates the number that stands behind one, which may overflow.
-                0 => format!("date_trunc('minute', coalesce({one}, TIMESTAMP '2024-01-01 00:00:00'))"),
-                1 => format!("({one} + INTERVAL '90' SECOND)"),
-                2 => format!("({one} - INTERVAL '7' SECOND)"),
-                _ => format!("coalesce({one}, {other})"),
-            }
-        }
+impl Column {
+    pub(crate) fn new(name: String, kind: Kind) -> Self {
+        Self { name, kind, exact: true }
     }
 }
 
-fn literal(rng: &mut SmallRng, kind: Kind) -> String {
+/// Whether a text names one of the columns.
+pub(crate) fn names(columns: &[Column], text: &str) -> bool {
+    columns.iter().any(|column| text.contains(&column.name))
+}
+
+/// A column of `kind`, if there is one.
+pub(crate) fn column(rng: &mut SmallRng, columns: &[Column], kind: Kind) -> Option<String> {
+    let usable: Vec<&Column> = columns.iter().filter(|column| column.kind == kind && column.exact).collect();
+    (!usable.is_empty()).then(|| usable[rng.random_range(0..usable.len())].name.clone())
+}
+
+/// An expression of `kind`, nested at most `depth` deep.
+pub(crate) fn scalar(rng: &mut SmallRng, columns: &[Column], kind: Kind, depth: u32) -> String {
+    if depth == 0 || rng.random_bool(0.35) {
+        match column(rng, columns, kind) {
+            Some(column) => return column,
+            None if depth == 0 => return literal(rng, kind),
+            None => {}
+        }
+    }
+    match kind {
+        Kind::Int => integer(rng, columns, depth - 1),
+        Kind::Float => float(rng, columns, depth - 1),
+        Kind::Text => text(rng, columns, depth - 1),
+        Kind::Bool => truth(rng, columns, depth - 1),
+        Kind::Time => time(rng, columns, depth - 1),
+        Kind::Great | Kind::Odd | Kind::Decimal => chosen(rng, columns, kind, depth - 1),
+    }
+}
+
+/// A condition that most rows satisfy: queries nest, and each would leave nothing over otherwise.
+pub(crate) fn mild(rng: &mut SmallRng, columns: &[Column]) -> String {
+    let depth = rng.random_range(1..3);
+    let one = scalar(rng, columns, Kind::Bool, depth);
+    match rng.random_range(0..6) {
+        0 => one,
+        1 => format!("({one} OR {})", scalar(rng, columns, Kind::Bool, 1)),
+        2 => format!("coalesce({one}, true)"),
+        3 => format!("({one} IS NOT TRUE)"),
+        4 => {
+            let kind = [Kind::Int, Kind::Text, Kind::Float][rng.random_range(0..3)];
+            match column(rng, columns, kind) {
+                Some(column) => format!("({column} IS NOT NULL)"),
+                None => format!("({one} IS NOT FALSE)"),
+            }
+        }
+        _ => match column(rng, columns, Kind::Int) {
+            Some(column) => format!("({column} > -3 OR {one})"),
+            None => format!("({one} IS NOT FALSE)"),
+        },
+    }
+}
+
+fn integer(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
+    let n = rng.random_range(1..9);
+    let mut inner = |kind| scalar(rng, columns, kind, depth);
+    let (one, other) = (inner(Kind::Int), inner(Kind::Int));
+    let (text, time, float, truth) = (inner(Kind::Text), inner(Kind::Time), inner(Kind::Float), inner(Kind::Bool));
+    let great = inner(Kind::Great);
+    match rng.random_range(0..16) {
+        0 => format!("({one} + {other})"),
+        1 => format!("({one} - {other})"),
+        2 => format!("({one} * {n})"),
+        3 => format!("({one} / {n})"),
+        4 => format!("({one} % {n})"),
+        5 => format!("abs({one})"),
+        6 => format!("coalesce({one}, {other})"),
+        7 => format!("nullif({one}, {n})"),
+        8 => format!("CAST(length({text}) AS BIGINT)"),
+        9 => format!("CAST(EXTRACT(SECOND FROM {time}) AS BIGINT)"),
+        10 => format!("CAST(floor({float} / 8) AS BIGINT)"),
+        11 => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
+        12 => format!("CAST(CAST({one} AS VARCHAR) AS BIGINT)"),
+        13 => format!("({great} % {})", n + 1),
+        14 => format!("greatest({one}, {other})"),
+        _ => format!("-({one})"),
+    }
+}
+
+fn float(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
+    let mut inner = |kind| scalar(rng, columns, kind, depth);
+    let (one, other) = (inner(Kind::Float), inner(Kind::Float));
+    let (integer, truth) = (inner(Kind::Int), inner(Kind::Bool));
+    match rng.random_range(0..8) {
+        0 => format!("({one} + {other})"),
+        1 => format!("({one} - {other})"),
+        2 => format!("({one} * 2)"),
+        3 => format!("({one} / 4)"),
+        4 => format!("abs({one})"),
+        5 => format!("coalesce({one}, {other})"),
+        6 => format!("CAST({integer} AS DOUBLE)"),
+        _ => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
+    }
+}
+
+fn text(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
+    let mut inner = |kind| scalar(rng, columns, kind, depth);
+    let (one, other) = (inner(Kind::Text), inner(Kind::Text));
+    let (integer, truth, great) = (inner(Kind::Int), inner(Kind::Bool), inner(Kind::Great));
+    match rng.random_range(0..11) {
+        0 => format!("upper({one})"),
+        1 => format!("lower({one})"),
+        2 => format!("({one} || {other})"),
+        3 => format!("substr({one}, {})", rng.random_range(1..4)),
+        4 => format!("CAST({integer} AS VARCHAR)"),
+        5 => format!("replace({one}, 'a', {other})"),
+        6 => format!("coalesce({one}, {other})"),
+        7 => format!("trim({one})"),
+        8 => format!("concat({one}, {integer})"),
+        9 => format!("CAST({great} AS VARCHAR)"),
+        _ => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
+    }
+}
+
+fn truth(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
+    // −0 is 0 as a key; a comparison of values tells them apart, as DataFusion's does.
+    let any = if rng.random_bool(0.05) { Kind::Odd } else { Kind::any(rng) };
+    let comparable = any != Kind::Odd;
+    let mut inner = |kind| scalar(rng, columns, kind, depth);
+    let (one, other) = (inner(any), inner(any));
+    let (truth, also, text, integer) = (inner(Kind::Bool), inner(Kind::Bool), inner(Kind::Text), inner(Kind::Int));
+    match rng.random_range(0..13) {
+        0 | 1 | 2 | 3 | 10 if !comparable => format!("({one} IS NULL)"),
+        0 => format!("({one} = {other})"),
+        1 => format!("({one} < {other})"),
+        2 => format!("({one} >= {other})"),
+        3 => format!("({one} <> {other})"),
+        4 => format!("({truth} AND {also})"),
+        5 => format!("({truth} OR {also})"),
+        6 => format!("(NOT {truth})"),
+        7 => format!("({one} IS NULL)"),
+        8 => format!("({text} LIKE '%a%')"),
+        9 => format!("({integer} IN (0, 2, -1))"),
+        10 => format!("({one} IS DISTINCT FROM {other})"),
+        11 => format!("({one} IS NOT NULL)"),
+        _ => format!("({integer} BETWEEN -50 AND 3)"),
+    }
+}
+
+fn time(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
+    let (one, other) = (scalar(rng, columns, Kind::Time, depth), scalar(rng, columns, Kind::Time, depth));
+    match rng.random_range(0..4) {
+        // Never of NULL: the function also truncates the number that stands behind one, which may overflow.
+        0 => format!("date_trunc('minute', coalesce({one}, TIMESTAMP '2024-01-01 00:00:00'))"),
+        1 => format!("({one} + INTERVAL '90' SECOND)"),
+        2 => format!("({one} - INTERVAL '7' SECOND)"),
+        _ => format!("coalesce({one}, {other})"),
+    }
+}
+
+/// Values that are chosen and never computed.
+fn chosen(rng: &mut SmallRng, columns: &[Column], kind: Kind, depth: u32) -> String {
+    let (one, other) = (scalar(rng, columns, kind, depth), scalar(rng, columns, kind, depth));
+    match rng.random_range(0..4) {
+        0 => format!("coalesce({one}, {other})"),
+        1 => format!("CASE WHEN {} THEN {one} ELSE {other} END", scalar(rng, columns, Kind::Bool, depth)),
+        2 if kind == Kind::Decimal => format!("CAST({one} + {other} AS DECIMAL(10, 2))"),
+        2 if kind != Kind::Odd => format!("nullif({one}, {})", literal(rng, kind)),
+        _ => one,
+    }
+}
+
+pub(crate) fn literal(rng: &mut SmallRng, kind: Kind) -> String {
     match kind {
         Kind::Int => rng.random_range(-3..20).to_string(),
+        Kind::Great => {
+            ["9223372036854775807", "9007199254740993", "-9223372036854775807", "0"][rng.random_range(0..4)].to_owned()
+        }
         Kind::Float => format!("CAST({} AS DOUBLE)", f64::from(rng.random_range(-20..20)) / 4.0),
+        Kind::Odd => {
+            ["CAST('NaN' AS DOUBLE)", "CAST(0 AS DOUBLE)", "CAST(0.5 AS DOUBLE)"][rng.random_range(0..3)].to_owned()
+        }
+        Kind::Decimal => format!("CAST({}.25 AS DECIMAL(10, 2))", rng.random_range(-2..3)),
         Kind::Text => {
             ["'a'", "'b'", "''", "'zone 7'", "'a text that does not fit a view'"][rng.random_range(0..5)].to_owned()
         }
         Kind::Bool => ["true", "false"][rng.random_range(0..2)].to_owned(),
         Kind::Time => format!("TIMESTAMP '2024-01-01 00:0{}:{:02}'", rng.random_range(0..5), rng.random_range(0..60)),
-    }
-}
-
-/// An aggregate call: its text, what it is of, and whether it is exact.
-pub(crate) fn aggregate(rng: &mut SmallRng, columns: &[Column]) -> (String, Kind, bool) {
-    let kind = [Kind::Int, Kind::Int, Kind::Float, Kind::Text, Kind::Bool, Kind::Time][rng.random_range(0..6)];
-    let depth = rng.random_range(0..2);
-    let argument = scalar(rng, columns, kind, depth);
-    let (call, kind, exact) = match (kind, rng.random_range(0..12)) {
-        _ if rng.random_bool(0.25) => of_rows(rng, columns, kind, &argument),
-        (_, 0) => ("count(*)".to_owned(), Kind::Int, true),
-        (_, 1) => (format!("count({argument})"), Kind::Int, true),
-        (_, 2) => (format!("count(DISTINCT {argument})"), Kind::Int, true),
-        (Kind::Bool, n) if n % 2 == 0 => (format!("bool_and({argument})"), Kind::Bool, true),
-        (Kind::Bool, _) => (format!("bool_or({argument})"), Kind::Bool, true),
-        (kind, 3 | 4) => (format!("min({argument})"), kind, true),
-        (kind, 5 | 6) => (format!("max({argument})"), kind, true),
-        (Kind::Text | Kind::Time, _) => (format!("count({argument})"), Kind::Int, true),
-        (kind, 7 | 8) => (format!("sum({argument})"), kind, true),
-        (_, 9) => (format!("avg({argument})"), Kind::Float, true),
-        (Kind::Int, 10) => (format!("sum(DISTINCT {argument})"), Kind::Int, true),
-        (Kind::Int, _) => (format!("bit_xor({argument})"), Kind::Int, true),
-        (_, 10) => (format!("stddev_pop({argument})"), Kind::Float, false),
-        (_, _) => (format!("var_samp({argument})"), Kind::Float, false),
-    };
-    if rng.random_bool(0.2) {
-        let condition = scalar(rng, columns, Kind::Bool, 1);
-        return (format!("{call} FILTER (WHERE {condition})"), kind, exact);
-    }
-    (call, kind, exact)
-}
-
-/// A call that is computed from its rows in order, or from all of them.
-fn of_rows(rng: &mut SmallRng, columns: &[Column], kind: Kind, argument: &str) -> (String, Kind, bool) {
-    let by = [Kind::Int, Kind::Time, Kind::Text][rng.random_range(0..3)];
-    let order = scalar(rng, columns, by, 0);
-    let desc = ["", " DESC", " NULLS FIRST"][rng.random_range(0..3)];
-    let by = if order == argument { format!("{order}{desc}") } else { format!("{order}{desc}, {argument}") };
-    if !columns.iter().any(|column| argument.contains(&column.name)) {
-        // An order by constants is none.
-        return (format!("count({argument})"), Kind::Int, true);
-    }
-    match (rng.random_range(0..10), kind) {
-        (0, _) => (format!("array_agg({argument} ORDER BY {argument})"), Kind::Text, false),
-        (1, _) => (format!("array_agg(DISTINCT {argument} ORDER BY {argument}{desc})"), Kind::Text, false),
-        (2, Kind::Text) => (format!("string_agg({argument}, '-' ORDER BY {by})"), kind, true),
-        (3, _) => (format!("last_value({argument} ORDER BY {by})"), kind, true),
-        (4, _) => (format!("nth_value({argument}, 2 ORDER BY {by})"), kind, true),
-        (5, Kind::Int | Kind::Float) => (format!("median({argument})"), kind, kind == Kind::Float),
-        (6, Kind::Int) => (format!("bit_and({argument})"), kind, true),
-        (7, Kind::Int) => (format!("bit_or({argument})"), kind, true),
-        (8, Kind::Int | Kind::Float) => (format!("covar_pop({argument}, 2 + {argument})"), Kind::Float, false),
-        (9, Kind::Int | Kind::Float) => (format!("avg(DISTINCT {argument})"), Kind::Float, true),
-        _ => (format!("first_value({argument} ORDER BY {by})"), kind, true),
     }
 }

@@ -151,7 +151,9 @@ fn close(ours: &[f64], theirs: &[f64], scale: f64) -> bool {
     ours.iter().zip(theirs).all(|(one, other)| {
         one == other
             || (one.is_nan() && other.is_nan())
-            || (one - other).abs() <= 1e-9 * scale.max(one.abs()).max(other.abs())
+            || (one.is_finite()
+                && other.is_finite()
+                && (one - other).abs() <= 1e-9 * scale.max(one.abs()).max(other.abs()))
     })
 }
 
@@ -212,5 +214,6 @@ mod tests {
         assert!(one.difference(&set(&[(1, 1.1, 1), (1, 1.0, 1), (2, f64::NAN, 1)]), 1.0).is_some());
         assert!(one.difference(&set(&[(1, 1.0, 1), (2, f64::NAN, 1)]), 1.0).is_some());
         assert!(one.difference(&set(&[(1, 1.0, 2), (3, f64::NAN, 1)]), 1.0).is_some());
+        assert!(set(&[(1, f64::INFINITY, 1)]).difference(&set(&[(1, 0.0, 1)]), 1.0).is_some());
     }
 }

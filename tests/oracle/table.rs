@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array,
-};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -14,6 +12,7 @@ use rand::seq::SliceRandom;
 use rondel_engine::Delta;
 use rondel_engine::operator::consolidate::consolidate_all;
 
+use super::row::{Pool, Row, columns, schema};
 use super::statement::Readable;
 
 /// Microseconds in a second.
@@ -22,18 +21,11 @@ pub(crate) const SECOND: i64 = 1_000_000;
 /// Where all event times begin: midnight of 2024-01-01.
 pub(crate) const START: i64 = 1_704_067_200 * SECOND;
 
-/// The columns that every table has.
-pub(crate) fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), true),
-        Field::new("k", DataType::Int32, true),
-        Field::new("g", DataType::Int64, true),
-        Field::new("s", DataType::Utf8, true),
-        Field::new("x", DataType::Int64, true),
-        Field::new("d", DataType::Float64, true),
-        Field::new("b", DataType::Boolean, true),
-    ]))
-}
+/// Most rows of an arrival: of a small table, one of middling size, and a large one.
+const MOST_ROWS: [usize; 3] = [4, 10, 24];
+
+/// The column of floats that are no numbers.
+const ODD_FLOATS: usize = 8;
 
 /// Rows that come together from one partition.
 #[derive(Debug, Clone)]
@@ -64,26 +56,26 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table whose rows come in `epochs` epochs, or come, go and change.
-    pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
+    pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool, pool: &mut Pool) -> Self {
         match rng.random_bool(0.4) {
-            true => Self::changing(rng, name, epochs),
-            false => Self::growing(rng, name, epochs, late_rows),
+            true => Self::changing(rng, name, epochs, pool),
+            false => Self::growing(rng, name, epochs, late_rows, pool),
         }
     }
 
     /// A table whose rows only come. Without late rows its watermark stays behind all that may come.
-    pub(crate) fn growing(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool) -> Self {
+    fn growing(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool, pool: &mut Pool) -> Self {
         let partitions = rng.random_range(1..=3);
         let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
-        let most = [4, 12, 40][rng.random_range(0..3)];
+        let most = MOST_ROWS[rng.random_range(0..3)];
         let mut now = 0;
         let epochs = (0..epochs)
-            .map(|_| {
-                let batches = rng.random_range(0..3);
+            .map(|epoch| {
+                let batches = rng.random_range(usize::from(epoch == 0)..3);
                 let arrivals = (0..batches).map(|_| {
                     now += rng.random_range(0..20 * SECOND);
                     let count = rng.random_range(1..=most);
-                    let rows: Vec<Values> = (0..count).map(|_| Values::random(rng, now)).collect();
+                    let rows: Vec<Row> = (0..count).map(|_| Row::random(rng, now, pool)).collect();
                     Arrival { partition: rng.random_range(0..partitions), rows: columns(&rows), weights: None }
                 });
                 arrivals.collect()
@@ -93,33 +85,31 @@ impl Table {
     }
 
     /// A table whose rows come, go and change in `epochs` epochs. None is late.
-    fn changing(rng: &mut SmallRng, name: &str, epochs: usize) -> Self {
+    fn changing(rng: &mut SmallRng, name: &str, epochs: usize, pool: &mut Pool) -> Self {
         let (partitions, delay_seconds) = (rng.random_range(1..=3), rng.random_range(66..90));
         let name = name.to_owned();
         let mut table = Self { name, delay_seconds, partitions, changing: true, epochs: Vec::new() };
-        let most = [4, 12, 40][rng.random_range(0..3)];
-        let goes = [0.2, 0.5, 0.9][rng.random_range(0..3)];
-        let (mut now, mut present): (i64, Vec<Values>) = (0, Vec::new());
-        for _ in 0..epochs {
+        let most = MOST_ROWS[rng.random_range(0..3)];
+        let goes = [0.2, 0.4, 0.8][rng.random_range(0..3)];
+        let (mut now, mut present): (i64, Vec<Row>) = (0, Vec::new());
+        for epoch in 0..epochs {
             // What lies below the watermark stays as it is.
             let fixed = table.watermarks().last().copied().flatten();
-            let mut changes: Vec<(Values, i64)> = Vec::new();
+            let mut changes: Vec<(Row, i64)> = Vec::new();
             present.retain(|row| {
-                let stays = row.0.is_some_and(|time| fixed.is_some_and(|fixed| time < fixed)) || !rng.random_bool(goes);
+                let stays =
+                    row.ts.is_some_and(|time| fixed.is_some_and(|fixed| time < fixed)) || !rng.random_bool(goes);
                 if !stays {
                     changes.push((*row, -1));
                 }
                 stays
             });
             let updates = changes.iter().filter(|_| rng.random_bool(0.4)).map(|(row, _)| *row).collect::<Vec<_>>();
-            for mut row in updates {
-                (row.4, row.5) = (Some(rng.random_range(-1000..1000)), None);
-                changes.push((row, 1));
-            }
-            if rng.random_bool(0.8) {
+            changes.extend(updates.into_iter().map(|row| (row.updated(rng), 1)));
+            if epoch == 0 || epoch + 1 == epochs || rng.random_bool(0.8) {
                 now += rng.random_range(0..30 * SECOND);
-                for _ in 0..rng.random_range(0..=most) {
-                    changes.push((Values::random(rng, now), if rng.random_bool(0.1) { 3 } else { 1 }));
+                for _ in 0..rng.random_range(1..=most) {
+                    changes.push((Row::random(rng, now, pool), if rng.random_bool(0.1) { 3 } else { 1 }));
                 }
             }
             for (row, weight) in &changes {
@@ -132,8 +122,7 @@ impl Table {
             let mut arrivals = Vec::new();
             while !changes.is_empty() {
                 let rest = changes.split_off(rng.random_range(1..=changes.len()));
-                let (rows, weights): (Vec<Values>, Vec<i64>) =
-                    std::mem::replace(&mut changes, rest).into_iter().unzip();
+                let (rows, weights): (Vec<Row>, Vec<i64>) = std::mem::replace(&mut changes, rest).into_iter().unzip();
                 let partition = rng.random_range(0..partitions);
                 arrivals.push(Arrival { partition, rows: columns(&rows), weights: Some(weights.into()) });
             }
@@ -197,8 +186,6 @@ impl Table {
 
     /// The sum of absolute values of all numbers: what a float's tolerance is relative to.
     pub(crate) fn scale(&self) -> f64 {
-        use arrow::array::AsArray;
-        use arrow::datatypes::{Float64Type, Int64Type};
         let rows = self.all_rows();
         let sum = |rows: &RecordBatch| {
             let floats = rows.column(5).as_primitive::<Float64Type>().iter().flatten().map(f64::abs).sum::<f64>();
@@ -211,57 +198,14 @@ impl Table {
 
 /// The event times of rows, in microseconds.
 pub(crate) fn times(rows: &RecordBatch) -> TimestampMicrosecondArray {
-    use arrow::array::AsArray;
-    rows.column(0).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().clone()
+    rows.column(0).as_primitive::<TimestampMicrosecondType>().clone()
 }
 
-/// One row's values, in the order of [`schema`].
-type Values = (Option<i64>, Option<i32>, Option<i64>, Option<&'static str>, Option<i64>, Option<f64>, Option<bool>);
-
-/// Makes a row.
-trait RandomRow {
-    fn random(rng: &mut SmallRng, now: i64) -> Self;
-}
-
-impl RandomRow for Values {
-    /// A row around `now`: mostly a little before, sometimes long before. Floats are quarters, so that their sums are
-    /// exact whatever the order; texts repeat and some are longer than a view holds.
-    fn random(rng: &mut SmallRng, now: i64) -> Self {
-        fn maybe<T>(rng: &mut SmallRng, value: T) -> Option<T> {
-            (!rng.random_bool(0.12)).then_some(value)
-        }
-        const TEXTS: [&str; 8] = [
-            "",
-            "a",
-            "b",
-            "Ab",
-            "zone 7",
-            "ünïcode",
-            "a text that does not fit a view",
-            "a text that does not fit either",
-        ];
-        let behind =
-            if rng.random_bool(0.1) { rng.random_range(0..60 * SECOND) } else { rng.random_range(0..6 * SECOND) };
-        // Times of whole seconds are common, so that rows stand on the bounds of windows.
-        let time = START + now - behind;
-        let time = if rng.random_bool(0.3) { time - time.rem_euclid(SECOND) } else { time };
-        let (k, g) = (rng.random_range(0..5), rng.random_range(-2..3));
-        let (x, d) = (rng.random_range(-1000..1000), f64::from(rng.random_range(-400..400)) / 4.0);
-        let (text, truth) = (TEXTS[rng.random_range(0..TEXTS.len())], rng.random_bool(0.5));
-        let time = (!rng.random_bool(0.03)).then_some(time);
-        (time, maybe(rng, k), maybe(rng, g), maybe(rng, text), maybe(rng, x), maybe(rng, d), maybe(rng, truth))
-    }
-}
-
-fn columns(rows: &[Values]) -> RecordBatch {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMicrosecondArray::from_iter(rows.iter().map(|row| row.0))),
-        Arc::new(Int32Array::from_iter(rows.iter().map(|row| row.1))),
-        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.2))),
-        Arc::new(StringArray::from_iter(rows.iter().map(|row| row.3))),
-        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.4))),
-        Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.5))),
-        Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.6))),
-    ];
-    RecordBatch::try_new(schema(), columns).unwrap()
+/// Rows as the canonical form has them: −0 is 0, and every NaN the same.
+pub(crate) fn normalised(rows: &RecordBatch) -> RecordBatch {
+    let one = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
+    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+    let floats: Float64Array = rows.column(ODD_FLOATS).as_primitive::<Float64Type>().unary(one);
+    columns[ODD_FLOATS] = Arc::new(floats);
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
 }

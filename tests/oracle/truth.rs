@@ -2,45 +2,79 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{concat_batches, take};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::MemTable;
+use datafusion::error::Result;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionContext;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use super::multiset::Multiset;
-use super::statement::{Statement, Windows};
-use super::table::{SECOND, Table, schema, times};
+use super::row::schema;
+use super::statement::{Statement, WindowSource, Windows};
+use super::table::{SECOND, Table, normalised, times};
 
-/// A session that knows the tables (`t0`, …) and what stands for the statement's windows (`w0`, …).
-pub(crate) fn session(statement: &Statement, tables: &[Table]) -> datafusion::error::Result<SessionContext> {
-    let config = SessionConfig::new().with_target_partitions(1).set_str("datafusion.sql_parser.dialect", "PostgreSQL");
-    let context = SessionContext::new_with_config(config);
-    for table in tables {
-        let rows = MemTable::try_new(schema(), vec![table.rows()])?;
-        context.register_table(&table.name, Arc::new(rows))?;
-    }
-    for (number, source) in statement.windows.iter().enumerate() {
-        let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
-        let rows = table.rows_and_watermarks();
-        let rows = match source.windows {
-            Windows::Session { gap, keyed } => vec![sessions(&rows, gap * SECOND, keyed)],
-            windows => rows.iter().map(|(rows, before)| expand(rows, windows, *before)).collect(),
-        };
-        context.register_table(format!("w{number}"), Arc::new(MemTable::try_new(windowed_schema(), vec![rows])?))?;
-    }
-    Ok(context)
+/// DataFusion, with its own settings. One answers many statements: to make a session costs more than to run most of them.
+pub(crate) struct Batch {
+    context: SessionContext,
 }
 
-/// The statement's answer.
-pub(crate) async fn answer(context: &SessionContext, statement: &Statement) -> datafusion::error::Result<Multiset> {
-    let mut answer = Multiset::default();
-    for rows in context.sql(&statement.batch_sql).await?.collect().await? {
-        answer.add(&rows, |_| 1);
+impl Batch {
+    pub(crate) fn new() -> Self {
+        let config =
+            SessionConfig::new().with_target_partitions(1).set_str("datafusion.sql_parser.dialect", "PostgreSQL");
+        // This one pushes conditions below the wrong side of outer joins: `right_joins_are_filtered` in the engine's batch.
+        let rules =
+            PhysicalOptimizer::new().rules.into_iter().filter(|rule| !rule.name().starts_with("FilterPushdown"));
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_physical_optimizer_rules(rules.collect())
+            .build();
+        Self { context: SessionContext::new_with_state(state) }
     }
-    Ok(answer)
+
+    /// The statement's answer over tables (`t0`, …) and what stands for the statement's windows (`w0`, …).
+    pub(crate) async fn answer(&self, statement: &Statement, tables: &[Table]) -> Result<Multiset> {
+        let mut known = Vec::new();
+        for table in tables {
+            known.push((table.name.clone(), schema(), table.rows()));
+        }
+        for (number, source) in statement.windows.iter().enumerate() {
+            let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
+            let (schema, rows) = windowed(source, table);
+            known.push((format!("w{number}"), schema, rows));
+        }
+        for (name, schema, rows) in known {
+            let rows = rows.iter().map(normalised).collect();
+            self.context.deregister_table(&name)?;
+            self.context.register_table(&name, Arc::new(MemTable::try_new(schema, vec![rows])?))?;
+        }
+        let mut answer = Multiset::default();
+        for rows in self.context.sql(&statement.batch_sql).await?.collect().await? {
+            answer.add(&rows, |_| 1);
+        }
+        Ok(answer)
+    }
+}
+
+/// A table's rows with the bounds of the windows that count them.
+fn windowed(source: &WindowSource, table: &Table) -> (SchemaRef, Vec<RecordBatch>) {
+    let rows = table.rows_and_watermarks();
+    match source.windows {
+        Windows::InTime => (schema(), rows.iter().map(|(rows, before)| in_time(rows, *before)).collect()),
+        Windows::Session { gap, keyed } => (windowed_schema(), vec![sessions(&rows, gap * SECOND, keyed)]),
+        windows => {
+            // A window takes rows until the watermark has passed its end and the lateness that is allowed.
+            let closed = |before: Option<i64>| before.map(|before| before - source.lateness * SECOND);
+            let rows = rows.iter().map(|(rows, before)| expand(rows, windows, closed(*before))).collect();
+            (windowed_schema(), rows)
+        }
+    }
 }
 
 fn windowed_schema() -> SchemaRef {
@@ -49,6 +83,13 @@ fn windowed_schema() -> SchemaRef {
         fields.push(Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, None), true));
     }
     Arc::new(Schema::new(fields))
+}
+
+/// The rows that did not lie below the watermark before they came.
+fn in_time(rows: &RecordBatch, before: Option<i64>) -> RecordBatch {
+    let kept = |time: Option<i64>| time.is_none_or(|time| before.is_none_or(|before| time >= before));
+    let kept: BooleanArray = times(rows).iter().map(|time| Some(kept(time))).collect();
+    filter_record_batch(rows, &kept).unwrap()
 }
 
 /// Each row with its session's bounds, of those that were not below the watermark before they came: those are late.

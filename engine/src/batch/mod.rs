@@ -22,6 +22,8 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 
@@ -43,6 +45,13 @@ pub trait BatchScans: Send + Sync {
     ) -> Result<SendableRecordBatchStream> {
         self.scan(relation, projection)
     }
+}
+
+/// DataFusion's physical rules but one: `FilterPushdown` pushes a condition on one side of an outer join, whose columns it
+/// looks up by name, below the other side, and rows come out that do not satisfy it (DataFusion 55).
+fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let all = PhysicalOptimizer::new().rules.into_iter();
+    all.filter(|rule| !rule.name().starts_with("FilterPushdown")).collect()
 }
 
 /// Runs bounded queries.
@@ -67,6 +76,7 @@ impl BatchContext {
             .with_aggregate_functions(functions.aggregates())
             .with_window_functions(functions.windows())
             .with_expr_planners(functions.expr_planners().to_vec())
+            .with_physical_optimizer_rules(rules())
             .build();
         Self { state }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TransformedResult};
@@ -14,8 +15,10 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, T
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::StreamExt;
 
 use crate::error::{Error, Result};
+use crate::operator::columns::canonical;
 use crate::plan::{Relation, RelationSource};
 
 use super::BatchScans;
@@ -104,9 +107,23 @@ impl PartitionStream for RelationRows {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        self.scans.lookup(&self.relation, &self.projection, &self.filters).unwrap_or_else(|error: Error| {
+        let rows = self.scans.lookup(&self.relation, &self.projection, &self.filters).unwrap_or_else(|error: Error| {
             let failed = futures::stream::iter([Err(error.into())]);
             Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), failed))
-        })
+        });
+        let floats = self.schema.fields().iter().any(|field| field.data_type().is_floating());
+        if !floats {
+            return rows;
+        }
+        // As operators do with keys: DataFusion's own tell −0 from 0.
+        let canonical = rows.map(|rows| Ok(canonical_rows(&rows?)?));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), canonical))
     }
+}
+
+/// Rows whose floats have one zero and one NaN.
+fn canonical_rows(rows: &RecordBatch) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(canonical).collect::<Result<Vec<_>>>()?;
+    let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &count)?)
 }

@@ -132,6 +132,18 @@ fn windows_in_sql() {
 }
 
 #[test]
+fn right_joins_are_filtered() {
+    // DataFusion's FilterPushdown asks the right side for what must hold of the left one's columns of the same names.
+    let rows = run(
+        "SELECT a.id, a.zone FROM t a RIGHT JOIN (SELECT id, zone FROM t) b ON a.id = b.id AND a.zone = b.zone AND a.price > 3
+         WHERE nullif(a.id, 9) IN (0, 2, -1)",
+        None,
+        64 << 20,
+    );
+    assert_eq!(rows.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+}
+
+#[test]
 fn the_canonical_form_is_run() {
     insta::assert_snapshot!(answer(
         "SELECT array_agg(zone) AS z, string_agg(zone, '-') AS s, any_value(zone) AS any, array_agg(id ORDER BY zone) AS i,

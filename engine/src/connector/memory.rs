@@ -23,7 +23,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A partition that a handle feeds.
 #[derive(Default)]
 struct Queue {
-    batches: VecDeque<RecordBatch>,
+    batches: VecDeque<Delta>,
     rows: usize,
     idle: bool,
 }
@@ -60,6 +60,11 @@ impl MemoryHandle {
 
     /// Adds rows to a partition; one that is new is found by the running source.
     pub fn push(&self, partition: usize, rows: RecordBatch) -> Result<()> {
+        self.push_delta(partition, Delta::append(rows))
+    }
+
+    /// As [`Self::push`], of rows that may go as well: only for a job that reads the source as a changelog.
+    pub fn push_delta(&self, partition: usize, rows: Delta) -> Result<()> {
         let mut feed = lock(&self.feed);
         if feed.closed {
             return Err(Error::new(ErrorKind::InvalidState, "the memory source is closed"));
@@ -158,7 +163,7 @@ impl SourceReader for MemoryReader {
                 rows += batch.num_rows();
                 queue.rows -= batch.num_rows();
                 let runs = vec![(partition as u32, batch.num_rows())];
-                out.push(SourceBatch { rows: batch, weights: None, runs });
+                out.push(SourceBatch { rows: batch.rows().clone(), weights: batch.weights().cloned(), runs });
             }
             if !any {
                 return Ok(if feed.closed { PollState::Finished } else { PollState::Idle });

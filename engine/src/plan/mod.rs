@@ -33,6 +33,7 @@ mod not_in;
 mod one_value;
 mod planner;
 mod properties;
+mod push_down;
 mod relation;
 mod release;
 mod row;

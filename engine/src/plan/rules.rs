@@ -24,7 +24,6 @@ use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
@@ -38,6 +37,7 @@ use super::check::check_subqueries;
 use super::clock::ClocksHidden;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
+use super::push_down::PushDownConditions;
 use super::single_row::guarded;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
@@ -74,7 +74,7 @@ fn rules() -> Vec<Rule> {
         // An outer join whose unmatched rows are filtered out again is none: it need not count matches.
         Arc::new(EliminateOuterJoin::new()),
         // Fewer rows reach state. It keeps off the window's own columns, and off volatile functions.
-        Arc::new(PushDownFilter::new()),
+        Arc::new(PushDownConditions::default()),
         // A left row of an as-of join that is filtered out need not wait for its nearest row.
         Arc::new(PushFiltersBelowAsOf),
         // An expression that stands twice is computed once. Volatile functions are left alone; so is the time of day, which

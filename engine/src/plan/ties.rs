@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, Limit, LogicalPlan, Projection, Window, WindowFrame,
     WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use datafusion::scalar::ScalarValue;
@@ -39,6 +40,7 @@ pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     // Only columns that the query reads are kept, and so only they are compared.
     let options = Arc::new(ConfigOptions::new());
     let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
+    let plan = laterals_joined(plan, &context)?;
     let plan = OptimizeProjections::new().rewrite(plan, &context).data()?;
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => completed_window(window),
@@ -47,6 +49,16 @@ pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
             Some(node) => Ok(Transformed::yes(node.tied()?)),
             None => Ok(Transformed::no(other)),
         },
+    })
+    .data()
+}
+
+/// The plan with its LATERAL queries as joins: the rule that drops columns doesn't see what they read of the rows before them.
+fn laterals_joined(plan: LogicalPlan, context: &OptimizerContext) -> PlanResult<LogicalPlan> {
+    let rule = DecorrelateLateralJoin::new();
+    plan.transform_down_with_subqueries(|node| match node {
+        LogicalPlan::Join(_) => rule.rewrite(node, context),
+        other => Ok(Transformed::no(other)),
     })
     .data()
 }

@@ -1,11 +1,12 @@
-//! Random as-of joins, temporal joins and first rows of LATERAL subqueries.
+//! Random as-of joins and temporal joins.
 //!
 //! The batch says each of them as a join of all pairs, numbered by their distance for each left row.
 
 use rand::Rng;
 
 use super::super::expression::Column;
-use super::{Author, Query, Relation, table_columns, twin};
+use super::sources::table_columns;
+use super::{Author, Query, Relation, twin};
 
 /// The columns of a table by their place in [`table_columns`].
 const TIME: usize = 0;
@@ -70,60 +71,13 @@ impl Author<'_> {
         self.twin_of(streamed, batch, (ours, theirs), left.rows)
     }
 
-    /// The first rows of a table for each row of another.
-    pub(super) fn lateral(&mut self) -> Query {
-        let (left, right) = (self.table(), self.table());
-        let mut conditions = Vec::new();
-        let keys: &[&str] = match self.rng.random_range(0..4) {
-            0 => &["g"],
-            1 => &["k", "g"],
-            _ => &["k"],
-        };
-        let (l, r) = (alias(&left), alias(&right));
-        conditions.extend(keys.iter().map(|key| format!("{r}.{key} = {l}.{key}")));
-        if self.chance(0.3) {
-            conditions.push(format!("{r}.x {} {l}.x", ["<", ">", "<>"][self.rng.random_range(0..3)]));
-        }
-        if self.chance(0.3) {
-            conditions.push(format!("{r}.b"));
-        }
-        let on = conditions.join(" AND ");
-        let by = [TIME, G, X][self.rng.random_range(0..3)];
-        let order = format!("{}{}", right.columns[by].name, ["", " DESC"][self.rng.random_range(0..2)]);
-        let (limit, skip) = (self.rng.random_range(1..4), self.rng.random_range(0..4) / 3);
-        let kept = self.chance(0.5);
-        let (ours, theirs) = (self.chosen(&left), self.chosen(&right));
-        let alias = self.name("a");
-        let shown: Vec<String> =
-            theirs.columns.iter().map(|column| format!("{alias}.{0} AS {0}", column.name)).collect();
-        let offset = if skip > 0 { format!(" OFFSET {skip}") } else { String::new() };
-        let within = format!(
-            "SELECT {} FROM {} WHERE {on} ORDER BY {order} LIMIT {limit}{offset}",
-            theirs.items.join(", "),
-            right.from
-        );
-        let join = if kept { "LEFT JOIN" } else { "JOIN" };
-        let streamed = format!(
-            "SELECT {} FROM {} {join} LATERAL ({within}) AS {alias} ON true",
-            ours.items.iter().chain(&shown).cloned().collect::<Vec<_>>().join(", "),
-            left.from
-        );
-        let order = self.completed(&right, &order, &theirs.places, &[by]);
-        // A left row all of whose rows are skipped is one without any.
-        let numbers = format!("BETWEEN {} AND {}", skip + 1, skip + limit);
-        if kept && skip > 0 {
-            return self.lateral();
-        }
-        let batch = self.numbered((&left, &right), (&ours, &theirs), (&on, &order), (kept, &numbers));
-        self.twin_of(streamed, batch, (ours, theirs), left.rows * limit)
-    }
-
     /// Some columns of a table, in its order; floats excepted, which are equal in more ways than one.
     fn chosen(&mut self, table: &Relation) -> Chosen {
         let mut chosen = Chosen { items: Vec::new(), columns: Vec::new(), places: Vec::new() };
         for (place, column) in table.columns.iter().enumerate() {
             let is_last = place + 1 == table.columns.len() && chosen.items.is_empty();
-            if column.name.ends_with(".d") || !(is_last || self.chance(0.4)) {
+            let is_float = [".d", ".f"].iter().any(|float| column.name.ends_with(float));
+            if is_float || !(is_last || self.chance(0.4)) {
                 continue;
             }
             let name = self.name("c");
@@ -167,7 +121,7 @@ impl Author<'_> {
     fn twin_of(&mut self, streamed: String, batch: String, (ours, theirs): (Chosen, Chosen), rows: usize) -> Query {
         let text = twin(self.twins.len());
         self.twins.push((streamed, batch));
-        (text, [ours.columns, theirs.columns].concat(), false, rows)
+        Query { text, columns: [ours.columns, theirs.columns].concat(), append_only: false, rows }
     }
 }
 

@@ -221,6 +221,62 @@ fn intervals_let_rows_go() {
 }
 
 #[test]
+fn a_lateral_query_below_an_order_keeps_what_it_reads_of_the_rows_before_it() {
+    for text in [
+        "SELECT DISTINCT ON (b.zone) b.zone, l.most FROM bookings b,
+           LATERAL (SELECT max(r.at) AS most FROM rides r WHERE r.booking = b.id) AS l ORDER BY b.zone",
+        "SELECT b.zone, l.at FROM bookings b, LATERAL (SELECT r.at FROM rides r WHERE r.booking = b.id) AS l
+         ORDER BY b.zone LIMIT 3",
+        "SELECT b.zone, row_number() OVER (ORDER BY l.at) AS n FROM bookings b
+         LEFT JOIN LATERAL (SELECT r.at FROM rides r WHERE r.booking = b.id) AS l ON true",
+    ] {
+        let plan = planned(text).flow;
+        let join = plan.nodes.iter().find(|node| matches!(node.op, FlowOp::Join { .. })).unwrap();
+        let FlowOp::Join { on, .. } = &join.op else { unreachable!() };
+        assert_eq!(on.len(), 1, "{text}");
+        for (side, key) in [&on[0].0, &on[0].1].into_iter().enumerate() {
+            let schema = &plan.nodes[join.inputs[side]].schema;
+            assert!(key.column_refs().into_iter().all(|column| schema.has_column(column)), "{text}: {key}");
+        }
+    }
+}
+
+#[test]
+fn what_is_never_true_stays_above_an_aggregate_that_always_has_a_row() {
+    let aggregates = |text: &str| {
+        let plan = planned(text).flow;
+        plan.nodes.iter().filter(|node| matches!(node.op, FlowOp::Aggregate { .. })).count()
+    };
+    assert_eq!(aggregates("SELECT b.id, r.n FROM bookings b JOIN (SELECT count(*) AS n FROM rides) r ON NOT true"), 0);
+    assert_eq!(
+        aggregates("SELECT b.id, r.n FROM bookings b LEFT JOIN (SELECT count(*) AS n FROM rides) r ON false"),
+        0
+    );
+    assert_eq!(aggregates("SELECT b.id, r.n FROM bookings b LEFT JOIN (SELECT count(*) AS n FROM rides) r ON true"), 1);
+    // The grouping of all rows is level 1.
+    let sets = "SELECT n FROM (SELECT count(*) AS n, grouping(zone) AS level FROM bookings GROUP BY ROLLUP (zone)) WHERE level IN (0, 2)";
+    assert_eq!(aggregates(sets), 1);
+}
+
+#[test]
+fn exists_and_in_are_values_too() {
+    for text in [
+        "SELECT id, EXISTS (SELECT 1 FROM rides WHERE booking = id) FROM bookings",
+        "SELECT id, NOT EXISTS (SELECT 1 FROM rides WHERE booking = id AND zone = 'a') AS lonely FROM bookings",
+        "SELECT zone, count(*), zone IN (SELECT zone FROM rides) AS known FROM bookings GROUP BY zone",
+        "SELECT id, CASE WHEN id NOT IN (SELECT booking FROM rides r WHERE r.zone = b.zone) THEN 'new' END FROM bookings b",
+    ] {
+        let plan = planned(text).flow;
+        let kinds = plan.nodes.iter().filter_map(|node| match &node.op {
+            FlowOp::Join { kind, .. } => Some(*kind),
+            _ => None,
+        });
+        assert!(kinds.clone().count() > 0 && kinds.clone().all(|kind| kind == JoinKind::Left), "{text}");
+    }
+    assert_eq!(planned("SELECT EXISTS (SELECT 1 FROM rides) FROM bookings").schema.field(0).name(), "exists");
+}
+
+#[test]
 fn distinct_rows_are_let_go_by_their_time() {
     let plan = planned(
         "SELECT DISTINCT window_end, n FROM (SELECT window_end, zone, count(*) AS n

@@ -1,27 +1,27 @@
-//! Random OVER, top-N, DISTINCT ON and ORDER BY … LIMIT.
+//! OVER: window functions with every frame.
 //!
 //! Where rows may tie, the stream's statement may leave the ties to the canonical form, and the batch statement has that
 //! form written out: `⟪stream's|batch's⟫` in the text.
 
 use rand::Rng;
 
-use super::expression::{Column, Kind, scalar};
-use super::statement::{Author, Query, Relation};
+use super::super::expression::{Column, Kind, column, scalar};
+use super::{Author, Query, Relation};
 
 /// What a window function's result depends on.
-struct Window {
-    partition: Vec<String>,
-    order: Vec<String>,
+pub(super) struct Window {
+    pub(super) partition: Vec<String>,
+    pub(super) order: Vec<String>,
     /// The order's columns, without directions.
     order_columns: Vec<String>,
     order_kind: Option<Kind>,
     /// Columns that complete the order.
-    rest: Vec<String>,
+    pub(super) rest: Vec<String>,
 }
 
 impl Window {
     /// `OVER (…)` for a function to which peers matter.
-    fn with_peers(&self, frame: &str) -> String {
+    pub(super) fn with_peers(&self, frame: &str) -> String {
         format!("OVER ({})", self.clauses(&self.partition, &self.order, frame))
     }
 
@@ -37,12 +37,12 @@ impl Window {
         parts.join(" ")
     }
 
-    fn full_order(&self) -> Vec<String> {
+    pub(super) fn full_order(&self) -> Vec<String> {
         self.order.iter().chain(&self.rest).cloned().collect()
     }
 
     /// `OVER (…)` for a function to which the order of all rows matters.
-    fn complete(&self, frame: &str, open: bool) -> String {
+    pub(super) fn complete(&self, frame: &str, open: bool) -> String {
         let full = self.clauses(&self.partition, &self.full_order(), frame);
         match open {
             true => format!("OVER (⟪{}|{full}⟫)", self.clauses(&self.partition, &self.order, frame)),
@@ -53,7 +53,7 @@ impl Window {
 
 impl Author<'_> {
     /// Columns that a query reads, in the order of the relation: the ties' order.
-    fn read(&mut self, from: &Relation) -> Vec<Column> {
+    pub(super) fn read(&mut self, from: &Relation) -> Vec<Column> {
         let exact: Vec<&Column> = from.columns.iter().filter(|column| column.exact).collect();
         let count = self.rng.random_range(1..=5.min(exact.len().max(1)));
         let mut chosen: Vec<usize> = (0..exact.len()).collect();
@@ -63,7 +63,7 @@ impl Author<'_> {
         chosen.into_iter().map(|index| exact[index].clone()).collect()
     }
 
-    fn window(&mut self, read: &[Column], most_keys: usize) -> Window {
+    pub(super) fn window(&mut self, read: &[Column], most_keys: usize) -> Window {
         let (mut partition, mut order, mut order_columns) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rng.random_range(0..=most_keys) {
             let column = read[self.rng.random_range(0..read.len())].name.clone();
@@ -113,6 +113,7 @@ impl Author<'_> {
         ];
         let (one, other) = match window.order_kind {
             Some(Kind::Int) => ("2", "1"),
+            Some(Kind::Float) => ("1.5", "0.5"),
             Some(Kind::Time) => ("INTERVAL '5' SECOND", "INTERVAL '2' SECOND"),
             _ if !window.order.is_empty() && self.chance(0.4) => {
                 let groups = [
@@ -136,12 +137,12 @@ impl Author<'_> {
 
     /// A call of a window function, what it is of, and whether it is exact. `open`: ties may be left to the canonical form.
     fn call(&mut self, read: &[Column], window: &Window, open: bool) -> (String, Kind, bool) {
-        let kind = [Kind::Int, Kind::Int, Kind::Float, Kind::Text, Kind::Time][self.rng.random_range(0..5)];
+        let kind = Kind::any(&mut self.rng);
         let argument = scalar(&mut self.rng, read, kind, 0);
         let nulls = if self.chance(0.25) { " IGNORE NULLS" } else { "" };
         let n = self.rng.random_range(1..4);
         let whole = |call: String| format!("CAST({call} AS BIGINT)");
-        match self.rng.random_range(0..16) {
+        match self.rng.random_range(0..18) {
             0 | 1 => (whole(format!("row_number() {}", window.complete("", open))), Kind::Int, true),
             2 => (whole(format!("rank() {}", window.with_peers(""))), Kind::Int, true),
             3 => (whole(format!("dense_rank() {}", window.with_peers(""))), Kind::Int, true),
@@ -162,8 +163,22 @@ impl Author<'_> {
                 let frame = self.rows_frame();
                 (format!("nth_value({argument}, {n}){nulls} {}", window.complete(&frame, open)), kind, true)
             }
-            11 if open && !window.order.is_empty() => self.settled_by_peers(&argument, kind, window),
-            12 | 13 => {
+            11 if open && !self.after_watermark && !window.order.is_empty() => {
+                self.settled_by_peers(&argument, kind, window)
+            }
+            12 => {
+                // DataFusion takes no row out of a list again.
+                let frame = [
+                    "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+                    "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING",
+                ][self.rng.random_range(0..2)];
+                let (call, kind, exact) = match self.list_call(read) {
+                    Some(call) => (call, Kind::Text, false),
+                    None => self.aggregate_call(read),
+                };
+                (format!("{call} {}", window.complete(frame, open)), kind, exact)
+            }
+            13 | 14 => {
                 let frame = self.rows_frame();
                 let (call, kind, exact) = self.aggregate_call(read);
                 (format!("{call} {}", window.complete(&frame, open)), kind, exact)
@@ -190,16 +205,36 @@ impl Author<'_> {
         (format!("last_value({argument}) OVER (⟪{open}|{full}⟫)"), kind, true)
     }
 
+    /// A call whose result is the same for all rows that are equal.
+    fn call_of_peers(&mut self, read: &[Column], window: &Window) -> (String, Kind, bool) {
+        let peers = window.with_peers("");
+        match self.rng.random_range(0..6) {
+            0 => (format!("CAST(rank() {peers} AS BIGINT)"), Kind::Int, true),
+            1 => (format!("CAST(dense_rank() {peers} AS BIGINT)"), Kind::Int, true),
+            2 => (format!("percent_rank() {peers}"), Kind::Float, true),
+            3 => (format!("cume_dist() {peers}"), Kind::Float, true),
+            _ => {
+                let frame = self.peers_frame(window);
+                let (call, kind, exact) = self.aggregate_call(read);
+                (format!("{call} {}", window.with_peers(&frame)), kind, exact)
+            }
+        }
+    }
+
     fn aggregate_call(&mut self, read: &[Column]) -> (String, Kind, bool) {
-        let kind = [Kind::Int, Kind::Int, Kind::Float, Kind::Text, Kind::Time][self.rng.random_range(0..5)];
+        let kind = Kind::any(&mut self.rng);
         let argument = scalar(&mut self.rng, read, kind, 0);
-        let (call, kind, exact) = match (kind, self.rng.random_range(0..7)) {
+        let (call, kind, exact) = match (kind, self.rng.random_range(0..9)) {
             (_, 0) => ("count(*)".to_owned(), Kind::Int, true),
             (_, 1) => (format!("count({argument})"), Kind::Int, true),
+            (Kind::Odd, _) => (format!("count({argument})"), Kind::Int, true),
             (kind, 2) => (format!("min({argument})"), kind, true),
             (kind, 3) => (format!("max({argument})"), kind, true),
-            (Kind::Text | Kind::Time, _) => (format!("count({argument})"), Kind::Int, true),
+            (Kind::Bool, _) => (format!("count({argument})"), Kind::Int, true),
+            (Kind::Text | Kind::Time | Kind::Great, _) => (format!("count({argument})"), Kind::Int, true),
             (kind, 4 | 5) => (format!("sum({argument})"), kind, true),
+            (Kind::Decimal, _) => (format!("avg({argument})"), kind, false),
+            (_, 6) => (format!("stddev_pop({argument})"), Kind::Float, false),
             (_, _) => (format!("avg({argument})"), Kind::Float, false),
         };
         if self.chance(0.15) {
@@ -209,21 +244,17 @@ impl Author<'_> {
         (call, kind, exact)
     }
 
-    /// `open`: the query is the whole statement, so that all that it reads is its result.
-    pub(super) fn over(&mut self, from: &Relation, open: bool) -> Query {
-        if !from.columns.iter().any(|column| column.exact) {
-            let from = self.table();
-            return self.over(&from, open);
-        }
-        match self.rng.random_range(0..8) {
-            0..=3 => self.over_functions(from, open),
-            4 | 5 => self.top(from, open, &[]),
-            6 => self.distinct_on(from, open),
-            _ => self.limit(from, open),
-        }
+    /// A call that collects its rows in order.
+    fn list_call(&mut self, read: &[Column]) -> Option<String> {
+        let kind = [Kind::Int, Kind::Text][self.rng.random_range(0..2)];
+        let argument = column(&mut self.rng, read, kind)?;
+        Some(match kind {
+            Kind::Text => format!("string_agg({argument}, '-')"),
+            _ => format!("array_agg({argument})"),
+        })
     }
 
-    fn named(&mut self, read: &[Column], items: &mut Vec<String>, columns: &mut Vec<Column>) {
+    pub(super) fn shown(&mut self, read: &[Column], items: &mut Vec<String>, columns: &mut Vec<Column>) {
         for column in read {
             let name = self.name("c");
             items.push(format!("{} AS {name}", column.name));
@@ -231,28 +262,51 @@ impl Author<'_> {
         }
     }
 
-    fn over_functions(&mut self, from: &Relation, open: bool) -> Query {
+    /// `open`: the query is the whole statement, so that all that it reads is its result.
+    pub(super) fn over_functions(&mut self, from: &Relation, open: bool) -> Query {
+        let from = &self.readable(from);
         let read = self.read(from);
         let (mut items, mut columns) = (Vec::new(), Vec::new());
-        self.named(&read, &mut items, &mut columns);
-        // Two windows whose ties are left open could number equal rows in two ways.
-        let windows = if !open && self.chance(0.3) { 2 } else { 1 };
-        for _ in 0..windows {
+        self.shown(&read, &mut items, &mut columns);
+        // Equal rows may be put in order in two ways by two windows: only one may number them.
+        let windows = if self.chance(0.3) { 2 } else { 1 };
+        let mut named = None;
+        for number in 0..windows {
             let window = self.window(&read, 2);
+            named = Some(window.clauses(&window.partition, &window.order, ""));
             for _ in 0..self.rng.random_range(1..3) {
-                let (call, kind, exact) = self.call(&read, &window, open);
+                let (call, kind, exact) = match number {
+                    0 => self.call(&read, &window, open && windows == 1),
+                    _ => self.call_of_peers(&read, &window),
+                };
                 let name = self.name("c");
                 items.push(format!("{call} AS {name}"));
-                // Equal rows may be numbered in two ways by two windows.
-                columns.push(Column { name, kind, exact: exact && windows == 1 });
+                columns.push(Column { name, kind, exact });
             }
         }
-        (format!("SELECT {} FROM {}", items.join(", "), from.from), columns, false, from.rows)
+        let mut text = format!("SELECT {} FROM {}", items.join(", "), from.from);
+        if let Some(clauses) = named
+            && text.contains(&format!("OVER ({clauses})"))
+            && self.chance(0.3)
+        {
+            let name = self.name("w");
+            text = text.replace(&format!("OVER ({clauses})"), &format!("OVER {name}"));
+            text.push_str(&format!(" WINDOW {name} AS ({clauses})"));
+        }
+        Query { text, columns, append_only: false, rows: from.rows }
+    }
+
+    /// The relation, if a column of it can be read to the last bit; or a table.
+    pub(super) fn readable(&mut self, from: &Relation) -> Relation {
+        match from.columns.iter().any(|column| column.exact) {
+            true => from.clone(),
+            false => self.table(),
+        }
     }
 
     /// Window functions over a stream in the order of its event time: rows are final when the watermark says so.
     pub(super) fn over_by_time(&mut self) -> Query {
-        let from = self.table();
+        let from = self.in_time();
         let mut read = self.read(&from);
         let time = from.columns[0].clone();
         read.retain(|column| column.name != time.name);
@@ -266,98 +320,14 @@ impl Author<'_> {
         window.order_kind = Some(Kind::Time);
         read.insert(0, time);
         let (mut items, mut columns) = (Vec::new(), Vec::new());
-        self.named(&read, &mut items, &mut columns);
+        self.shown(&read, &mut items, &mut columns);
         for _ in 0..self.rng.random_range(1..3) {
             let (call, kind, exact) = self.call(&read, &window, true);
             let name = self.name("c");
             items.push(format!("{call} AS {name}"));
             columns.push(Column { name, kind, exact });
         }
-        (format!("SELECT {} FROM {}", items.join(", "), from.from), columns, from.append_only, from.rows)
-    }
-
-    /// The first rows of each partition; `partition` by these columns of the relation at least.
-    pub(super) fn top(&mut self, from: &Relation, open: bool, partition: &[usize]) -> Query {
-        let mut read = self.read(from);
-        for (place, column) in partition.iter().enumerate() {
-            let column = &from.columns[*column];
-            read.retain(|other| other.name != column.name);
-            read.insert(place, column.clone());
-        }
-        let mut window = self.window(&read, 2);
-        for column in partition.iter().map(|column| &from.columns[*column].name) {
-            let mentions = |other: &String| other == column || other.starts_with(&format!("{column} "));
-            if !window.partition.contains(column) {
-                window.partition.push(column.clone());
-            }
-            window.order.retain(|other| !mentions(other));
-            window.rest.retain(|other| !mentions(other));
-        }
-        let number = match self.rng.random_range(0..5) {
-            0 => format!("rank() {}", window.with_peers("")),
-            1 => format!("dense_rank() {}", window.with_peers("")),
-            _ => format!("row_number() {}", window.complete("", open)),
-        };
-        let (mut items, mut columns) = (Vec::new(), Vec::new());
-        self.named(&read, &mut items, &mut columns);
-        let (rank, alias) = (self.name("n"), self.name("a"));
-        let inner = format!("SELECT {}, {number} AS {rank} FROM {}", items.join(", "), from.from);
-        let mut outer: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-        if self.chance(0.4) {
-            let name = self.name("c");
-            outer.push(format!("CAST({rank} AS BIGINT) AS {name}"));
-            columns.push(Column { name, kind: Kind::Int, exact: true });
-        }
-        let n = self.rng.random_range(1..6);
-        let condition = match self.rng.random_range(0..5) {
-            0 => format!("{rank} = {n}"),
-            1 => format!("{rank} < {n}"),
-            2 => format!("{rank} BETWEEN 2 AND {n}"),
-            _ => format!("{rank} <= {n}"),
-        };
-        let text = format!("SELECT {} FROM ({inner}) AS {alias} WHERE {condition}", outer.join(", "));
-        (text, columns, false, from.rows)
-    }
-
-    fn distinct_on(&mut self, from: &Relation, open: bool) -> Query {
-        let read = self.read(from);
-        let mut window = self.window(&read, 2);
-        if window.partition.is_empty() {
-            let column = read[0].name.clone();
-            let mentions = |other: &String| *other == column || other.starts_with(&format!("{column} "));
-            window.order.retain(|other| !mentions(other));
-            window.rest.retain(|other| !mentions(other));
-            window.partition.push(column);
-        }
-        let (mut items, mut columns) = (Vec::new(), Vec::new());
-        self.named(&read, &mut items, &mut columns);
-        let on = window.partition.join(", ");
-        let sorted = |order: &[String]| {
-            let all: Vec<String> = window.partition.iter().chain(order).cloned().collect();
-            all.join(", ")
-        };
-        let full = sorted(&window.full_order());
-        let order = match open {
-            true => format!("⟪{}|{full}⟫", sorted(&window.order)),
-            false => full,
-        };
-        let text = format!("SELECT DISTINCT ON ({on}) {} FROM {} ORDER BY {order}", items.join(", "), from.from);
-        (text, columns, false, from.rows)
-    }
-
-    fn limit(&mut self, from: &Relation, open: bool) -> Query {
-        let read = self.read(from);
-        let window = self.window(&read, 0);
-        let (mut items, mut columns) = (Vec::new(), Vec::new());
-        self.named(&read, &mut items, &mut columns);
-        let full = window.full_order().join(", ");
-        let order = match open && !window.order.is_empty() {
-            true => format!("⟪{}|{full}⟫", window.order.join(", ")),
-            false => full,
-        };
-        let offset = if self.chance(0.3) { format!(" OFFSET {}", self.rng.random_range(0..4)) } else { String::new() };
-        let limit = self.rng.random_range(0..12);
-        let text = format!("SELECT {} FROM {} ORDER BY {order} LIMIT {limit}{offset}", items.join(", "), from.from);
-        (text, columns, false, limit)
+        let text = format!("SELECT {} FROM {}", items.join(", "), from.from);
+        Query { text, columns, append_only: from.append_only, rows: from.rows }
     }
 }
