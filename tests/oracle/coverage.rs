@@ -172,6 +172,8 @@ const OPERATORS: &[&str] = &[
     "top DenseRank",
     "unnest",
     "unnest that keeps rows without elements",
+    "as-of join, corrected",
+    "as-of join, at the watermark",
 ];
 
 /// What a case has of both.
@@ -225,6 +227,9 @@ fn operators(plan: &FlowPlan, node: &FlowNode) -> Vec<String> {
         }
         FlowOp::Unnest(spec) if spec.keep_empty => vec!["unnest that keeps rows without elements".to_owned()],
         FlowOp::Unnest(_) => vec!["unnest".to_owned()],
+        FlowOp::AsOf(spec) => vec![format!("as-of join, {}", how(spec.emit))],
+        // The time of day and early results have tests of their own: `tests/time`, `dataflow/tests/emission.rs`.
+        FlowOp::TemporalFilter { .. } | FlowOp::PaneAggregate { .. } | FlowOp::Show(_) => Vec::new(),
     }
 }
 
