@@ -218,7 +218,8 @@ const SHAPES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "nested_names",
-        "SELECT event_timestamp.seconds, event_timestamp.nanos, pickup.latitude, b.`user`.y, `value` AS v FROM booking AS b",
+        "SELECT event_timestamp.seconds, event_timestamp.nanos, pickup.latitude, b.`user`.y, `value` AS v FROM booking AS b
+         WHERE b.fare > 0",
         &["61,5000000,1.5,ann,a,b", "71,0,2.5,bob,c", "131,0,3.5,ann,"],
     ),
     (
