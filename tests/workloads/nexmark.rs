@@ -33,7 +33,7 @@ async fn every_view_over_the_streams_is_its_batch_answer() -> Result<()> {
         compared.watch(queries()?).await?;
         // q13 also reads a table, which never ends.
         let ended = |job: &rondel_engine::job::JobView| {
-            job.state == JobState::Finished || (job.name == "view_q13" && job.rows_in == bids + 1_000)
+            job.state == JobState::Finished || (job.name == "view_q13" && job.rows_in == bids + 10_000)
         };
         compared.wait_for("all events are read", ended).await?;
         let rows = compared.check("all events are read").await?;

@@ -179,7 +179,10 @@ impl Planner {
         let plan = canonical(rearranged(self.context().plan(&query.body)?)?)?;
         let plan = match parameters {
             // A parameter without a value may have no type that fits yet.
-            None => typed(plan.clone(), &self.options).unwrap_or(plan),
+            None if !plan.get_parameter_names().map_err(planning_error)?.is_empty() => {
+                typed(plan.clone(), &self.options).unwrap_or(plan)
+            }
+            None => typed(plan, &self.options)?,
             Some(values) => {
                 let plan = plan.with_param_values(ParamValues::from(values.to_vec())).map_err(planning_error)?;
                 typed(plan, &self.options)?

