@@ -209,11 +209,11 @@ fn snapshots_have_all_of_sql() {
 #[test]
 fn now_is_the_statements_time() {
     insta::assert_snapshot!(answer("SELECT now() AS n, now() = current_timestamp AS same"), @r"
-+---------------------+------+
-| n                   | same |
-+---------------------+------+
-| 2023-11-14T22:13:20 | true |
-+---------------------+------+
++----------------------+------+
+| n                    | same |
++----------------------+------+
+| 2023-11-14T22:13:20Z | true |
++----------------------+------+
 ");
 }
 
