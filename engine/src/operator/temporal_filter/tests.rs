@@ -155,7 +155,7 @@ fn at_every_moment_the_rows_whose_conditions_hold() {
             }
             assert_eq!(operator.next_timer(), None);
             assert_eq!(operator.state_size().rows, 0, "nothing is kept that no time will change");
-            assert_eq!(leaves && !said.is_empty(), false, "all have left");
+            assert!(!leaves || said.is_empty(), "all have left");
         }
     }
 }
