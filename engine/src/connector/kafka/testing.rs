@@ -18,7 +18,7 @@ use crate::format::encoder::{EncodedRows, RowEncoder};
 use crate::time::{Clock, SystemClock};
 
 /// No test waits longer than this for anything.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
