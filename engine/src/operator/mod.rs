@@ -15,6 +15,7 @@ pub mod asof;
 pub mod build;
 pub(crate) mod columns;
 pub mod consolidate;
+mod counted;
 pub mod expression;
 pub mod filter;
 mod held;

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt8Array, UInt32Array};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
-use arrow::record_batch::RecordBatch;
 
+use super::counted::{shown, stored};
 use super::expression::batch;
 use super::join::release::{first_tick_at, less, ticks, time_unit};
 use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
@@ -186,40 +185,13 @@ impl SetOperation {
                     gone.push(slot);
                 }
             }
-            let rows = batch(&self.schema, self.columns(&slots)?, slots.len())?;
-            out.push(self.delta(rows, weights)?);
+            let rows = batch(&self.schema, stored(&self.rows, &slots, &self.schema)?, slots.len())?;
+            out.push(shown("a set operation", self.changelog, rows, weights)?);
             self.rows.release(&gone);
         }
         self.ending = false;
         self.let_go()?;
         Ok(Step::Done)
-    }
-
-    /// Rows as they were stored; those that are on the right side only may have NULLs where the output has none.
-    fn columns(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
-        let columns = self.rows.keys(slots)?.into_iter().zip(self.schema.fields());
-        columns
-            .map(|(column, field)| match column.data_type() == field.data_type() {
-                true => Ok(column),
-                false => Ok(cast(&column, field.data_type())?),
-            })
-            .collect()
-    }
-
-    fn delta(&self, rows: RecordBatch, weights: Vec<i64>) -> Result<Delta> {
-        if self.changelog {
-            return Ok(Delta::weighted(rows, Int64Array::from(weights)));
-        }
-        if weights.iter().any(|weight| *weight < 0) {
-            return Err(Error::internal("a set operation that only adds rows would take one back"));
-        }
-        if weights.iter().all(|weight| *weight == 1) {
-            return Ok(Delta::append(rows));
-        }
-        // Without weights a row that is there three times stands there three times.
-        let repeated =
-            weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, *weight as usize));
-        Delta::append(rows).take(&UInt32Array::from_iter_values(repeated))
     }
 }
 
@@ -265,7 +237,7 @@ impl Operator for SetOperation {
         let mut parts = Vec::new();
         let mut hashes = Vec::new();
         for slots in self.rows.live().chunks(PIECE) {
-            let stored = self.columns(slots)?;
+            let stored = stored(&self.rows, slots, &self.schema)?;
             hash_keys(&stored, slots.len(), &mut hashes)?;
             let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.iter().map(|hash| key_group(*hash))));
             let mut columns = vec![groups];

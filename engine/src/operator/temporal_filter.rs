@@ -18,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 
 use super::columns::{canonical, compact};
+use super::counted::{shown, stored};
 use super::expression::{Expression, batch};
 use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
 use crate::delta::Delta;
@@ -260,8 +261,8 @@ impl TemporalFilter {
             }
             let is_last = slots.len() < PIECE;
             if !slots.is_empty() {
-                let rows = batch(&self.schema, self.columns(&slots)?, slots.len())?;
-                out.push(self.delta(rows, weights)?);
+                let rows = batch(&self.schema, stored(&self.rows, &slots, &self.schema)?, slots.len())?;
+                out.push(shown("a temporal filter", self.changelog, rows, weights)?);
             }
             self.release(&gone);
             if is_last {
@@ -272,33 +273,6 @@ impl TemporalFilter {
                 return Ok(Step::Yield);
             }
         }
-    }
-
-    /// Rows as they were stored.
-    fn columns(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
-        let columns = self.rows.keys(slots)?.into_iter().zip(self.schema.fields());
-        columns
-            .map(|(column, field)| match column.data_type() == field.data_type() {
-                true => Ok(column),
-                false => Ok(cast(&column, field.data_type())?),
-            })
-            .collect()
-    }
-
-    fn delta(&self, rows: RecordBatch, weights: Vec<i64>) -> Result<Delta> {
-        if self.changelog {
-            return Ok(Delta::weighted(rows, Int64Array::from(weights)));
-        }
-        if weights.iter().all(|weight| *weight == 1) {
-            return Ok(Delta::append(rows));
-        }
-        if weights.iter().any(|weight| *weight < 0) {
-            return Err(Error::internal("a temporal filter that only adds rows would take one back"));
-        }
-        // Without weights a row that is there three times stands there three times.
-        let repeated =
-            weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, *weight as usize));
-        Delta::append(rows).take(&UInt32Array::from_iter_values(repeated))
     }
 }
 
@@ -379,7 +353,7 @@ impl Operator for TemporalFilter {
         let mut parts = Vec::new();
         let mut hashes = Vec::new();
         for slots in self.rows.live().chunks(PIECE) {
-            let stored = self.columns(slots)?;
+            let stored = stored(&self.rows, slots, &self.schema)?;
             hash_keys(&stored, slots.len(), &mut hashes)?;
             let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.iter().map(|hash| key_group(*hash))));
             let mut columns = vec![groups];

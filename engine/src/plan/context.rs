@@ -17,6 +17,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::schema::distance;
 use crate::sql;
 
 use super::asof::nest_joins;
@@ -213,7 +214,6 @@ impl ContextProvider for Context<'_> {
 
 /// The name that is most like the one that was not found, if one is much like it.
 pub(super) fn nearest(wanted: &str, names: Vec<String>) -> Option<String> {
-    let distance = |name: &String| datafusion::common::utils::datafusion_strsim::levenshtein(wanted, name);
-    let nearest = names.into_iter().min_by_key(distance)?;
-    (distance(&nearest) <= 1 + wanted.len() / 4).then_some(nearest)
+    let nearest = names.into_iter().min_by_key(|name| distance(wanted, name))?;
+    (distance(wanted, &nearest) <= 1 + wanted.len() / 4).then_some(nearest)
 }

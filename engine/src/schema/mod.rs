@@ -8,5 +8,6 @@ mod nearest;
 pub mod types;
 
 pub use descriptor::Descriptors;
+pub(crate) use nearest::distance;
 pub use nearest::nearest;
 pub use types::arrow_schema;

@@ -26,24 +26,24 @@ fn last_segment(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// Levenshtein's distance in characters, one row of the table at a time.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        for (b, cell) in right.iter().zip(row.iter_mut().skip(1)) {
-            let above = *cell;
-            before = (diagonal + usize::from(a != *b)).min(above + 1).min(before + 1);
-            diagonal = above;
-            *cell = before;
+/// Edits between two words: characters that are added, left out or others, and neighbours that change places (the
+/// optimal string alignment distance), three rows of the table at a time.
+pub(crate) fn distance(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let mut last_but_one: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let mut least = (last[j] + usize::from(a != b)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                least = least.min(last_but_one[j - 1] + 1);
+            }
+            row.push(least);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        last_but_one = std::mem::replace(&mut last, row);
     }
-    row.last().copied().unwrap_or(0)
+    last[right.len()]
 }
 
 #[cfg(test)]
@@ -57,6 +57,8 @@ mod tests {
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("booking", "bookings"), 1);
+        assert_eq!(distance("coutn", "count"), 1);
+        assert_eq!(distance("ab", "ba"), 1);
     }
 
     #[test]

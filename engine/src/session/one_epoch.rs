@@ -83,7 +83,7 @@ async fn read_group(engine: &Arc<Engine>, group: &[Named], rows: &mut Rows) -> R
 }
 
 /// The materialized views that a plan reads.
-fn named(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
+pub(super) fn named(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -29,7 +28,7 @@ use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Relation, RelationKind, RelationSource, STATE_TTL};
+use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
@@ -52,9 +51,9 @@ pub(super) fn parameter_types(plan: &LogicalPlan) -> Result<Vec<DataType>> {
     Ok(types.into_iter().map(|(_, data_type)| data_type).collect())
 }
 
-/// A snapshot: materialized views that are connected at one epoch, any other at its last complete one, all tables as of one LSN, a stream from its first to
-/// its present last row. `failed_views`: those whose job has
-/// failed are read as they last were, instead of being an error.
+/// A snapshot: materialized views that are connected at one epoch, any other at its last complete one, all tables as of one
+/// LSN, a stream from its first to its present last row. `failed_views`: those whose job has failed are read as they last
+/// were, instead of being an error.
 pub(super) async fn select(
     engine: &Arc<Engine>,
     query: &Query,
@@ -97,17 +96,7 @@ impl LiveScans {
 /// Waits until the views that a plan reads are there: one that was created over large inputs is not before it has read
 /// them, and is never shown half-built.
 pub(super) async fn hydrated(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result<()> {
-    let mut names: Vec<String> = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Some(source) = scan.source.downcast_ref::<RelationSource>()
-            && source.relation().kind == RelationKind::MaterializedView
-        {
-            names.push(source.relation().name.clone());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    for name in names {
+    for name in super::one_epoch::named(plan)? {
         let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(&name) else { continue };
         // Why a job has failed is said when the view is read.
         if !view.hydrated().await && job.view().state != JobState::Failed {
