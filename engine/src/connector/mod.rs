@@ -13,6 +13,7 @@ pub mod nexmark;
 pub mod options;
 pub mod registry;
 pub mod table;
+pub mod two_phase;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use self::two_phase::{ExactlyOnce, Writer};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::time::{Clock, Epoch};
@@ -127,6 +129,13 @@ pub trait SinkWriter: Send {
     /// Asks for delivery of what was written so far; [`SinkState::Full`] until the other system has acknowledged all.
     /// Called at the end of a bounded input and at shutdown.
     fn flush(&mut self) -> Result<SinkState>;
+
+    /// All output up to the end of `epoch` was given; what comes now belongs to the next checkpoint.
+    /// [`SinkState::Full`]: not all of it is on its way yet; ask again. Only for sinks that were opened to write
+    /// [exactly once](Sink::open_exactly_once).
+    fn end_interval(&mut self, _epoch: Epoch) -> Result<SinkState> {
+        Ok(SinkState::Ready)
+    }
 }
 
 /// A sink, opened for one job.
@@ -139,7 +148,27 @@ pub trait Sink: Send {
 
     /// The writers, one for each of `workers` workers. Must not block on the outside world.
     fn writers(self: Box<Self>, workers: usize, reporter: Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>>;
+
+    /// Whether it was asked to write exactly once: then it is opened by [`Self::open_exactly_once`] instead.
+    fn is_exactly_once(&self) -> bool {
+        false
+    }
+
+    /// Opens it for a job whose checkpoints say when its output is seen. Must not block on the outside world.
+    fn open_exactly_once(
+        self: Box<Self>,
+        _workers: usize,
+        _writer: Writer,
+        _reporter: Arc<dyn Reporter>,
+    ) -> Result<ExactlyOnce> {
+        Err(Error::internal("a sink was opened to write exactly once and can't"))
+    }
 }
+
+/// Where a reader of a source is: of each of its partitions the place of the next row. A source writes its own words
+/// (`orders/3` → `1042`), and reads them back when it is opened again on any number of workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions(pub std::collections::BTreeMap<String, String>);
 
 /// What a job reads of a stream.
 #[derive(Debug, Clone)]
