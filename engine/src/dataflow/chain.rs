@@ -11,7 +11,7 @@ use timely::scheduling::Activator;
 
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
+use crate::operator::{EpochContext, Operator, Output, Step};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
