@@ -9,8 +9,8 @@ use arrow::record_batch::RecordBatch;
 
 use super::definition::StreamDefinition;
 use super::{
-    PartitionState, PollState, Positions, Reporter, ScanRequest, Sink, SinkState, SinkWriter, Source, SourceBatch, SourceReader,
-    Waker,
+    PartitionState, PollState, Positions, Reporter, ScanRequest, Sink, SinkState, SinkWriter, Source, SourceBatch,
+    SourceReader, Waker,
 };
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -202,8 +202,10 @@ impl PrebuiltSource {
 impl Source for PrebuiltSource {
     fn start_at(&mut self, positions: Positions) -> Result<()> {
         for (partition, next) in &positions.0 {
-            let slot = partition.parse().ok().and_then(|partition: usize| self.next.get_mut(partition)).zip(next.parse().ok());
-            let (slot, next) = slot.ok_or_else(|| Error::internal(format!("no partition {partition}, or no batch {next}")))?;
+            let slot =
+                partition.parse().ok().and_then(|partition: usize| self.next.get_mut(partition)).zip(next.parse().ok());
+            let (slot, next) =
+                slot.ok_or_else(|| Error::internal(format!("no partition {partition}, or no batch {next}")))?;
             *slot = next;
         }
         Ok(())

@@ -436,6 +436,11 @@ impl JobHandle {
         self.job.operators.figures()
     }
 
+    /// The job cannot go on; what it maintains and what reads it are taken down.
+    pub(crate) fn fail(&self, error: Error) {
+        self.job.fail(error);
+    }
+
     /// How it ended: `None` while it runs.
     pub fn outcome(&self) -> Option<Result<()>> {
         self.job.outcome()

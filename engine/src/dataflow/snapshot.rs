@@ -38,6 +38,29 @@ pub struct JobSnapshot {
 }
 
 impl JobSnapshot {
+    /// A snapshot that was read back.
+    pub(crate) fn restored(
+        epoch: Epoch,
+        mut parts: Vec<(String, StatePart)>,
+        promised: &BTreeMap<u32, i64>,
+        positions: BTreeMap<String, Positions>,
+    ) -> Result<Self> {
+        let promised = pairs_part(WATERMARKS, promised.iter().map(|(id, at)| (*id, *at)))?;
+        parts.push((WATERMARKS.to_owned(), promised));
+        let positions = positions.into_iter().map(|(scan, positions)| (scan, Some(positions))).collect();
+        Ok(Self { epoch, parts, positions, missed: BTreeMap::new() })
+    }
+
+    /// What operators and the view remember.
+    pub(crate) fn state(&self) -> impl Iterator<Item = &(String, StatePart)> {
+        self.parts.iter().filter(|(id, _)| id != WATERMARKS)
+    }
+
+    /// The job's merged watermarks, by number.
+    pub(crate) fn promised(&self) -> BTreeMap<u32, i64> {
+        self.pairs(WATERMARKS, WATERMARKS).collect()
+    }
+
     /// A scan's position, if the source can be opened there.
     pub(crate) fn position(&self, scan: &str) -> Option<Positions> {
         self.positions.get(scan).cloned().flatten()

@@ -224,7 +224,8 @@ fn start_nameless(engine: &Arc<Engine>, query: &Query) -> Result<(SchemaRef, Cha
     let (sink, receiver) = channel();
     let schema = Arc::clone(&plan.schema);
     let ContinuousPlan { flow, .. } = plan;
-    crate::job::start(&engine.pool, &engine.live, &status, &flow, Target::Sink(Box::new(sink)), engine.limits())?;
+    let target = Target::Sink(Box::new(sink));
+    crate::job::start((&engine.pool, &engine.live), &status, &flow, target, (engine.limits(), None, None))?;
     Ok((schema, Changes { receiver, status, engine: Arc::clone(engine), ended: false }))
 }
 

@@ -296,8 +296,12 @@ impl Coordinator {
             return Ok(low);
         }
         let (why, hint) = if offset < low {
-            let why = format!("{wanted}, and the earliest one there is {low}: the topic's retention has removed the rest");
-            (why, "drop and create the job to begin anew, or say "kafka.auto.offset.reset" = 'earliest' to go on with a gap")
+            let why =
+                format!("{wanted}, and the earliest one there is {low}: the topic's retention has removed the rest");
+            (
+                why,
+                "drop and create the job to begin anew, or say \"kafka.auto.offset.reset\" = 'earliest' to go on with a gap",
+            )
         } else {
             let why = format!("{wanted}, and the topic ends at {high}: it was deleted and made anew");
             (why, "drop and create the job to begin anew")
@@ -343,7 +347,10 @@ impl Coordinator {
         for (place, (start, end)) in new.into_iter().zip(starts) {
             let number = match self.partitions.stood.get(&place) {
                 Some(stood) => stood.number,
-                None => std::mem::replace(&mut next, next.saturating_add(1)),
+                None => {
+                    next = next.saturating_add(1);
+                    next - 1
+                }
             };
             let (topic, partition) = place;
             let partition = Partition::new(number, topic.into(), partition, end.map(|end| end.max(start)));

@@ -52,7 +52,14 @@ impl KafkaSource {
         value_columns: usize,
         decoders: DecoderFactory,
     ) -> Self {
-        Self { name: name.to_owned(), options: Arc::new(options), request, value_columns, decoders, stood: BTreeMap::new() }
+        Self {
+            name: name.to_owned(),
+            options: Arc::new(options),
+            request,
+            value_columns,
+            decoders,
+            stood: BTreeMap::new(),
+        }
     }
 
     /// The part of a projection that the decoder delivers: the columns of the value.
@@ -84,7 +91,7 @@ impl Source for KafkaSource {
     }
 
     fn readers(
-        self: Box<Self>,
+        mut self: Box<Self>,
         workers: usize,
         clock: Arc<dyn Clock>,
         reporter: Arc<dyn Reporter>,
@@ -98,7 +105,7 @@ impl Source for KafkaSource {
         let client = Arc::new(client);
 
         let wakes: Vec<Arc<Wake>> = (0..workers).map(|_| Arc::default()).collect();
-        let partitions = Arc::new(Partitions::new(wakes.clone(), self.stood));
+        let partitions = Arc::new(Partitions::new(wakes.clone(), std::mem::take(&mut self.stood)));
         let queues = wakes
             .iter()
             .map(|wake| WorkerQueue::new(Arc::clone(&client), Arc::clone(wake)).map(Arc::new))

@@ -72,7 +72,10 @@ impl Stood {
             .collect();
         let lanes = lanes?;
         let count = lanes.len();
-        lanes.iter().all(|(_, of)| *of == count).then(|| Self { begun, lanes: lanes.into_iter().map(|lane| lane.0).collect() })
+        lanes
+            .iter()
+            .all(|(_, of)| *of == count)
+            .then(|| Self { begun, lanes: lanes.into_iter().map(|lane| lane.0).collect() })
     }
 }
 
