@@ -92,7 +92,7 @@ impl CheckpointedJob {
 }
 
 /// A job's checkpoints at one moment, for figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CheckpointView {
     /// The job's name.
     pub job: String,
@@ -129,6 +129,7 @@ struct Known {
 #[derive(Default)]
 struct Work {
     under_way: BTreeSet<Uuid>,
+    threads: Vec<JoinHandle<()>>,
     stopped: bool,
 }
 
@@ -199,9 +200,9 @@ impl Checkpoints {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-        let mut work = lock(&self.work);
-        while !work.under_way.is_empty() {
-            work = self.bell.wait(work).unwrap_or_else(PoisonError::into_inner);
+        let threads = std::mem::take(&mut lock(&self.work).threads);
+        for thread in threads {
+            let _ = thread.join();
         }
     }
 
@@ -346,9 +347,16 @@ impl Checkpoints {
                     this.release(&group);
                 }
             });
-            if let Err(error) = spawned {
-                tracing::error!("a checkpoint could not be begun: {error}");
-                self.release(&group);
+            match spawned {
+                Ok(thread) => {
+                    let mut work = lock(&self.work);
+                    work.threads.retain(|thread| !thread.is_finished());
+                    work.threads.push(thread);
+                }
+                Err(error) => {
+                    tracing::error!("a checkpoint could not be begun: {error}");
+                    self.release(&group);
+                }
             }
         }
         rest.max(Duration::from_millis(1))
@@ -365,7 +373,7 @@ impl Checkpoints {
 
     fn release(&self, group: &[Arc<CheckpointedJob>]) {
         let mut work = lock(&self.work);
-        group.iter().for_each(|job| drop(work.under_way.remove(&job.id)));
+        work.under_way.retain(|id| !group.iter().any(|job| job.id == *id));
         self.bell.notify_all();
     }
 
