@@ -245,7 +245,7 @@ impl Engine {
     /// Takes a checkpoint of each job, and no more; answers of which it was taken.
     fn last_checkpoints(&self) -> Vec<uuid::Uuid> {
         let Some(checkpoints) = &self.checkpoints else { return Vec::new() };
-        let outcomes = checkpoints.take_all(self.settings.stop_timeout / 2);
+        let outcomes = checkpoints.take_all(self.settings.stop_timeout / 2, true);
         checkpoints.stop();
         let taken: Vec<_> = outcomes.into_iter().filter(|(_, outcome)| outcome.is_ok()).map(|(job, _)| job).collect();
         taken.iter().for_each(|job| checkpoints.remove(*job));

@@ -7,6 +7,7 @@
 mod begin;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -298,7 +299,9 @@ impl Checkpoints {
 
     /// Running jobs by what connects them, each group's views before their readers.
     fn groups(&self) -> Vec<Vec<Arc<CheckpointedJob>>> {
-        let running = lock(&self.running).clone();
+        // One that has ended, or has not come to its first epoch's end, holds nobody up.
+        let mut running = lock(&self.running).clone();
+        running.retain(|_, job| job.is_running());
         let mut groups: Vec<Vec<Arc<CheckpointedJob>>> = Vec::new();
         for job in running.into_values() {
             let touches = |other: &Arc<CheckpointedJob>| {
@@ -332,7 +335,7 @@ impl Checkpoints {
                 rest = rest.min(due - now);
                 continue;
             }
-            if !group.iter().all(|job| job.is_running()) || group.iter().all(|job| job.is_idle()) {
+            if group.iter().all(|job| job.is_idle()) {
                 continue;
             }
             if !self.claim(&group) {
@@ -377,9 +380,10 @@ impl Checkpoints {
         self.bell.notify_all();
     }
 
-    /// Takes a checkpoint of a job, and of those that are connected with it, now.
-    pub(crate) fn take_now(&self, job: Uuid, timeout: Duration) -> Result<Epoch> {
-        let outcomes = self.take_of(|group| group.iter().any(|of| of.id == job), timeout);
+    /// Takes a checkpoint of a job, and of those that are connected with it, now. `closes`: sinks that wait for longer are
+    /// closed, since the jobs are to end.
+    pub(crate) fn take_now(&self, job: Uuid, timeout: Duration, closes: bool) -> Result<Epoch> {
+        let outcomes = self.take_of(|group| group.iter().any(|of| of.id == job), timeout, closes);
         let own = outcomes.into_iter().find(|(id, _)| *id == job);
         own.map_or_else(
             || {
@@ -393,14 +397,15 @@ impl Checkpoints {
     }
 
     /// Takes checkpoints of all jobs now; answers how it went, by job.
-    pub(crate) fn take_all(&self, timeout: Duration) -> BTreeMap<Uuid, Result<Epoch>> {
-        self.take_of(|_| true, timeout).into_iter().collect()
+    pub(crate) fn take_all(&self, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
+        self.take_of(|_| true, timeout, closes).into_iter().collect()
     }
 
     fn take_of(
         &self,
         wanted: impl Fn(&[Arc<CheckpointedJob>]) -> bool,
         timeout: Duration,
+        closes: bool,
     ) -> Vec<(Uuid, Result<Epoch>)> {
         let deadline = Instant::now() + timeout;
         let groups: Vec<_> = self.groups().into_iter().filter(|group| wanted(group)).collect();
@@ -423,8 +428,18 @@ impl Checkpoints {
                     })
                 })
                 .collect();
-            let joined = taking.into_iter().map(|thread| thread.join().unwrap_or_default());
-            joined.flatten().collect()
+            let (done, is_done) = std::sync::mpsc::sync_channel::<()>(1);
+            let groups = &groups;
+            scope.spawn(move || {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                if closes && is_done.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
+                    let sinks = groups.iter().flatten().filter_map(|job| job.committer.as_ref());
+                    sinks.for_each(|committer| committer.close());
+                }
+            });
+            let joined = taking.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect();
+            drop(done);
+            joined
         })
     }
 
@@ -465,7 +480,10 @@ impl Checkpoints {
                     progress.done = Some(done);
                 }
                 Err(error) => {
-                    tracing::warn!(job = %job.name, "no checkpoint: {error}");
+                    // Said once, not every few seconds.
+                    if progress.error.as_ref().is_none_or(|last| last.message() != error.message()) {
+                        tracing::warn!(job = %job.name, "no checkpoint: {error}");
+                    }
                     progress.failed += 1;
                     progress.error = Some(error.clone());
                 }

@@ -232,7 +232,7 @@ impl Engine {
             for object in group.iter().filter(|object| state(object) != Some(JobState::Failed)) {
                 let running = self.live.get(&object.name).and_then(|live| live.job().map(|job| job.is_built()));
                 if running == Some(true) {
-                    checkpoints.take_now(object.id, self.settings.checkpoints.timeout).map_err(|error| {
+                    checkpoints.take_now(object.id, self.settings.checkpoints.timeout, true).map_err(|error| {
                         error.context(format!("'{}' is connected with it and has to begin again as well", object.name))
                     })?;
                 }
@@ -280,7 +280,7 @@ impl Engine {
         let timeout = self.settings.stop_timeout;
         let had_failed = job.view().state == JobState::Failed;
         if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| job.is_built() && !had_failed) {
-            let taken = checkpoints.take_now(id, timeout);
+            let taken = checkpoints.take_now(id, timeout, true);
             if taken.is_ok() || checkpoints.stands_at(id).is_some() {
                 self.stop_dataflow(id, job)?;
                 return Ok(taken.err().map(|error| {
@@ -356,7 +356,7 @@ impl Engine {
         let checkpoints = self.checkpoints()?;
         let timeout = checkpoints.settings().timeout;
         let Some(name) = name else {
-            let outcomes = checkpoints.take_all(timeout);
+            let outcomes = checkpoints.take_all(timeout, false);
             return outcomes.into_values().try_for_each(|outcome| outcome.map(|_| ()));
         };
         let object = self.catalog.get(name).ok_or_else(|| unknown(name))?;
@@ -364,7 +364,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
         }
         checkpoints
-            .take_now(object.id, timeout)
+            .take_now(object.id, timeout, false)
             .map(|_| ())
             .map_err(|error| error.context(format!("no checkpoint of job '{name}' was taken")))
     }
