@@ -30,6 +30,8 @@ pub(crate) use begin::{Beginning, Begun};
 
 /// How often an idle keeper looks whether a job became due that it does not know of.
 const LONGEST_REST: Duration = Duration::from_millis(500);
+/// How long a job that is dropped waits for a checkpoint that is being written.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running job that has checkpoints.
 pub(crate) struct CheckpointedJob {
@@ -246,6 +248,13 @@ impl Checkpoints {
     pub(crate) fn drop_job(&self, job: Uuid) -> Result<()> {
         self.remove(job);
         lock(&self.known).remove(&job);
+        // What is being written would stay. Its sink is closed, so it does not take long.
+        let deadline = Instant::now() + DROP_PATIENCE;
+        let mut work = lock(&self.work);
+        while work.under_way.contains(&job) && Instant::now() < deadline {
+            work = self.bell.wait_timeout(work, LONGEST_REST).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(work);
         self.tables.let_go(job)?;
         JobStore::open(&self.place, self.deployment, job).remove()
     }

@@ -167,6 +167,15 @@ impl Place {
         Ok(())
     }
 
+    /// Deletes a folder with all that is in it, where there are folders.
+    pub(crate) fn delete_folder(&self, folder: &str) -> Result<()> {
+        let Self::Folder(root) = self else { return Ok(()) };
+        match fs::remove_dir_all(root.join(folder)) {
+            Err(error) if error.kind() != IoKind::NotFound => Err(failed(&root.join(folder), &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Where a path is, for people.
     pub(crate) fn describe(&self, path: &str) -> String {
         match self {
@@ -236,7 +245,7 @@ fn put_files(root: &Path, files: &[(String, Bytes)]) -> Result<()> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for (path, bytes) in files {
         let target = root.join(path);
-        let write = || -> std::io::Result<()> {
+        let mut write = || -> std::io::Result<()> {
             let folder = target.parent().unwrap_or(root).to_path_buf();
             if !folders.contains(&folder) {
                 make_folder(&folder)?;
@@ -244,7 +253,6 @@ fn put_files(root: &Path, files: &[(String, Bytes)]) -> Result<()> {
             }
             fs::rename(write_beside(&target, bytes)?, &target)
         };
-        let mut write = write;
         write().map_err(|error| failed(&target, &error))?;
     }
     for folder in folders {

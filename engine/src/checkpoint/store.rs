@@ -326,6 +326,6 @@ impl JobStore {
             let paths: Vec<String> = names.iter().map(|name| self.path(&format!("{kind}/{name}"))).collect();
             self.place.delete(&paths)?;
         }
-        Ok(())
+        self.place.delete_folder(&self.folder)
     }
 }
