@@ -79,7 +79,7 @@ fn what_was_chosen_is_restored_and_what_is_equal_is_shared() {
     let mut again = opened(&place);
     let restorable = again.begin().unwrap();
     assert_eq!((restorable.epoch(), again.generation()), (Some(10), 2));
-    assert_eq!(restorable.newest_first(), [first.file.clone()]);
+    assert_eq!(restorable.newest_first(), [first.file.as_str()]);
     let restored = again.restore(&again.manifest(&first.file, Some(first.hash)).unwrap()).unwrap();
     assert_eq!((restored.epoch, restored.promised()), (10, BTreeMap::from([(0, 77)])));
     assert_eq!(restored.position("scan").unwrap().0["t/0"], "0@10");
