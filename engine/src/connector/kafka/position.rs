@@ -40,7 +40,7 @@ pub(super) fn write<'a>(
     Positions(read.chain(unfound).collect())
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub(super) fn read(positions: &Positions) -> Result<BTreeMap<Place, Stood>> {
     let one = |(place, at): (&String, &String)| {
         let (topic, partition) = place.rsplit_once('/')?;
