@@ -8,6 +8,8 @@ mod nexmark;
 mod options;
 mod packaging;
 mod postgres;
+#[cfg(test)]
+mod protobuf;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
 #[cfg(test)]

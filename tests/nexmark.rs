@@ -182,6 +182,7 @@ fn produce(broker: &MockBroker, bids: &[RecordBatch]) -> Result<()> {
             ("descriptor".to_owned(), format!("file:{}", root().join("sql/nexmark/bid.proto").display())),
         ]),
         None,
+        None,
     )?;
     let mut encoder = format.encoder(&bid_schema())?;
     let mut encoded = EncodedRows::default();

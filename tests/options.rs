@@ -52,3 +52,19 @@ fn the_manual_has_every_option() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_manual_has_every_type() -> Result<()> {
+    let page = rondel_tests::root().join("docs/types.md");
+    let text = fs::read_to_string(&page)?;
+    let (before, after) = text.split_once("<!-- types -->\n").ok_or("docs/types.md has no marker")?;
+    let (_, after) = after.split_once("<!-- end -->").ok_or("docs/types.md has no end of the table")?;
+    let table = rondel_engine::schema::reference::markdown()?;
+    let written = format!("{before}<!-- types -->\n{table}<!-- end -->{after}");
+    if std::env::var_os("RONDEL_UPDATE_DOCS").is_some() && written != text {
+        fs::write(&page, &written)?;
+    } else {
+        assert!(written == text, "docs/types.md shows old types: RONDEL_UPDATE_DOCS=1 writes it anew");
+    }
+    Ok(())
+}

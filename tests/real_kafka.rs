@@ -3,6 +3,7 @@
 mod broker;
 mod faults;
 mod source;
+mod tables;
 mod windows;
 
 use std::io::Write;

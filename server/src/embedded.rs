@@ -43,12 +43,13 @@ impl CatalogView for Embedded {
     fn relations(&self) -> Vec<RelationInfo> {
         let relations = self.engine.relations().into_iter().map(|relation| {
             let (kind, definition) = match &relation.kind {
-                PlannedKind::Stream => (RelationKind::Stream, None),
+                PlannedKind::Stream | PlannedKind::Upserts { .. } => (RelationKind::Stream, None),
                 PlannedKind::Table => (RelationKind::Table, None),
                 PlannedKind::MaterializedView => (RelationKind::MaterializedView, None),
                 PlannedKind::View { query, .. } => (RelationKind::View, Some(query.clone())),
             };
-            RelationInfo { name: relation.name.clone(), kind, schema: Arc::clone(&relation.schema), definition }
+            let schema = relation.visible_schema().unwrap_or_else(|_| Arc::clone(&relation.schema));
+            RelationInfo { name: relation.name.clone(), kind, schema, definition }
         });
         relations.collect()
     }

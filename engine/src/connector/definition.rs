@@ -17,6 +17,22 @@ pub struct Definition<'a> {
     pub options: &'a BTreeMap<String, String>,
     /// The descriptor that the catalog kept, when the object is not new.
     pub descriptor: Option<&'a [u8]>,
+    /// The columns that the statement declares, if it declares some.
+    pub columns: Option<&'a SchemaRef>,
+}
+
+/// A stream of which the last row of each key counts, and none once it is deleted. The stream's own rows are the history:
+/// they are read in the order of `order`, and `deleted` marks those that end a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upserts {
+    /// The key's columns.
+    pub key: Vec<String>,
+    /// The columns that a reader of the table sees.
+    pub visible: Vec<String>,
+    /// The column whose greatest value of a key is its last row.
+    pub order: String,
+    /// The column that is true where the row is gone.
+    pub deleted: String,
 }
 
 /// A stream, as its connector defines it.
@@ -25,6 +41,10 @@ pub trait StreamDefinition: Send + Sync {
     fn schema(&self) -> SchemaRef;
     /// What the catalog keeps, beside the statement.
     fn descriptor(&self) -> Option<Vec<u8>>;
+    /// Whether its rows are the changes of a table; then what is read of it is the table.
+    fn upserts(&self) -> Option<Upserts> {
+        None
+    }
     /// A source for one job or query.
     fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>>;
 }

@@ -9,7 +9,7 @@ use super::kafka::definition as kafka;
 use super::nexmark::definition as nexmark;
 use super::options::OptionTable;
 use crate::error::{Error, Result};
-use crate::format::value::FORMAT;
+use crate::format::value::{FORMAT, READING, WRITING};
 use crate::schema::nearest;
 
 type DefineStream = fn(&Definition<'_>) -> Result<Arc<dyn StreamDefinition>>;
@@ -39,8 +39,8 @@ pub const CONNECTORS: &[Connector] = &[
     Connector {
         name: "kafka",
         doc: "Apache Kafka, and everything that speaks its protocol.",
-        stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT])),
-        sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT])),
+        stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT, &READING])),
+        sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT, &WRITING])),
     },
     Connector {
         name: "nexmark",
@@ -69,12 +69,29 @@ fn connector(options: &BTreeMap<String, String>) -> Result<(&'static Connector, 
     Ok((connector, rest))
 }
 
+/// Connectors whose formats read the columns that a statement declares; those of the others are their own.
+const DECLARED_COLUMNS: &[&str] = &["kafka"];
+
+fn check_columns(connector: &Connector, definition: &Definition<'_>) -> Result<()> {
+    let Some(column) = definition.columns.and_then(|columns| columns.fields().first()) else { return Ok(()) };
+    if DECLARED_COLUMNS.contains(&connector.name) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the columns of the connector '{}' are its own or its query's, and '{}' is declared beside them",
+        connector.name,
+        column.name()
+    ))
+    .with_hint("leave the columns out"))
+}
+
 /// Checks what `CREATE STREAM` says.
 pub fn define_stream(definition: &Definition<'_>) -> Result<Arc<dyn StreamDefinition>> {
     let (connector, options) = connector(definition.options)?;
     let Some((define, _)) = connector.stream else {
         return Err(Error::invalid(format!("the connector '{}' cannot be read from", connector.name)));
     };
+    check_columns(connector, definition)?;
     define(&Definition { options: &options, ..*definition })
 }
 
@@ -84,6 +101,7 @@ pub fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition
     let Some((define, _)) = connector.sink else {
         return Err(Error::invalid(format!("the connector '{}' cannot be written to", connector.name)));
     };
+    check_columns(connector, definition)?;
     define(&Definition { options: &options, ..*definition })
 }
 

@@ -19,6 +19,29 @@ pub trait RowDecoder: Send {
     /// Adds one record as one row.
     fn push(&mut self, record: &[u8]) -> Result<(), DecodeError>;
 
+    /// Adds a row without a record: all NULL, or the defaults of its type. Only tables of a topic have such, where the value
+    /// of a key is gone.
+    fn push_absent(&mut self) -> Result<(), DecodeError>;
+
+    /// Which rows of the batch say that a row is gone; empty where the format does not know such.
+    fn deleted(&self) -> &[bool] {
+        &[]
+    }
+
+    /// Whether a record without a value that is no row is as it should be.
+    fn expects_tombstones(&self) -> bool {
+        false
+    }
+
+    /// Adds a record with its key, of which the value may be absent. Answers whether it is a row: a record without a value
+    /// is none, unless a key says which row is gone.
+    fn push_keyed(&mut self, _key: Option<&[u8]>, value: Option<&[u8]>) -> Result<bool, DecodeError> {
+        match value {
+            Some(value) => self.push(value).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// The rows of the records that were pushed since [`begin`](RowDecoder::begin).
     fn finish(&mut self) -> crate::Result<RecordBatch>;
 }

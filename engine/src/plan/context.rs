@@ -152,9 +152,14 @@ impl ContextProvider for Context<'_> {
                 let plan = self.view(&relation, query, columns).map_err(DataFusionError::from)?;
                 RelationSource::inlined(relation, plan)
             }
-            RelationKind::Stream | RelationKind::Table | RelationKind::MaterializedView => {
-                RelationSource::scanned(relation)
+            RelationKind::Upserts { query, .. } if self.views.borrow().last() != Some(&relation.name) => {
+                let plan = self.view(&relation, query, &[]).map_err(DataFusionError::from)?;
+                RelationSource::inlined(relation, plan)
             }
+            RelationKind::Stream
+            | RelationKind::Upserts { .. }
+            | RelationKind::Table
+            | RelationKind::MaterializedView => RelationSource::scanned(relation),
         };
         Ok(Arc::new(source))
     }

@@ -231,7 +231,7 @@ impl<'a> Lowering<'a> {
         let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema).map_err(planning_error)?;
         let place = |column: usize| projection.iter().position(|&projected| projected == column);
         let (watermark, times) = match relation.kind {
-            RelationKind::Stream | RelationKind::Table => {
+            RelationKind::Stream | RelationKind::Upserts { .. } | RelationKind::Table => {
                 let column = relation.watermark.as_ref().and_then(|definition| place(definition.column));
                 let promise = column.zip(expression);
                 (promise, column.map(|column| (column, 0)).into_iter().collect::<Vec<_>>())
@@ -266,7 +266,7 @@ impl<'a> Lowering<'a> {
             ScanWatermark { id: number, column, expression }
         });
         let kind = match relation.kind {
-            RelationKind::Stream => ScanKind::Stream,
+            RelationKind::Stream | RelationKind::Upserts { .. } => ScanKind::Stream,
             RelationKind::Table => ScanKind::Table,
             _ => ScanKind::View,
         };
@@ -478,7 +478,7 @@ fn columns_by_stream(plan: &LogicalPlan) -> Result<HashMap<String, BTreeSet<usiz
     plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Some(source) = scan.source.downcast_ref::<RelationSource>()
-            && source.relation().kind == RelationKind::Stream
+            && source.relation().is_stream()
         {
             let relation = source.relation();
             columns.entry(relation.name.clone()).or_default().extend(scan_columns(scan, relation));

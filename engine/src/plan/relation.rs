@@ -8,6 +8,10 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{LogicalPlan, TableSource, TableType};
 
+use crate::connector::definition::Upserts;
+use crate::error::Result;
+use crate::sql::quoted;
+
 /// A named thing that a query can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
@@ -43,11 +47,49 @@ impl Relation {
     }
 }
 
+impl Relation {
+    /// A stream whose last row of each key counts.
+    pub fn upserts(name: &str, schema: SchemaRef, upserts: &Upserts) -> Result<Self> {
+        let list = |names: &[String]| names.iter().map(|name| quoted(name).to_string()).collect::<Vec<_>>().join(", ");
+        let (order, deleted) = (quoted(&upserts.order), quoted(&upserts.deleted));
+        let query = format!(
+            "SELECT {visible} FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order} DESC) AS \"_newest\" \
+             FROM {relation}) AS changes WHERE \"_newest\" = 1 AND NOT {deleted}",
+            visible = list(&upserts.visible),
+            key = list(&upserts.key),
+            relation = quoted(name),
+        );
+        let visible = upserts.visible.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;
+        Ok(Self { kind: RelationKind::Upserts { query, visible }, ..Self::stream(name, schema, None) })
+    }
+
+    /// Whether its rows come from outside.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kind, RelationKind::Stream | RelationKind::Upserts { .. })
+    }
+
+    /// The columns that a query sees.
+    pub fn visible_schema(&self) -> Result<SchemaRef> {
+        match &self.kind {
+            RelationKind::Upserts { visible, .. } => Ok(Arc::new(self.schema.project(visible)?)),
+            _ => Ok(Arc::clone(&self.schema)),
+        }
+    }
+}
+
 /// Kinds of relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelationKind {
     /// Append-only rows from outside.
     Stream,
+    /// Rows from outside that say what the row of a key is now. What is read of them is a query over them as they came,
+    /// which names this relation itself.
+    Upserts {
+        /// The query's text.
+        query: String,
+        /// The columns that it shows, by index into the relation's.
+        visible: Vec<usize>,
+    },
     /// Rows that Rondel keeps.
     Table,
     /// A maintained result.
@@ -124,7 +166,7 @@ impl TableSource for RelationSource {
 
     fn table_type(&self) -> TableType {
         match self.relation.kind {
-            RelationKind::Stream | RelationKind::Table => TableType::Base,
+            RelationKind::Stream | RelationKind::Upserts { .. } | RelationKind::Table => TableType::Base,
             RelationKind::MaterializedView | RelationKind::View { .. } => TableType::View,
         }
     }

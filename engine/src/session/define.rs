@@ -6,6 +6,7 @@
 use std::sync::{Arc, PoisonError};
 
 use arrow::datatypes::SchemaRef;
+use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
 
 use crate::catalog::{NewObject, Object, ObjectKind, unknown};
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
@@ -119,24 +120,31 @@ impl Engine {
     }
 
     fn make_stream(&self, stream: &CreateStream, descriptor: Option<&[u8]>) -> Result<Made> {
-        if let Some(column) = stream.columns.first() {
-            return Err(Error::invalid(format!(
-                "the columns of stream '{}' come from its message, and '{}' is declared beside it",
-                stream.name, column.name
-            ))
-            .with_hint(
-                "leave the columns out: CREATE STREAM s (WATERMARK FOR t AS t - INTERVAL '10' SECOND) WITH (…)",
-            ));
-        }
+        let columns = self.declared_columns(&stream.columns)?;
         let options = stream.options.to_map();
-        let definition = registry::define_stream(&Definition { name: &stream.name, options: &options, descriptor })
-            .map_err(|error| error.context(format!("stream '{}'", stream.name)))?;
+        let definition = registry::define_stream(&Definition {
+            name: &stream.name,
+            options: &options,
+            descriptor,
+            columns: columns.as_ref(),
+        })
+        .map_err(|error| error.context(format!("stream '{}'", stream.name)))?;
         let schema = definition.schema();
         let watermark = match &stream.watermark {
             Some(clause) => Some(self.planner.validate_watermark(&schema, clause)?),
             None => None,
         };
-        let relation = Arc::new(Relation::stream(&stream.name, schema, watermark));
+        let relation = Arc::new(match definition.upserts() {
+            None => Relation::stream(&stream.name, schema, watermark),
+            Some(_) if watermark.is_some() => {
+                return Err(Error::not_supported(format!(
+                    "the stream '{}' is a table, whose rows change at any time: it has no watermark",
+                    stream.name
+                ))
+                .with_hint("leave WATERMARK FOR out, or read the topic with changelog = 'append'"));
+            }
+            Some(upserts) => Relation::upserts(&stream.name, schema, &upserts)?,
+        });
         let descriptor = definition.descriptor();
         Ok(Made {
             kind: ObjectKind::Stream,
@@ -144,6 +152,24 @@ impl Engine {
             descriptor,
             parts: Parts::Stream { relation, definition },
         })
+    }
+
+    /// The columns that a stream or sink declares; `None` if it declares none.
+    fn declared_columns(&self, columns: &[ColumnDef]) -> Result<Option<SchemaRef>> {
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        for column in columns {
+            let other = column.options.iter().find(|o| !matches!(o.option, ColumnOption::Null | ColumnOption::NotNull));
+            if let Some(other) = other {
+                return Err(Error::not_supported(format!(
+                    "the column {} of a stream or sink can't be {}",
+                    column.name, other.option
+                ))
+                .with_hint("a column has a type and perhaps NOT NULL; a table's key is the option key = '…'"));
+            }
+        }
+        Ok(Some(Arc::new(self.planner.column_schema(columns)?)))
     }
 
     fn make_table(&self, create: &CreateTable, descriptor: Option<&[u8]>) -> Result<Made> {
@@ -169,9 +195,10 @@ impl Engine {
     }
 
     fn make_sink(&self, sink: &CreateSink, descriptor: Option<&[u8]>) -> Result<Made> {
-        if let Some(column) = sink.columns.first() {
+        let columns = self.declared_columns(&sink.columns)?;
+        if let (Some(_), Some(column)) = (&sink.query, sink.columns.first()) {
             return Err(Error::invalid(format!(
-                "the columns of sink '{}' come from its message or its query, and '{}' is declared beside them",
+                "the columns of sink '{}' come from its query, and '{}' is declared beside them",
                 sink.name, column.name
             ))
             .with_hint("leave the columns out"));
@@ -185,8 +212,13 @@ impl Engine {
             ))
             .with_hint("leave it out, or give the sink a query with AS"));
         }
-        let definition = registry::define_sink(&Definition { name: &sink.name, options: &options, descriptor })
-            .map_err(|error| error.context(format!("sink '{}'", sink.name)))?;
+        let definition = registry::define_sink(&Definition {
+            name: &sink.name,
+            options: &options,
+            descriptor,
+            columns: columns.as_ref(),
+        })
+        .map_err(|error| error.context(format!("sink '{}'", sink.name)))?;
         let descriptor = definition.descriptor();
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),

@@ -106,7 +106,7 @@ fn produce(brokers: &str, messages: &Path, running: &AtomicBool) -> Result<()> {
             ("message".to_owned(), message.to_owned()),
             ("descriptor".to_owned(), format!("file:{}", messages.display())),
         ]);
-        ValueFormat::new(&options, None)
+        ValueFormat::new(&options, None, None)
     };
     let (bookings, payments) = (format("rondel.tour.Booking")?, format("rondel.tour.Payment")?);
     let mut rides = Rides::new(Arc::new(SystemClock), 0x5EED);

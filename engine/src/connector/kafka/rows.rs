@@ -109,19 +109,17 @@ impl Rows {
                 bytes -= payload.map_or(0, <[u8]>::len);
                 continue;
             }
-            let Some(payload) = payload else {
-                self.left_out.tombstones += 1;
-                continue;
-            };
-            let mut pushed = self.decoder.push(payload);
+            let mut pushed = self.decoder.push_keyed(record.key(), payload);
             if matches!(&pushed, Err(error) if error.batch_full) && !self.runs.is_empty() {
                 self.finish(out)?;
                 self.decoder.begin(batch.len() - index, bytes);
-                pushed = self.decoder.push(payload);
+                pushed = self.decoder.push_keyed(record.key(), payload);
             }
-            bytes -= payload.len();
+            bytes -= payload.map_or(0, <[u8]>::len);
             match pushed {
-                Ok(()) => self.accept(record, partition.number)?,
+                Ok(true) => self.accept(record, partition.number)?,
+                Ok(false) if self.decoder.expects_tombstones() => {}
+                Ok(false) => self.left_out.tombstones += 1,
                 Err(error) => self.refuse(record, &error)?,
             }
         }

@@ -93,6 +93,34 @@ pub const SOURCE: OptionTable = OptionTable {
             required: false,
             doc: "Columns added after those of the value, from _key, _topic, _partition, _offset, _timestamp, _headers.",
         },
+        OptionSpec {
+            name: "changelog",
+            kind: OptionKind::Choice(&["append", "upsert", "debezium"]),
+            default: Some("append"),
+            required: false,
+            doc: "What records are: rows that stay; with 'upsert' the newest row of their key, which one without a value deletes; or with 'debezium' the changes of a database's table. The last two make the topic a table, whose rows are updated and deleted.",
+        },
+        OptionSpec {
+            name: "key",
+            kind: OptionKind::List,
+            default: None,
+            required: false,
+            doc: "The columns that are the key of a table.",
+        },
+        OptionSpec {
+            name: "key_format",
+            kind: OptionKind::Choice(&["text", "json", "protobuf"]),
+            default: None,
+            required: false,
+            doc: "How the record's key is written with changelog = 'upsert': one column as text, any as a JSON object, or as the message key_message. Text for one column and JSON for several if not said. With 'debezium' the key is taken from the row.",
+        },
+        OptionSpec {
+            name: "key_message",
+            kind: OptionKind::Text,
+            default: None,
+            required: false,
+            doc: "The protobuf message of the key, for key_format = 'protobuf'.",
+        },
     ],
     prefixes: &[PASS_THROUGH],
 };
@@ -163,6 +191,8 @@ pub struct KafkaSourceOptions {
     pub(super) discovery_interval: Duration,
     pub(super) on_error: OnError,
     pub(super) metadata: Vec<MetadataColumn>,
+    /// The key, if the topic is a table.
+    pub(super) table: Option<TableOptions>,
     passed: BTreeMap<String, String>,
 }
 
@@ -217,15 +247,30 @@ impl KafkaSourceOptions {
                 .max(Duration::from_millis(10)),
             on_error,
             metadata,
+            table: TableOptions::parse(&options)?,
             passed: pass_through(&options)?,
         };
         native_check(&parsed.consumer_config())?;
+        if parsed.table.is_some() && !parsed.topics.is_one() {
+            return Err(Error::not_supported(
+                "a table is one topic: which of two records came last is not known otherwise",
+            )
+            .with_hint("create a stream for each topic, and UNION ALL them"));
+        }
         Ok(parsed)
     }
 
     /// The metadata columns that the stream has after those of its value.
     pub fn metadata_fields(&self) -> Vec<arrow::datatypes::Field> {
         self.metadata.iter().map(|column| column.field()).collect()
+    }
+
+    /// Adds the column of offsets to what is read, if it is not among the metadata; gives its name.
+    pub(super) fn read_offsets(&mut self) -> String {
+        if !self.metadata.contains(&MetadataColumn::Offset) {
+            self.metadata.push(MetadataColumn::Offset);
+        }
+        MetadataColumn::Offset.name().to_owned()
     }
 
     /// librdkafka's configuration of the reading client. Positions are the engine's, so it has no group.
@@ -311,28 +356,7 @@ impl KafkaSinkOptions {
         let options = checked(&SINK, values, others)?;
         let topic = options.required("topic")?;
         check_topic_name("topic", topic)?;
-        let key: Vec<String> = options.list("key")?.into_iter().map(str::to_owned).collect();
-        let key_message = options.text("key_message")?;
-        let key_format = match (options.choice("key_format")?, key_message) {
-            (Some("protobuf") | None, Some(message)) => KeyFormat::Protobuf(message.to_owned()),
-            (Some("protobuf"), None) => {
-                return Err(Error::invalid("key_format = 'protobuf' needs the option \"key_message\""));
-            }
-            (Some(_), Some(_)) => {
-                return Err(Error::invalid("the option \"key_message\" goes with key_format = 'protobuf' only"));
-            }
-            (Some("text"), None) if key.len() > 1 => {
-                return Err(Error::invalid("key_format = 'text' writes one column, and the key has several")
-                    .with_hint("Write key_format = 'json'."));
-            }
-            (Some("json"), None) => KeyFormat::Json,
-            (Some(_), None) => KeyFormat::Text,
-            (None, None) if key.len() > 1 => KeyFormat::Json,
-            (None, None) => KeyFormat::Text,
-        };
-        if key.is_empty() && (options.choice("key_format")?.is_some() || key_message.is_some()) {
-            return Err(Error::invalid("a format of the key is given, but the option \"key\" is missing"));
-        }
+        let (key, key_format) = key_and_format(&options)?;
         let changelog = match options.choice("changelog")? {
             Some("upsert") => Changelog::Upsert,
             _ => Changelog::Append,
@@ -355,6 +379,62 @@ impl KafkaSinkOptions {
 
     pub(super) fn producer_config(&self) -> ClientConfig {
         producer_config(&self.brokers, &self.passed)
+    }
+}
+
+/// The key's columns and how they are written.
+fn key_and_format(options: &Options<'_>) -> Result<(Vec<String>, KeyFormat)> {
+    let key: Vec<String> = options.list("key")?.into_iter().map(str::to_owned).collect();
+    let key_message = options.text("key_message")?;
+    let key_format = match (options.choice("key_format")?, key_message) {
+        (Some("protobuf") | None, Some(message)) => KeyFormat::Protobuf(message.to_owned()),
+        (Some("protobuf"), None) => {
+            return Err(Error::invalid("key_format = 'protobuf' needs the option \"key_message\""));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("the option \"key_message\" goes with key_format = 'protobuf' only"));
+        }
+        (Some("text"), None) if key.len() > 1 => {
+            return Err(Error::invalid("key_format = 'text' is for one column, and the key has several")
+                .with_hint("Write key_format = 'json'."));
+        }
+        (Some("json"), None) => KeyFormat::Json,
+        (Some(_), None) => KeyFormat::Text,
+        (None, None) if key.len() > 1 => KeyFormat::Json,
+        (None, None) => KeyFormat::Text,
+    };
+    if key.is_empty() && (options.choice("key_format")?.is_some() || key_message.is_some()) {
+        return Err(Error::invalid("a format of the key is given, but the option \"key\" is missing"));
+    }
+    Ok((key, key_format))
+}
+
+/// A topic that is a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TableOptions {
+    /// The key's columns, at least one.
+    pub(super) key: Vec<String>,
+    /// How they are read from the record's key; `None`: they are in the value, which is a change of Debezium's.
+    pub(super) key_format: Option<KeyFormat>,
+}
+
+impl TableOptions {
+    fn parse(options: &Options<'_>) -> Result<Option<Self>> {
+        let changelog = options.choice("changelog")?.unwrap_or("append");
+        let (key, key_format) = key_and_format(options)?;
+        match changelog {
+            "append" if key.is_empty() => Ok(None),
+            "append" => Err(Error::invalid("the option \"key\" goes with changelog = 'upsert' or 'debezium'")
+                .with_hint("a stream of rows that stay has no key; metadata = '_key' shows the records' own")),
+            _ if key.is_empty() => Err(Error::invalid(format!("changelog = '{changelog}' needs the option \"key\""))
+                .with_hint("Name the columns that identify a row of the table.")),
+            "debezium" if options.choice("key_format")?.is_some() || options.text("key_message")?.is_some() => {
+                Err(Error::invalid("with changelog = 'debezium' the key is read from the row")
+                    .with_hint("leave key_format and key_message out"))
+            }
+            "debezium" => Ok(Some(Self { key, key_format: None })),
+            _ => Ok(Some(Self { key, key_format: Some(key_format) })),
+        }
     }
 }
 

@@ -123,6 +123,11 @@ impl RowDecoder for NumberDecoder {
         Ok(())
     }
 
+    fn push_absent(&mut self) -> Result<(), DecodeError> {
+        self.numbers.append_value(0);
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<RecordBatch> {
         let numbers = self.numbers.finish();
         let options = RecordBatchOptions::new().with_row_count(Some(arrow::array::Array::len(&numbers)));

@@ -19,6 +19,11 @@ pub(super) enum Topics {
 }
 
 impl Topics {
+    /// Whether it is a single topic, by name.
+    pub(super) fn is_one(&self) -> bool {
+        matches!(self, Self::Named(names) if names.len() == 1)
+    }
+
     pub(super) fn parse(options: &Options<'_>) -> Result<Self> {
         let pattern = options.text("topic_pattern")?;
         let topic = options.text("topic")?;

@@ -45,6 +45,10 @@ impl<T: ArrowNativeType> Fixed<T> {
         self.values[row] = self.default;
     }
 
+    pub(super) fn is_default(&self, row: usize) -> bool {
+        self.values[row] == self.default
+    }
+
     /// The first `rows` rows; the column is empty then.
     pub(super) fn finish(&mut self, rows: usize) -> Buffer {
         self.values.truncate(rows);
@@ -186,6 +190,13 @@ impl Blob {
             self.bytes.values.truncate(start as usize);
             self.offsets.values.truncate(row);
         }
+    }
+
+    /// Whether the row holds no bytes.
+    pub(super) fn is_empty(&self, row: usize) -> bool {
+        let offsets = &self.offsets.values;
+        let end = offsets.get(row + 1).map_or(self.bytes.values.len(), |end| *end as usize);
+        offsets.get(row).is_none_or(|start| *start as usize == end)
     }
 
     /// Offsets and bytes of the first `rows` rows.

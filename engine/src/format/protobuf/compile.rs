@@ -4,16 +4,20 @@ use std::collections::HashMap;
 
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, FieldRef, Fields};
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{EnumDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value};
 
 use super::column::{Bits, Blob, Fixed, List};
-use super::finish::Output;
+use super::finish::{Nulls, Output};
 use super::plan::{EnumPlan, Member, MessagePlan, NONE, Op, Plan, Slot};
 use super::store::{ColumnId, Store, Table};
 use super::text::{Labels, Text, view};
 use super::wire;
 use crate::error::{Error, Result};
-use crate::schema::types::{Ancestors, ValueClass, classify, declared_fields, in_oneof, is_nullable};
+use crate::schema::types::{
+    ANY_JSON, Ancestors, MessageColumn, TypeRules, ValueClass, classify, columns_of, is_any, is_null_by_default,
+    is_nullable,
+};
+use crate::schema::{MessageField, fields_of};
 
 /// What compiling gives: a plan, the store that it works on, and the arrays to make of the store.
 pub(super) struct Compiled {
@@ -22,9 +26,14 @@ pub(super) struct Compiled {
     pub(super) outputs: Vec<Output>,
 }
 
-/// Compiles the fields of `message` at `projection` (places in declaration order), which have the types `fields`.
-pub(super) fn compile(message: &MessageDescriptor, projection: &[usize], fields: &Fields) -> Result<Compiled> {
-    let mut compiler = Compiler::default();
+/// Compiles the columns of `message` at `projection` (places in the schema's order), which have the types `fields`.
+pub(super) fn compile(
+    message: &MessageDescriptor,
+    projection: &[usize],
+    fields: &Fields,
+    rules: &TypeRules,
+) -> Result<Compiled> {
+    let mut compiler = Compiler { rules: *rules, ..Compiler::default() };
     compiler.store.tables.push(Table::default());
     let (root, outputs) = compiler.message(message, Some(projection), fields, 0, &mut Vec::new())?;
     compiler.plan.root = root;
@@ -37,7 +46,11 @@ struct Compiler {
     plan: Plan,
     store: Store,
     enums: HashMap<String, CompiledEnum>,
+    rules: TypeRules,
 }
+
+/// The columns that say which member of a oneof is set, by the oneof's name.
+type Cases = HashMap<String, u32>;
 
 #[derive(Clone)]
 struct CompiledEnum {
@@ -65,38 +78,49 @@ impl Compiler {
         ancestors: &mut Ancestors,
     ) -> Result<(usize, Vec<Output>)> {
         ancestors.push(message.full_name().to_owned());
-        let fields: Vec<FieldDescriptor> = declared_fields(message).collect();
-        let all: Vec<usize> = (0..fields.len()).collect();
+        let columns = columns_of(message, &self.rules);
+        let all: Vec<usize> = (0..columns.len()).collect();
         let selected = selected.unwrap_or(&all);
-        let mut plan = MessagePlan::default();
+        let mut plan = MessagePlan::of_table(table);
         let mut outputs = Vec::with_capacity(selected.len());
-        let mut cases: HashMap<String, u32> = HashMap::new();
+        let mut cases = Cases::new();
+        // What a oneof's own column shows, by the members' places; known when all members have theirs.
+        let mut asked: Vec<(usize, OneofDescriptor)> = Vec::new();
+        let mut places: HashMap<u32, u32> = HashMap::new();
         for (place, column_type) in selected.iter().zip(types) {
-            let field = fields
+            let column = columns
                 .get(*place)
-                .ok_or_else(|| Error::internal(format!("{} has no field {place}", message.full_name())))?;
-            let member = in_oneof(field).then(|| self.member(field, &mut cases, table));
-            let from = self.store.tables[table].columns.len();
-            let output = self.field(field, member, column_type, &mut plan, table, ancestors)?;
-            if let Some(member) = member {
-                self.plan.members[member as usize].from = from;
-                self.plan.members[member as usize].to = self.store.tables[table].columns.len();
-            }
-            outputs.push(output);
-        }
-        // A member that is not read still unsets the others.
-        for (_, field) in fields.iter().enumerate().filter(|(place, _)| !selected.contains(place)) {
-            let oneof = field.containing_oneof().map(|oneof| oneof.full_name().to_owned());
-            if in_oneof(field) && oneof.is_some_and(|name| cases.contains_key(&name)) {
-                let member = self.member(field, &mut cases, table);
-                let tag = wire::tag(field.number(), wire_type(field));
-                plan.insert(
-                    tag,
-                    Slot { op: Op::Skip, column: tag, member, prepared: true, number: field.number(), ..Slot::UNKNOWN },
-                );
+                .ok_or_else(|| Error::internal(format!("{} has no column {place}", message.full_name())))?;
+            match column {
+                MessageColumn::Field(field) => {
+                    let member = self.member(field, &mut cases, table);
+                    let from = self.store.tables[table].columns.len();
+                    let output = self.field(field, member, column_type, &mut plan, table, ancestors)?;
+                    if let Some(member) = member {
+                        self.plan.members[member as usize].from = from;
+                        self.plan.members[member as usize].to = self.store.tables[table].columns.len();
+                        places.insert(field.number(), member);
+                    }
+                    outputs.push(output);
+                }
+                MessageColumn::Case(oneof) => {
+                    let column = self.case(oneof, &mut cases, table) as usize;
+                    asked.push((outputs.len(), oneof.clone()));
+                    outputs.push(Output::Case { column, names: Vec::new() });
+                }
             }
         }
-        for field in &fields {
+        self.skip_unread_members(message, &cases, &mut places, &mut plan, table);
+        for (output, oneof) in asked {
+            if let Output::Case { names, .. } = &mut outputs[output] {
+                let named = oneof.fields().filter_map(|field| Some((*places.get(&field.number())? as i32 + 1, field)));
+                *names = named.map(|(place, field)| (place, field.name().to_owned())).collect();
+            }
+        }
+        if is_any(message) && ancestors.len() > 1 && types.iter().any(|field| field.name() == ANY_JSON) {
+            outputs.push(Output::AnyJson { pool: message.parent_pool().clone() });
+        }
+        for field in fields_of(message) {
             plan.names.insert(field.number(), field.name().into());
         }
         ancestors.pop();
@@ -104,26 +128,52 @@ impl Compiler {
         Ok((self.plan.messages.len() - 1, outputs))
     }
 
-    /// A place for a member of a oneof; `cases` holds the column of each oneof of the message that has one.
-    fn member(&mut self, field: &FieldDescriptor, cases: &mut HashMap<String, u32>, table: usize) -> u32 {
-        let name = field.containing_oneof().map(|oneof| oneof.full_name().to_owned()).unwrap_or_default();
-        let case = match cases.get(&name) {
-            Some(case) => *case,
-            None => {
-                self.store.words.push(Fixed::new(0));
-                let case = self.store.words.len() - 1;
-                self.store.tables[table].columns.push(ColumnId::Word(case));
-                cases.insert(name, case as u32);
-                case as u32
-            }
-        };
+    /// A member that is not read still unsets the others.
+    fn skip_unread_members(
+        &mut self,
+        message: &MessageDescriptor,
+        cases: &Cases,
+        places: &mut HashMap<u32, u32>,
+        plan: &mut MessagePlan,
+        table: usize,
+    ) {
+        for field in fields_of(message) {
+            let known = field.oneof().and_then(|oneof| cases.get(oneof.name()).copied());
+            let (Some(case), false) = (known, places.contains_key(&field.number())) else { continue };
+            self.plan.members.push(Member { case, table, from: 0, to: 0 });
+            let member = self.plan.members.len() as u32 - 1;
+            places.insert(field.number(), member);
+            let tag = wire::tag(field.number(), wire_type(&field));
+            plan.insert(
+                tag,
+                Slot { op: Op::Skip, column: tag, member, prepared: true, number: field.number(), ..Slot::UNKNOWN },
+            );
+        }
+    }
+
+    /// The column that says which member of the oneof is set; `cases` holds those that the message has.
+    fn case(&mut self, oneof: &OneofDescriptor, cases: &mut Cases, table: usize) -> u32 {
+        if let Some(case) = cases.get(oneof.name()) {
+            return *case;
+        }
+        self.store.words.push(Fixed::new(0));
+        let case = self.store.words.len() - 1;
+        self.store.tables[table].columns.push(ColumnId::Word(case));
+        cases.insert(oneof.name().to_owned(), case as u32);
+        case as u32
+    }
+
+    /// A place among the members of its oneof, for a field that is in one.
+    fn member(&mut self, field: &MessageField, cases: &mut Cases, table: usize) -> Option<u32> {
+        let oneof = field.oneof()?;
+        let case = self.case(&oneof, cases, table);
         self.plan.members.push(Member { case, table, from: 0, to: 0 });
-        self.plan.members.len() as u32 - 1
+        Some(self.plan.members.len() as u32 - 1)
     }
 
     fn field(
         &mut self,
-        field: &FieldDescriptor,
+        field: &MessageField,
         member: Option<u32>,
         column_type: &FieldRef,
         plan: &mut MessagePlan,
@@ -139,7 +189,7 @@ impl Compiler {
             plan.insert(wire::tag(number, wire_type(field)), slot);
             return Ok(output);
         }
-        let nullable = is_nullable(field);
+        let nullable = is_nullable(field, &self.rules);
         let presence = (nullable || field.is_required()).then(|| {
             self.store.bits.push(Bits::new(false));
             self.store.tables[table].columns.push(ColumnId::Bits(self.store.bits.len() - 1));
@@ -163,12 +213,16 @@ impl Compiler {
             ..Slot::UNKNOWN
         };
         plan.insert(wire::tag(number, wire_type(field)), slot);
-        Ok(value.output.with_presence(presence.filter(|_| nullable)))
+        Ok(value.output.with_nulls(match presence.filter(|_| nullable) {
+            Some(bit) => Nulls::Absent(bit),
+            None if is_null_by_default(field, &self.rules) => Nulls::Default,
+            None => Nulls::Never,
+        }))
     }
 
     fn list(
         &mut self,
-        field: &FieldDescriptor,
+        field: &MessageField,
         data_type: &DataType,
         table: usize,
         ancestors: &mut Ancestors,
@@ -207,7 +261,8 @@ impl Compiler {
         };
         let mut plan = MessagePlan::default();
         let mut outputs = Vec::new();
-        for (field, column_type) in [entry.map_entry_key_field(), entry.map_entry_value_field()].iter().zip(types) {
+        let parts = [entry.map_entry_key_field(), entry.map_entry_value_field()].map(MessageField::Own);
+        for (field, column_type) in parts.iter().zip(types) {
             let default = field.kind().default_value();
             let value = self.value(field, &default, column_type.data_type(), table, ancestors)?;
             let slot = Slot {
@@ -227,14 +282,17 @@ impl Compiler {
 
     fn value(
         &mut self,
-        field: &FieldDescriptor,
+        field: &MessageField,
         default: &Value,
         data_type: &DataType,
         table: usize,
         ancestors: &mut Ancestors,
     ) -> Result<ValuePlan> {
-        match classify(field, ancestors) {
+        match classify(field, ancestors, &self.rules) {
             ValueClass::Scalar(kind) => Ok(self.scalar(&kind, default, data_type, table)),
+            ValueClass::Enum(_) if self.rules.enum_numbers => {
+                Ok(self.word(Op::Int32, default.as_enum_number().unwrap_or(0), data_type, table))
+            }
             ValueClass::Enum(values) => {
                 let compiled = self.enumeration(&values);
                 let number = default.as_enum_number().unwrap_or(0);
@@ -251,6 +309,7 @@ impl Compiler {
                 let value = self.scalar(&kind, &kind.default_value(), data_type, table);
                 let mut plan = MessagePlan::default();
                 let slot = Slot { op: value.op, column: value.column as u32, number: inner.number(), ..Slot::UNKNOWN };
+                let inner = MessageField::Own(inner);
                 plan.insert(wire::tag(inner.number(), wire_type(&inner)), slot);
                 plan.names.insert(inner.number(), inner.name().into());
                 self.plan.messages.push(plan);
@@ -264,14 +323,22 @@ impl Compiler {
                 };
                 let (detail, children) = self.message(&message, None, fields, table, ancestors)?;
                 let op = if field.is_group() { Op::Group } else { Op::Message };
-                let output = Output::Struct { fields: fields.clone(), children, presence: None };
+                let output = Output::Struct { fields: fields.clone(), children, nulls: Nulls::Never };
                 Ok(ValuePlan { op, column: 0, detail, output })
             }
-            ValueClass::Raw => {
+            ValueClass::Json(kind) => {
+                self.store.blobs.push(Blob::new(&[]));
+                let column = self.store.blobs.len() - 1;
+                self.store.tables[table].columns.push(ColumnId::Blob(column));
+                let output = Output::Json { column, kind, nulls: Nulls::Never };
+                Ok(ValuePlan { op: Op::Json, column, detail: kind as usize, output })
+            }
+            ValueClass::Raw(message) => {
                 self.store.blobs.push(Blob::new(&[]));
                 let id = ColumnId::Blob(self.store.blobs.len() - 1);
                 let op = if field.is_group() { Op::RawGroup } else { Op::Raw };
-                Ok(self.column(op, id, data_type, table))
+                let detail = self.plan.checks.message(&message);
+                Ok(ValuePlan { detail, ..self.column(op, id, data_type, table) })
             }
         }
     }
@@ -330,7 +397,7 @@ impl Compiler {
 
     fn column(&mut self, op: Op, id: ColumnId, data_type: &DataType, table: usize) -> ValuePlan {
         self.store.tables[table].columns.push(id);
-        let output = Output::Column { id, data_type: data_type.clone(), presence: None };
+        let output = Output::Column { id, data_type: data_type.clone(), nulls: Nulls::Never };
         ValuePlan { op, column: id.number(), detail: 0, output }
     }
 
@@ -353,7 +420,7 @@ impl Compiler {
 }
 
 /// The wire type of one value of the field.
-pub(super) fn wire_type(field: &FieldDescriptor) -> u32 {
+pub(super) fn wire_type(field: &MessageField) -> u32 {
     match field.kind() {
         _ if field.is_group() => wire::START_GROUP,
         Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::FIXED64,

@@ -1,6 +1,7 @@
 //! Decoding one record: one pass over its bytes, each value written to its column.
 
 use super::error::{DecodeError, Reason};
+use super::json;
 use super::plan::{MessagePlan, NONE, Op, Plan, Slot};
 use super::store::Store;
 use super::wire;
@@ -51,16 +52,36 @@ macro_rules! read {
 
 /// A plan at work on a store.
 pub(super) struct Decoding<'p, 's> {
-    pub(super) plan: &'p Plan,
-    pub(super) store: &'s mut Store,
+    plan: &'p Plan,
+    store: &'s mut Store,
+    /// Messages that lacked something required when they ended: another piece of them may bring it.
+    lacking: Vec<Lacking>,
 }
 
-impl<'p> Decoding<'p, '_> {
+/// A message that was not whole when it ended.
+struct Lacking {
+    message: u32,
+    row: usize,
+    /// The bit that says whether it is still there, or [`NONE`].
+    presence: u32,
+    fault: Fault,
+}
+
+impl<'p, 's> Decoding<'p, 's> {
+    pub(super) fn new(plan: &'p Plan, store: &'s mut Store) -> Self {
+        Self { plan, store, lacking: Vec::new() }
+    }
+
     /// Decodes a record into row `row` of the record's table. After an error the row holds a part of it.
     pub(super) fn record(&mut self, bytes: &[u8], row: usize) -> Result<(), DecodeError> {
         let plan = self.plan;
-        match self.message(&plan.messages[plan.root], bytes, row, 0) {
-            Ok(_) => Ok(()),
+        let root = &plan.messages[plan.root];
+        let decoded = self.message(root, bytes, row, 0).and_then(|rest| {
+            self.missing(root, row, rest).map_or(Ok(()), Err)?;
+            self.still_lacking().map_or(Ok(()), Err)
+        });
+        match decoded {
+            Ok(()) => Ok(()),
             Err(fault) => {
                 let offset = fault.address.saturating_sub(bytes.as_ptr() as usize).min(bytes.len());
                 Err(DecodeError { path: path(plan, &fault.fields), offset, reason: fault.reason })
@@ -85,8 +106,7 @@ impl<'p> Decoding<'p, '_> {
             }
             let slot = message.slot(tag);
             if slot.op == Op::Unknown {
-                if tag == wire::tag(group, wire::END_GROUP) {
-                    self.check_required(message, row, rest)?;
+                if group != 0 && tag == wire::tag(group, wire::END_GROUP) {
                     return Ok(values);
                 }
                 rest = unknown(tag, values, rest)?;
@@ -104,7 +124,6 @@ impl<'p> Decoding<'p, '_> {
         if group != 0 {
             return Err(fault(Reason::Truncated, rest, 0));
         }
-        self.check_required(message, row, rest)?;
         Ok(rest)
     }
 
@@ -172,13 +191,21 @@ impl<'p> Decoding<'p, '_> {
             }
             Op::Message => {
                 let bytes = read!(delimited, rest, slot);
-                if let Err(fault) = self.message(&self.plan.messages[slot.detail as usize], bytes, row, 0) {
-                    return Err(inside(fault, slot.number));
+                let message = &self.plan.messages[slot.detail as usize];
+                let before = self.lacking.len();
+                match self.message(message, bytes, row, 0) {
+                    Ok(end) if !message.required.is_empty() || self.lacking.len() > before => {
+                        self.note_missing(slot, row, end, before);
+                    }
+                    Ok(_) => {}
+                    Err(fault) => return Err(inside(fault, slot.number)),
                 }
             }
             Op::Group => {
+                let before = self.lacking.len();
                 let group = self.message(&self.plan.messages[slot.detail as usize], rest, row, slot.number);
                 rest = group.map_err(|fault| inside(fault, slot.number))?;
+                self.note_missing(slot, row, rest, before);
             }
             Op::Sint32 => {
                 // A longer varint is cut to 32 bits first, as everywhere else.
@@ -191,11 +218,19 @@ impl<'p> Decoding<'p, '_> {
             Op::Uint64 => self.store.wides[column].write(row, i128::from(read!(varint, rest, slot))),
             Op::Fixed64 => self.store.wides[column].write(row, i128::from(read!(fixed64, rest, slot))),
             Op::Bytes => self.store.blobs[column].write(row, read!(delimited, rest, slot)),
-            Op::Raw => self.store.blobs[column].append(row, read!(delimited, rest, slot)),
+            Op::Json => {
+                let bytes = read!(delimited, rest, slot);
+                json::check(slot.detail, bytes).map_err(|reason| fault(reason, bytes, slot.number))?;
+                self.store.blobs[column].append(row, bytes);
+            }
+            Op::Raw => {
+                let bytes = read!(delimited, rest, slot);
+                self.raw(slot, bytes, row)?;
+            }
             Op::RawGroup => {
                 let start = rest;
                 match wire::group(slot.number, &mut rest, 0) {
-                    Ok(bytes) => self.store.blobs[column].append(row, bytes),
+                    Ok(bytes) => self.raw(slot, bytes, row)?,
                     Err(reason) => return Err(fault(reason, start, slot.number)),
                 }
             }
@@ -206,6 +241,15 @@ impl<'p> Decoding<'p, '_> {
             }
         }
         Ok(rest)
+    }
+
+    /// Keeps the bytes of a message that is not unfolded.
+    #[inline(never)]
+    fn raw(&mut self, slot: &'p Slot, bytes: &[u8], row: usize) -> Result<(), Fault> {
+        let checked = self.plan.checks.check(slot.detail as usize, bytes);
+        checked.map_err(|(reason, rest)| fault(reason, rest, slot.number))?;
+        self.store.blobs[slot.column as usize].append(row, bytes);
+        Ok(())
     }
 
     /// Decodes a length and values one after the other, each an element of the field's list.
@@ -219,14 +263,38 @@ impl<'p> Decoding<'p, '_> {
         Ok(rest)
     }
 
+    /// What a message lacks that is required.
     #[inline(always)]
-    fn check_required(&self, message: &MessagePlan, row: usize, rest: &[u8]) -> Result<(), Fault> {
-        for (bit, number) in &message.required {
-            if !self.store.bits[*bit as usize].get(row) {
-                return Err(fault(Reason::Required, rest, *number));
-            }
+    fn missing(&self, message: &MessagePlan, row: usize, rest: &[u8]) -> Option<Fault> {
+        let missing = message.required.iter().find(|(bit, _)| !self.store.bits[*bit as usize].get(row));
+        missing.map(|(_, number)| fault(Reason::Required, rest, *number))
+    }
+
+    /// A message has ended; those inside of it that lack something are in `lacking` from `before` on.
+    #[inline(never)]
+    fn note_missing(&mut self, slot: &'p Slot, row: usize, rest: &[u8], before: usize) {
+        for lacking in &mut self.lacking[before..] {
+            lacking.fault.fields.push(slot.number);
         }
-        Ok(())
+        if let Some(fault) = self.missing(&self.plan.messages[slot.detail as usize], row, rest) {
+            let fault = inside(fault, slot.number);
+            self.lacking.push(Lacking { message: slot.detail, row, presence: slot.presence, fault });
+        }
+    }
+
+    /// At the end of the record: a message that is still there and still not whole.
+    #[inline(always)]
+    fn still_lacking(&mut self) -> Option<Fault> {
+        if self.lacking.is_empty() {
+            return None;
+        }
+        let lacking = std::mem::take(&mut self.lacking).into_iter().find(|lacking| {
+            let message = &self.plan.messages[lacking.message as usize];
+            let unset = lacking.presence != NONE && !self.store.bits[lacking.presence as usize].get(lacking.row);
+            let taken_back = lacking.row >= self.store.tables[message.table].rows;
+            !unset && !taken_back && self.missing(message, lacking.row, &[]).is_some()
+        });
+        lacking.map(|lacking| lacking.fault)
     }
 }
 
@@ -293,7 +361,7 @@ fn skip_other(fields: &mut &[u8]) -> Result<(), Reason> {
 }
 
 #[inline(always)]
-fn timestamp(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
+pub(super) fn timestamp(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
     let before = *micros;
     let (seconds, nanos) = match before {
         0 => seconds_and_nanos(fields, 0, 0)?,
@@ -310,7 +378,7 @@ fn timestamp(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
 }
 
 #[inline(always)]
-fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
+pub(super) fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
     let (seconds, nanos) = seconds_and_nanos(fields, *micros / 1_000_000, (*micros % 1_000_000) as i32 * 1000)?;
     let same_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
     if !DURATION_SECONDS.contains(&seconds) || !(1 - NANOS_OF_SECOND..NANOS_OF_SECOND).contains(&nanos) || !same_sign {

@@ -11,7 +11,7 @@ use super::decode::Decoding;
 use super::error::{DecodeError, Reason};
 use crate::error::Result;
 use crate::format::decoder::{self, RowDecoder};
-use crate::schema::arrow_schema;
+use crate::schema::{TypeRules, schema_by};
 
 /// Bytes of records in one batch: offsets are 32 bits wide, and a column's text is at most as long as the records.
 const MAX_BATCH_BYTES: usize = 1 << 30;
@@ -35,11 +35,16 @@ pub struct ProtobufDecoder {
 }
 
 impl ProtobufDecoder {
-    /// A decoder for the columns at `projection`, indices into [`arrow_schema`]'s fields, in that order. No column at
+    /// A decoder for the columns at `projection`, indices into [`arrow_schema`](crate::schema::arrow_schema)'s fields, in that order. No column at
     /// all is allowed: the batches count rows, and malformed records are still found.
     pub fn new(message: &MessageDescriptor, projection: &[usize]) -> Result<Self> {
-        let schema = Arc::new(arrow_schema(message)?.project(projection)?);
-        let mut compiled = compile(message, projection, schema.fields())?;
+        Self::by_rules(message, projection, &TypeRules::default())
+    }
+
+    /// The same for the columns that the message has by `rules`: [`schema_by`].
+    pub fn by_rules(message: &MessageDescriptor, projection: &[usize], rules: &TypeRules) -> Result<Self> {
+        let schema = Arc::new(schema_by(message, rules)?.project(projection)?);
+        let mut compiled = compile(message, projection, schema.fields(), rules)?;
         compiled.store.clear();
         Ok(Self { compiled, schema, bytes: 0 })
     }
@@ -76,7 +81,7 @@ impl ProtobufDecoder {
         }
         let row = store.add_row(0).map_err(|_| full(Reason::BatchFull))?;
         self.bytes += record.len();
-        Decoding { plan, store }.record(record, row).map_err(|mut error| {
+        Decoding::new(plan, store).record(record, row).map_err(|mut error| {
             store.truncate(0, rows);
             if error.reason == Reason::TooLarge && rows > 0 {
                 error.reason = Reason::BatchFull;
@@ -118,6 +123,16 @@ impl RowDecoder for ProtobufDecoder {
                 reason: error.reason.to_string(),
             }
         })
+    }
+
+    fn push_absent(&mut self) -> Result<(), decoder::DecodeError> {
+        let full = |reason: Reason| decoder::DecodeError {
+            field: String::new(),
+            offset: 0,
+            reason: reason.to_string(),
+            batch_full: true,
+        };
+        self.compiled.store.add_row(0).map(drop).map_err(full)
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {

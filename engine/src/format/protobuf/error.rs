@@ -18,7 +18,7 @@ pub enum Reason {
     WireType(u8),
     /// A group that ends without having begun, or is closed by another field's end.
     Group,
-    /// Groups nested deeper than 100.
+    /// Groups or messages nested deeper than 100.
     TooDeep,
     /// A string that is not UTF-8.
     Utf8,
@@ -26,6 +26,8 @@ pub enum Reason {
     Timestamp,
     /// A `google.protobuf.Duration` outside of ±10,000 years, or parts of opposite sign.
     Duration,
+    /// A `google.protobuf.Struct`, `Value` or `ListValue` that is malformed, or nested deeper than 100.
+    Json,
     /// A proto2 field marked `required` is absent.
     Required,
     /// The record unfolds to more memory than a batch may hold.
@@ -42,10 +44,11 @@ impl fmt::Display for Reason {
             Self::FieldNumber => f.write_str("a field number is out of range"),
             Self::WireType(number) => write!(f, "wire type {number} does not exist"),
             Self::Group => f.write_str("a group ends that was not open"),
-            Self::TooDeep => f.write_str("groups are nested too deeply"),
+            Self::TooDeep => f.write_str("messages are nested too deeply"),
             Self::Utf8 => f.write_str("a string is not UTF-8"),
             Self::Timestamp => f.write_str("the timestamp is out of range"),
             Self::Duration => f.write_str("the duration is out of range"),
+            Self::Json => f.write_str("the bytes are no google.protobuf.Struct, Value or ListValue"),
             Self::Required => f.write_str("a required field is missing"),
             Self::TooLarge => f.write_str("the record is too large when unfolded"),
             Self::BatchFull => f.write_str("the batch is full"),

@@ -5,27 +5,48 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DurationMicrosecondArray, Float32Array, Float64Array,
-    Int32Array, Int64Array, ListArray, MapArray, StructArray, TimestampMicrosecondArray, UInt32Array,
+    Int32Array, Int64Array, ListArray, MapArray, StringViewArray, StructArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
+use prost_reflect::DescriptorPool;
+
 use super::store::{ColumnId, Store};
 use super::text::TextKey;
+use super::{any, json};
 use crate::error::{Error, Result};
+use crate::schema::types::JsonKind;
 
-/// How columns of the store become one array. `presence` is the bit column that says where the value is not NULL.
+/// Where a value is NULL.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Nulls {
+    /// Nowhere.
+    Never,
+    /// Where this bit column is not set.
+    Absent(usize),
+    /// Where the value is the default.
+    Default,
+}
+
+/// How columns of the store become one array.
 #[derive(Debug)]
 pub(super) enum Output {
     /// A column.
-    Column { id: ColumnId, data_type: DataType, presence: Option<usize> },
+    Column { id: ColumnId, data_type: DataType, nulls: Nulls },
     /// A message.
-    Struct { fields: Fields, children: Vec<Output>, presence: Option<usize> },
+    Struct { fields: Fields, children: Vec<Output>, nulls: Nulls },
     /// A list.
     List { list: usize, item: FieldRef, child: Box<Output> },
     /// A map.
     Map { list: usize, entries: FieldRef, key: Box<Output>, key_column: ColumnId, value: Box<Output> },
+    /// The name of the member of a oneof that is set, by what the word column says.
+    Case { column: usize, names: Vec<(i32, String)> },
+    /// Bytes of a message that is JSON, as text.
+    Json { column: usize, kind: JsonKind, nulls: Nulls },
+    /// What is inside of the `Any` whose `type_url` and `value` are the columns before.
+    AnyJson { pool: DescriptorPool },
 }
 
 impl Output {
@@ -39,10 +60,10 @@ impl Output {
         }
     }
 
-    pub(super) fn with_presence(mut self, bit: Option<usize>) -> Self {
+    pub(super) fn with_nulls(mut self, where_null: Nulls) -> Self {
         match &mut self {
-            Self::Column { presence, .. } | Self::Struct { presence, .. } => *presence = bit,
-            Self::List { .. } | Self::Map { .. } => {}
+            Self::Column { nulls, .. } | Self::Struct { nulls, .. } | Self::Json { nulls, .. } => *nulls = where_null,
+            Self::List { .. } | Self::Map { .. } | Self::Case { .. } | Self::AnyJson { .. } => {}
         }
         self
     }
@@ -51,17 +72,37 @@ impl Output {
     /// the inner array without asking the outer one.
     pub(super) fn build(&self, store: &mut Store, rows: usize, outer: Option<&NullBuffer>) -> Result<ArrayRef> {
         match self {
-            Self::Column { id, data_type, presence } => {
-                let nulls = nulls(store, rows, *presence, outer);
+            Self::Column { id, data_type, nulls } => {
+                let nulls = where_null(store, rows, *nulls, Some(*id), outer);
                 column(store, *id, data_type, rows, nulls)
             }
-            Self::Struct { fields, children, presence } => {
-                let nulls = nulls(store, rows, *presence, outer);
-                let children: Result<Vec<ArrayRef>> =
-                    children.iter().map(|child| child.build(store, rows, nulls.as_ref())).collect();
-                let array = StructArray::try_new_with_length(fields.clone(), children?, nulls, rows)?;
+            Self::Struct { fields, children, nulls } => {
+                let nulls = where_null(store, rows, *nulls, None, outer);
+                let mut arrays: Vec<ArrayRef> = Vec::with_capacity(children.len());
+                for child in children {
+                    arrays.push(match child {
+                        Self::AnyJson { pool } => any::json(pool, &arrays, nulls.as_ref())?,
+                        child => child.build(store, rows, nulls.as_ref())?,
+                    });
+                }
+                let array = StructArray::try_new_with_length(fields.clone(), arrays, nulls, rows)?;
                 Ok(Arc::new(array))
             }
+            Self::Case { column, names } => {
+                let words = &store.words[*column].values;
+                let name = |row: usize| {
+                    let case = outer.is_none_or(|outer| outer.is_valid(row)).then(|| words[row])?;
+                    names.iter().find(|(place, _)| *place == case).map(|(_, name)| name.as_str())
+                };
+                Ok(Arc::new((0..rows).map(name).collect::<StringViewArray>()))
+            }
+            Self::Json { column, kind, nulls } => {
+                let nulls = where_null(store, rows, *nulls, None, outer);
+                let (offsets, bytes) = store.blobs[*column].finish(rows);
+                let messages = BinaryArray::try_new(OffsetBuffer::new(offsets.into()), bytes, nulls)?;
+                json::texts(*kind, &messages)
+            }
+            Self::AnyJson { .. } => Err(Error::internal("the contents of an Any are asked for outside of it")),
             Self::List { list, item, child } => {
                 let elements = store.tables[store.lists[*list].table].rows;
                 let offsets = offsets(store, *list, rows, elements);
@@ -91,8 +132,19 @@ impl Output {
     }
 }
 
-fn nulls(store: &mut Store, rows: usize, presence: Option<usize>, outer: Option<&NullBuffer>) -> Option<NullBuffer> {
-    let own = presence.map(|bit| NullBuffer::new(store.bits[bit].finish(rows)));
+/// Where a value is NULL, itself or for what encloses it. `id` is its column, if it is one.
+fn where_null(
+    store: &mut Store,
+    rows: usize,
+    nulls: Nulls,
+    id: Option<ColumnId>,
+    outer: Option<&NullBuffer>,
+) -> Option<NullBuffer> {
+    let own = match (nulls, id) {
+        (Nulls::Absent(bit), _) => Some(NullBuffer::new(store.bits[bit].finish(rows))),
+        (Nulls::Default, Some(id)) => Some((0..rows).map(|row| !store.is_default(id, row)).collect()),
+        _ => None,
+    };
     NullBuffer::union(own.as_ref(), outer).filter(|nulls| nulls.null_count() > 0)
 }
 

@@ -5,8 +5,10 @@
 //!
 //! Parts of the decoder, in the order of a record's way: `wire` reads tags and numbers, `plan` says what a tag means
 //! (built by `compile`), `decode` walks a record, `store` holds the columns (`column`, `text`), `finish` makes arrays of
-//! them.
+//! them; `check` looks at messages that stay bytes, `json` and `any` render those that are shown as JSON.
 
+mod any;
+mod check;
 mod column;
 mod compile;
 mod decode;
@@ -14,6 +16,7 @@ mod decoder;
 mod encode;
 mod error;
 mod finish;
+mod json;
 mod plan;
 mod store;
 mod text;

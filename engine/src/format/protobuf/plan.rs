@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use super::check::CheckPlan;
+
 /// What to do with a value on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
@@ -48,7 +50,9 @@ pub(super) enum Op {
     Message,
     /// A group, likewise.
     Group,
-    /// The bytes of a message → blob; pieces are joined.
+    /// The bytes of a `google.protobuf.Struct`, `Value` or `ListValue` → blob; `detail` is which.
+    Json,
+    /// The bytes of a message → blob; pieces are joined. `detail` is the message in [`Plan::checks`].
     Raw,
     /// The bytes of a group → blob.
     RawGroup,
@@ -111,6 +115,8 @@ pub(super) struct MessagePlan {
     sparse: HashMap<u32, u16>,
     /// Presence bits that must be set at the end of the message, with the field's number.
     pub(super) required: Vec<(u32, u32)>,
+    /// The table that its columns belong to.
+    pub(super) table: usize,
     /// Field names by number, for error messages.
     pub(super) names: HashMap<u32, Box<str>>,
 }
@@ -123,12 +129,18 @@ impl Default for MessagePlan {
             places: Vec::new(),
             sparse: HashMap::new(),
             required: Vec::new(),
+            table: 0,
             names: HashMap::new(),
         }
     }
 }
 
 impl MessagePlan {
+    /// The plan of a message whose columns belong to this table.
+    pub(super) fn of_table(table: usize) -> Self {
+        Self { table, ..Self::default() }
+    }
+
     pub(super) fn insert(&mut self, tag: u32, slot: Slot) {
         if let Some(place) = self.short.get_mut(tag as usize) {
             *place = slot;
@@ -218,6 +230,8 @@ pub(super) struct Plan {
     pub(super) messages: Vec<MessagePlan>,
     pub(super) enums: Vec<EnumPlan>,
     pub(super) members: Vec<Member>,
+    /// How messages are checked that are kept as their bytes.
+    pub(super) checks: CheckPlan,
     /// The record's message in `messages`.
     pub(super) root: usize,
     /// Its full name.

@@ -155,6 +155,20 @@ impl Store {
         }
     }
 
+    /// Whether the row has the column's default: of columns of numbers, texts and bytes.
+    pub(super) fn is_default(&self, column: ColumnId, row: usize) -> bool {
+        match column {
+            ColumnId::Word(n) => self.words[n].is_default(row),
+            ColumnId::Long(n) => self.longs[n].is_default(row),
+            ColumnId::Wide(n) => self.wides[n].is_default(row),
+            ColumnId::Bits(n) => !self.bits[n].get(row),
+            ColumnId::Text(n) => self.texts[n].is_empty(row),
+            ColumnId::Labels(n) => self.labels[n].views.is_default(row),
+            ColumnId::Blob(n) => self.blobs[n].is_empty(row),
+            ColumnId::List(_) => false,
+        }
+    }
+
     /// Takes back all rows from `rows` on, the last first.
     pub(super) fn truncate(&mut self, table: usize, rows: usize) {
         let columns = std::mem::take(&mut self.tables[table].columns);

@@ -78,6 +78,10 @@ impl Text {
         self.views.reset(row);
     }
 
+    pub(super) fn is_empty(&self, row: usize) -> bool {
+        self.views.values[row] as u32 == 0
+    }
+
     /// What makes two rows' texts equal.
     pub(super) fn key(&self, row: usize) -> TextKey<'_> {
         let view = self.views.values[row];

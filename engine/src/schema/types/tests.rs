@@ -126,3 +126,24 @@ fn a_schema_without_end_is_refused() {
     let error = arrow_schema(&pool.get_message_by_name("Empty").unwrap()).unwrap_err();
     assert_eq!(error.message(), "the message Empty has no fields");
 }
+
+#[test]
+fn extensions_follow_under_their_full_names() {
+    let text = r#"syntax = "proto2"; package acme;
+        message M { optional int32 a = 1; extensions 100 to 200; }
+        extend M { repeated string words = 101; optional int64 priority = 100; }"#;
+    assert_eq!(columns(text, "acme.M"), ["a Int32", "acme.priority Int64", "acme.words List(Utf8View) not null"]);
+}
+
+#[test]
+fn chosen_rules() {
+    let text = r#"syntax = "proto3"; enum E { A = 0; }
+        message M { int32 n = 1; E e = 2; oneof kind { int32 x = 3; string y = 4; } M again = 5; repeated E es = 6; }"#;
+    let rules = TypeRules { enum_numbers: true, unset_is_null: true, oneof_case: true, recursion_depth: 0 };
+    let schema = schema_by(&pool(text).get_message_by_name("M").unwrap(), &rules).unwrap();
+    let shown: Vec<String> = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+    let all = ["n Int32", "e Int32", "kind Utf8View", "x Int32", "y Utf8View", "again Binary", "es List(Int32)"];
+    assert_eq!(shown, all);
+    let nullable: Vec<bool> = schema.fields().iter().map(|field| field.is_nullable()).collect();
+    assert_eq!(nullable, [true, true, true, true, true, true, false]);
+}

@@ -78,6 +78,7 @@ fn fill(broker: &MockBroker, options: &BrokerOptions) -> Result<Contents> {
             ("descriptor".to_owned(), format!("file:{}", options.messages.display())),
         ]),
         None,
+        None,
     )?;
     let mut encoder = format.encoder(&bid_schema())?;
     let mut generator = BidGenerator::new(SEED, 100_000);

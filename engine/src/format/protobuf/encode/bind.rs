@@ -1,6 +1,6 @@
 //! A batch's columns as arrays of exactly the types that are written, all values checked.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanBufferBuilder, StructArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -9,7 +9,7 @@ use arrow::datatypes::{
 };
 use prost_reflect::Kind;
 
-use super::super::wire;
+use super::super::{json, wire};
 use super::buffer::Tag;
 use super::plan::{Content, Ending, FieldShape, MessageShape, ValueShape};
 use super::range::{integers, is_live};
@@ -25,6 +25,10 @@ pub(super) fn bind_message(
 ) -> Result<Fields> {
     let mut columns = Vec::with_capacity(shape.fields.len());
     for field in &shape.fields {
+        if let Content::Gathered(inner, ending) = &field.content {
+            columns.push(gather(field, inner, *ending, arrays, rows, live)?);
+            continue;
+        }
         let array = arrays
             .get(field.column)
             .ok_or_else(|| Error::internal(format!("the batch has no column for {}", field.path)))?;
@@ -44,6 +48,43 @@ pub(super) fn bind_message(
     Ok(Fields(columns))
 }
 
+/// A message of columns of their own: there where any of them has a value.
+fn gather(
+    field: &FieldShape,
+    inner: &MessageShape,
+    ending: Ending,
+    arrays: &[ArrayRef],
+    rows: usize,
+    outer: Option<&NullBuffer>,
+) -> Result<Column> {
+    let nulls = absent(inner, arrays, rows).filter(|nulls| nulls.null_count() > 0);
+    let missing = |row: usize| nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) && is_live(outer, row);
+    if field.required && (0..rows).any(missing) {
+        let text = format!("all columns of {} are NULL, but its field is required", field.path);
+        return Err(Error::new(ErrorKind::Data, text).with_hint("write COALESCE(…), or leave such rows out"));
+    }
+    let live = NullBuffer::union(nulls.as_ref(), outer);
+    let fields = bind_message(inner, arrays, rows, live.as_ref())?;
+    let values = match ending {
+        Ending::Length => Values::Message(fields),
+        Ending::Group(end) => Values::Group(fields, Tag::new(end)),
+    };
+    Ok(Column { tag: Tag::new(field.tag), values, nulls, explicit: true })
+}
+
+/// Rows in which every column of a gathered message is NULL. `None`: there are none.
+fn absent(shape: &MessageShape, arrays: &[ArrayRef], rows: usize) -> Option<NullBuffer> {
+    let mut present = BooleanBuffer::new_unset(rows);
+    for field in &shape.fields {
+        let nulls = match &field.content {
+            Content::Gathered(inner, _) => absent(inner, arrays, rows)?,
+            _ => arrays.get(field.column)?.logical_nulls()?,
+        };
+        present = &present | nulls.inner();
+    }
+    Some(NullBuffer::new(present))
+}
+
 fn bind_field(field: &FieldShape, array: &ArrayRef, outer: Option<&NullBuffer>) -> Result<Column> {
     let nulls = array.logical_nulls().filter(|nulls| nulls.null_count() > 0);
     if let (true, Some(nulls)) = (field.required, &nulls)
@@ -56,6 +97,7 @@ fn bind_field(field: &FieldShape, array: &ArrayRef, outer: Option<&NullBuffer>) 
     let live = live.as_ref();
     let values = match &field.content {
         _ if array.data_type().is_null() => Values::Bool(BooleanBuffer::new_unset(array.len())),
+        Content::Gathered(..) => return Err(Error::internal(format!("{} is gathered elsewhere", field.path))),
         Content::One(value) => bind_value(value, array, live, &field.path)?,
         Content::List { item, packed } => {
             let array = match array.data_type() {
@@ -143,6 +185,24 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
             DataType::Duration(unit) => Values::Duration(as_longs(array)?, *unit),
             _ => interval(array, live, path)?,
         },
+        ValueShape::Json(kind) => {
+            let texts = cast(array, &DataType::Utf8View)?;
+            let texts = texts.as_string_view();
+            let mut messages = BinaryBuilder::with_capacity(texts.len(), 0);
+            for row in 0..texts.len() {
+                if texts.is_null(row) || !is_live(live, row) {
+                    messages.append_value([]);
+                    continue;
+                }
+                let message = json::message(*kind, texts.value(row));
+                messages.append_value(
+                    message.map_err(|why| {
+                        Error::new(ErrorKind::Data, format!("the column {path} has a text that {why}"))
+                    })?,
+                );
+            }
+            Values::Bytes(messages.finish())
+        }
         ValueShape::Wrapper(kind) => {
             let values = bind_scalar(kind, array, live, path)?;
             let tag = wire::tag(1, scalar_wire_type(kind));

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use arrow::datatypes::{DataType, Field, Fields, IntervalUnit};
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{Kind, MessageDescriptor};
 
 use super::super::compile::wire_type;
 use super::super::wire;
+use super::fit::{is_bytes, is_integer, is_text, scalar_fits, sql_name};
 use super::range::EnumNumbers;
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::nearest;
-use crate::schema::types::{ValueClass, classify, declared_fields, in_oneof};
+use crate::schema::types::{ANY_JSON, JsonKind, TypeRules, ValueClass, classify, is_any};
+use crate::schema::{MessageField, fields_of, nearest};
 
 /// The fields of a message that have columns, by ascending number.
 pub(super) struct MessageShape {
@@ -35,8 +36,18 @@ pub(super) struct FieldShape {
 /// One value or several.
 pub(super) enum Content {
     One(ValueShape),
-    List { item: ValueShape, packed: bool },
-    Map { key: ValueShape, key_tag: u32, value: ValueShape, value_tag: u32 },
+    /// A message whose fields are columns of their own, called `location.lat`.
+    Gathered(MessageShape, Ending),
+    List {
+        item: ValueShape,
+        packed: bool,
+    },
+    Map {
+        key: ValueShape,
+        key_tag: u32,
+        value: ValueShape,
+        value_tag: u32,
+    },
 }
 
 /// How one value is written.
@@ -45,6 +56,8 @@ pub(super) enum ValueShape {
     Enum(EnumNumbers),
     Timestamp,
     Duration,
+    /// JSON as a text.
+    Json(JsonKind),
     /// The scalar inside, which is field 1.
     Wrapper(Kind),
     Message(MessageShape, Ending),
@@ -61,63 +74,166 @@ pub(super) enum Ending {
     Group(u32),
 }
 
+/// A column on its way to a field.
+struct Given<'a> {
+    place: usize,
+    /// What is left of its name behind the fields that were found.
+    name: &'a str,
+    /// Its whole name.
+    path: String,
+    column: &'a Field,
+}
+
+/// What becomes of columns that no field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    Refused,
+    Ignored,
+}
+
 impl MessageShape {
     /// Matches `columns` to the fields of `message`; `outer` is the path of the struct that they lie in, or empty.
-    pub(super) fn of_message(message: &MessageDescriptor, columns: &Fields, outer: &str) -> Result<Self> {
-        let mut fields: Vec<(u32, FieldShape, Option<String>)> = Vec::with_capacity(columns.len());
-        for (place, column) in columns.iter().enumerate() {
+    pub(super) fn of_message(
+        message: &MessageDescriptor,
+        columns: &Fields,
+        outer: &str,
+        unknown: Unknown,
+    ) -> Result<Self> {
+        let given = columns.iter().enumerate().map(|(place, column)| {
             let path = if outer.is_empty() { column.name().clone() } else { format!("{outer}.{}", column.name()) };
-            let field = find_field(message, column.name(), &path)?;
-            if fields.iter().any(|(number, _, _)| *number == field.number()) {
-                let message = format!("two columns go to the field {}, the second is {path}", field.full_name());
-                return Err(Error::invalid(message).with_hint("keep one of them, or give it another name with AS"));
+            Given { place, name: column.name(), path, column }
+        });
+        Self::of_columns(message, given.collect(), unknown)
+    }
+
+    fn of_columns(message: &MessageDescriptor, columns: Vec<Given<'_>>, unknown: Unknown) -> Result<Self> {
+        let mut shapes: Vec<(MessageField, FieldShape)> = Vec::with_capacity(columns.len());
+        let mut gathered: Vec<(MessageField, Vec<Given<'_>>)> = Vec::new();
+        for given in columns {
+            // What an Any shows of its contents is for reading.
+            if is_any(message) && given.name == ANY_JSON {
+                continue;
             }
-            let oneof =
-                in_oneof(&field).then(|| field.containing_oneof().map(|oneof| oneof.name().to_owned())).flatten();
-            fields.push((field.number(), FieldShape::of_field(&field, place, column, path)?, oneof));
+            if let Some(field) = find_field(message, given.name) {
+                let taken = shapes.iter().any(|(other, _)| *other == field);
+                if taken || gathered.iter().any(|(other, _)| *other == field) {
+                    return Err(taken_twice(&field, &given.path));
+                }
+                let shape = FieldShape::of_field(&field, given.place, given.column, given.path, unknown)?;
+                shapes.push((field, shape));
+                continue;
+            }
+            let inner = given.name.split_once('.').and_then(|(first, rest)| Some((find_field(message, first)?, rest)));
+            match inner {
+                Some((field, rest)) => {
+                    if shapes.iter().any(|(other, _)| *other == field) {
+                        return Err(taken_twice(&field, &given.path));
+                    }
+                    let given = Given { name: rest, ..given };
+                    match gathered.iter_mut().find(|(other, _)| *other == field) {
+                        Some((_, columns)) => columns.push(given),
+                        None => gathered.push((field, vec![given])),
+                    }
+                }
+                None if unknown == Unknown::Ignored => {}
+                None => return Err(no_field(message, given.name, &given.path)),
+            }
         }
-        for field in declared_fields(message).filter(FieldDescriptor::is_required) {
-            if !fields.iter().any(|(number, _, _)| *number == field.number()) {
+        for (field, columns) in gathered {
+            if let Some(shape) = FieldShape::gathered(&field, columns, unknown)? {
+                shapes.push((field, shape));
+            }
+        }
+        Self::of_shapes(message, shapes)
+    }
+
+    fn of_shapes(message: &MessageDescriptor, mut shapes: Vec<(MessageField, FieldShape)>) -> Result<Self> {
+        for field in fields_of(message).iter().filter(|field| field.is_required()) {
+            if !shapes.iter().any(|(given, _)| given == field) {
                 let message = format!("the field {} is required and has no column", field.full_name());
                 return Err(Error::invalid(message).with_hint(format!("select a column AS {}", field.name())));
             }
         }
-        fields.sort_by_key(|(number, _, _)| *number);
-        let mut members: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (place, (_, _, oneof)) in fields.iter().enumerate() {
-            if let Some(oneof) = oneof {
-                members.entry(oneof).or_default().push(place);
+        shapes.sort_by_key(|(field, _)| field.number());
+        let mut members: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, (field, _)) in shapes.iter().enumerate() {
+            if let Some(oneof) = field.oneof() {
+                members.entry(oneof.name().to_owned()).or_default().push(place);
             }
         }
         let oneofs = members.into_values().filter(|members| members.len() > 1).collect();
-        Ok(Self { fields: fields.into_iter().map(|(_, shape, _)| shape).collect(), oneofs })
+        Ok(Self { fields: shapes.into_iter().map(|(_, shape)| shape).collect(), oneofs })
     }
 }
 
+fn taken_twice(field: &MessageField, path: &str) -> Error {
+    let message = format!("two columns go to the field {}, the second is {path}", field.full_name());
+    Error::invalid(message).with_hint("keep one of them, or give it another name with AS")
+}
+
 /// The field of that name, or else the only one of that name without regard to case: SQL folds names.
-fn find_field(message: &MessageDescriptor, name: &str, path: &str) -> Result<FieldDescriptor> {
-    if let Some(field) = message.get_field_by_name(name) {
-        return Ok(field);
+fn find_field(message: &MessageDescriptor, name: &str) -> Option<MessageField> {
+    let fields = fields_of(message);
+    if let Some(field) = fields.iter().find(|field| field.name() == name) {
+        return Some(field.clone());
     }
-    let alike: Vec<FieldDescriptor> =
-        message.fields().filter(|field| field.name().eq_ignore_ascii_case(name)).collect();
-    if let [field] = &alike[..] {
-        return Ok(field.clone());
+    let alike: Vec<&MessageField> = fields.iter().filter(|field| field.name().eq_ignore_ascii_case(name)).collect();
+    match &alike[..] {
+        [field] => Some((*field).clone()),
+        _ => None,
     }
-    let fields: Vec<FieldDescriptor> = declared_fields(message).collect();
-    let near = nearest(name, fields.iter().map(FieldDescriptor::name));
-    let hint = if near.is_empty() {
-        let names: Vec<&str> = fields.iter().map(FieldDescriptor::name).take(20).collect();
-        format!("its fields are {}; rename the column with AS, or leave it out", names.join(", "))
+}
+
+fn no_field(message: &MessageDescriptor, name: &str, path: &str) -> Error {
+    let fields = fields_of(message);
+    let near = nearest(name, fields.iter().map(MessageField::name));
+    let oneof = message.oneofs().any(|oneof| oneof.name() == name && !oneof.is_synthetic());
+    let hint = if oneof {
+        "a oneof is written by the columns of its fields: leave it out, or say ignore_unknown = 'true'".to_owned()
+    } else if near.is_empty() {
+        let names: Vec<&str> = fields.iter().map(MessageField::name).take(20).collect();
+        format!(
+            "its fields are {}; rename the column with AS, leave it out, or say ignore_unknown = 'true'",
+            names.join(", ")
+        )
     } else {
         format!("rename the column with AS: did you mean {}?", near.join(" or "))
     };
     let text = format!("the column {path} has no field in the message {}", message.full_name());
-    Err(Error::new(ErrorKind::UndefinedColumn, text).with_hint(hint))
+    Error::new(ErrorKind::UndefinedColumn, text).with_hint(hint)
 }
 
 impl FieldShape {
-    fn of_field(field: &FieldDescriptor, column: usize, arrow: &Field, path: String) -> Result<Self> {
+    /// A message of columns of their own; `None` if no field takes any of them and that is allowed.
+    fn gathered(field: &MessageField, columns: Vec<Given<'_>>, unknown: Unknown) -> Result<Option<Self>> {
+        let path = columns.first().map_or("", |given| given.path.as_str());
+        let path = path.strip_suffix(columns.first().map_or("", |given| given.name)).unwrap_or(path);
+        let path = path.trim_end_matches('.').to_owned();
+        let class = classify(field, &Vec::new(), &TypeRules::default());
+        let (ValueClass::Message(message), false) = (class, field.is_list() || field.is_map()) else {
+            let (wanted, _) = wanted(field);
+            let what = if field.is_list() || field.is_map() { "which has many values".to_owned() } else { wanted };
+            let first = columns.first().map_or("", |given| given.path.as_str());
+            let text =
+                format!("the column {first} goes into the field {}, {what}: it has no fields", field.full_name());
+            return Err(Error::new(ErrorKind::DatatypeMismatch, text)
+                .with_hint(format!("write one column AS {}", field.name())));
+        };
+        let shape = MessageShape::of_columns(&message, columns, unknown)?;
+        if shape.fields.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            column: 0,
+            path,
+            tag: wire::tag(field.number(), wire_type(field)),
+            content: Content::Gathered(shape, ending(field)),
+            explicit: true,
+            required: field.is_required(),
+        }))
+    }
+
+    fn of_field(field: &MessageField, column: usize, arrow: &Field, path: String, unknown: Unknown) -> Result<Self> {
         let number = field.number();
         let mut tag = wire::tag(number, wire_type(field));
         let content = match (field.kind(), arrow.data_type()) {
@@ -129,11 +245,12 @@ impl FieldShape {
                 let [key_column, value_column] = &parts[..] else {
                     return Err(Error::internal(format!("the entries of the map {path} are no pairs")));
                 };
-                let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
+                let key = MessageField::Own(entry.map_entry_key_field());
+                let value = MessageField::Own(entry.map_entry_value_field());
                 Content::Map {
-                    key: ValueShape::of_value(&key, key_column.data_type(), &format!("{path}.key"))?,
+                    key: ValueShape::of_value(&key, key_column.data_type(), &format!("{path}.key"), unknown)?,
                     key_tag: wire::tag(1, wire_type(&key)),
-                    value: ValueShape::of_value(&value, value_column.data_type(), &format!("{path}.value"))?,
+                    value: ValueShape::of_value(&value, value_column.data_type(), &format!("{path}.value"), unknown)?,
                     value_tag: wire::tag(2, wire_type(&value)),
                 }
             }
@@ -144,7 +261,7 @@ impl FieldShape {
                 if packed {
                     tag = wire::tag(number, wire::DELIMITED);
                 }
-                Content::List { item: ValueShape::of_value(field, item.data_type(), &path)?, packed }
+                Content::List { item: ValueShape::of_value(field, item.data_type(), &path, unknown)?, packed }
             }
             (_, other) if field.is_list() || field.is_map() => {
                 let what = if field.is_map() { "a map" } else { "repeated" };
@@ -157,7 +274,7 @@ impl FieldShape {
                 };
                 return Err(Error::new(ErrorKind::DatatypeMismatch, text).with_hint(hint));
             }
-            (_, one) => Content::One(ValueShape::of_value(field, one, &path)?),
+            (_, one) => Content::One(ValueShape::of_value(field, one, &path, unknown)?),
         };
         Ok(Self { column, path, tag, content, explicit: field.supports_presence(), required: field.is_required() })
     }
@@ -165,10 +282,9 @@ impl FieldShape {
 
 impl ValueShape {
     /// How values of type `data_type` are written as values of `field`.
-    fn of_value(field: &FieldDescriptor, data_type: &DataType, path: &str) -> Result<Self> {
-        let ending =
-            if field.is_group() { Ending::Group(wire::tag(field.number(), wire::END_GROUP)) } else { Ending::Length };
-        let (fits, shape) = match classify(field, &Vec::new()) {
+    fn of_value(field: &MessageField, data_type: &DataType, path: &str, unknown: Unknown) -> Result<Self> {
+        let ending = ending(field);
+        let (fits, shape) = match classify(field, &Vec::new(), &TypeRules::default()) {
             ValueClass::Scalar(kind) => (scalar_fits(&kind, data_type), Self::Scalar(kind)),
             ValueClass::Enum(values) => {
                 (is_text(data_type) || is_integer(data_type), Self::Enum(EnumNumbers::of(&values)))
@@ -181,18 +297,25 @@ impl ValueShape {
             ValueClass::Wrapper(inner) => (scalar_fits(&inner.kind(), data_type), Self::Wrapper(inner.kind())),
             ValueClass::Message(message) => match data_type {
                 DataType::Struct(columns) => {
-                    return Ok(Self::Message(MessageShape::of_message(&message, columns, path)?, ending));
+                    let inner = MessageShape::of_message(&message, columns, path, unknown)?;
+                    return Ok(Self::Message(inner, ending));
                 }
                 _ => (is_bytes(data_type), Self::Raw(ending)),
             },
             // Without ancestors nothing is recursive: the columns end, whatever the message does.
-            ValueClass::Raw => (is_bytes(data_type), Self::Raw(ending)),
+            ValueClass::Raw(_) => (is_bytes(data_type), Self::Raw(ending)),
+            ValueClass::Json(_) if is_bytes(data_type) => (true, Self::Raw(ending)),
+            ValueClass::Json(kind) => (is_text(data_type), Self::Json(kind)),
         };
         if fits { Ok(shape) } else { Err(misfit(field, data_type, path)) }
     }
 }
 
-fn misfit(field: &FieldDescriptor, data_type: &DataType, path: &str) -> Error {
+fn ending(field: &MessageField) -> Ending {
+    if field.is_group() { Ending::Group(wire::tag(field.number(), wire::END_GROUP)) } else { Ending::Length }
+}
+
+fn misfit(field: &MessageField, data_type: &DataType, path: &str) -> Error {
     let (wanted, cast) = wanted(field);
     let text = format!("the column {path} is {}, but the field {} is {wanted}", sql_name(data_type), field.full_name());
     let hint = match cast {
@@ -203,7 +326,7 @@ fn misfit(field: &FieldDescriptor, data_type: &DataType, path: &str) -> Error {
 }
 
 /// A field's type in protobuf's words, and the SQL type to cast to.
-fn wanted(field: &FieldDescriptor) -> (String, Option<&'static str>) {
+fn wanted(field: &MessageField) -> (String, Option<&'static str>) {
     let scalar = |kind: &Kind| match kind {
         Kind::Bool => "BOOLEAN",
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => "INTEGER",
@@ -214,7 +337,7 @@ fn wanted(field: &FieldDescriptor) -> (String, Option<&'static str>) {
         Kind::String | Kind::Enum(_) => "TEXT",
         Kind::Bytes | Kind::Message(_) => "BYTEA",
     };
-    match classify(field, &Vec::new()) {
+    match classify(field, &Vec::new(), &TypeRules::default()) {
         ValueClass::Scalar(kind) => (format!("{kind:?}"), Some(scalar(&kind))),
         ValueClass::Enum(values) => (format!("the enum {}", values.full_name()), Some("TEXT")),
         ValueClass::Timestamp => ("a google.protobuf.Timestamp".to_owned(), Some("TIMESTAMP")),
@@ -223,63 +346,9 @@ fn wanted(field: &FieldDescriptor) -> (String, Option<&'static str>) {
             (format!("a {}", inner.parent_message().full_name()), Some(scalar(&inner.kind())))
         }
         ValueClass::Message(message) => (format!("the message {}", message.full_name()), None),
-        ValueClass::Raw => ("a message".to_owned(), None),
-    }
-}
-
-/// A type as a user of SQL knows it.
-fn sql_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 | DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INTEGER".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::Float32 => "REAL".to_owned(),
-        DataType::Float64 => "DOUBLE PRECISION".to_owned(),
-        DataType::Decimal128(precision, scale) => format!("NUMERIC({precision}, {scale})"),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTEA".to_owned(),
-        DataType::Date32 | DataType::Date64 => "DATE".to_owned(),
-        DataType::Timestamp(_, None) => "TIMESTAMP".to_owned(),
-        DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ".to_owned(),
-        DataType::Duration(_) | DataType::Interval(_) => "INTERVAL".to_owned(),
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => "an array".to_owned(),
-        DataType::Map(..) => "a map".to_owned(),
-        DataType::Struct(_) => "a struct".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => is_text(values),
-        _ => false,
-    }
-}
-
-fn is_bytes(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
-}
-
-/// Integers of any width, and decimals without fraction: their values are checked.
-fn is_integer(data_type: &DataType) -> bool {
-    data_type.is_integer() || matches!(data_type, DataType::Decimal128(_, 0))
-}
-
-/// Whether every value of the type is a value of the scalar, or is one after a check.
-fn scalar_fits(kind: &Kind, data_type: &DataType) -> bool {
-    use DataType as T;
-    match kind {
-        Kind::Bool => matches!(data_type, T::Boolean),
-        Kind::Float => matches!(data_type, T::Float16 | T::Float32 | T::Int8 | T::Int16 | T::UInt8 | T::UInt16),
-        Kind::Double => {
-            let floats = matches!(data_type, T::Float16 | T::Float32 | T::Float64);
-            floats || data_type.is_integer() && !matches!(data_type, T::Int64 | T::UInt64)
-        }
-        Kind::String => is_text(data_type),
-        Kind::Bytes => is_bytes(data_type),
-        Kind::Enum(_) | Kind::Message(_) => false,
-        _ => is_integer(data_type),
+        ValueClass::Raw(_) => ("a message".to_owned(), None),
+        ValueClass::Json(JsonKind::Struct) => ("a google.protobuf.Struct, written as JSON".to_owned(), Some("TEXT")),
+        ValueClass::Json(JsonKind::Value) => ("a google.protobuf.Value, written as JSON".to_owned(), Some("TEXT")),
+        ValueClass::Json(JsonKind::List) => ("a google.protobuf.ListValue, written as JSON".to_owned(), Some("TEXT")),
     }
 }

@@ -1,5 +1,7 @@
 //! The decoder and the encoder against `prost_reflect::DynamicMessage`, an independent implementation.
 
+mod columns;
+mod conformance;
 mod decode;
 mod encode;
 mod malformed;

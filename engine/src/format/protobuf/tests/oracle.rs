@@ -7,20 +7,30 @@ use arrow::datatypes::{
 };
 use arrow::record_batch::RecordBatch;
 use prost::Message;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::schema::types::{ValueClass, classify, declared_fields, is_nullable};
+use crate::format::protobuf::json;
+use crate::schema::types::{
+    ANY_JSON, JsonKind, MessageColumn, TypeRules, ValueClass, classify, columns_of, is_null_by_default, is_nullable,
+};
+use crate::schema::{MessageField, fields_of};
 
 /// Makes messages from a seed.
 pub(super) struct Source {
     rng: SmallRng,
+    whole_micros: bool,
 }
 
 impl Source {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed) }
+        Self { rng: SmallRng::seed_from_u64(seed), whole_micros: false }
+    }
+
+    /// One whose times have no digits that a column can't hold.
+    pub(super) fn of_whole_micros(seed: u64) -> Self {
+        Self { whole_micros: true, ..Self::new(seed) }
     }
 
     pub(super) fn below(&mut self, bound: usize) -> usize {
@@ -43,29 +53,66 @@ impl Source {
                     _ => self.rng.random_range(-62_135_596_800..=253_402_300_799),
                 };
                 message.set_field_by_number(1, Value::I64(seconds));
-                message.set_field_by_number(2, Value::I32(self.rng.random_range(0..1_000_000_000)));
+                message.set_field_by_number(2, Value::I32(self.nanos(1_000_000_000)));
                 return message;
             }
             "google.protobuf.Duration" => {
                 let seconds: i64 = self.rng.random_range(-315_576_000_000..=315_576_000_000);
-                let nanos = self.rng.random_range(0..1_000_000_000) * seconds.signum() as i32;
+                let nanos = self.nanos(1_000_000_000) * seconds.signum() as i32;
                 message.set_field_by_number(1, Value::I64(seconds));
                 message.set_field_by_number(2, Value::I32(nanos));
                 return message;
             }
+            "google.protobuf.Value" => {
+                let fields: Vec<_> = descriptor.fields().collect();
+                let leaves = if depth > 3 { 4 } else { 6 };
+                let field = &fields[self.below(leaves)];
+                let value = match field.kind() {
+                    // JSON has no infinity.
+                    Kind::Double => Value::F64(self.rng.random_range(-1000..1000) as f64 / 8.0),
+                    Kind::Enum(_) => Value::EnumNumber(0),
+                    kind => self.value(&kind, depth + 1),
+                };
+                message.set_field(field, value);
+                return message;
+            }
             _ => {}
         }
-        for field in descriptor.fields() {
-            if (field.is_required() || self.chance(if depth == 0 { 70 } else { 50 }))
+        for extension in descriptor.extensions().filter(|_| !descriptor.full_name().starts_with("google.")) {
+            if self.chance(50) {
+                let kind = extension.kind();
+                let value = match extension.is_list() {
+                    true => Value::List((0..self.below(3)).map(|_| self.value(&kind, depth + 1)).collect()),
+                    false => self.value(&kind, depth + 1),
+                };
+                message.set_extension(&extension, value);
+            }
+        }
+        // A message of a hundred fields that holds itself would grow without measure.
+        let percent = match (descriptor.fields().len() > 40, depth) {
+            (false, 0) => 70,
+            (false, _) => 50,
+            (true, 0) => 40,
+            (true, _) => 8,
+        };
+        for field in descriptor.fields().map(MessageField::Own) {
+            if (field.is_required() || self.chance(percent))
                 && let Some(value) = self.field(&field, depth)
+                && let MessageField::Own(field) = &field
             {
-                message.set_field(&field, value);
+                message.set_field(field, value);
             }
         }
         message
     }
 
-    fn field(&mut self, field: &FieldDescriptor, depth: usize) -> Option<Value> {
+    /// Nanoseconds that are whole microseconds, if this source was told so.
+    fn nanos(&mut self, below: i32) -> i32 {
+        let nanos = self.rng.random_range(0..below);
+        if self.whole_micros { nanos / 1000 * 1000 } else { nanos }
+    }
+
+    fn field(&mut self, field: &MessageField, depth: usize) -> Option<Value> {
         if depth > 4 && matches!(field.kind(), Kind::Message(_)) && !field.is_required() {
             return None;
         }
@@ -132,40 +179,112 @@ impl Source {
     }
 }
 
-/// Fails unless row `row` of `batch` shows `message`.
+/// Any choice of the columns' rules; as often as not the usual one.
+pub(super) fn any_rules(source: &mut Source) -> TypeRules {
+    if source.chance(50) {
+        return TypeRules::default();
+    }
+    TypeRules {
+        enum_numbers: source.chance(50),
+        unset_is_null: source.chance(50),
+        oneof_case: source.chance(50),
+        recursion_depth: source.below(3),
+    }
+}
+
+/// How many cases a test of random ones runs: `RONDEL_PROTOBUF_CASES`, or so many.
+pub(super) fn cases(usual: u32) -> u32 {
+    std::env::var("RONDEL_PROTOBUF_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
+/// Fails unless row `row` of `batch` shows `message`, by the usual rules.
 pub(super) fn check_row(batch: &RecordBatch, row: usize, message: &DynamicMessage) -> Result<(), String> {
-    let descriptor = message.descriptor();
-    let ancestors = vec![descriptor.full_name().to_owned()];
+    check_row_by(batch, row, message, &TypeRules::default())
+}
+
+/// The same by chosen rules.
+pub(super) fn check_row_by(
+    batch: &RecordBatch,
+    row: usize,
+    message: &DynamicMessage,
+    rules: &TypeRules,
+) -> Result<(), String> {
+    let ancestors = vec![message.descriptor().full_name().to_owned()];
+    let columns = columns_of(&message.descriptor(), rules);
     let schema = batch.schema();
-    for (column, array) in schema.fields().iter().zip(batch.columns()) {
-        let field = descriptor.get_field_by_name(column.name()).ok_or("a column without field")?;
-        check_field(&field, message, array, row, &ancestors)
-            .map_err(|error| format!("row {row}, {}: {error}", column.name()))?;
+    for (shown, array) in schema.fields().iter().zip(batch.columns()) {
+        let column = columns.iter().find(|column| match column {
+            MessageColumn::Field(field) => field.name() == shown.name(),
+            MessageColumn::Case(oneof) => oneof.name() == shown.name(),
+        });
+        let column = column.ok_or("a column without a field")?;
+        check_column(column, message, array, row, &ancestors, rules).map_err(|error| format!("row {row}, {error}"))?;
     }
     Ok(())
 }
 
-fn check_field(
-    field: &FieldDescriptor,
+fn check_column(
+    column: &MessageColumn,
     message: &DynamicMessage,
     array: &dyn Array,
     row: usize,
     ancestors: &Vec<String>,
+    rules: &TypeRules,
 ) -> Result<(), String> {
-    let present = message.has_field(field) || !is_nullable(field);
-    if array.is_null(row) == present {
-        return Err(format!("present: {present}, NULL: {}", array.is_null(row)));
+    match column {
+        MessageColumn::Field(field) => check_field(field, message, array, row, ancestors, rules)
+            .map_err(|error| format!("{}: {error}", field.name())),
+        MessageColumn::Case(oneof) => {
+            let set = oneof.fields().find(|field| message.has_field(field));
+            let shown = array.is_valid(row).then(|| array.as_string_view().value(row).to_owned());
+            equal(shown, set.map(|field| field.name().to_owned()))
+        }
     }
-    if !present {
+}
+
+fn has(message: &DynamicMessage, field: &MessageField) -> bool {
+    match field {
+        MessageField::Own(field) => message.has_field(field),
+        MessageField::Extension(extension) => message.has_extension(extension),
+    }
+}
+
+fn get(message: &DynamicMessage, field: &MessageField) -> Value {
+    match field {
+        MessageField::Own(field) => message.get_field(field).into_owned(),
+        MessageField::Extension(extension) => message.get_extension(extension).into_owned(),
+    }
+}
+
+fn check_field(
+    field: &MessageField,
+    message: &DynamicMessage,
+    array: &dyn Array,
+    row: usize,
+    ancestors: &Vec<String>,
+    rules: &TypeRules,
+) -> Result<(), String> {
+    let value = get(message, field);
+    // Bits, since −0.0 is no default.
+    let is_default = match &value {
+        Value::F32(number) => number.to_bits() == 0,
+        Value::F64(number) => number.to_bits() == 0,
+        value => *value == field.default_value(),
+    };
+    let null = !has(message, field) && is_nullable(field, rules) || is_null_by_default(field, rules) && is_default;
+    if array.is_null(row) != null {
+        return Err(format!("should be NULL: {null}, is: {}", array.is_null(row)));
+    }
+    if null {
         return Ok(());
     }
-    let value = message.get_field(field);
-    match (value.as_ref(), array.data_type()) {
+    match (&value, array.data_type()) {
         (Value::List(values), DataType::List(_)) => {
             let items = array.as_list::<i32>().value(row);
             equal(items.len(), values.len())?;
             for (index, value) in values.iter().enumerate() {
-                check_value(field, value, &items, index, ancestors).map_err(|error| format!("[{index}]: {error}"))?;
+                check_value(field, value, &items, index, ancestors, rules)
+                    .map_err(|error| format!("[{index}]: {error}"))?;
             }
             Ok(())
         }
@@ -173,15 +292,16 @@ fn check_field(
             let entries = array.as_map().value(row);
             equal(entries.len(), values.len())?;
             let Kind::Message(entry) = field.kind() else { return Err("no map".to_owned()) };
+            let value_field = MessageField::Own(entry.map_entry_value_field());
             for index in 0..entries.len() {
                 let key = map_key(entries.column(0), index, &entry.map_entry_key_field().kind());
                 let value = values.get(&key).ok_or_else(|| format!("a key too many: {key:?}"))?;
-                check_value(&entry.map_entry_value_field(), value, entries.column(1), index, ancestors)
+                check_value(&value_field, value, entries.column(1), index, ancestors, rules)
                     .map_err(|error| format!("[{key:?}]: {error}"))?;
             }
             Ok(())
         }
-        (value, _) => check_value(field, value, array, row, ancestors),
+        (value, _) => check_value(field, value, array, row, ancestors, rules),
     }
 }
 
@@ -200,17 +320,21 @@ fn map_key(array: &dyn Array, row: usize, kind: &Kind) -> MapKey {
 }
 
 fn check_value(
-    field: &FieldDescriptor,
+    field: &MessageField,
     value: &Value,
     array: &dyn Array,
     row: usize,
     ancestors: &Vec<String>,
+    rules: &TypeRules,
 ) -> Result<(), String> {
     if array.is_null(row) {
         return Err("NULL".to_owned());
     }
-    match (classify(field, ancestors), value) {
+    match (classify(field, ancestors, rules), value) {
         (ValueClass::Scalar(_), value) => check_scalar(value, array, row),
+        (ValueClass::Enum(_), Value::EnumNumber(number)) if rules.enum_numbers => {
+            equal(array.as_primitive::<Int32Type>().value(row), *number)
+        }
         (ValueClass::Enum(values), Value::EnumNumber(number)) => {
             // Of several names for a number, the one declared first.
             let name = values.get_value(*number).map_or(number.to_string(), |value| value.name().to_owned());
@@ -229,9 +353,28 @@ fn check_value(
         (ValueClass::Wrapper(inner), Value::Message(wrapper)) => {
             check_scalar(wrapper.get_field(&inner).as_ref(), array, row)
         }
-        (ValueClass::Raw, Value::Message(message)) => {
+        (ValueClass::Json(kind), Value::Message(message)) => {
+            let found: serde_json::Value =
+                serde_json::from_str(array.as_string_view().value(row)).map_err(|error| error.to_string())?;
+            let bytes = message.encode_to_vec();
+            equal(found, json::json(kind, &bytes).map_err(|error| error.to_string())?)?;
+            // And back: the same message, if it says all that it could.
+            let again = json::message(kind, array.as_string_view().value(row))?;
+            let again = DynamicMessage::decode(message.descriptor(), again.as_slice());
+            let again = again.map_err(|error| error.to_string())?;
+            match kind {
+                JsonKind::Value | JsonKind::Struct | JsonKind::List if says_all(message) => {
+                    equal(again.to_text_format(), message.to_text_format())
+                }
+                _ => Ok(()),
+            }
+        }
+        (ValueClass::Raw(_), Value::Message(message)) => {
             let bytes = array.as_binary::<i32>().value(row);
-            let decoded = DynamicMessage::decode(message.descriptor(), bytes).map_err(|error| error.to_string())?;
+            // The column keeps unknown fields, which the message to compare with was made without.
+            let bytes = cleaned(&message.descriptor(), bytes).map_err(|error| format!("{error:?}"))?;
+            let decoded =
+                DynamicMessage::decode(message.descriptor(), bytes.as_slice()).map_err(|error| error.to_string())?;
             // To the oracle, a plain field that was set to its default differs from one that was not.
             let message = DynamicMessage::decode(message.descriptor(), message.encode_to_vec().as_slice());
             let message = message.map_err(|error| error.to_string())?;
@@ -248,14 +391,112 @@ fn check_value(
             let mut ancestors = ancestors.clone();
             ancestors.push(descriptor.full_name().to_owned());
             let fields = array.as_struct();
-            for (field, column) in declared_fields(&descriptor).zip(fields.columns()) {
-                check_field(&field, message, column, row, &ancestors)
-                    .map_err(|error| format!("{}: {error}", field.name()))?;
+            for (field, column) in columns_of(&descriptor, rules).iter().zip(fields.columns()) {
+                check_column(field, message, column, row, &ancestors, rules)?;
             }
-            Ok(())
+            match fields.column_by_name(ANY_JSON) {
+                Some(json) if descriptor.full_name() == "google.protobuf.Any" => check_any(message, json, row),
+                _ => Ok(()),
+            }
         }
         (_, value) => Err(format!("{} and {}", field.full_name(), shown(value))),
     }
+}
+
+/// Whether every `Value` in it is one, and no number or map is one that JSON has in another way.
+fn says_all(message: &DynamicMessage) -> bool {
+    let text = message.to_text_format();
+    !text.contains("inf")
+        && !text.contains("nan")
+        && !text.contains("{}")
+        && message.unknown_fields().next().is_none()
+        && message.encoded_len() < 200
+        && text.matches("key").count() < 2
+}
+
+/// An Any's contents are shown where its type is known and its bytes are of it.
+fn check_any(message: &DynamicMessage, json: &dyn Array, row: usize) -> Result<(), String> {
+    let url = message.get_field_by_number(1).unwrap();
+    let bytes = message.get_field_by_number(2).unwrap();
+    let name = url.as_str().unwrap().rsplit_once('/').map(|(_, name)| name.to_owned());
+    let descriptor = name.and_then(|name| message.descriptor().parent_pool().get_message_by_name(&name));
+    let known = descriptor.and_then(|descriptor| DynamicMessage::decode(descriptor, bytes.as_bytes()?.clone()).ok());
+    if known.is_none() { equal(json.is_null(row), true) } else { Ok(()) }
+}
+
+/// Why a record is refused.
+#[derive(Debug)]
+pub(super) struct Malformed;
+
+/// A record as the specification has it, for an oracle that is less exact: fields that come with another wire type than
+/// theirs are unknown, and unknown ones are left out. Fails where the bytes are no fields, or a time is out of range.
+pub(super) fn cleaned(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+    clean(descriptor, bytes, 0)
+}
+
+fn clean(descriptor: &MessageDescriptor, mut rest: &[u8], depth: u32) -> Result<Vec<u8>, Malformed> {
+    use crate::format::protobuf::compile::wire_type;
+    use crate::format::protobuf::decode::{duration, timestamp};
+    use crate::format::protobuf::wire;
+    if depth >= 100 {
+        return Err(Malformed);
+    }
+    let fields = fields_of(descriptor);
+    let mut out = Vec::new();
+    while !rest.is_empty() {
+        let start = rest;
+        let tag = wire::read_tag(&mut rest).map_err(|_| Malformed)?;
+        let field = fields.iter().find(|field| field.number() == tag >> 3);
+        let packable = |field: &MessageField| {
+            field.is_list() && !matches!(field.kind(), Kind::String | Kind::Bytes | Kind::Message(_))
+        };
+        let fits = field.filter(|field| wire_type(field) == tag & 7 || packable(field) && tag & 7 == wire::DELIMITED);
+        let message = fits.and_then(|field| match field.kind() {
+            Kind::Message(message) => Some(message),
+            _ => None,
+        });
+        if let Some(message) = message {
+            let group = tag & 7 == wire::START_GROUP;
+            let body = match group {
+                true => wire::group(tag >> 3, &mut rest, 0).map_err(|_| Malformed)?,
+                false => wire::delimited(&mut rest).ok_or(Malformed)?,
+            };
+            match message.full_name() {
+                "google.protobuf.Timestamp" => timestamp(body, &mut 0).map_err(|_| Malformed)?,
+                "google.protobuf.Duration" => duration(body, &mut 0).map_err(|_| Malformed)?,
+                _ => {}
+            }
+            let body = clean(&message, body, depth + 1)?;
+            if group {
+                prost::encoding::encode_key(tag >> 3, prost::encoding::WireType::StartGroup, &mut out);
+                out.extend(body);
+                prost::encoding::encode_key(tag >> 3, prost::encoding::WireType::EndGroup, &mut out);
+            } else {
+                prost::encoding::bytes::encode(tag >> 3, &body, &mut out);
+            }
+            continue;
+        }
+        wire::skip(tag, &mut rest, 0).map_err(|_| Malformed)?;
+        if fits.is_some() {
+            out.extend_from_slice(&start[..start.len() - rest.len()]);
+        }
+    }
+    Ok(out)
+}
+
+/// Whether something that is required is missing.
+pub(super) fn lacks_required(message: &DynamicMessage) -> bool {
+    fn inside(value: &Value) -> bool {
+        match value {
+            Value::Message(inner) => lacks_required(inner),
+            Value::List(values) => values.iter().any(inside),
+            Value::Map(entries) => entries.values().any(inside),
+            _ => false,
+        }
+    }
+    message.descriptor().fields().any(|field| field.is_required() && !message.has_field(&field))
+        || message.fields().any(|(_, value)| inside(value))
+        || message.extensions().any(|(_, value)| inside(value))
 }
 
 fn seconds_and_nanos(time: &DynamicMessage) -> (i64, i64) {

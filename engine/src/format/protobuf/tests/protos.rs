@@ -1,5 +1,6 @@
 //! Messages that have everything in them.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
@@ -36,6 +37,7 @@ message Unpacked {
   repeated Color i = 9 [packed = false]; repeated float m = 13 [packed = false];
 }
 message Leg { double lat = 1; double lon = 2; string name = 3; repeated string notes = 4; optional Scalars more = 5; }
+message Holder { Leg h = 1; }
 message Maps {
   map<string, int32> a = 1; map<int64, string> b = 2; map<bool, Leg> c = 3; map<uint64, bytes> d = 4;
   map<sint32, Color> e = 5; map<string, google.protobuf.Duration> f = 6; map<fixed32, double> g = 7;
@@ -103,15 +105,17 @@ pub(super) fn message(name: &str) -> MessageDescriptor {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("p3.proto"), PROTO3).unwrap();
         std::fs::write(folder.path().join("p2.proto"), PROTO2).unwrap();
-        let mut compiler = protox::Compiler::new([folder.path()]).unwrap();
-        compiler.include_imports(true).open_files(["p3.proto", "p2.proto"]).unwrap();
+        let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/protobuf");
+        let mut compiler = protox::Compiler::new([folder.path(), &conformance]).unwrap();
+        let files = ["p3.proto", "p2.proto", "all_types3.proto", "all_types2.proto"];
+        compiler.include_imports(true).open_files(files).unwrap();
         compiler.descriptor_pool()
     });
     pool.get_message_by_name(name).unwrap()
 }
 
 /// Every message that a test runs through.
-pub(super) const ALL: [&str; 13] = [
+pub(super) const ALL: [&str; 16] = [
     "p3.Scalars",
     "p3.Optionals",
     "p3.Lists",
@@ -125,4 +129,7 @@ pub(super) const ALL: [&str; 13] = [
     "p3.Everything2",
     "p2.Old",
     "p2.Outer",
+    "rondel.conformance.v3.AllTypes",
+    "rondel.conformance.v2.AllTypes",
+    "rondel.conformance.v2.Required",
 ];
