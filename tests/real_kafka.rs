@@ -3,6 +3,7 @@
 mod broker;
 mod faults;
 mod source;
+mod transactions;
 mod windows;
 
 use std::io::Write;
