@@ -149,6 +149,18 @@ pub(super) fn check(sink: &str, schema: &SchemaRef, format: FileFormat) -> Resul
     Ok(())
 }
 
+fn holds_union(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Union(..) => true,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => holds_union(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_union(field.data_type())),
+        _ => false,
+    }
+}
+
 /// A delta as rows of the files: each as often as its weight, or once with it.
 pub(super) fn rows(sink: &str, delta: &Delta, schema: &SchemaRef, weights: bool) -> Result<RecordBatch> {
     if weights {

@@ -98,6 +98,11 @@ impl Shared {
         self.lock().written
     }
 
+    /// A worker's thread has been told to end its interval: it can be waited for.
+    pub(super) fn announced(&self, epoch: Epoch) {
+        self.lock().intervals.entry(epoch).or_default();
+    }
+
     /// A worker has ended its interval, and these are its files, synced.
     pub(super) fn ended(&self, epoch: Epoch, files: Vec<HiddenFile>) {
         let mut state = self.lock();

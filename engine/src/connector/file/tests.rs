@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, IntervalUnit, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UnionFields, UnionMode};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -303,10 +303,12 @@ fn what_can_not_be_written_is_said_at_creation() {
     };
     let corrected = error(&schema(), &[], true);
     assert!(corrected.contains("corrected as input comes"), "{corrected}");
-    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
-    let odd = Arc::new(Schema::new(vec![Field::new("gap", interval, true)]));
-    let parquet = error(&odd, &[("format", "parquet")], false);
-    assert!(parquet.contains("the column \"gap\"") && parquet.contains("as parquet"), "{parquet}");
+    let either = UnionFields::try_new([0], [Field::new("number", DataType::Int64, true)]).unwrap();
+    let odd = Arc::new(Schema::new(vec![Field::new("either", DataType::Union(either, UnionMode::Sparse), true)]));
+    for format in ["json", "parquet"] {
+        let said = error(&odd, &[("format", format)], false);
+        assert!(said.contains("the column \"either\"") && said.contains(&format!("as {format}")), "{said}");
+    }
     let weight = Arc::new(Schema::new(vec![Field::new("_weight", DataType::Int64, true)]));
     assert!(error(&weight, &[("changelog", "weights")], true).contains("adds one of that name"));
     // A sink that is to write exactly once needs checkpoints.

@@ -110,7 +110,10 @@ impl SinkWriter for FileWriter {
         }
         self.shared.check()?;
         match self.messages.try_send(Message::End(epoch)) {
-            Ok(()) => Ok(SinkState::Ready),
+            Ok(()) => {
+                self.shared.announced(epoch);
+                Ok(SinkState::Ready)
+            }
             Err(TrySendError::Full(_)) => Ok(SinkState::Full),
             Err(TrySendError::Disconnected(_)) => Err(Error::internal("the thread of a file sink has ended")),
         }

@@ -99,6 +99,8 @@ struct Life {
     sink: ExactlyOnce,
     /// The next number.
     position: i64,
+    /// Where reading stood at the end of the last checkpoint that is known to be chosen.
+    shown: i64,
     epoch: u64,
     /// Workers whose writer is full.
     full: [bool; WORKERS],
@@ -163,7 +165,8 @@ impl Deployment {
             }
             None => 0,
         };
-        Ok(Life { log, sink, position, epoch: self.epoch, full: [false; WORKERS], checkpoint: None, token: None })
+        let (epoch, shown, full) = (self.epoch, position, [false; WORKERS]);
+        Ok(Life { log, sink, position, shown, epoch, full, checkpoint: None, token: None })
     }
 
     /// One thing happens. An error ends the run.
@@ -271,6 +274,7 @@ impl Life {
                 deployment.manifests.insert(name.epoch, *position);
                 self.sink.committer.publish(token, name)?;
                 deployment.writer.has_committed = true;
+                self.shown = *position;
                 (self.checkpoint, self.token) = (None, None);
             }
         }
@@ -299,12 +303,11 @@ fn live(seed: u64) -> usize {
         for _ in 0..20_000 {
             if let Err(error) = deployment.step(&mut life) {
                 assert_ne!(error.kind(), ErrorKind::Internal, "seed {seed}: {error}");
-                let publishing = life.token.as_ref().and(life.checkpoint.take()).map(|(name, ..)| name);
+                let publishing = life.token.as_ref().and_then(|_| life.checkpoint.take()).map(|(name, ..)| name);
                 deployment.zombies.push((life.log, life.sink.committer, publishing));
                 continue 'lives;
             }
-            let last = deployment.manifests.values().next_back().copied();
-            if last == Some(TOTAL) && life.checkpoint.is_none() && life.position == TOTAL {
+            if life.shown == TOTAL {
                 break 'lives;
             }
         }
