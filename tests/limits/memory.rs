@@ -7,7 +7,6 @@ use rondel_tests::rondel::{RondelServer, job_column, rows_until};
 use super::{PATIENCE, create_stream, metric, row};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "sources read on beyond the limit, up to where the job is refused: what they have read is not all counted in time"]
 async fn jobs_wait_for_memory_and_say_so_until_there_is_room() -> Result<()> {
     let limit = 32 << 20;
     let broker = KafkaBroker::shared()?;
@@ -35,12 +34,11 @@ async fn jobs_wait_for_memory_and_say_so_until_there_is_room() -> Result<()> {
         }
     };
     rows_until(&client, "SHOW JOBS", PATIENCE, waiting("large")).await?;
-    // Whoever comes later waits as well, and reads when the large one is gone.
+    // Whoever comes later finds what room there is, at the latest when the large one is gone.
     client.batch_execute("CREATE MATERIALIZED VIEW small AS SELECT count(*) AS n FROM few").await?;
-    rows_until(&client, "SHOW JOBS", PATIENCE, waiting("small")).await?;
     let used = metric(&server, "rondel_memory_used_bytes").await;
     println!("used {used} of {} bytes", metric(&server, "rondel_memory_limit_bytes").await);
-    assert!(used > f64::from(limit) * 0.75 && used < f64::from(limit) * 1.5, "{used}");
+    assert!(used > f64::from(limit) * 0.75 && used < f64::from(limit) * 1.25, "{used}");
     let read: usize = job_column(&client, "large", "rows_in").await?.ok_or("no figure")?.parse()?;
     assert!(read > 0 && read < values.len(), "{read}");
     client.batch_execute("DROP MATERIALIZED VIEW large").await?;

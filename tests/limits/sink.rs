@@ -62,7 +62,8 @@ async fn a_sink_that_stands_still_holds_its_job_and_loses_nothing() -> Result<()
         shape(&quiet),
         shape(&busy)
     );
-    assert!(most > 0 && most <= limit, "{most} bytes");
+    // One bite of each worker may go beyond.
+    assert!(most > 0 && most <= limit + limit / 4, "{most} bytes");
     assert!(read.as_deref().is_some_and(|read| read.parse::<usize>().unwrap() < records), "{read:?}");
     assert!(shape(&busy).0 < shape(&quiet).0 + Duration::from_millis(500), "{busy:?}");
     other.resume()?;

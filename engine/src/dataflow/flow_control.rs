@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::DataType;
 
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -117,6 +118,8 @@ impl Drop for Kept {
 pub(crate) struct Meter {
     limit: usize,
     in_flight: AtomicUsize,
+    /// Those of them that the ends of the dataflow keep until their epoch is complete.
+    gathered: AtomicUsize,
     state: AtomicUsize,
     /// Where they are counted with those of all other jobs.
     all: Arc<Memory>,
@@ -131,7 +134,8 @@ impl Drop for Meter {
 impl Meter {
     pub(crate) fn new(limit: usize, all: &Arc<Memory>) -> Self {
         all.jobs.fetch_add(1, Ordering::Relaxed);
-        Self { limit, in_flight: AtomicUsize::new(0), state: AtomicUsize::new(0), all: Arc::clone(all) }
+        let (in_flight, gathered, state) = Default::default();
+        Self { limit, in_flight, gathered, state, all: Arc::clone(all) }
     }
 
     /// The bytes of all jobs.
@@ -142,6 +146,22 @@ impl Meter {
     /// Bytes of deltas on their way.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of incomplete epochs at the ends of the dataflow.
+    pub(crate) fn gathered(&self) -> usize {
+        self.gathered.load(Ordering::Relaxed)
+    }
+
+    /// One end, which has gathered `own` bytes, takes more.
+    pub(crate) fn gather(&self, own: &mut usize, bytes: usize) {
+        *own += bytes;
+        self.gathered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Its epoch is complete, or will never be.
+    pub(crate) fn scatter(&self, own: &mut usize) {
+        self.gathered.fetch_sub(std::mem::take(own), Ordering::Relaxed);
     }
 
     /// Bytes remembered.
@@ -244,6 +264,11 @@ impl ByteGuard {
         guard
     }
 
+    /// What it counts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The receiver has handed the rows over.
     pub(crate) fn read(&mut self) {
         if let Some((link, epoch)) = self.unread.take() {
@@ -268,12 +293,43 @@ pub(crate) fn delta_bytes(delta: &Delta) -> usize {
 
 /// The bytes of a column's own rows.
 pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
-    column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    let own = column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    own + viewed_bytes(column.as_ref())
+}
+
+/// The bytes of text that a column's rows point to: Arrow's own figure of a slice leaves them out.
+fn viewed_bytes(column: &dyn Array) -> usize {
+    match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
+        DataType::Struct(_) => column.as_struct().columns().iter().map(|field| viewed_bytes(field.as_ref())).sum(),
+        DataType::List(_) => {
+            let list = column.as_list::<i32>();
+            viewed_between(list.values().as_ref(), list.value_offsets())
+        }
+        DataType::Map(..) => {
+            let map = column.as_map();
+            viewed_between(map.entries(), map.value_offsets())
+        }
+        _ => 0,
+    }
+}
+
+fn viewed_between(values: &dyn Array, offsets: &[i32]) -> usize {
+    match offsets {
+        [first, .., last] if last > first => {
+            viewed_bytes(values.slice(*first as usize, (last - first) as usize).as_ref())
+        }
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{ListArray, StringViewArray, StructArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::Field;
 
     fn meter(limit: usize) -> Meter {
         Meter::new(limit, &Arc::new(Memory::new(usize::MAX)))
@@ -309,6 +365,23 @@ mod tests {
         meter.set_state(&mut a, 0).unwrap();
         assert_eq!(meter.state(), 1 << 19);
         assert_eq!(meter.flow_limit(), 1 << 19);
+    }
+
+    #[test]
+    fn text_counts_where_it_is_viewed() {
+        let text = "x".repeat(200);
+        let viewed: ArrayRef = Arc::new(StringViewArray::from_iter_values([&text, &text, &text, "short"]));
+        assert_eq!(column_bytes(&viewed), 4 * 16 + 3 * 200);
+        assert_eq!(column_bytes(&viewed.slice(2, 2)), 2 * 16 + 200, "a slice counts as its part");
+        let lists: ArrayRef = Arc::new(ListArray::new(
+            Arc::new(Field::new("item", DataType::Utf8View, true)),
+            OffsetBuffer::new(vec![0, 1, 3, 4].into()),
+            Arc::clone(&viewed),
+            None,
+        ));
+        assert!(column_bytes(&lists) - column_bytes(&lists.slice(0, 1)) >= 400, "so does one of lists");
+        let fields = StructArray::from(vec![(Arc::new(Field::new("t", DataType::Utf8View, true)), viewed)]);
+        assert_eq!(column_bytes(&(Arc::new(fields) as ArrayRef)), 4 * 16 + 3 * 200);
     }
 
     #[test]

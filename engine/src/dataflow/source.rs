@@ -43,6 +43,8 @@ pub(crate) struct SourceTask {
     binds: bool,
     rows_in_epoch: usize,
     bytes_in_epoch: usize,
+    /// Bytes of a row, by the last poll that had some; 0 before.
+    row_bytes: usize,
     failed: bool,
 }
 
@@ -66,6 +68,7 @@ impl SourceTask {
             binds,
             rows_in_epoch: 0,
             bytes_in_epoch: 0,
+            row_bytes: 0,
             failed: false,
         }
     }
@@ -154,11 +157,16 @@ impl SourceTask {
         status.ready.store(false, Ordering::SeqCst);
         let mut batches = Vec::new();
         let reader = &mut self.part.reader;
-        // Small bites when all jobs together come near their limit: a large one would go far beyond it.
+        // Small bites when all jobs together come near their limit, and of wide rows: a large one would go far beyond it.
         let bite = if self.job.meter.all().is_half_full() { Output::FUEL / 16 } else { Output::FUEL };
+        let bite = match self.row_bytes {
+            _ if self.binds => bite,
+            0 => bite / 4,
+            row_bytes => bite.min((byte_budget - self.bytes_in_epoch.min(byte_budget)) / row_bytes + 1),
+        };
         let fuel = if self.binds { bite } else { budget.min(bite) };
         let state = guarded(|| reader.poll(fuel, &mut batches))?;
-        let mut rows = 0;
+        let (mut rows, before) = (0, self.bytes_in_epoch);
         for batch in batches.into_iter().filter(|batch| batch.rows.num_rows() > 0) {
             rows += batch.rows.num_rows();
             if let Some(event_time) = &mut self.part.event_time {
@@ -171,6 +179,9 @@ impl SourceTask {
                 guarded(|| outlet.send(self.epoch, delta.clone()))?;
             }
             guarded(|| last.send(self.epoch, delta))?;
+        }
+        if rows > 0 {
+            self.row_bytes = ((self.bytes_in_epoch - before) / rows).max(1);
         }
         self.rows_in_epoch += rows;
         self.job.rows_in.fetch_add(rows as u64, Ordering::Relaxed);

@@ -48,6 +48,7 @@ pub(crate) struct Terminal {
     activator: Activator,
     ended: Epoch,
     gathered: Deltas,
+    gathered_bytes: usize,
     watermarks: Watermarks,
     closed: bool,
     /// All is written, or taken into the view.
@@ -73,6 +74,7 @@ impl Terminal {
             activator,
             ended: first.saturating_sub(1),
             gathered: Vec::new(),
+            gathered_bytes: 0,
             watermarks,
             closed: false,
             done: false,
@@ -92,6 +94,7 @@ impl Terminal {
             Err(error) => {
                 self.failed = true;
                 self.gathered.clear();
+                self.job.meter.scatter(&mut self.gathered_bytes);
                 self.job.fail(error);
                 false
             }
@@ -104,6 +107,7 @@ impl Terminal {
                 if let Payload::Rows { delta, mut guard } = packet.payload {
                     if let Some(guard) = &mut guard {
                         guard.read();
+                        self.job.meter.gather(&mut self.gathered_bytes, guard.bytes());
                     }
                     self.gathered.push((delta, guard));
                 }
@@ -146,6 +150,7 @@ impl Terminal {
     fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
         let moved: Vec<(WatermarkId, Promise)> = self.inlets.merge_into(&mut self.watermarks);
         let deltas = std::mem::take(&mut self.gathered);
+        self.job.meter.scatter(&mut self.gathered_bytes);
         if !self.is_late {
             let rows: usize = deltas.iter().map(|(delta, _)| delta.num_rows()).sum();
             self.job.rows_out.fetch_add(rows as u64, Ordering::Relaxed);
@@ -168,10 +173,11 @@ impl Terminal {
         Ok(())
     }
 
-    /// Above the limit only the oldest epoch goes on, so it is this one that does not fit.
+    /// What is gathered is of one epoch, and above the limit only the oldest goes on: if it alone is too much, it is this
+    /// one that does not fit. What younger epochs have read ahead waits and does not count.
     fn check_memory(&self) -> Result<()> {
         let limit = self.job.limits.memory_bytes;
-        let held = self.job.meter.in_flight() + self.job.meter.state();
+        let held = self.job.meter.gathered() + self.job.meter.state();
         if held > limit + limit / 4 {
             return Err(Error::new(
                 ErrorKind::ResourceExhausted,
