@@ -131,6 +131,8 @@ pub(super) fn check(sink: &str, schema: &SchemaRef, format: FileFormat) -> Resul
                 let rows = RecordBatch::try_new(nullable, vec![column])?;
                 json(Vec::new()).write(&rows).err().map(|error| error.to_string())
             }
+            // The library has no answer for these but to panic.
+            FileFormat::Parquet(_) if holds_union(field.data_type()) => Some("Parquet has no unions".to_owned()),
             FileFormat::Parquet(_) => ArrowWriter::try_new(Vec::new(), one, None).err().map(|error| error.to_string()),
         };
         if let Some(reason) = refused {
