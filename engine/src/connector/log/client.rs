@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cluster::{Cluster, Isolation, ProducerEpoch, Refusal};
 use super::partition::StoredRecord;
-use crate::connector::transaction::log::{LogRecord, Taken, TransactionalLog, TransactionalProducer, Trouble};
+use crate::connector::transaction::log::{LogRecord, Taken, TransactionalLog, TransactionalProducer, Trouble, Visit};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Records that may wait in a producer's queue.
@@ -122,12 +122,7 @@ impl TransactionalLog for MemoryLog {
         self.cluster.end_offset(&self.progress, partition, Isolation::Uncommitted).map_err(unreadable)
     }
 
-    fn read_progress(
-        &self,
-        partition: i32,
-        end: i64,
-        visit: &mut dyn FnMut(Option<&[u8]>, Option<&[u8]>),
-    ) -> Result<()> {
+    fn read_progress(&self, partition: i32, end: i64, visit: &mut Visit<'_>) -> Result<()> {
         let mut position = 0;
         while position < end {
             let place = (self.progress.as_str(), partition);

@@ -75,6 +75,9 @@ pub trait TransactionalProducer: Send + Sync {
     fn abort(&self) -> Result<(), Trouble>;
 }
 
+/// Hears of a record's key and value.
+pub type Visit<'a> = dyn FnMut(Option<&[u8]>, Option<&[u8]>) + 'a;
+
 /// A log: one Kafka cluster, as one sink sees it.
 pub trait TransactionalLog: Send + Sync {
     /// What to call it in messages: `topic demand on 127.0.0.1:9092`.
@@ -95,12 +98,7 @@ pub trait TransactionalLog: Send + Sync {
 
     /// Reads a progress partition from its beginning, committed records only, until its reader has passed `end`, however
     /// long other transactions hold it: `visit` hears of each record's key and value. Blocks.
-    fn read_progress(
-        &self,
-        partition: i32,
-        end: i64,
-        visit: &mut dyn FnMut(Option<&[u8]>, Option<&[u8]>),
-    ) -> Result<()>;
+    fn read_progress(&self, partition: i32, end: i64, visit: &mut Visit<'_>) -> Result<()>;
 
     /// Tells the job what it waits for.
     fn waits_for(&self, what: Option<String>);

@@ -17,7 +17,7 @@ use self::progress::ProgressTopic;
 use super::delivery::Delivery;
 use super::health::Health;
 use super::settings::{KafkaSinkOptions, Transactions};
-use crate::connector::transaction::log::{TransactionalLog, TransactionalProducer};
+use crate::connector::transaction::log::{TransactionalLog, TransactionalProducer, Visit};
 use crate::error::{Error, Result};
 
 /// How long to wait before a call is made again.
@@ -85,12 +85,7 @@ impl TransactionalLog for KafkaLog {
         self.progress.end(partition)
     }
 
-    fn read_progress(
-        &self,
-        partition: i32,
-        end: i64,
-        visit: &mut dyn FnMut(Option<&[u8]>, Option<&[u8]>),
-    ) -> Result<()> {
+    fn read_progress(&self, partition: i32, end: i64, visit: &mut Visit<'_>) -> Result<()> {
         self.progress.read(partition, end, visit)
     }
 

@@ -13,6 +13,7 @@ use super::super::batch_queue::{BatchReader, OFFSET_BEGINNING, TopicHandle, Wake
 use super::super::health::{Health, ReadingContext, words};
 use super::super::settings::{KafkaSinkOptions, Transactions, config_error};
 use super::closing::Closing;
+use crate::connector::transaction::log::Visit;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long one question to the brokers may take, and how long to wait before it is asked again.
@@ -92,12 +93,7 @@ impl ProgressTopic {
 
     /// Reads a partition's committed records until the position is `end` or more: the last offsets may be marks of
     /// transactions, so records alone do not say where the reader is.
-    pub(super) fn read(
-        &self,
-        partition: i32,
-        end: i64,
-        visit: &mut dyn FnMut(Option<&[u8]>, Option<&[u8]>),
-    ) -> Result<()> {
+    pub(super) fn read(&self, partition: i32, end: i64, visit: &mut Visit<'_>) -> Result<()> {
         if end <= 0 {
             return Ok(());
         }
@@ -116,7 +112,7 @@ impl ProgressTopic {
         consumer: &BaseConsumer<ReadingContext>,
         reader: &mut BatchReader<ReadingContext>,
         (partition, end): (i32, i64),
-        visit: &mut dyn FnMut(Option<&[u8]>, Option<&[u8]>),
+        visit: &mut Visit<'_>,
     ) -> Result<()> {
         let (mut position, mut moved) = (0, Instant::now());
         while position < end {

@@ -109,6 +109,9 @@ struct Life {
     token: Option<Vec<u8>>,
 }
 
+/// A run that was thought dead, and what it was about to publish.
+type Zombie = (Arc<MemoryLog>, Arc<dyn Committer>, Option<CheckpointName>);
+
 /// What outlives a kill.
 struct Deployment {
     weather: Arc<Weather>,
@@ -118,8 +121,7 @@ struct Deployment {
     manifests: BTreeMap<u64, i64>,
     epoch: u64,
     generation: u64,
-    /// Runs that were thought dead, and what they were about to publish.
-    zombies: Vec<(Arc<MemoryLog>, Arc<dyn Committer>, Option<CheckpointName>)>,
+    zombies: Vec<Zombie>,
 }
 
 fn row(number: i64) -> Delta {
