@@ -20,6 +20,7 @@ mod key;
 mod metadata;
 pub mod mock;
 mod partitions;
+mod position;
 mod records;
 mod rows;
 pub mod settings;
