@@ -180,8 +180,8 @@ impl SourceTask {
             }
             guarded(|| last.send(self.epoch, delta))?;
         }
-        if rows > 0 {
-            self.row_bytes = ((self.bytes_in_epoch - before) / rows).max(1);
+        if let Some(row_bytes) = (self.bytes_in_epoch - before).checked_div(rows) {
+            self.row_bytes = row_bytes.max(1);
         }
         self.rows_in_epoch += rows;
         self.job.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
