@@ -24,6 +24,7 @@ const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
 const RUN: &[&str] = &[
     "README.md",
     "docs/aggregates.md",
+    "docs/checkpoints.md",
     "docs/emit.md",
     "docs/sql.md",
     "docs/joins.md",
@@ -282,6 +283,11 @@ async fn the_flink_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_postgres_page_runs() -> Result<()> {
     run_page("docs/postgres.md").await
+}
+
+#[tokio::test]
+async fn the_checkpoints_page_runs() -> Result<()> {
+    run_page("docs/checkpoints.md").await
 }
 
 #[tokio::test]

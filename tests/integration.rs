@@ -15,6 +15,8 @@ mod limits;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod slt;

@@ -23,7 +23,7 @@ pub(crate) fn descriptor() -> Result<NamedTempFile> {
 }
 
 /// `CREATE STREAM name` over a topic of bookings.
-fn create_bookings(name: &str, bootstrap: &str, topic: &str, descriptor: &Path, more: &str) -> String {
+pub(crate) fn create_bookings(name: &str, bootstrap: &str, topic: &str, descriptor: &Path, more: &str) -> String {
     format!(
         "CREATE STREAM {name} (WATERMARK FOR event_timestamp AS event_timestamp - INTERVAL '10' SECOND)
          WITH (connector = 'kafka', brokers = '{bootstrap}', topic = '{topic}', format = 'protobuf',
@@ -33,7 +33,7 @@ fn create_bookings(name: &str, bootstrap: &str, topic: &str, descriptor: &Path, 
 }
 
 /// A booking's bytes.
-fn booking(order: &str, seconds: i64) -> Result<Vec<u8>> {
+pub(crate) fn booking(order: &str, seconds: i64) -> Result<Vec<u8>> {
     let pool = protox::compile(["booking.proto"], [root().join("sql/tour")])?;
     let pool = DescriptorPool::from_file_descriptor_set(pool)?;
     let class = pool.get_message_by_name("rondel.tour.Booking").ok_or("no such message")?;

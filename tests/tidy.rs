@@ -60,6 +60,9 @@ const PLACES: &[(&str, &str, &str, &[&str])] = &[
         &[],
     ),
     ("what stands above connectors", r"\bcrate::(operator|dataflow|plan|sql|job|batch)::", "engine/src/connector", &[]),
+    ("object_store", r"\bobject_store::", "engine/src/dataflow", &[]),
+    ("object_store", r"\bobject_store::", "engine/src/operator", &[]),
+    ("what stands above checkpoints", r"\bcrate::(sql|plan|session|batch|engine)::", "engine/src/checkpoint", &[]),
     ("what stands above plans", r"\bcrate::(operator|dataflow|job|batch)::", "engine/src/plan", &[]),
 ];
 

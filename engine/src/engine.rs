@@ -11,11 +11,12 @@ use futures::stream::BoxStream;
 
 use crate::batch::BatchContext;
 use crate::catalog::Catalog;
+use crate::checkpoint::{CheckpointSettings, CheckpointView, Checkpoints, Place};
 use crate::connector::definition::StreamDefinition;
-use crate::dataflow::{JobId, JobLimits, Pool, PoolSettings};
+use crate::dataflow::{EpochLease, JobId, JobLimits, Pool, PoolSettings};
 pub use crate::delta::EpochChanges;
-use crate::error::Result;
-use crate::job::{JobState, JobView, Live, LiveObjects};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{JobState, JobView, Live, LiveObjects, Supervisor};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
 use crate::sql::{self, WatermarkClause};
@@ -35,6 +36,8 @@ pub struct EngineSettings {
     pub memory_limit_bytes: usize,
     /// How long a job that is stopped, or all at the engine's end, may take to write what was read.
     pub stop_timeout: Duration,
+    /// How checkpoints are taken. Without a data directory there are none.
+    pub checkpoints: CheckpointSettings,
 }
 
 impl Default for EngineSettings {
@@ -46,6 +49,7 @@ impl Default for EngineSettings {
             job_memory_bytes: 256 << 20,
             memory_limit_bytes: usize::MAX,
             stop_timeout: Duration::from_secs(4),
+            checkpoints: CheckpointSettings::default(),
         }
     }
 }
@@ -88,8 +92,11 @@ pub type Parameters = [ScalarValue];
 pub struct Engine {
     pub(crate) settings: EngineSettings,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) catalog: Catalog,
-    pub(crate) pool: Pool,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) pool: Arc<Pool>,
+    /// Who takes checkpoints; `None`: nothing is kept.
+    pub(crate) checkpoints: Option<Arc<Checkpoints>>,
+    supervisor: std::sync::OnceLock<Supervisor>,
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
@@ -101,17 +108,27 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the data directory, starts the workers, and starts the jobs that the catalog knows. A job whose definition
-    /// cannot be brought back is shown as failed; the others run.
+    /// Opens the data directory, starts the workers, and starts the jobs that the catalog knows, from their checkpoints. A
+    /// job that cannot be brought back is shown as failed; the others run.
     pub fn open(settings: EngineSettings, functions: Functions, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
-        let catalog = match &settings.data_dir {
+        let catalog = Arc::new(match &settings.data_dir {
             Some(directory) => Catalog::open(directory)?,
             None => Catalog::in_memory(),
-        };
+        });
         let tables = Arc::new(TableStore::open(settings.data_dir.as_deref())?);
-        let pool_settings =
-            PoolSettings { memory_bytes: settings.memory_limit_bytes, ..PoolSettings::workers(settings.workers) };
-        let pool = Pool::threads(pool_settings, Arc::clone(&clock))?;
+        let pool_settings = PoolSettings {
+            memory_bytes: settings.memory_limit_bytes,
+            last_epoch: catalog.first_free_epoch() - 1,
+            lease: Some(Arc::new(Lease(Arc::clone(&catalog)))),
+            ..PoolSettings::workers(settings.workers)
+        };
+        let pool = Arc::new(Pool::threads(pool_settings, Arc::clone(&clock))?);
+        let checkpoints = match place(&settings)? {
+            Some(place) => {
+                Some(Checkpoints::open(place, settings.checkpoints.clone(), (&pool, &tables, &catalog), &clock)?)
+            }
+            None => None,
+        };
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
@@ -120,6 +137,8 @@ impl Engine {
             clock,
             catalog,
             pool,
+            checkpoints,
+            supervisor: std::sync::OnceLock::new(),
             live,
             planner,
             batch,
@@ -128,7 +147,11 @@ impl Engine {
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
         });
-        engine.recover();
+        engine.recover()?;
+        if engine.checkpoints.is_some() {
+            let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
+            engine.supervisor.get_or_init(|| supervisor);
+        }
         Ok(engine)
     }
 
@@ -181,14 +204,35 @@ impl Engine {
         self.settings.memory_limit_bytes
     }
 
-    /// Stops all jobs in order, so that sinks have what was read, as far as that takes no longer than
-    /// [`EngineSettings::stop_timeout`]; then the workers. Positions and state do not survive it yet: a new server begins
-    /// each job at its configured start.
+    /// How the checkpoints of running jobs are going.
+    pub fn checkpoint_views(&self) -> Vec<CheckpointView> {
+        self.checkpoints.as_ref().map(|checkpoints| checkpoints.views()).unwrap_or_default()
+    }
+
+    /// Takes a last checkpoint of all jobs; those that have none are stopped in order, so that sinks have what was read.
+    /// Both as far as it takes no longer than [`EngineSettings::stop_timeout`]; then the workers end.
     pub fn shutdown(&self) {
+        if let Some(supervisor) = self.supervisor.get() {
+            supervisor.stop();
+        }
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let objects = self.live.all();
-        let built = objects.iter().filter_map(|(_, live)| live.job()).filter(|job| job.take_built());
-        let jobs: Vec<JobId> = built.inspect(|job| job.enter(JobState::Stopping)).map(|job| JobId(job.id)).collect();
+        let mut jobs: Vec<JobId> = Vec::new();
+        let taken = self.last_checkpoints();
+        let mut built: Vec<_> = objects
+            .iter()
+            .filter_map(|(name, live)| Some((name, live.job()?)))
+            .filter(|(_, job)| job.take_built())
+            .collect();
+        // Readers first.
+        built.sort_by_key(|(_, job)| std::cmp::Reverse(job.id));
+        for (name, job) in built {
+            job.enter(JobState::Stopping);
+            let has_checkpoint = self.catalog.get(name).is_some_and(|object| taken.contains(&object.id));
+            if !has_checkpoint || self.pool.drop_job(JobId(job.id)).is_err() {
+                jobs.push(JobId(job.id));
+            }
+        }
         let late = self.pool.stop_jobs(&jobs, self.settings.stop_timeout);
         for (name, live) in &objects {
             if let Some(job) = live.job().filter(|job| late.contains(&JobId(job.id))) {
@@ -198,8 +242,50 @@ impl Engine {
         self.pool.shutdown();
     }
 
+    /// Takes a checkpoint of each job, and no more; answers of which it was taken.
+    fn last_checkpoints(&self) -> Vec<uuid::Uuid> {
+        let Some(checkpoints) = &self.checkpoints else { return Vec::new() };
+        let outcomes = checkpoints.take_all(self.settings.stop_timeout / 2, true);
+        checkpoints.stop();
+        let taken: Vec<_> = outcomes.into_iter().filter(|(_, outcome)| outcome.is_ok()).map(|(job, _)| job).collect();
+        taken.iter().for_each(|job| checkpoints.remove(*job));
+        taken
+    }
+
     /// What one job may use.
     pub(crate) fn limits(&self) -> JobLimits {
         JobLimits { memory_bytes: self.settings.job_memory_bytes, ..JobLimits::default() }
+    }
+}
+
+/// Where checkpoints are kept, if anywhere.
+fn place(settings: &EngineSettings) -> Result<Option<Place>> {
+    let Some(directory) = &settings.data_dir else {
+        return match &settings.checkpoints.url {
+            None => Ok(None),
+            Some(url) => Err(Error::new(
+                ErrorKind::InvalidState,
+                format!(
+                    "checkpoints are to be kept in {url}, and without a data directory nobody knows what they are of"
+                ),
+            )),
+        };
+    };
+    match &settings.checkpoints.url {
+        Some(url) => Place::open(url).map(Some),
+        None => Ok(Some(Place::Folder(directory.join("checkpoints")))),
+    }
+}
+
+/// The catalog remembers which epochs were given out.
+struct Lease(Arc<Catalog>);
+
+impl EpochLease for Lease {
+    fn extend(&self, epoch: u64) -> u64 {
+        self.0.lease_epochs(epoch).unwrap_or_else(|error| {
+            // Epochs are the clock's: none comes twice as long as that does not go back.
+            tracing::error!("which epochs were given out could not be remembered: {error}");
+            epoch
+        })
     }
 }

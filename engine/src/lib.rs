@@ -12,6 +12,7 @@
 //! * [`state`]: what operators remember
 //! * [`dataflow`]: operators on timely workers
 //! * [`connector`]: sources and sinks
+//! * [`checkpoint`]: what jobs go on from
 //! * [`job`]: the life of jobs: starting, stopping, how they are doing
 //! * [`batch`]: bounded queries
 //! * [`session`]: statements, from text to result
@@ -19,6 +20,7 @@
 
 pub mod batch;
 pub mod catalog;
+pub mod checkpoint;
 pub mod connector;
 pub mod dataflow;
 pub mod delta;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use rondel_engine::checkpoint::CheckpointView;
 use rondel_engine::dataflow::OperatorFigures;
 use rondel_engine::engine::{Engine, EngineSettings, Outcome, Parameters, Shape};
 use rondel_engine::job::{JobState, JobView};
@@ -90,7 +91,11 @@ impl Frontend for Embedded {
 
     fn figures(&self) -> Vec<Figure> {
         let of_engine = ENGINE_METRICS.iter().map(|metric| metric.figure(&self.engine, None));
-        of_engine.chain(self.engine.jobs().iter().flat_map(figures_of)).collect()
+        let checkpoints = self.engine.checkpoint_views();
+        let of_checkpoints = checkpoints
+            .iter()
+            .flat_map(|of| CHECKPOINT_METRICS.iter().map(|metric| metric.figure(of, Some(of.job.clone()))));
+        of_engine.chain(self.engine.jobs().iter().flat_map(figures_of)).chain(of_checkpoints).collect()
     }
 
     async fn close(&self) {
@@ -139,6 +144,16 @@ const OPERATOR_METRICS: &[Metric<OperatorFigures>] = &[
     gauge("rondel_operator_state_rows", "Rows or groups that the operator remembers.", |of| of.rows as u64),
     gauge("rondel_operator_state_bytes", "Bytes that the operator remembers.", |of| of.bytes as u64),
     gauge("rondel_operator_state_keys", "Different keys that the operator remembers.", |of| of.keys as u64),
+];
+
+/// Of each running job that has checkpoints.
+const CHECKPOINT_METRICS: &[Metric<CheckpointView>] = &[
+    counter("rondel_checkpoints_total", "Checkpoints taken since the job was started.", |of| of.taken),
+    counter("rondel_checkpoints_failed_total", "Checkpoints that failed since then.", |of| of.failed),
+    gauge("rondel_checkpoint_age_seconds", "Seconds since the last checkpoint was taken.", |of| of.age_seconds),
+    gauge("rondel_checkpoint_duration_milliseconds", "How long the last attempt took.", |of| of.took_micros / 1_000),
+    gauge("rondel_checkpoint_bytes", "Bytes of state in the last checkpoint.", |of| of.bytes),
+    gauge("rondel_checkpoint_new_bytes", "Bytes of them that the one before did not have.", |of| of.new_bytes),
 ];
 
 /// Of the engine.
@@ -243,6 +258,7 @@ mod tests {
         let mut expected = heading.to_owned();
         expected.extend(JOB_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
         expected.extend(OPERATOR_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
+        expected.extend(CHECKPOINT_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
         expected.extend(ENGINE_METRICS.iter().map(|metric| line(metric.name, metric.help, metric.is_counter)));
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         if std::fs::read_to_string(page).unwrap_or_default() != expected {

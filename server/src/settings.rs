@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Command};
 
+use rondel_engine::checkpoint::CheckpointSettings;
 use rondel_engine::engine::EngineSettings;
 
 use crate::machine;
@@ -30,6 +31,30 @@ pub struct EngineOptions {
     /// How long a job that is stopped may take to write what it has read
     #[arg(long, env = "RONDEL_JOB_STOP_TIMEOUT", value_name = "DURATION", default_value = "4s", value_parser = duration)]
     pub job_stop_timeout: Duration,
+
+    /// Where checkpoints are kept: `file://`, `s3://`, `gs://` or `az://`; by default the folder `checkpoints` of the data directory
+    #[arg(long, env = "RONDEL_CHECKPOINTS", value_name = "URL")]
+    pub checkpoints: Option<String>,
+
+    /// From one checkpoint of a job to the next
+    #[arg(long, env = "RONDEL_CHECKPOINT_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub checkpoint_interval: Duration,
+
+    /// How long a checkpoint may take
+    #[arg(long, env = "RONDEL_CHECKPOINT_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub checkpoint_timeout: Duration,
+
+    /// At least so long from the end of a checkpoint to the begin of the next
+    #[arg(long, env = "RONDEL_CHECKPOINT_PAUSE", value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    pub checkpoint_pause: Duration,
+
+    /// So many checkpoints of each job are kept
+    #[arg(long, env = "RONDEL_CHECKPOINTS_RETAINED", value_name = "COUNT", default_value = "3", value_parser = at_least_one)]
+    pub checkpoints_retained: usize,
+
+    /// And those that are younger
+    #[arg(long, env = "RONDEL_CHECKPOINTS_RETAINED_FOR", value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub checkpoints_retained_for: Duration,
 }
 
 impl EngineOptions {
@@ -46,6 +71,14 @@ impl EngineOptions {
             job_memory_bytes: self.job_memory,
             memory_limit_bytes: self.memory_limit.unwrap_or_else(|| machine::memory_bytes() / 4 * 3),
             stop_timeout: self.job_stop_timeout,
+            checkpoints: CheckpointSettings {
+                url: self.checkpoints.clone(),
+                interval: self.checkpoint_interval,
+                minimum_pause: self.checkpoint_pause,
+                timeout: self.checkpoint_timeout,
+                retained: self.checkpoints_retained,
+                retained_for: self.checkpoints_retained_for,
+            },
         }
     }
 }

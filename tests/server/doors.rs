@@ -88,6 +88,12 @@ async fn the_server_ends_in_order() {
             job_memory: 1 << 20,
             memory_limit: None,
             job_stop_timeout: Duration::from_secs(1),
+            checkpoints: None,
+            checkpoint_interval: Duration::from_secs(10),
+            checkpoint_timeout: Duration::from_secs(10),
+            checkpoint_pause: Duration::from_secs(1),
+            checkpoints_retained: 1,
+            checkpoints_retained_for: Duration::ZERO,
         },
     };
     let engine = Arc::new(MemoryEngine::new());

@@ -85,14 +85,50 @@ impl RondelServer {
 
     /// Kills the server as `kill -9` does, and starts another on its data directory and ports.
     pub async fn kill_and_restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.restart().await
+    }
+
+    /// As [`kill_and_restart`](Self::kill_and_restart), with as many workers from now on.
+    pub async fn kill_and_restart_with(&mut self, workers: usize) -> Result<()> {
+        self.options[1] = workers.to_string();
+        self.kill_and_restart().await
+    }
+
+    /// Stops the server in order (SIGTERM), and waits until it has ended.
+    pub fn stop(&mut self) -> Result<()> {
+        let program = child_of(self.process.id(), "rondel")?;
+        Command::new("kill").args(["-TERM", &program.to_string()]).status()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Starts another server on the data directory and ports of one that has ended.
+    pub async fn restart(&mut self) -> Result<()> {
+        (self.process, self.leash) = launch(self.data.path(), (self.postgres_port, self.http_port), &self.options)?;
+        self.wait_until_ready().await
+    }
+
+    /// Starts another server with as many workers on the data directory and ports of one that was killed.
+    pub async fn restart_with(&mut self, workers: usize) -> Result<()> {
+        self.options[1] = workers.to_string();
+        self.restart().await
+    }
+
+    /// Whether the server has ended.
+    pub fn is_killed(&mut self) -> bool {
+        self.process.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Kills the server as `kill -9` does.
+    pub fn kill(&mut self) -> Result<()> {
         let program = child_of(self.process.id(), "rondel")?;
         let killed = Command::new("kill").args(["-KILL", &program.to_string()]).status()?;
         if !killed.success() {
             return Err(format!("the server's process {program} could not be killed").into());
         }
         self.process.wait()?;
-        (self.process, self.leash) = launch(self.data.path(), (self.postgres_port, self.http_port), &self.options)?;
-        self.wait_until_ready().await
+        Ok(())
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {

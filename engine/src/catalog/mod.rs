@@ -17,8 +17,9 @@ use crate::sql::Dialect;
 pub use object::{DesiredState, JobRecord, Object, ObjectKind};
 use store::Store;
 
-/// Epochs that are leased ahead in one write: a minute's worth, since epochs are milliseconds.
-const EPOCH_LEASE: u64 = 60_000;
+/// Epochs that are leased ahead in one write: seconds' worth, since epochs are milliseconds. Epochs begin behind it after
+/// a restart, and `now()` with them.
+const EPOCH_LEASE: u64 = 3_000;
 
 /// The catalog; see the [module](self). All calls are short; those that change it return when the change is durable.
 pub struct Catalog {
@@ -32,6 +33,7 @@ struct State {
     next_sequence: u64,
     next_job: u64,
     epoch_lease: u64,
+    deployment: Option<Uuid>,
 }
 
 /// What a new object is made of; the catalog adds the identity.
@@ -211,6 +213,38 @@ impl Catalog {
         Ok(state.epoch_lease)
     }
 
+    /// The identity of the data directory; of a catalog in memory, of this run.
+    pub fn deployment(&self) -> Result<Uuid> {
+        let mut state = self.state();
+        if let Some(id) = state.deployment {
+            return Ok(id);
+        }
+        let id = match &state.store {
+            Some(store) => store.deployment()?,
+            None => Uuid::new_v4(),
+        };
+        state.deployment = Some(id);
+        Ok(id)
+    }
+
+    /// Whether a job is known to have committed output to another system.
+    pub fn has_committed(&self, job: Uuid) -> Result<bool> {
+        match &self.state().store {
+            Some(store) => Ok(store.number(&committed(job))?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// A job has committed output to another system: from now on that system must know of it. Durable on return.
+    pub fn note_committed(&self, job: Uuid) -> Result<()> {
+        let state = self.state();
+        let Some(store) = &state.store else { return Ok(()) };
+        if store.number(&committed(job))?.is_none() {
+            store.put_number(&committed(job), 1)?;
+        }
+        Ok(())
+    }
+
     /// The first epoch that no earlier run of the server can have used.
     pub fn first_free_epoch(&self) -> u64 {
         self.state().epoch_lease + 1
@@ -222,8 +256,13 @@ impl State {
         let next_sequence = objects.iter().map(|object| object.sequence + 1).max().unwrap_or(0);
         let next_job = objects.iter().filter_map(|object| object.job).map(|job| job.id + 1).max().unwrap_or(1);
         let objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
-        Self { store, objects, next_sequence, next_job, epoch_lease: 0 }
+        Self { store, objects, next_sequence, next_job, epoch_lease: 0, deployment: None }
     }
+}
+
+/// Where it stands that a job has committed.
+fn committed(job: Uuid) -> String {
+    format!("committed-{job}")
 }
 
 /// The error for a name that nothing has.

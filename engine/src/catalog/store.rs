@@ -96,6 +96,19 @@ impl Store {
         Ok(found.map(|value| value.to_vec()))
     }
 
+    /// The data directory's identity, made when it is first asked for.
+    pub(super) fn deployment(&self) -> Result<Uuid> {
+        const NAME: &str = "deployment";
+        if let Some(value) = self.values.get(NAME).map_err(|error| self.failed(&error))? {
+            return Uuid::from_slice(&value).map_err(|error| self.unreadable(&error.to_string()));
+        }
+        let id = Uuid::new_v4();
+        let mut batch = self.database.batch();
+        batch.insert(&self.values, NAME, id.as_bytes().as_slice());
+        self.commit(batch)?;
+        Ok(id)
+    }
+
     /// A number by name.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>> {
         let Some(value) = self.values.get(name).map_err(|error| self.failed(&error))? else { return Ok(None) };

@@ -9,8 +9,8 @@ use arrow::record_batch::RecordBatch;
 
 use super::definition::StreamDefinition;
 use super::{
-    PartitionState, PollState, Reporter, ScanRequest, Sink, SinkState, SinkWriter, Source, SourceBatch, SourceReader,
-    Waker,
+    PartitionState, PollState, Positions, Reporter, ScanRequest, Sink, SinkState, SinkWriter, Source, SourceBatch,
+    SourceReader, Waker,
 };
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -188,16 +188,29 @@ impl SourceReader for MemoryReader {
 #[derive(Debug, Clone)]
 pub struct PrebuiltSource {
     partitions: Vec<Arc<[RecordBatch]>>,
+    /// Of each partition the next batch.
+    next: Vec<usize>,
 }
 
 impl PrebuiltSource {
     /// Batches by partition; partitions are spread over the workers by number.
     pub fn new(partitions: Vec<Vec<RecordBatch>>) -> Self {
-        Self { partitions: partitions.into_iter().map(Arc::from).collect() }
+        Self { next: vec![0; partitions.len()], partitions: partitions.into_iter().map(Arc::from).collect() }
     }
 }
 
 impl Source for PrebuiltSource {
+    fn start_at(&mut self, positions: Positions) -> Result<()> {
+        for (partition, next) in &positions.0 {
+            let slot =
+                partition.parse().ok().and_then(|partition: usize| self.next.get_mut(partition)).zip(next.parse().ok());
+            let (slot, next) =
+                slot.ok_or_else(|| Error::internal(format!("no partition {partition}, or no batch {next}")))?;
+            *slot = next;
+        }
+        Ok(())
+    }
+
     fn readers(
         self: Box<Self>,
         workers: usize,
@@ -206,7 +219,7 @@ impl Source for PrebuiltSource {
     ) -> Result<Vec<Box<dyn SourceReader>>> {
         let mut readers: Vec<PrebuiltReader> = (0..workers).map(|_| PrebuiltReader::default()).collect();
         for (partition, batches) in self.partitions.into_iter().enumerate() {
-            readers[partition % workers].partitions.push((partition as u32, batches, 0));
+            readers[partition % workers].partitions.push((partition as u32, batches, self.next[partition]));
         }
         Ok(readers.into_iter().map(|reader| Box::new(reader) as Box<dyn SourceReader>).collect())
     }
@@ -248,6 +261,11 @@ impl SourceReader for PrebuiltReader {
     }
 
     fn set_waker(&mut self, _waker: Waker) {}
+
+    fn positions(&self) -> Option<Positions> {
+        let of_partition = |(partition, _, next): &(u32, _, usize)| (partition.to_string(), next.to_string());
+        Some(Positions(self.partitions.iter().map(of_partition).collect()))
+    }
 }
 
 /// A stream over batches that are there already: every job reads them all, and ends.

@@ -95,10 +95,23 @@ pub trait SourceReader: Send {
 
     /// Sets what to call when there is something to poll after [`PollState::Idle`]. Called once, before the first poll.
     fn set_waker(&mut self, waker: Waker);
+
+    /// Where it is: everything that was polled counts as read, and nothing else, whatever it has fetched ahead. Asked at
+    /// the end of an epoch. Readers of one source may name the same partition, if they say the same of it. `None`: the
+    /// source can't be opened again where it stood, so its job has no checkpoints.
+    fn positions(&self) -> Option<Positions> {
+        None
+    }
 }
 
 /// A source, opened for one job.
 pub trait Source: Send {
+    /// The readers begin where readers of an earlier run of the job stood ([`SourceReader::positions`], of all of them), on
+    /// any number of workers. Called once, before [`Self::readers`].
+    fn start_at(&mut self, _positions: Positions) -> Result<()> {
+        Err(Error::internal("a source was to begin where it stood and can't"))
+    }
+
     /// The readers, one for each of `workers` workers. Must not block on the outside world: a broker that is down is
     /// something to wait for, told to the reporter.
     fn readers(

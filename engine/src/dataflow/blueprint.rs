@@ -10,8 +10,9 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::create_physical_expr;
 
 use crate::connector::{
-    PartitionState, PollState, Reporter, Sink, SinkWriter, Source, SourceBatch, SourceReader, Waker,
+    PartitionState, PollState, Positions, Reporter, Sink, SinkWriter, Source, SourceBatch, SourceReader, Waker,
 };
+use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{FlowOp, FlowPlan, NodeIndex};
 use crate::time::{Clock, Watermarks};
@@ -33,6 +34,14 @@ pub enum Target {
     View(Arc<View>),
     /// To another system.
     Sink(Box<dyn Sink>),
+    /// To another system, which shows it when a checkpoint is chosen: a sink that was
+    /// [opened to write exactly once](Sink::open_exactly_once).
+    ExactlyOnce {
+        /// One for each worker.
+        writers: Vec<Box<dyn SinkWriter>>,
+        /// Those of [`Sink::meeting_columns`].
+        meeting_columns: Option<Vec<usize>>,
+    },
     /// The result goes somewhere, and rows that come too late ([`FlowPlan::late`]) into a sink.
     WithLate(Box<Target>, Box<dyn Sink>),
 }
@@ -55,21 +64,23 @@ pub struct Blueprint {
     pub limits: JobLimits,
     /// Who hears how it is doing.
     pub observer: Arc<dyn JobObserver>,
-    /// State to go on from. Sources are to stand where they stood at the snapshot's epoch.
+    /// State to go on from. Sources whose positions the snapshot knows are begun there; others are to stand where they
+    /// stood at its epoch.
     pub restore: Option<JobSnapshot>,
 }
 
 /// One worker's part of a unit.
 pub(crate) enum UnitPart {
     Stream(SourcePart),
-    View { view: Arc<View>, projection: Vec<usize>, links: Vec<WatermarkLink> },
+    View { view: Arc<View>, projection: Vec<usize>, links: Vec<WatermarkLink>, missed: Vec<Delta> },
     Chain(Vec<Member>),
 }
 
 /// One worker's part of the target.
 pub(crate) enum DestinationPart {
     View(Arc<View>),
-    Sink(Box<dyn SinkWriter>),
+    /// A sink's writer, and whether it was opened to write exactly once.
+    Sink(Box<dyn SinkWriter>, bool),
 }
 
 /// All that one worker needs to build a job without being able to fail.
@@ -93,6 +104,8 @@ pub(crate) struct Prepared {
     pub(crate) parts: Vec<WorkerJob>,
     pub(crate) reads: Vec<Arc<View>>,
     pub(crate) maintains: Option<Arc<View>>,
+    /// It goes on from a snapshot.
+    pub(crate) is_restored: bool,
     /// Timely operators per worker that take part in a snapshot.
     pub(crate) snapshot_givers: usize,
 }
@@ -110,6 +123,7 @@ impl Blueprint {
         let ends = 1 + usize::from(late.is_some());
         let sink_keys = match &self.target {
             Target::Sink(sink) => sink.meeting_columns(),
+            Target::ExactlyOnce { meeting_columns, .. } => meeting_columns.clone(),
             Target::View(_) | Target::WithLate(..) => None,
         };
         let layout = Arc::new(Layout::new(&self.plan, workers, factory, sink_keys.as_deref())?);
@@ -150,8 +164,8 @@ impl Blueprint {
                     let view = self.views.get(node).map(Arc::clone).ok_or_else(|| {
                         Error::internal(format!("no view was given for scan {}", self.plan.nodes[*node].id))
                     })?;
-                    for parts in &mut units {
-                        parts.push(self.edge(*node, &view)?);
+                    for (worker, parts) in units.iter_mut().enumerate() {
+                        parts.push(self.edge(*node, &view, (worker, workers))?);
                     }
                     reads.push(view);
                 }
@@ -175,6 +189,7 @@ impl Blueprint {
         let identifier = Arc::new(AtomicUsize::new(0));
         let edges = layout.units.iter().filter(|unit| matches!(unit, Unit::View(_))).count();
         let snapshot_givers = layout.units.len() - edges + ends;
+        let is_restored = self.restore.is_some();
         let parts = units
             .into_iter()
             .zip(destinations.into_iter().zip(late))
@@ -186,11 +201,11 @@ impl Blueprint {
                 late,
                 meters: Arc::clone(&meters),
                 watermarks: watermarks.clone(),
-                restored: self.restore.is_some(),
+                restored: is_restored,
                 identifier: Arc::clone(&identifier),
             })
             .collect();
-        Ok(Prepared { job, parts, reads, maintains, snapshot_givers })
+        Ok(Prepared { job, parts, reads, maintains, is_restored, snapshot_givers })
     }
 
     /// Takes what late rows go into out of the target.
@@ -253,8 +268,11 @@ impl Blueprint {
                 .collect());
         }
         let id = &self.plan.nodes[node].id;
-        let source =
+        let mut source =
             self.sources.remove(&node).ok_or_else(|| Error::internal(format!("no source was given for scan {id}")))?;
+        if let Some(positions) = self.restore.as_ref().and_then(|snapshot| snapshot.position(id)) {
+            source.start_at(positions)?;
+        }
         let readers = source.readers(workers, Arc::clone(clock), Arc::clone(reporter))?;
         if readers.len() != workers {
             return Err(Error::internal(format!(
@@ -279,7 +297,7 @@ impl Blueprint {
         EventTime::new(watermark.id, expression, scan, partitions).map(Some)
     }
 
-    fn edge(&self, node: NodeIndex, view: &Arc<View>) -> Result<UnitPart> {
+    fn edge(&self, node: NodeIndex, view: &Arc<View>, (worker, workers): (usize, usize)) -> Result<UnitPart> {
         let spec = &self.plan.nodes[node];
         let FlowOp::Scan { projection, .. } = &spec.op else {
             return Err(Error::internal(format!("{} is not a scan", spec.id)));
@@ -298,7 +316,11 @@ impl Blueprint {
                 }
             }));
         }
-        Ok(UnitPart::View { view: Arc::clone(view), projection: projection.clone(), links })
+        let missed = match &self.restore {
+            Some(snapshot) => snapshot.missed(&spec.id, worker, workers)?,
+            None => Vec::new(),
+        };
+        Ok(UnitPart::View { view: Arc::clone(view), projection: projection.clone(), links, missed })
     }
 
     fn destinations(
@@ -309,7 +331,11 @@ impl Blueprint {
         match std::mem::replace(&mut self.target, Target::Sink(Box::new(NoSink))) {
             Target::Sink(sink) => {
                 let writers = writers(sink, workers, reporter)?;
-                Ok((writers.into_iter().map(DestinationPart::Sink).collect(), None))
+                Ok((writers.into_iter().map(|writer| DestinationPart::Sink(writer, false)).collect(), None))
+            }
+            Target::ExactlyOnce { writers, .. } => {
+                check_writers(&writers, workers)?;
+                Ok((writers.into_iter().map(|writer| DestinationPart::Sink(writer, true)).collect(), None))
             }
             Target::WithLate(..) => Err(Error::internal("late rows have two ends")),
             Target::View(view) => {
@@ -336,10 +362,15 @@ impl Blueprint {
 /// A sink's writers, one for each worker.
 fn writers(sink: Box<dyn Sink>, workers: usize, reporter: &Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>> {
     let writers = sink.writers(workers, Arc::clone(reporter))?;
+    check_writers(&writers, workers)?;
+    Ok(writers)
+}
+
+fn check_writers(writers: &[Box<dyn SinkWriter>], workers: usize) -> Result<()> {
     if writers.len() != workers {
         return Err(Error::internal(format!("a sink made {} writers for {workers} workers", writers.len())));
     }
-    Ok(writers)
+    Ok(())
 }
 
 /// Stands in for a target that was taken.
@@ -368,4 +399,9 @@ impl SourceReader for ConstantRows {
     }
 
     fn set_waker(&mut self, _waker: Waker) {}
+
+    /// They come in the first epoch; a restored job has had them.
+    fn positions(&self) -> Option<Positions> {
+        Some(Positions::default())
+    }
 }

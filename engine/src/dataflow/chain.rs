@@ -11,7 +11,7 @@ use timely::scheduling::Activator;
 
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
+use crate::operator::{EpochContext, Operator, Output, Step};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
@@ -19,7 +19,7 @@ use super::figures::OperatorMeter;
 use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
-use super::job::JobShared;
+use super::job::{Given, JobShared};
 use super::late::LateEnd;
 use super::packet::{Payload, Promise};
 use super::source::BACK_OFF;
@@ -267,13 +267,13 @@ impl Chain {
         self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet))
     }
 
-    fn snapshot(&mut self) -> Result<Vec<(String, StatePart)>> {
+    fn snapshot(&mut self) -> Result<Given> {
         let mut parts = Vec::new();
         for member in &mut self.members {
             let operator = &mut member.operator;
             parts.extend(guarded(|| operator.snapshot())?.into_iter().map(|part| (member.id.clone(), part)));
         }
-        Ok(parts)
+        Ok(Given::state(parts))
     }
 
     fn blame(&self, index: usize, error: Error) -> Error {

@@ -11,7 +11,8 @@ use crate::time::Epoch;
 
 use super::blueprint::Prepared;
 use super::flow_control::{Memory, lock};
-use super::job::{Gate, GateState, JobId, JobShared, Signal, SnapshotRequest};
+use super::job::{Gate, GateState, Given, JobId, JobShared, Signal, SnapshotRequest};
+use super::pool::EpochLease;
 use super::snapshot::JobSnapshot;
 use super::stepping::Pace;
 use super::view::View;
@@ -34,6 +35,10 @@ pub(crate) enum Request {
     Step(JobId, Reply<Epoch>),
     Stop(JobId, Reply<Epoch>),
     Snapshot(Vec<JobId>, Reply<Vec<JobSnapshot>>),
+    /// Nobody waits for the snapshots of these jobs any more.
+    GiveUpSnapshot(Vec<JobId>, Reply<()>),
+    /// No job is moved on; what is created meanwhile has its first epoch afterwards, all in the same one.
+    Hold(bool, Reply<()>),
     Shutdown(Reply<()>),
 }
 
@@ -158,6 +163,11 @@ pub(crate) struct Control {
     snapshots: Vec<Snapshotting>,
     /// The greatest epoch given out.
     last_epoch: Epoch,
+    /// Epochs up to this one may be given out without asking.
+    leased: Epoch,
+    lease: Option<Arc<dyn EpochLease>>,
+    /// No job is moved on.
+    held: bool,
     /// Microseconds that one worker needs to step all open jobs once.
     pub(crate) open_cost: u64,
     stopped: bool,
@@ -165,7 +175,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// A control that gives out epochs after `last_epoch`.
-    pub(crate) fn new(pool: Arc<PoolShared>, last_epoch: Epoch) -> Self {
+    pub(crate) fn new(pool: Arc<PoolShared>, last_epoch: Epoch, lease: Option<Arc<dyn EpochLease>>) -> Self {
         Self {
             pool,
             jobs: BTreeMap::new(),
@@ -174,6 +184,9 @@ impl Control {
             drops: Vec::new(),
             snapshots: Vec::new(),
             last_epoch,
+            leased: 0,
+            lease,
+            held: false,
             open_cost: 0,
             stopped: false,
         }
@@ -228,9 +241,22 @@ impl Control {
                         Err(error) => answer(&reply, Err(error)),
                     }
                 }
+                Request::GiveUpSnapshot(jobs, reply) => {
+                    self.give_up_snapshot(&jobs);
+                    answer(&reply, Ok(()));
+                }
+                Request::Hold(held, reply) => {
+                    self.held = held;
+                    answer(&reply, Ok(()));
+                }
                 Request::Shutdown(reply) => self.shut_down(&reply),
             }
         }
+    }
+
+    /// Whether no job is moved on.
+    pub(crate) fn is_standing(&self) -> bool {
+        self.held
     }
 
     fn running(&mut self, job: JobId) -> Result<&mut Entry> {
@@ -259,6 +285,11 @@ impl Control {
     pub(crate) fn next_epoch(&mut self, now: Epoch, last: Epoch) -> Epoch {
         let epoch = now.max(last + 1);
         self.last_epoch = self.last_epoch.max(epoch);
+        if epoch > self.leased
+            && let Some(lease) = &self.lease
+        {
+            self.leased = lease.extend(epoch);
+        }
         epoch
     }
 
@@ -278,7 +309,7 @@ impl Control {
             let first = self.next_epoch(now, self.last_epoch);
             let acknowledgement = Acknowledgement::of(self.pool.workers.len(), &self.pool.signal);
             if let Some(view) = &prepared.maintains {
-                view.start(first);
+                view.start(first, prepared.is_restored);
             }
             prepared.job.set_gate(Gate { epoch: first, state: GateState::Idle });
             for (worker, part) in self.pool.workers.iter().zip(prepared.parts.drain(..)) {
@@ -337,7 +368,9 @@ impl Control {
         };
         self.jobs.insert(id, entry);
         // The first epoch of the new job is one of all that it is connected with.
-        if let Some(group) = self.groups().into_iter().find(|group| group.contains(&id)) {
+        if !self.held
+            && let Some(group) = self.groups().into_iter().find(|group| group.contains(&id))
+        {
             self.open(&group, first, micros);
         }
         answer(&reply, Ok(first));
@@ -595,7 +628,7 @@ impl Control {
             for job in &snapshotting.jobs {
                 if let Some(entry) = self.jobs.get(job) {
                     let missing = entry.snapshot_givers * workers;
-                    *lock(&entry.job.snapshot) = Some(SnapshotRequest { epoch, missing, parts: Vec::new() });
+                    *lock(&entry.job.snapshot) = Some(SnapshotRequest { epoch, missing, given: Given::default() });
                 }
             }
         }
@@ -626,9 +659,21 @@ impl Control {
             }
             let taken = snapshotting.jobs.iter().filter_map(|job| self.jobs.get(job)).filter_map(|entry| {
                 let request = lock(&entry.job.snapshot).take()?;
-                Some(JobSnapshot { epoch: request.epoch, parts: request.parts })
+                let Given { parts, positions } = request.given;
+                Some(JobSnapshot { epoch: request.epoch, parts, positions, missed: BTreeMap::new() })
             });
             answer(&snapshotting.reply, Ok(taken.collect()));
+        }
+    }
+
+    /// Nobody waits for it: what the jobs still give to it is not kept.
+    fn give_up_snapshot(&mut self, jobs: &[JobId]) {
+        for snapshotting in self.snapshots.extract_if(.., |snapshotting| snapshotting.jobs == jobs) {
+            if snapshotting.placed {
+                for entry in jobs.iter().filter_map(|job| self.jobs.get(job)) {
+                    lock(&entry.job.snapshot).take();
+                }
+            }
         }
     }
 
@@ -686,7 +731,10 @@ fn refuse(request: Request, error: &Error) {
         Request::Create(_, reply) | Request::Step(_, reply) | Request::Stop(_, reply) => {
             answer(&reply, Err(error.clone()))
         }
-        Request::Drop(_, reply) | Request::Shutdown(reply) => answer(&reply, Err(error.clone())),
+        Request::Drop(_, reply)
+        | Request::Shutdown(reply)
+        | Request::GiveUpSnapshot(_, reply)
+        | Request::Hold(_, reply) => answer(&reply, Err(error.clone())),
         Request::Snapshot(_, reply) => answer(&reply, Err(error.clone())),
     }
 }

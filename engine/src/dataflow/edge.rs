@@ -14,14 +14,14 @@ use std::sync::atomic::Ordering;
 use timely::scheduling::Activator;
 
 use crate::delta::Delta;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operator::{Output, StatePart};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
 use super::flow_control::{ByteGuard, Meter, delta_bytes, lock};
 use super::guarded::guarded;
-use super::job::{Gate, GateState, JobShared};
+use super::job::{Gate, GateState, Given, JobShared};
 use super::packet::Promise;
 use super::snapshot;
 use super::source::BACK_OFF;
@@ -111,13 +111,15 @@ impl ViewWriter {
             let Some(queue) = reader.queue.upgrade() else { return false };
             let mut queue = queue.borrow_mut();
             if epoch >= reader.start {
+                // The first that is pushed may be a later one: the reader was created while no job was moved on.
+                let is_first = queue.frontier <= reader.start;
                 if epoch > reader.start {
                     queue.items.extend(all.iter().map(|delta| {
                         let guard = ByteGuard::new(&reader.meter, delta_bytes(delta));
                         EdgeItem::Rows(epoch, delta.clone(), guard)
                     }));
                 }
-                let news = if epoch == reader.start { promised(watermarks) } else { moved.clone() };
+                let news = if is_first { promised(watermarks) } else { moved.clone() };
                 if !news.is_empty() {
                     queue.items.push_back(EdgeItem::Watermarks(epoch, news));
                 }
@@ -244,18 +246,18 @@ impl ViewWriter {
     }
 
     /// The contents at the end of the epoch that was just ended.
-    fn snapshot(&self) -> Result<Vec<(String, StatePart)>> {
-        let mut parts = Vec::new();
+    fn snapshot(&self) -> Result<Given> {
+        let mut parts: Vec<(String, StatePart)> = Vec::new();
         if self.worker == 0 {
             parts.push(snapshot::watermarks(&self.watermarks)?);
         }
-        let Some(shard) = self.view.shard(self.worker) else { return Ok(parts) };
+        let Some(shard) = self.view.shard(self.worker) else { return Ok(Given::state(parts)) };
         let shard = lock(shard);
         let later = shard.pending.iter().flat_map(|(_, deltas)| deltas.iter().map(|(delta, _)| delta));
         for delta in shard.contents.image(later)?.deltas()? {
             parts.push(snapshot::view_part(&delta)?);
         }
-        Ok(parts)
+        Ok(Given::state(parts))
     }
 }
 
@@ -296,7 +298,12 @@ pub(crate) struct WatermarkLink {
 pub(crate) struct EdgeTask {
     writer: Rc<RefCell<ViewWriter>>,
     queue: Rc<RefCell<EdgeQueue>>,
+    /// The epoch whose end the contents are read at.
     start: Epoch,
+    /// The reader's first epoch, or one before it.
+    first: Epoch,
+    /// What a restored reader has to take in before: the view was restored as of a later epoch.
+    missed: VecDeque<Delta>,
     projection: Vec<usize>,
     links: Vec<WatermarkLink>,
     /// What the view's watermarks are known to be.
@@ -311,20 +318,24 @@ pub(crate) struct EdgeTask {
 }
 
 impl EdgeTask {
-    /// A reader from boundary `start` on. One that was restored has the contents in its state and takes none.
+    /// A reader from its epoch `first` on. One that was restored has the contents in its state, but for what it `missed`.
     pub(crate) fn new(
         writer: &Rc<RefCell<ViewWriter>>,
-        (start, restored): (Epoch, bool),
+        (first, missed): (Epoch, Option<Vec<Delta>>),
         (projection, links): (Vec<usize>, Vec<WatermarkLink>),
         outlets: Vec<Outlet>,
         job: Arc<JobShared>,
         activator: Activator,
     ) -> Self {
+        let restored = missed.is_some();
+        let start = if restored { first - 1 } else { first };
         let queue = writer.borrow_mut().add_reader(start, !restored, &job.meter, &activator);
         Self {
             writer: Rc::clone(writer),
             queue,
             start,
+            first,
+            missed: missed.unwrap_or_default().into(),
             projection,
             links,
             known: BTreeMap::new(),
@@ -351,19 +362,36 @@ impl EdgeTask {
         if self.job.stopping.load(Ordering::SeqCst) {
             self.outlets.iter_mut().for_each(Outlet::close);
             self.queue.borrow_mut().items.clear();
+            self.missed.clear();
             if self.slot.take().is_some() {
                 self.writer.borrow_mut().release(&self.queue)?;
             }
             return Ok(());
         }
-        if self.job.gate().state == GateState::Idle && self.job.frontier() < self.start {
+        if self.job.is_unopened() {
             // Being built: the first epoch is opened when all workers are there.
-            if self.job.epoch_after(self.start - 1).is_none() {
+            self.activator.activate_after(BACK_OFF);
+            return Ok(());
+        }
+        let mut fuel = Output::FUEL / 2;
+        while let Some(delta) = self.missed.front() {
+            let Some(epoch) = self.job.epoch_after(self.first - 1) else { return Ok(()) };
+            if fuel == 0 {
+                self.activator.activate();
+                return Ok(());
+            }
+            if !self.job.may_run(epoch, self.outlets.iter().map(Outlet::link)) {
                 self.activator.activate_after(BACK_OFF);
                 return Ok(());
             }
+            let rows = delta.num_rows().min(fuel);
+            let rest = (rows < delta.num_rows()).then(|| delta.slice(rows, delta.num_rows() - rows));
+            let delta = delta.slice(0, rows);
+            self.missed.pop_front();
+            rest.into_iter().for_each(|rest| self.missed.push_front(rest));
+            fuel -= rows;
+            self.send(epoch, &delta)?;
         }
-        let mut fuel = Output::FUEL / 2;
         while let Some(slot) = self.slot {
             if fuel == 0 {
                 self.activator.activate();
@@ -383,7 +411,10 @@ impl EdgeTask {
                 Piece::Rows(delta, next) => {
                     fuel = fuel.saturating_sub(delta.num_rows().max(64));
                     self.slot = Some(next);
-                    self.send(self.start, &delta)?;
+                    let Some(epoch) = self.job.epoch_after(self.first - 1) else {
+                        return Err(Error::internal("a view's contents have no epoch to come in"));
+                    };
+                    self.send(epoch, &delta)?;
                 }
                 Piece::End => {
                     self.slot = None;
@@ -430,7 +461,11 @@ impl EdgeTask {
                     fuel = fuel.saturating_sub(delta.num_rows().max(64));
                     self.send(epoch, &delta)?;
                 }
-                Some(EdgeItem::Watermarks(epoch, news)) => self.say(epoch, &news),
+                Some(EdgeItem::Watermarks(epoch, news)) => {
+                    // Of a view that has ended they stand at the reader's start, which need not be its first epoch.
+                    let first = (epoch <= self.first).then(|| self.job.epoch_after(self.first - 1)).flatten();
+                    self.say(first.unwrap_or(epoch), &news);
+                }
                 None => {}
             }
         }

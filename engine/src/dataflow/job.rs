@@ -1,12 +1,12 @@
 //! A job as all workers and the pool's control see it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::connector::Reporter;
+use crate::connector::{Positions, Reporter};
 use crate::error::{Error, Result};
 use crate::operator::StatePart;
 use crate::time::Epoch;
@@ -208,7 +208,34 @@ pub(crate) struct SnapshotRequest {
     pub(crate) epoch: Epoch,
     /// How many timely operators have yet to give theirs.
     pub(crate) missing: usize,
+    pub(crate) given: Given,
+}
+
+/// What timely operators give to a snapshot.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// State, by the identity of the plan's node.
     pub(crate) parts: Vec<(String, StatePart)>,
+    /// Where sources stand, by the scan's identity.
+    pub(crate) positions: BTreeMap<String, Option<Positions>>,
+}
+
+impl Given {
+    /// State alone.
+    pub(crate) fn state(parts: Vec<(String, StatePart)>) -> Self {
+        Self { parts, positions: BTreeMap::new() }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+        for (scan, positions) in other.positions {
+            match (self.positions.entry(scan).or_insert_with(|| Some(Positions::default())), positions) {
+                (Some(all), Some(positions)) => all.0.extend(positions.0),
+                // One reader that can't say is enough.
+                (all, _) => *all = None,
+            }
+        }
+    }
 }
 
 /// What all workers and the control share of a job.
@@ -252,6 +279,8 @@ pub(crate) struct JobShared {
     /// The epoch in which all inputs have ended and what is held back is said; 0: not yet.
     last_epoch: AtomicU64,
     gate: AtomicU64,
+    /// It has had an epoch.
+    opened: AtomicBool,
     /// Epochs that were opened and are not known to be complete, ascending.
     epochs: Mutex<VecDeque<Epoch>>,
     /// By worker, of the result and then of late rows: all epochs before are complete there, and written.
@@ -301,6 +330,7 @@ impl JobShared {
             holds_back,
             last_epoch: AtomicU64::new(0),
             gate: AtomicU64::new(0),
+            opened: AtomicBool::new(false),
             epochs: Mutex::new(VecDeque::new()),
             done: (0..ends * workers).map(|_| AtomicU64::new(0)).collect(),
             completed: AtomicU64::new(0),
@@ -338,6 +368,7 @@ impl JobShared {
     pub(crate) fn set_gate(&self, gate: Gate) {
         if gate.state == GateState::Open {
             lock(&self.epochs).push_back(gate.epoch);
+            self.opened.store(true, Ordering::SeqCst);
         }
         self.gate.store(gate.pack(), Ordering::SeqCst);
         for source in &self.sources {
@@ -371,6 +402,11 @@ impl JobShared {
     /// The last epoch that was opened, unless it is known to be complete.
     pub(crate) fn last_opened(&self) -> Option<Epoch> {
         lock(&self.epochs).back().copied()
+    }
+
+    /// Whether it has not had its first epoch.
+    pub(crate) fn is_unopened(&self) -> bool {
+        !self.opened.load(Ordering::SeqCst)
     }
 
     /// Takes no more from views; for the control only.
@@ -530,18 +566,20 @@ impl JobShared {
         lock(&self.error).clone()
     }
 
+    /// Whether a snapshot is taken at the end of one of these epochs.
+    pub(crate) fn is_snapshot(&self, ended: Range<Epoch>) -> bool {
+        lock(&self.snapshot).as_ref().is_some_and(|request| ended.contains(&request.epoch))
+    }
+
     /// Gives one timely operator's parts of the snapshot, if one is taken at the end of one of the `ended` epochs.
-    pub(crate) fn give_snapshot(
-        &self,
-        ended: Range<Epoch>,
-        parts: impl FnOnce() -> Result<Vec<(String, StatePart)>>,
-    ) -> Result<()> {
-        if !lock(&self.snapshot).as_ref().is_some_and(|request| ended.contains(&request.epoch)) {
+    pub(crate) fn give_snapshot(&self, ended: Range<Epoch>, given: impl FnOnce() -> Result<Given>) -> Result<()> {
+        if !self.is_snapshot(ended.clone()) {
             return Ok(());
         }
-        let parts = parts()?;
-        if let Some(request) = &mut *lock(&self.snapshot) {
-            request.parts.extend(parts);
+        let given = given()?;
+        // It may have been given up meanwhile.
+        if let Some(request) = lock(&self.snapshot).as_mut().filter(|request| ended.contains(&request.epoch)) {
+            request.given.add(given);
             request.missing -= 1;
             if request.missing == 0 {
                 self.signal.notify();

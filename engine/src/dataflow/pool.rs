@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,12 +35,21 @@ pub struct PoolSettings {
     pub last_epoch: Epoch,
     /// Bytes that all jobs may hold together, whatever each one's limit.
     pub memory_bytes: usize,
+    /// Who remembers which epochs were given out.
+    pub lease: Option<Arc<dyn EpochLease>>,
+}
+
+/// Remembers durably which epochs may have been given out, so that none is given out again after a restart.
+pub trait EpochLease: Send + Sync {
+    /// `epoch` is about to be given out: answers up to which epoch no further question is needed. Called about once a
+    /// minute.
+    fn extend(&self, epoch: Epoch) -> Epoch;
 }
 
 impl PoolSettings {
     /// `workers` workers that run the engine's own operators.
     pub fn workers(workers: usize) -> Self {
-        Self { workers, operators: Arc::new(EngineOperators), last_epoch: 0, memory_bytes: usize::MAX }
+        Self { workers, operators: Arc::new(EngineOperators), last_epoch: 0, memory_bytes: usize::MAX, lease: None }
     }
 }
 
@@ -67,7 +76,7 @@ impl Pool {
     pub fn threads(settings: PoolSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let shared = share(&settings)?;
         let workers = spawn_workers(&shared, Some(Instant::now()), Worker::run)?;
-        let mut control = Control::new(Arc::clone(&shared), settings.last_epoch);
+        let mut control = Control::new(Arc::clone(&shared), settings.last_epoch, settings.lease.clone());
         let (of_control, of_clock) = (Arc::clone(&shared), Arc::clone(&clock));
         let control = std::thread::Builder::new()
             .name("rondel:control".to_owned())
@@ -200,6 +209,40 @@ impl Pool {
         self.ask(|reply| Request::Snapshot(jobs.to_vec(), reply))
     }
 
+    /// As [`Pool::snapshots`], of a pool of threads; given up when it takes longer than `patience` (a sink may wait for a
+    /// system that is away).
+    pub fn snapshots_within(&self, jobs: &[JobId], patience: Duration) -> Result<Vec<JobSnapshot>> {
+        let (reply, answer) = sync_channel(1);
+        self.shared.ask(Request::Snapshot(jobs.to_vec(), reply));
+        let start = Instant::now();
+        loop {
+            match answer.recv_timeout(Duration::from_millis(200)) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => return Err(stopped()),
+                Err(RecvTimeoutError::Timeout) if self.shared.broken.load(Ordering::SeqCst) => return Err(stopped()),
+                Err(RecvTimeoutError::Timeout) if start.elapsed() > patience => {
+                    self.ask(|reply| Request::GiveUpSnapshot(jobs.to_vec(), reply))?;
+                    return Err(Error::new(
+                        ErrorKind::External,
+                        format!("the end of an epoch was not reached and written within {patience:?}"),
+                    ));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// No job is moved on from now on. Jobs that are created meanwhile have their first epoch together, when they are
+    /// [let go](Pool::release): so jobs that read each other's views can be restored as of one epoch.
+    pub fn hold(&self) -> Result<()> {
+        self.ask(|reply| Request::Hold(true, reply))
+    }
+
+    /// Ends what [`Pool::hold`] began.
+    pub fn release(&self) -> Result<()> {
+        self.ask(|reply| Request::Hold(false, reply))
+    }
+
     /// Ends all jobs and workers; what is on its way is lost. Returns when the threads have ended.
     pub fn shutdown(&self) {
         match &self.form {
@@ -300,8 +343,8 @@ fn wait_for<T>(answer: &Receiver<Result<T>>, shared: &PoolShared) -> Result<T> {
     loop {
         match answer.recv_timeout(Duration::from_millis(200)) {
             Ok(result) => return result,
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err(stopped()),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Disconnected) => return Err(stopped()),
+            Err(RecvTimeoutError::Timeout) => {
                 if shared.broken.load(Ordering::SeqCst) {
                     return Err(stopped());
                 }
@@ -391,6 +434,11 @@ impl JobHandle {
     /// What its operators remember, each that has ever remembered anything.
     pub fn operators(&self) -> Vec<OperatorFigures> {
         self.job.operators.figures()
+    }
+
+    /// The job cannot go on; what it maintains and what reads it are taken down.
+    pub(crate) fn fail(&self, error: Error) {
+        self.job.fail(error);
     }
 
     /// How it ended: `None` while it runs.

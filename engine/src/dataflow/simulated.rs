@@ -111,7 +111,7 @@ impl Simulation {
             baton,
             workers: shared.workers.len(),
             threads: Some(threads),
-            control: Control::new(Arc::clone(shared), last_epoch),
+            control: Control::new(Arc::clone(shared), last_epoch, None),
             shared: Arc::clone(shared),
             clock: ManualClock::at(START_MICROS),
             random: StdRng::seed_from_u64(seed),

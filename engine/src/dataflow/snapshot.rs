@@ -1,6 +1,6 @@
 //! What a snapshot of a job holds besides its operators' own state: watermarks and the view's contents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array, UInt32Array};
@@ -8,6 +8,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use crate::connector::Positions;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::StatePart;
@@ -19,7 +20,7 @@ const GROUP: &str = "_group";
 /// Not an operator's identity: the job's merged watermarks.
 const WATERMARKS: &str = "watermarks";
 /// Not an operator's identity: the view's contents.
-const VIEW: &str = "view";
+pub(crate) const VIEW: &str = "view";
 const PARTITIONS: &str = "partitions";
 
 /// All that a job remembers at the end of one epoch.
@@ -29,9 +30,63 @@ pub struct JobSnapshot {
     pub epoch: Epoch,
     /// Parts, by the identity of the plan's node (and two of the job itself).
     pub parts: Vec<(String, StatePart)>,
+    /// By the scan's identity: where the source stood. `None`: it can't be opened there again.
+    pub positions: BTreeMap<String, Option<Positions>>,
+    /// By the scan's identity, where a view is restored as of a later epoch than its reader: what changed between. The
+    /// reader has it first.
+    pub missed: BTreeMap<String, Vec<Delta>>,
 }
 
 impl JobSnapshot {
+    /// A snapshot that was read back.
+    pub(crate) fn restored(
+        epoch: Epoch,
+        mut parts: Vec<(String, StatePart)>,
+        promised: &BTreeMap<u32, i64>,
+        positions: BTreeMap<String, Positions>,
+    ) -> Result<Self> {
+        let promised = pairs_part(WATERMARKS, promised.iter().map(|(id, at)| (*id, *at)))?;
+        parts.push((WATERMARKS.to_owned(), promised));
+        let positions = positions.into_iter().map(|(scan, positions)| (scan, Some(positions))).collect();
+        Ok(Self { epoch, parts, positions, missed: BTreeMap::new() })
+    }
+
+    /// What operators and the view remember.
+    pub(crate) fn state(&self) -> impl Iterator<Item = &(String, StatePart)> {
+        self.parts.iter().filter(|(id, _)| id != WATERMARKS)
+    }
+
+    /// The job's merged watermarks, by number.
+    pub(crate) fn promised(&self) -> BTreeMap<u32, i64> {
+        self.pairs(WATERMARKS, WATERMARKS).collect()
+    }
+
+    /// A scan's position, if the source can be opened there.
+    pub(crate) fn position(&self, scan: &str) -> Option<Positions> {
+        self.positions.get(scan).cloned().flatten()
+    }
+
+    /// What one of `workers` workers has to take in of a view that moved on.
+    pub(crate) fn missed(&self, scan: &str, worker: usize, workers: usize) -> Result<Vec<Delta>> {
+        let mut mine = Vec::new();
+        for delta in self.missed.get(scan).into_iter().flatten() {
+            let mut hashes = Vec::new();
+            hash_keys(delta.rows().columns(), delta.num_rows(), &mut hashes)?;
+            let is_mine = |hash: &u64| worker_of(key_group(*hash), workers) == worker;
+            let rows = hashes.iter().enumerate().filter(|(_, hash)| is_mine(hash)).map(|(row, _)| row as u32);
+            let rows = UInt32Array::from_iter_values(rows);
+            if !rows.is_empty() {
+                mine.push(delta.take(&rows)?);
+            }
+        }
+        Ok(mine)
+    }
+
+    /// The view's contents, of all workers.
+    pub(crate) fn contents(&self, schema: &SchemaRef) -> Result<Vec<Delta>> {
+        self.view_contents(schema, 0, 1)
+    }
+
     /// The operator's parts that belong to one of `workers` workers.
     pub(crate) fn of_operator(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();

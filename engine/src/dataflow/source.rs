@@ -9,14 +9,14 @@ use timely::scheduling::Activator;
 use crate::connector::{PollState, SourceReader, Waker};
 use crate::delta::Delta;
 use crate::error::Result;
-use crate::operator::{Output, StatePart};
+use crate::operator::Output;
 use crate::time::Epoch;
 
 use super::event_time::EventTime;
 use super::exchange::Outlet;
 use super::flow_control::delta_bytes;
 use super::guarded::guarded;
-use super::job::{GateState, JobShared, SourceStatus};
+use super::job::{GateState, Given, JobShared, SourceStatus};
 
 /// How long a job above its memory limit waits before it looks again.
 pub(crate) const BACK_OFF: Duration = Duration::from_millis(1);
@@ -180,8 +180,8 @@ impl SourceTask {
             }
             guarded(|| last.send(self.epoch, delta))?;
         }
-        if let Some(row_bytes) = (self.bytes_in_epoch - before).checked_div(rows) {
-            self.row_bytes = row_bytes.max(1);
+        if let Some(each) = (self.bytes_in_epoch - before).checked_div(rows) {
+            self.row_bytes = each.max(1);
         }
         self.rows_in_epoch += rows;
         self.job.rows_in.fetch_add(rows as u64, Ordering::Relaxed);
@@ -210,10 +210,15 @@ impl SourceTask {
         Ok(())
     }
 
-    /// The partitions' promises; every worker reads all of them back, since partitions move.
-    fn snapshot(&self) -> Result<Vec<(String, StatePart)>> {
-        let Some(event_time) = &self.part.event_time else { return Ok(Vec::new()) };
-        super::snapshot::partitions(&self.part.id, event_time.partitions()).map(|part| vec![part])
+    /// Where the reader stands, and the partitions' promises; every worker reads all of them back, since partitions move.
+    fn snapshot(&self) -> Result<Given> {
+        let (id, reader) = (&self.part.id, &self.part.reader);
+        let mut given = Given::default();
+        given.positions.insert(id.clone(), guarded(|| Ok(reader.positions()))?);
+        if let Some(event_time) = &self.part.event_time {
+            given.parts.push(super::snapshot::partitions(id, event_time.partitions())?);
+        }
+        Ok(given)
     }
 }
 

@@ -102,11 +102,16 @@ impl Control {
 
     /// Moves a group on if it is due. Answers in how many microseconds to look again.
     pub(crate) fn step_group(&mut self, group: &[JobId], now: Epoch, micros: u64) -> Option<u64> {
+        if self.is_standing() {
+            return None;
+        }
         if self.is_frozen(group) {
             return self.is_held(group).then_some(LEAST_TICK / 10);
         }
         let timer = self.next_timer(group);
-        let ready = self.is_ready(group) || timer.is_some_and(|at| at <= now);
+        // Whoever was created while nothing moved has yet to have its first epoch.
+        let is_new = self.members(group).any(|entry| entry.job.is_unopened());
+        let ready = self.is_ready(group) || timer.is_some_and(|at| at <= now) || is_new;
         let waiting = |entry: &Entry| entry.steps.iter().any(|step| step.target.is_none());
         // A job whose inputs have ended has one epoch more, in which it says what it holds back.
         let ending = self.members(group).any(Entry::lacks_last);

@@ -20,7 +20,7 @@ use super::edge::{ABSORBED_ROWS, ViewWriter};
 use super::flow_control::ByteGuard;
 use super::guarded::guarded;
 use super::inlet::Inlets;
-use super::job::JobShared;
+use super::job::{Given, JobShared};
 use super::packet::{Payload, Promise};
 use super::snapshot;
 
@@ -138,12 +138,7 @@ impl Terminal {
                 // have to end what is to be taken in here.
                 Ok(pending)
             }
-            Destination::Sink(sink) => {
-                let progress = sink.run(at_end, &self.activator, |done| {
-                    self.job.set_done(self.worker, done.saturating_add(1));
-                })?;
-                Ok(progress)
-            }
+            Destination::Sink(sink) => sink.run(at_end, &self.activator, (&self.job, self.worker)),
         }
     }
 
@@ -163,11 +158,11 @@ impl Terminal {
             }
             Destination::Sink(sink) => {
                 sink.queue.push_back((epoch, deltas.into()));
-                let worker = self.worker;
-                let watermarks = &self.watermarks;
-                self.job.give_snapshot(epoch..epoch + 1, || {
-                    if worker == 0 { Ok(vec![snapshot::watermarks(watermarks)?]) } else { Ok(Vec::new()) }
-                })?;
+                if self.job.is_snapshot(epoch..epoch + 1) {
+                    let is_first = self.worker == 0;
+                    let parts = if is_first { vec![snapshot::watermarks(&self.watermarks)?] } else { Vec::new() };
+                    sink.boundaries.push_back((epoch, Given::state(parts)));
+                }
             }
         }
         Ok(())
@@ -196,7 +191,12 @@ impl Terminal {
 /// Writes complete epochs to a sink, in order.
 pub(crate) struct SinkTask {
     writer: Box<dyn SinkWriter>,
+    /// The output of an interval is hidden until a checkpoint is chosen: the writer is told where intervals end.
+    exactly_once: bool,
     queue: VecDeque<(Epoch, Waiting)>,
+    /// Epochs at whose end a snapshot is taken, and what is given to it when they are written: a checkpoint must not say
+    /// that rows were read whose output a crash would lose.
+    boundaries: VecDeque<(Epoch, Given)>,
     /// Counts what the writer has taken while it is full.
     taken: Option<ByteGuard>,
     full: bool,
@@ -204,14 +204,33 @@ pub(crate) struct SinkTask {
 }
 
 impl SinkTask {
-    pub(crate) fn new(writer: Box<dyn SinkWriter>) -> Self {
-        Self { writer, queue: VecDeque::new(), taken: None, full: false, finished: false }
+    pub(crate) fn new(writer: Box<dyn SinkWriter>, exactly_once: bool) -> Self {
+        let (queue, boundaries) = (VecDeque::new(), VecDeque::new());
+        Self { writer, exactly_once, queue, boundaries, taken: None, full: false, finished: false }
     }
 
-    /// Writes what it can; `done` hears of each epoch that is written, and of `Epoch::MAX` when all is.
-    fn run(&mut self, at_end: bool, activator: &Activator, done: impl Fn(Epoch)) -> Result<bool> {
-        let writer = &mut self.writer;
+    /// Makes what was written up to the end of `epoch` the sink's business alone, if a snapshot is taken there. Answers
+    /// whether it is.
+    fn pass_boundary(&mut self, epoch: Epoch, job: &JobShared) -> Result<bool> {
+        if self.boundaries.front().is_none_or(|(boundary, _)| *boundary > epoch) {
+            return Ok(true);
+        }
+        let (writer, exactly_once) = (&mut self.writer, self.exactly_once);
+        let ended = guarded(|| if exactly_once { writer.end_interval(epoch) } else { writer.flush() })?;
+        if ended == SinkState::Full {
+            return Ok(false);
+        }
+        if let Some((boundary, given)) = self.boundaries.pop_front() {
+            job.give_snapshot(boundary..boundary + 1, || Ok(given))?;
+        }
+        Ok(true)
+    }
+
+    /// Writes what it can; the job hears of each epoch that is written, and of the last when all is.
+    fn run(&mut self, at_end: bool, activator: &Activator, (job, worker): (&JobShared, usize)) -> Result<bool> {
+        let done = |epoch: Epoch| job.set_done(worker, epoch.saturating_add(1));
         if self.full {
+            let writer = &mut self.writer;
             if guarded(|| writer.resume())? == SinkState::Full {
                 activator.activate_after(SINK_RETRY);
                 return Ok(true);
@@ -221,13 +240,19 @@ impl SinkTask {
         }
         let mut fuel = 4 * Output::FUEL;
         while let Some((epoch, deltas)) = self.queue.front_mut() {
+            let epoch = *epoch;
             let Some((delta, guard)) = deltas.pop_front() else {
-                done(*epoch);
+                if !self.pass_boundary(epoch, job)? {
+                    activator.activate_after(SINK_RETRY);
+                    return Ok(true);
+                }
+                done(epoch);
                 self.queue.pop_front();
                 continue;
             };
             fuel = fuel.saturating_sub(delta.num_rows().max(64));
-            if guarded(|| writer.write(*epoch, delta))? == SinkState::Full {
+            let writer = &mut self.writer;
+            if guarded(|| writer.write(epoch, delta))? == SinkState::Full {
                 self.taken = guard;
                 self.full = true;
                 activator.activate_after(SINK_RETRY);
@@ -239,6 +264,7 @@ impl SinkTask {
             }
         }
         if at_end && !self.finished {
+            let writer = &mut self.writer;
             if guarded(|| writer.flush())? == SinkState::Full {
                 activator.activate_after(SINK_RETRY);
                 return Ok(true);

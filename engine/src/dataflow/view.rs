@@ -165,11 +165,11 @@ impl View {
         self.shards.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The job's first epoch: nothing before it is missing.
-    pub(crate) fn start(&self, first: Epoch) {
+    /// The job's first epoch: nothing before it is missing. What a snapshot had is there at once.
+    pub(crate) fn start(&self, first: Epoch, is_restored: bool) {
         let mut hub = lock(&self.hub);
         hub.ended.fill(first.saturating_sub(1));
-        hub.first = Some(first);
+        hub.first = (!is_restored).then_some(first);
     }
 
     /// Whether the view has what its job's inputs held at the end of one epoch; until then it is not there yet.

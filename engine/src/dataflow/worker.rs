@@ -159,7 +159,7 @@ impl Worker {
         let identifier = Arc::clone(&job.identifier);
         let view = match &job.destination {
             DestinationPart::View(view) => Some(view.id()),
-            DestinationPart::Sink(_) => None,
+            DestinationPart::Sink(..) => None,
         };
         let dataflow = self.timely.next_dataflow_index();
         let views = &mut self.views;
@@ -220,14 +220,15 @@ fn build_dataflow<'scope>(
                     }
                 });
             }
-            UnitPart::View { view, projection, links } => {
+            UnitPart::View { view, projection, links, missed } => {
                 shared.add_edge(scope.worker().sync_activator_for(address.to_vec()));
                 let writer = views.get(&view.id()).map(Rc::clone);
                 builder.build_reschedule(|capabilities| {
                     let outlets = outlets_with(capabilities);
                     // The control builds readers only where the view's own job stands.
                     let mut task = writer.map(|writer| {
-                        EdgeTask::new(&writer, (first, restored), (projection, links), outlets, shared, activator)
+                        let missed = restored.then_some(missed);
+                        EdgeTask::new(&writer, (first, missed), (projection, links), outlets, shared, activator)
                     });
                     move |_| {
                         if let Some(task) = &mut task {
@@ -260,11 +261,11 @@ fn build_dataflow<'scope>(
         }
     }
     if let Some(writer) = late {
-        let end = (Destination::Sink(SinkTask::new(writer)), true);
+        let end = (Destination::Sink(SinkTask::new(writer, false)), true);
         build_terminal(scope, &layout, &mut ports, (&shared, end), (first, watermarks.clone()));
     }
     let destination = match destination {
-        DestinationPart::Sink(writer) => Destination::Sink(SinkTask::new(writer)),
+        DestinationPart::Sink(writer, exactly_once) => Destination::Sink(SinkTask::new(writer, exactly_once)),
         DestinationPart::View(view) => {
             let id = view.id();
             let writer = ViewWriter::new(view, Arc::clone(&shared), worker, first, watermarks.clone());

@@ -3,7 +3,9 @@
 mod live;
 mod start;
 mod status;
+mod supervisor;
 
 pub(crate) use live::{Live, LiveObjects};
-pub(crate) use start::start;
+pub(crate) use start::{SinkReporter, start};
 pub use status::{JobState, JobStatus, JobView};
+pub(crate) use supervisor::Supervisor;

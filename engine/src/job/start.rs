@@ -3,26 +3,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::connector::definition::SinkInput;
 use crate::connector::table::TableSource;
 use crate::connector::{Reporter, ScanRequest};
-use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, Pool, Target};
+use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, JobSnapshot, Pool, Target};
 use crate::error::{Error, Result};
 use crate::plan::flow::{FlowOp, FlowPlan, ScanKind};
 use crate::time::Epoch;
 
 use super::{JobState, JobStatus, Live, LiveObjects};
 
-/// Builds a job into the pool. On success it runs.
+/// Builds a job into the pool. On success it runs: from the state that it is to `restore`, or anew. `holder`: its identity,
+/// if it has checkpoints, which need the logs of tables.
 pub(crate) fn start(
-    pool: &Pool,
-    live: &LiveObjects,
+    (pool, live): (&Pool, &LiveObjects),
     status: &Arc<JobStatus>,
     plan: &FlowPlan,
     target: Target,
-    limits: JobLimits,
+    (limits, restore, holder): (JobLimits, Option<JobSnapshot>, Option<Uuid>),
 ) -> Result<JobHandle> {
     status.enter(JobState::Starting);
+    status.set_restored(restore.is_some());
     let mut sources = HashMap::new();
     let mut views = HashMap::new();
     for (index, node) in plan.nodes.iter().enumerate() {
@@ -35,7 +38,7 @@ pub(crate) fn start(
             }
             (ScanKind::Table, Some(Live::Table { table, store, .. })) => {
                 let source = TableSource::new(store, table, projection.clone(), plan.arrow_schema(index));
-                sources.insert(index, Box::new(source));
+                sources.insert(index, Box::new(source.held_by(holder)));
             }
             (ScanKind::View, Some(Live::MaterializedView { view, .. })) => {
                 views.insert(index, view);
@@ -48,7 +51,15 @@ pub(crate) fn start(
         Some(late) => match live.get(&late.target) {
             Some(Live::Sink { definition, .. }) => {
                 let input = SinkInput { schema: Arc::clone(&late.schema), changelog: false };
-                Target::WithLate(Box::new(target), definition.open(&input)?)
+                let sink = definition.open(&input)?;
+                if sink.is_exactly_once() {
+                    return Err(Error::not_supported(format!(
+                        "late rows cannot be written exactly once to '{}'",
+                        late.target
+                    ))
+                    .with_hint("give the sink delivery = 'at_least_once'"));
+                }
+                Target::WithLate(Box::new(target), sink)
             }
             _ => return Err(Error::internal(format!("late rows go to '{}', which is gone", late.target))),
         },
@@ -62,11 +73,28 @@ pub(crate) fn start(
         target,
         limits,
         observer: Arc::clone(status) as Arc<dyn JobObserver>,
-        restore: None,
+        restore,
     };
     let handle = pool.create_job(blueprint).inspect_err(|error| status.fail(error.clone()))?;
     status.attach(handle.clone());
     Ok(handle)
+}
+
+/// What a sink reports to that was opened before its job was built.
+pub(crate) struct SinkReporter(pub(crate) Arc<JobStatus>);
+
+impl Reporter for SinkReporter {
+    fn waits_for(&self, who: &str, what: Option<String>) {
+        Reporter::waits_for(self.0.as_ref(), who, what);
+    }
+
+    fn fail(&self, error: Error) {
+        self.0.fail_job(error);
+    }
+
+    fn skipped(&self, who: &str, rows: u64, last_reason: &str) {
+        Reporter::skipped(self.0.as_ref(), who, rows, last_reason);
+    }
 }
 
 impl JobObserver for JobStatus {

@@ -63,6 +63,8 @@ pub struct JobStatus {
     handle: Mutex<Option<JobHandle>>,
     /// Whether the pool has its dataflow.
     built: AtomicBool,
+    /// It goes on from a checkpoint: its result is there from the beginning.
+    restored: AtomicBool,
 }
 
 struct Lifecycle {
@@ -133,6 +135,7 @@ impl JobStatus {
             hydrating: AtomicBool::new(false),
             handle: Mutex::new(None),
             built: AtomicBool::new(false),
+            restored: AtomicBool::new(false),
         }
     }
 
@@ -191,8 +194,22 @@ impl JobStatus {
 
     /// Its dataflow runs from its first epoch on, which is not complete: that is the inputs as of one moment.
     pub fn hydrate(&self) {
-        self.hydrating.store(true, Ordering::Release);
+        self.hydrating.store(!self.restored.load(Ordering::Acquire), Ordering::Release);
         self.enter(JobState::Running);
+    }
+
+    /// Whether it goes on from a checkpoint.
+    pub(crate) fn set_restored(&self, restored: bool) {
+        self.restored.store(restored, Ordering::Release);
+    }
+
+    /// The job cannot go on, and neither does its dataflow, if there is one.
+    pub(crate) fn fail_job(&self, error: Error) {
+        let handle = self.handle().clone();
+        match handle {
+            Some(handle) => handle.fail(error),
+            None => Reporter::fail(self, error),
+        }
     }
 
     /// An epoch is complete.

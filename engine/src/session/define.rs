@@ -1,4 +1,4 @@
-//! CREATE, DROP and ALTER, and what a restart makes of the catalog.
+//! CREATE and DROP, and who runs ALTER.
 //!
 //! A definition is checked whole before the catalog hears of it, and durable before the statement is answered. One
 //! definition changes at a time.
@@ -7,17 +7,17 @@ use std::sync::{Arc, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 
-use crate::catalog::{DesiredState, NewObject, Object, ObjectKind, unknown};
+use crate::catalog::{NewObject, Object, ObjectKind, unknown};
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
 use crate::connector::registry;
-use crate::dataflow::{JobId, Target, View};
+use crate::dataflow::{JobId, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
 use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
 use crate::sql::{
-    self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, JobAction, ParsedStatement,
-    Query, Statement, quoted,
+    self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, ParsedStatement, Query,
+    Statement, quoted,
 };
 use crate::table::TableDefinition;
 
@@ -35,6 +35,7 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Statement::Insert(insert) => return engine.create_insert(insert, parsed).map(|()| Vec::new()),
         Statement::Drop(drop) => return engine.drop_objects(drop),
         Statement::AlterJob { name, action } => return engine.alter_job(name, *action),
+        Statement::Checkpoint(name) => return engine.checkpoint(name.as_deref()).map(|()| Vec::new()),
         other => return Err(Error::internal(format!("{} defines nothing", other.tag()))),
     };
     if let Err(taken) = engine.catalog.check_free(name) {
@@ -63,14 +64,14 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
 }
 
 /// An object that is checked and not yet known to anyone.
-struct Made {
+pub(super) struct Made {
     kind: ObjectKind,
     uses: Vec<String>,
     descriptor: Option<Vec<u8>>,
-    parts: Parts,
+    pub(super) parts: Parts,
 }
 
-enum Parts {
+pub(super) enum Parts {
     Stream { relation: Arc<Relation>, definition: Arc<dyn StreamDefinition> },
     Table { name: String, checked: Box<Checked> },
     View { relation: Arc<Relation> },
@@ -106,7 +107,7 @@ impl Engine {
     }
 
     /// Checks a definition. `descriptor` is what the catalog kept of an object that is not new.
-    fn make(&self, statement: &Statement, descriptor: Option<&[u8]>) -> Result<Made> {
+    pub(super) fn make(&self, statement: &Statement, descriptor: Option<&[u8]>) -> Result<Made> {
         match statement {
             Statement::CreateStream(stream) => self.make_stream(stream, descriptor),
             Statement::CreateTable(table) => self.make_table(table, descriptor),
@@ -274,87 +275,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes an object live, and starts its job if it should run.
-    fn bring_up(&self, object: &Object, made: Made) -> Result<()> {
-        let status = object.job.map(|job| {
-            let now = self.clock.now_micros();
-            Arc::new(JobStatus::new(job.id, &object.name, object.kind, job.desired, now))
-        });
-        let run = object.job.is_some_and(|job| job.desired == DesiredState::Running);
-        let job = || status.clone().ok_or_else(|| Error::internal(format!("'{}' has no job", object.name)));
-        let live = match made.parts {
-            Parts::Stream { relation, definition } => Live::Stream { relation, definition },
-            Parts::Table { name, checked } => {
-                let relation = Arc::new(checked.relation(&name));
-                let table = self.tables.table(object.id, &name, checked.definition, checked.schema)?;
-                Live::Table { relation, table: Arc::new(table), store: Arc::clone(&self.tables) }
-            }
-            Parts::View { relation } => Live::View { relation },
-            Parts::MaterializedView { plan } => {
-                let job = job()?;
-                let (view, relation) = materialized(&object.name, &plan);
-                if run {
-                    self.start_job(&job, &plan, Target::View(Arc::clone(&view)))?;
-                }
-                Live::MaterializedView { relation, view, job }
-            }
-            Parts::Sink { definition, own: None } => Live::Sink { definition, own: None },
-            Parts::Sink { definition, own: Some(plan) } => {
-                let job = job()?;
-                if run {
-                    self.start_job(&job, &plan, Target::Sink(definition.open(&sink_input(&plan))?))?;
-                }
-                Live::Sink { definition, own: Some(job) }
-            }
-            Parts::Insert { definition, plan } => {
-                let job = job()?;
-                if run {
-                    self.start_job(&job, &plan, Target::Sink(definition.open(&sink_input(&plan))?))?;
-                }
-                Live::Insert { job }
-            }
-        };
-        self.live.insert(&object.name, live);
-        Ok(())
-    }
-
-    fn start_job(&self, job: &Arc<JobStatus>, plan: &ContinuousPlan, target: Target) -> Result<()> {
-        crate::job::start(&self.pool, &self.live, job, &plan.flow, target, self.limits()).map(|_| ())
-    }
-
-    /// Brings back what the catalog knows, in order of creation. An object that can't be brought back is kept, shown
-    /// with the reason, and can be dropped.
-    pub(crate) fn recover(&self) {
-        let known: Vec<_> = self.catalog.objects().iter().map(|object| object.id).collect();
-        if let Err(error) = self.tables.keep_only(&known) {
-            tracing::warn!("what is left of dropped tables could not be removed: {error}");
-        }
-        for object in self.catalog.objects() {
-            let made = self
-                .catalog
-                .descriptor(object.id)
-                .and_then(|descriptor| self.make(&definition(&object)?, descriptor.as_deref()));
-            let brought = made.and_then(|made| self.bring_up(&object, made));
-            match (brought, object.job) {
-                (Ok(()), Some(job)) if job.desired == DesiredState::Running => tracing::warn!(
-                    job = %object.name,
-                    "begins again at its configured start: positions and state do not survive a restart yet"
-                ),
-                (Ok(()), _) => {}
-                (Err(error), job) => {
-                    tracing::error!(object = %object.name, "cannot be brought back: {error}");
-                    let job = job.map(|job| {
-                        let now = self.clock.now_micros();
-                        let status = JobStatus::new(job.id, &object.name, object.kind, job.desired, now);
-                        crate::connector::Reporter::fail(&status, error.clone());
-                        Arc::new(status)
-                    });
-                    self.live.insert(&object.name, Live::Broken { error, job });
-                }
-            }
-        }
-    }
-
     fn drop_objects(&self, drop: &DropObjects) -> Result<Vec<String>> {
         let mut notices = Vec::new();
         for name in &drop.names {
@@ -394,12 +314,18 @@ impl Engine {
 
     /// Removes objects, users before what they use.
     pub(super) fn remove_objects(&self, names: &[String]) -> Result<()> {
+        let ids: Vec<_> = names.iter().map(|name| self.catalog.get(name).map(|object| object.id)).collect();
         // The catalog first: a crash in between must not bring back what the user saw go.
         self.catalog.remove(names)?;
-        for name in names {
+        for (name, id) in names.iter().zip(ids) {
             let Some(live) = self.live.remove(name) else { continue };
-            if let Some(job) = live.job() {
-                self.stop_dataflow(job)?;
+            if let Some((job, id)) = live.job().zip(id) {
+                self.stop_dataflow(id, job)?;
+                if let Some(checkpoints) = &self.checkpoints
+                    && let Err(error) = checkpoints.drop_job(id)
+                {
+                    tracing::warn!(job = %name, "its checkpoints could not be deleted: {error}");
+                }
             }
             if let Live::Table { table, .. } = &live {
                 self.tables.remove(table)?;
@@ -415,76 +341,6 @@ impl Engine {
             Parts::MaterializedView { plan } => Some(Arc::clone(&plan.schema)),
             _ => None,
         })
-    }
-
-    /// Takes a job's dataflow out of the pool, if it is there.
-    fn stop_dataflow(&self, job: &Arc<JobStatus>) -> Result<()> {
-        if !job.take_built() {
-            return Ok(());
-        }
-        job.enter(JobState::Stopping);
-        self.pool.drop_job(JobId(job.id))
-    }
-
-    /// Takes a job's dataflow out of the pool when all that it has read is written; answers whether it was in time.
-    fn drain_dataflow(&self, job: &Arc<JobStatus>) -> Result<bool> {
-        if !job.take_built() {
-            return Ok(true);
-        }
-        let had_failed = job.view().state == JobState::Failed;
-        job.enter(JobState::Stopping);
-        Ok(self.pool.stop_job(JobId(job.id), self.settings.stop_timeout)? || had_failed)
-    }
-
-    fn alter_job(&self, name: &str, action: JobAction) -> Result<Vec<String>> {
-        let Some(live) = self.live.get(name) else { return Err(unknown(name)) };
-        let Some(job) = live.job().cloned() else {
-            return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
-        };
-        let readers: Vec<String> = self
-            .catalog
-            .dependants(name)
-            .into_iter()
-            .filter(|user| {
-                self.live.get(&user.name).and_then(|live| live.job().map(|job| job.is_built())).unwrap_or(false)
-            })
-            .map(|user| user.name)
-            .collect();
-        if !readers.is_empty() {
-            return Err(Error::new(
-                ErrorKind::DependentObjects,
-                format!("job '{name}' is read by running jobs: {}", readers.join(", ")),
-            )
-            .with_hint("stop them first: ALTER JOB … STOP"));
-        }
-        match action {
-            JobAction::Stop => {
-                self.catalog.set_desired(name, DesiredState::Stopped)?;
-                job.want(DesiredState::Stopped);
-                let written = self.drain_dataflow(&job)?;
-                job.enter(JobState::Stopped);
-                let timeout = self.settings.stop_timeout;
-                let lost =
-                    format!("job '{name}' had not written all that it had read after {timeout:?}: the rest is lost");
-                Ok(if written { Vec::new() } else { vec![lost] })
-            }
-            JobAction::Start => {
-                let state = job.view().state;
-                if matches!(state, JobState::Starting | JobState::Hydrating | JobState::Running | JobState::Waiting) {
-                    return Err(Error::new(ErrorKind::InvalidState, format!("job '{name}' runs already")));
-                }
-                let Some(object) = self.catalog.get(name) else { return Err(unknown(name)) };
-                self.catalog.set_desired(name, DesiredState::Running)?;
-                self.stop_dataflow(&job)?;
-                let descriptor = self.catalog.descriptor(object.id)?;
-                let made = self.make(&definition(&object)?, descriptor.as_deref())?;
-                let object = Object {
-                    job: object.job.map(|job| crate::catalog::JobRecord { desired: DesiredState::Running, ..job }),
-                    ..object
-                };
-                self.bring_up(&object, made).map(|()| Vec::new())
-            }
-        }
     }
 
     /// Completes an epoch in every job with all that its sources have to read now, and all that is committed in tables.
@@ -520,17 +376,17 @@ fn own_columns<'a>(query: &Query, columns: &'a [String]) -> Result<&'a [String]>
 }
 
 /// The statement that made an object, read as it was then.
-fn definition(object: &Object) -> Result<Statement> {
+pub(super) fn definition(object: &Object) -> Result<Statement> {
     Ok(sql::parse_one_in(&object.sql, object.dialect)?.statement)
 }
 
 /// What is written to the sink of a plan.
-fn sink_input(plan: &ContinuousPlan) -> SinkInput {
+pub(super) fn sink_input(plan: &ContinuousPlan) -> SinkInput {
     SinkInput { schema: Arc::clone(&plan.schema), changelog: plan.properties().changelog }
 }
 
 /// A view's contents and what the planner is told of it.
-fn materialized(name: &str, plan: &ContinuousPlan) -> (Arc<View>, Arc<Relation>) {
+pub(super) fn materialized(name: &str, plan: &ContinuousPlan) -> (Arc<View>, Arc<Relation>) {
     let relation = plan.relation(name);
     let view = View::new(name, Arc::clone(&plan.schema), relation.keys.clone(), relation.changelog);
     (view, Arc::new(relation))

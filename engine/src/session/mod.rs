@@ -1,7 +1,8 @@
 //! Sessions: one connection's statements, from text to result.
 //!
 //! * `variables`: SET and SHOW
-//! * `define`: CREATE, DROP, ALTER; also what a restart does with the catalog
+//! * `define`: CREATE, DROP
+//! * `revive`: jobs that begin, stop and begin again; what a restart does with the catalog
 //! * `query`: SELECT, SUBSCRIBE, COPY, EXPLAIN
 //! * `table`, `alter`: definitions of tables
 //! * `dml`: INSERT, UPDATE, DELETE, TRUNCATE, COPY FROM, transactions
@@ -16,6 +17,7 @@ mod dml;
 mod late;
 mod one_epoch;
 mod query;
+mod revive;
 mod show;
 mod stream_scan;
 mod table;
@@ -112,6 +114,7 @@ impl Session {
             | Statement::Insert(_)
             | Statement::Drop(_)
             | Statement::AlterTable(_)
+            | Statement::Checkpoint(_)
             | Statement::AlterJob { .. } => {
                 let statement = parsed.clone();
                 let notices = blocking(move || define::run(&engine, &statement)).await?;
@@ -133,6 +136,7 @@ impl Session {
                 show::setting(name, &value)
             }
             Statement::Show(Show::All) => show::settings(&self.variables()),
+            Statement::Show(Show::Checkpoints) => blocking(move || show::checkpoints(&engine)).await,
             Statement::Show(what) => show::objects(&engine, what),
             Statement::Set { name, value, local: _ } => {
                 match value {

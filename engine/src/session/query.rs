@@ -104,7 +104,7 @@ pub(super) async fn hydrated(engine: &Arc<Engine>, plan: &LogicalPlan) -> Result
                 ErrorKind::InvalidState,
                 format!("'{name}' holds nothing yet: its job was stopped before it had read its inputs"),
             )
-            .with_hint(format!("ALTER JOB {} START starts it anew", quoted(&name))));
+            .with_hint(format!("ALTER JOB {} START starts it again", quoted(&name))));
         }
     }
     Ok(())
@@ -136,7 +136,7 @@ impl BatchScans for LiveScans {
             Some(Live::MaterializedView { view, job, .. }) => {
                 if let Some(failure) = failure(&relation.name, &job).filter(|_| !self.failed_views) {
                     return Err(failure.with_hint(format!(
-                        "ALTER JOB {} START starts it anew; after SET {READ_FAILED_VIEWS} = on, SELECT shows what it last held",
+                        "ALTER JOB {} START starts it again; after SET {READ_FAILED_VIEWS} = on, SELECT shows what it last held",
                         quoted(&relation.name)
                     )));
                 }
@@ -201,7 +201,7 @@ pub(super) async fn subscribe(engine: &Arc<Engine>, to: &Subscription, copy: boo
         && let Some(Live::MaterializedView { view, job, .. }) = engine.live.get(name)
     {
         if let Some(failure) = failure(name, &job) {
-            return Err(failure.with_hint(format!("ALTER JOB {} START starts it anew", quoted(name))));
+            return Err(failure.with_hint(format!("ALTER JOB {} START starts it again", quoted(name))));
         }
         let schema = Arc::clone(view.schema());
         let subscription = view.subscribe(true)?;
@@ -224,7 +224,8 @@ fn start_nameless(engine: &Arc<Engine>, query: &Query) -> Result<(SchemaRef, Cha
     let (sink, receiver) = channel();
     let schema = Arc::clone(&plan.schema);
     let ContinuousPlan { flow, .. } = plan;
-    crate::job::start(&engine.pool, &engine.live, &status, &flow, Target::Sink(Box::new(sink)), engine.limits())?;
+    let target = Target::Sink(Box::new(sink));
+    crate::job::start((&engine.pool, &engine.live), &status, &flow, target, (engine.limits(), None, None))?;
     Ok((schema, Changes { receiver, status, engine: Arc::clone(engine), ended: false }))
 }
 

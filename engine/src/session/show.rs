@@ -46,6 +46,16 @@ pub(super) fn schema(what: &Show) -> SchemaRef {
             number("epoch"),
             time("started_at"),
         ],
+        Show::Checkpoints => vec![
+            text("job"),
+            number("epoch"),
+            time("taken_at"),
+            text("state"),
+            number("files"),
+            number("rows"),
+            number("bytes"),
+            text("rondel"),
+        ],
         Show::All => vec![text("name"), text("setting"), text("description")],
         Show::Setting(name) => vec![text(name)],
     }))
@@ -97,9 +107,44 @@ pub(super) fn objects(engine: &Engine, what: &Show) -> Result<Outcome> {
             ]
         }
         Show::Jobs => jobs(&engine.jobs()),
-        Show::All | Show::Setting(_) => return Err(Error::internal("a setting is not an object")),
+        Show::All | Show::Setting(_) | Show::Checkpoints => return Err(Error::internal("a setting is not an object")),
     };
     rows(schema(what), columns)
+}
+
+/// SHOW CHECKPOINTS: those that are kept, oldest first, and the last failure of each job. Reads their place.
+pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
+    let kept = engine.checkpoints()?.kept()?;
+    let failing: Vec<_> = engine.checkpoint_views().into_iter().filter(|view| view.error.is_some()).collect();
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let (mut jobs, mut epochs, mut times, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut files, mut rows_of, mut bytes, mut versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (job, manifest, is_chosen) in &kept {
+        let failure = failing.iter().find(|view| *is_chosen && view.job == *job).and_then(|view| view.error.as_ref());
+        jobs.push(Some(job.clone()));
+        epochs.push(number(manifest.epoch));
+        times.push(manifest.taken_at_micros);
+        states.push(Some(match (is_chosen, failure) {
+            (true, Some(error)) => format!("chosen; the next one failed: {}", error.message()),
+            (true, None) => "chosen".to_owned(),
+            (false, _) => "kept".to_owned(),
+        }));
+        files.push(number(manifest.files.len() as u64));
+        rows_of.push(number(manifest.files.iter().map(|file| file.rows).sum()));
+        bytes.push(number(manifest.files.iter().map(|file| file.bytes).sum()));
+        versions.push(Some(manifest.rondel.clone()));
+    }
+    let columns = vec![
+        Column::Text(jobs),
+        Column::Number(epochs),
+        Column::Time(times),
+        Column::Text(states),
+        Column::Number(files),
+        Column::Number(rows_of),
+        Column::Number(bytes),
+        Column::Text(versions),
+    ];
+    rows(schema(&Show::Checkpoints), columns)
 }
 
 fn jobs(jobs: &[JobView]) -> Vec<Column> {

@@ -228,6 +228,14 @@ impl<'a> StatementParser<'a> {
                 Ok(parse_reset(parser)?)
             }
             ("ALTER", "JOB") => self.alter_job(),
+            ("CHECKPOINT", _) => {
+                parser.advance_token();
+                let name = match take_word(parser, "JOB") {
+                    true => Some(statement_name(&parser.parse_object_name(false)?)?),
+                    false => None,
+                };
+                Ok(Statement::Checkpoint(name))
+            }
             ("FLUSH", _) => {
                 parser.advance_token();
                 Ok(Statement::Flush)

@@ -85,6 +85,8 @@ pub enum Statement {
         /// What is asked of it.
         action: JobAction,
     },
+    /// `CHECKPOINT JOB name`; `None`: `CHECKPOINT`, of all jobs
+    Checkpoint(Option<String>),
     /// `FLUSH`
     Flush,
     /// `BEGIN`, `COMMIT`, `ROLLBACK`
@@ -212,6 +214,8 @@ pub enum Show {
     Sinks,
     /// Jobs and their states.
     Jobs,
+    /// Checkpoints that are kept.
+    Checkpoints,
     /// Everything that can be read.
     Tables,
     /// All settings.
@@ -343,6 +347,7 @@ impl Statement {
             Statement::Set { .. } => "SET",
             Statement::Reset(_) => "RESET",
             Statement::AlterJob { .. } => "ALTER JOB",
+            Statement::Checkpoint(_) => "CHECKPOINT",
             Statement::Flush => "FLUSH",
             Statement::Transaction(Transaction::Begin) => "BEGIN",
             Statement::Transaction(Transaction::Commit) => "COMMIT",
@@ -387,6 +392,8 @@ impl fmt::Display for Statement {
             Statement::Reset(Some(name)) => write!(f, "RESET {}", Words(name)),
             Statement::AlterJob { name, action: JobAction::Stop } => write!(f, "ALTER JOB {} STOP", quoted(name)),
             Statement::AlterJob { name, action: JobAction::Start } => write!(f, "ALTER JOB {} START", quoted(name)),
+            Statement::Checkpoint(None) => f.write_str("CHECKPOINT"),
+            Statement::Checkpoint(Some(name)) => write!(f, "CHECKPOINT JOB {}", quoted(name)),
             Statement::Flush => f.write_str("FLUSH"),
             Statement::Transaction(_) => f.write_str(self.tag()),
             Statement::Query(query) => query.fmt(f),

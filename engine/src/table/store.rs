@@ -3,6 +3,7 @@
 //! Transactions are committed one after the other, each as one atomic write under the next LSN. They are made durable together: who
 //! comes first syncs for all that were committed until then. Readers are shown what is durable.
 
+mod hold;
 mod log;
 mod reading;
 mod stored;
@@ -11,9 +12,10 @@ pub(crate) use log::LogEntry;
 pub(crate) use reading::Reading;
 pub(crate) use stored::{Storage, Table};
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::datatypes::SchemaRef;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -57,6 +59,10 @@ pub(crate) struct TableStore {
     durable: AtomicU64,
     bindings: Bindings,
     next_reader: AtomicU64,
+    /// What checkpoints need of the tables' logs: by table and job, an LSN.
+    holds: Keyspace,
+    /// The tables that are open, by identity.
+    open: Mutex<BTreeMap<Uuid, Weak<Storage>>>,
     /// One transaction at a time checks its constraints and commits.
     writer: Arc<tokio::sync::Mutex<()>>,
     /// A folder that goes with the store: the store of an engine without a data directory.
@@ -97,6 +103,7 @@ impl TableStore {
         };
         let database = Database::builder(&path).open().map_err(failed)?;
         let values = database.keyspace("values", KeyspaceCreateOptions::default).map_err(failed)?;
+        let holds = database.keyspace("holds", KeyspaceCreateOptions::default).map_err(failed)?;
         let number = |name: &str| -> Result<Option<u64>> {
             let Some(value) = values.get(name).map_err(failed)? else { return Ok(None) };
             let bytes: Option<[u8; 8]> = value.as_ref().try_into().ok();
@@ -122,6 +129,8 @@ impl TableStore {
             durable: AtomicU64::new(last),
             bindings: Bindings::default(),
             next_reader: AtomicU64::new(0),
+            holds,
+            open: Mutex::default(),
             writer: Arc::default(),
             _temporary: temporary,
         })
@@ -137,7 +146,7 @@ impl TableStore {
         Writer(Arc::clone(&self.writer).blocking_lock_owned())
     }
 
-    /// A table's place, new or found again. A log that an earlier run left has no readers any more.
+    /// A table's place, new or found again. Of the log that an earlier run left stays what checkpoints need.
     pub(crate) fn table(&self, id: Uuid, name: &str, definition: TableDefinition, schema: SchemaRef) -> Result<Table> {
         let keyspace = |kind: &str| {
             let name = format!("{kind}-{id}");
@@ -149,6 +158,8 @@ impl TableStore {
             next_row: AtomicU64::new(0),
             last: AtomicU64::new(0),
             readers: Mutex::default(),
+            holds: Mutex::new(self.holds_of(id)?),
+            trimmed: AtomicU64::new(0),
             is_dropped: AtomicBool::new(false),
             generation: AtomicU64::new(0),
         };
@@ -158,8 +169,12 @@ impl TableStore {
             let last = last.key().map_err(|error| store_error(&error))?;
             storage.next_row.store(key::number(&last).map_or(0, |number| number + 1), Ordering::SeqCst);
         }
-        while self.trim_to(&storage, Lsn::MAX)? == TRIM_ENTRIES {}
-        Ok(Table { id, name: name.to_owned(), definition, schema, generation: 0, storage: Arc::new(storage) })
+        let held = lock(&storage.holds).values().copied().min();
+        storage.trimmed.store(held.unwrap_or(*lock(&self.committed)), Ordering::SeqCst);
+        while self.trim_to(&storage, held.unwrap_or(Lsn::MAX))? == TRIM_ENTRIES {}
+        let storage = Arc::new(storage);
+        lock(&self.open).insert(id, Arc::downgrade(&storage));
+        Ok(Table { id, name: name.to_owned(), definition, schema, generation: 0, storage })
     }
 
     /// Removes a table's rows. Statements and jobs that still have it in hand fail.
@@ -168,6 +183,7 @@ impl TableStore {
         table.storage.is_dropped.store(true, Ordering::SeqCst);
         drop(committed);
         table.storage.wake();
+        lock(&self.open).remove(&table.id);
         for keyspace in [&table.storage.rows, &table.storage.log] {
             self.database.delete_keyspace(keyspace.clone()).map_err(|error| store_error(&error))?;
         }
@@ -234,7 +250,10 @@ impl TableStore {
             if table.storage.generation.load(Ordering::SeqCst) != table.generation {
                 return Err(conflict(&format!("table \"{}\" was altered meanwhile", table.name)));
             }
-            let has_readers = !lock(&table.storage.readers).is_empty();
+            let has_readers = !lock(&table.storage.readers).is_empty() || !lock(&table.storage.holds).is_empty();
+            if !has_readers {
+                table.storage.trimmed.store(lsn, Ordering::SeqCst);
+            }
             let mut sequence = 0_u32;
             let mut log = |kind: u8, key: &[u8], row: &[u8], batch: &mut fjall::OwnedWriteBatch| {
                 if has_readers {
@@ -301,8 +320,14 @@ impl TableStore {
         self.bindings.bound(epoch, || self.durable())
     }
 
-    /// Begins to read a table: all rows as of one LSN, and the log after it is kept.
-    pub(crate) fn begin_reading(self: &Arc<Self>, table: &Arc<Table>, workers: usize) -> Result<(TableView, Reading)> {
+    /// Begins to read a table: all rows as of one LSN, and the log after it is kept; for `holder`, a job that will have
+    /// checkpoints, until it [says otherwise](Self::hold).
+    pub(crate) fn begin_reading(
+        self: &Arc<Self>,
+        table: &Arc<Table>,
+        workers: usize,
+        holder: Option<Uuid>,
+    ) -> Result<(TableView, Reading)> {
         if table.storage.is_dropped.load(Ordering::SeqCst) {
             return Err(table.is_gone());
         }
@@ -313,6 +338,9 @@ impl TableStore {
             lock(&table.storage.readers).insert(id, reader);
             (*committed, self.database.snapshot())
         };
+        if let Some(job) = holder {
+            self.hold(job, table.id, lsn)?;
+        }
         let reading = Reading { store: Arc::clone(self), table: Arc::clone(table), id };
         self.sync(lsn)?;
         Ok((TableView::new(lsn, snapshot), reading))
@@ -321,7 +349,10 @@ impl TableStore {
     /// Removes what every reader has read from a table's log.
     fn trim(&self, storage: &Storage) -> Result<()> {
         let read = lock(&storage.readers).values().flat_map(|reader| reader.positions.iter().copied()).min();
-        self.trim_to(storage, read.unwrap_or(Lsn::MAX)).map(|_| ())
+        let held = lock(&storage.holds).values().copied().min();
+        let through = [read, held].into_iter().flatten().min();
+        storage.trimmed.fetch_max(through.unwrap_or_else(|| *lock(&self.committed)), Ordering::SeqCst);
+        self.trim_to(storage, through.unwrap_or(Lsn::MAX)).map(|_| ())
     }
 
     fn trim_to(&self, storage: &Storage, through: Lsn) -> Result<usize> {

@@ -150,7 +150,7 @@ fn a_reader_finds_every_change_after_its_snapshot() {
     let store = Arc::new(TableStore::open(None).unwrap());
     let table = open(&store, Uuid::new_v4(), true);
     insert(&store, &table, &[1]);
-    let (view, reading) = store.begin_reading(&table, 1).unwrap();
+    let (view, reading) = store.begin_reading(&table, 1, None).unwrap();
     assert_eq!(ids(&view, &table), [1]);
     let from = view.lsn() + 1;
     insert(&store, &table, &[2]);

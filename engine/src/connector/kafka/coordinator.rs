@@ -13,6 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, Watched, WorkerQueue};
 use super::health::{Health, ReadingContext, words};
 use super::partitions::{Partition, Partitions};
+use super::position::Place;
 use super::settings::{KafkaSourceOptions, config_error};
 use super::topics::{Start, Topics};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,9 +30,6 @@ const BACK_OFF_MOST: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a bounded scan waits for a broker that does not answer.
 const BOUNDED_PATIENCE: Duration = Duration::from_secs(30);
-
-/// A topic's partition.
-type Place = (String, i32);
 
 /// Why nothing was dealt.
 enum Trouble {
@@ -73,6 +71,8 @@ pub(super) struct Coordinator {
     pub(super) topics: HashMap<String, TopicHandle<ReadingContext>>,
     pub(super) dealt: HashSet<Place>,
     pub(super) started: Vec<Place>,
+    /// The number of the next partition that no earlier run has read.
+    pub(super) next_number: u32,
     /// How long the next question may take.
     pub(super) ask: Duration,
 }
@@ -233,6 +233,8 @@ impl Coordinator {
     fn resolve(&self, new: &[Place], first: bool) -> Result<Vec<(i64, Option<i64>)>, Trouble> {
         // What appears later is read from its beginning: its first records are news, whatever `start` says.
         // A snapshot of a stream that jobs read from now on is of what the topic holds: it would always be empty.
+        // And so is what appears beside the positions of an earlier run.
+        let first = first && self.partitions.stood.is_empty();
         let start = match &self.options.start {
             Start::Latest if self.bounded => &Start::Earliest,
             start if first => start,
@@ -253,6 +255,10 @@ impl Coordinator {
         };
         let mut starts = Vec::with_capacity(new.len());
         for place in new {
+            if let Some(stood) = self.partitions.stood.get(place) {
+                starts.push((self.resume(place, stood.offset)?, None));
+                continue;
+            }
             let at = match start {
                 Start::Earliest => None,
                 Start::Offsets(offsets) => offsets.get(&place.1).copied(),
@@ -272,6 +278,35 @@ impl Coordinator {
             starts.push((at.unwrap_or(low).max(low), Some(high)));
         }
         Ok(starts)
+    }
+
+    /// Where to go on after `offset`, if the broker still has what comes there.
+    fn resume(&self, place: &Place, offset: i64) -> Result<i64, Trouble> {
+        if offset == OFFSET_BEGINNING {
+            return Ok(offset);
+        }
+        let (topic, partition) = place;
+        let (low, high) = self.ends(place)?;
+        if (low..=high).contains(&offset) {
+            return Ok(offset);
+        }
+        let wanted = format!("topic {topic}, partition {partition}: the job goes on at offset {offset}");
+        if offset < low && self.options.resets_to_earliest() {
+            self.health.skipped(u64::try_from(low - offset).unwrap_or(0), &format!("{wanted}, which is gone"));
+            return Ok(low);
+        }
+        let (why, hint) = if offset < low {
+            let why =
+                format!("{wanted}, and the earliest one there is {low}: the topic's retention has removed the rest");
+            (
+                why,
+                "drop and create the job to begin anew, or say \"kafka.auto.offset.reset\" = 'earliest' to go on with a gap",
+            )
+        } else {
+            let why = format!("{wanted}, and the topic ends at {high}: it was deleted and made anew");
+            (why, "drop and create the job to begin anew")
+        };
+        Err(Trouble::Failed(Error::new(ErrorKind::InvalidState, why).with_hint(hint)))
     }
 
     fn ends(&self, place: &Place) -> Result<(i64, i64), Trouble> {
@@ -306,13 +341,23 @@ impl Coordinator {
     /// Hands new partitions to the readers and starts them, in this order: a record must meet a reader that knows its
     /// partition.
     fn deal(&mut self, new: Vec<Place>, starts: Vec<(i64, Option<i64>)>) -> Result<(), Trouble> {
-        let first = u32::try_from(self.dealt.len()).unwrap_or(u32::MAX);
-        let numbered = new.into_iter().zip(starts).zip(first..);
-        let dealt: Vec<(Arc<Partition>, i64)> = numbered
-            .map(|(((topic, partition), (start, end)), number)| {
-                (Arc::new(Partition::new(number, topic.into(), partition, end.map(|end| end.max(start)))), start)
-            })
-            .collect();
+        let taken = self.partitions.stood.values().map(|stood| stood.number + 1).max().unwrap_or(0);
+        let mut next = self.next_number.max(taken);
+        let mut dealt: Vec<(Arc<Partition>, i64)> = Vec::with_capacity(new.len());
+        for (place, (start, end)) in new.into_iter().zip(starts) {
+            let number = match self.partitions.stood.get(&place) {
+                Some(stood) => stood.number,
+                None => {
+                    next = next.saturating_add(1);
+                    next - 1
+                }
+            };
+            let (topic, partition) = place;
+            let partition = Partition::new(number, topic.into(), partition, end.map(|end| end.max(start)));
+            partition.passed(start);
+            dealt.push((Arc::new(partition), start));
+        }
+        self.next_number = next;
         for (partition, _) in &dealt {
             let topic = partition.topic.to_string();
             if !self.topics.contains_key(&topic) {

@@ -19,6 +19,7 @@ mod key;
 mod metadata;
 pub mod mock;
 mod partitions;
+mod position;
 mod rows;
 pub mod settings;
 pub mod sink;

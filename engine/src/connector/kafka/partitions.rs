@@ -1,9 +1,12 @@
 //! The partitions of a source, as its coordinator deals them to the workers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch_queue::Wake;
+use super::position::{self, Place, Stood};
+use crate::connector::Positions;
 
 const NOWHERE: i64 = -1;
 
@@ -23,6 +26,8 @@ pub(super) struct Partition {
     confirmed: AtomicI64,
     /// A bounded scan has read all of it.
     finished: AtomicBool,
+    /// The offset of the next record: of the first that was not handed out.
+    next: AtomicI64,
 }
 
 impl Partition {
@@ -36,7 +41,20 @@ impl Partition {
             at_end_since: AtomicI64::new(0),
             confirmed: AtomicI64::new(NOWHERE),
             finished: AtomicBool::new(false),
+            next: AtomicI64::new(NOWHERE),
         }
+    }
+
+    /// Everything before `next` was handed out, or is not to be read.
+    #[inline]
+    pub(super) fn passed(&self, next: i64) {
+        self.next.store(next, Ordering::Relaxed);
+    }
+
+    /// The offset of the next record, once it is known.
+    pub(super) fn next(&self) -> Option<i64> {
+        let next = self.next.load(Ordering::Relaxed);
+        (next != NOWHERE).then_some(next)
     }
 
     /// A bounded scan has read all of it.
@@ -100,11 +118,13 @@ pub(super) struct Partitions {
     pub(super) coordinator: Arc<Wake>,
     readers: AtomicUsize,
     failed: AtomicBool,
+    /// Where an earlier run of the job stood.
+    pub(super) stood: BTreeMap<Place, Stood>,
 }
 
 impl Partitions {
-    /// For as many workers as there are wakes.
-    pub(super) fn new(wakes: Vec<Arc<Wake>>) -> Self {
+    /// For as many workers as there are wakes, from where an earlier run `stood`.
+    pub(super) fn new(wakes: Vec<Arc<Wake>>, stood: BTreeMap<Place, Stood>) -> Self {
         let readers = AtomicUsize::new(wakes.len());
         Self {
             all: Mutex::default(),
@@ -113,7 +133,20 @@ impl Partitions {
             coordinator: Arc::default(),
             readers,
             failed: AtomicBool::new(false),
+            stood,
         }
+    }
+
+    /// Where a worker's reader stands. What an earlier run had read and nobody has found yet stays as it was, with the
+    /// worker that will read it.
+    pub(super) fn positions(&self, worker: usize) -> Positions {
+        let all = self.lock();
+        let mine = all.iter().filter(|partition| self.worker_of(partition.number) == worker);
+        let unfound = self.stood.iter().filter(|((topic, number), stood)| {
+            let is_found = |of: &Arc<Partition>| *of.topic == **topic && of.partition == *number;
+            self.worker_of(stood.number) == worker && !all.iter().any(is_found)
+        });
+        position::write(mine.map(|partition| &**partition), unfound.map(|(place, stood)| (place, *stood)))
     }
 
     /// How many workers.

@@ -189,6 +189,7 @@ impl Rows {
             C::PartitionEOF => {
                 if let Some(partition) = partition {
                     partition.reached_end(record.offset(), self.clock.now_micros());
+                    partition.passed(record.offset());
                     // By position: the last offsets may be marks of transactions, which are no records.
                     if partition.end.is_some_and(|end| record.offset() >= end) {
                         partition.finish();
@@ -234,6 +235,7 @@ impl Rows {
 #[inline]
 fn reads(partition: &Partition, record: Record<'_>) -> bool {
     partition.moved();
+    partition.passed(record.offset() + 1);
     let Some(end) = partition.end else { return true };
     if record.offset() + 1 >= end {
         partition.finish();

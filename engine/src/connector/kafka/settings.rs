@@ -251,6 +251,12 @@ impl KafkaSourceOptions {
         )
     }
 
+    /// Whether the user wants to go on with a gap where a position is gone.
+    pub(super) fn resets_to_earliest(&self) -> bool {
+        let reset = self.passed.get("auto.offset.reset").map(String::as_str);
+        matches!(reset, Some("earliest" | "smallest" | "beginning"))
+    }
+
     /// The configuration for asking where the group stands.
     pub(super) fn group_config(&self, group: &str) -> ClientConfig {
         let mut config = self.consumer_config();

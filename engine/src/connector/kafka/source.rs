@@ -5,7 +5,7 @@
 //!
 //! Records without a value (tombstones) are no rows: they are counted as skipped, whatever `on_error` says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,9 +18,12 @@ use super::dead_letters::{DeadLetters, LetterBox};
 use super::health::{Health, ReadingContext};
 use super::metadata::MetadataBuilder;
 use super::partitions::{Partition, Partitions};
+use super::position::{self, Place, Stood};
 use super::rows::{LeftOut, Rows, View};
 use super::settings::{KafkaSourceOptions, OnError, config_error};
-use crate::connector::{PartitionState, PollState, Reporter, ScanRequest, Source, SourceBatch, SourceReader, Waker};
+use crate::connector::{
+    PartitionState, PollState, Positions, Reporter, ScanRequest, Source, SourceBatch, SourceReader, Waker,
+};
 use crate::error::{Error, Result};
 use crate::format::decoder::RowDecoder;
 use crate::time::Clock;
@@ -35,6 +38,8 @@ pub struct KafkaSource {
     request: ScanRequest,
     value_columns: usize,
     decoders: DecoderFactory,
+    /// Where an earlier run of the job stood.
+    stood: BTreeMap<Place, Stood>,
 }
 
 impl KafkaSource {
@@ -47,7 +52,14 @@ impl KafkaSource {
         value_columns: usize,
         decoders: DecoderFactory,
     ) -> Self {
-        Self { name: name.to_owned(), options: Arc::new(options), request, value_columns, decoders }
+        Self {
+            name: name.to_owned(),
+            options: Arc::new(options),
+            request,
+            value_columns,
+            decoders,
+            stood: BTreeMap::new(),
+        }
     }
 
     /// The part of a projection that the decoder delivers: the columns of the value.
@@ -73,8 +85,13 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
+    fn start_at(&mut self, positions: Positions) -> Result<()> {
+        self.stood = position::read(&positions)?;
+        Ok(())
+    }
+
     fn readers(
-        self: Box<Self>,
+        mut self: Box<Self>,
         workers: usize,
         clock: Arc<dyn Clock>,
         reporter: Arc<dyn Reporter>,
@@ -88,7 +105,7 @@ impl Source for KafkaSource {
         let client = Arc::new(client);
 
         let wakes: Vec<Arc<Wake>> = (0..workers).map(|_| Arc::default()).collect();
-        let partitions = Arc::new(Partitions::new(wakes.clone()));
+        let partitions = Arc::new(Partitions::new(wakes.clone(), std::mem::take(&mut self.stood)));
         let queues = wakes
             .iter()
             .map(|wake| WorkerQueue::new(Arc::clone(&client), Arc::clone(wake)).map(Arc::new))
@@ -132,6 +149,7 @@ impl Source for KafkaSource {
             topics: HashMap::new(),
             dealt: HashSet::new(),
             started: Vec::new(),
+            next_number: 0,
             ask: Duration::ZERO,
         };
         thread::Builder::new()
@@ -221,6 +239,10 @@ impl SourceReader for KafkaReader {
 
     fn set_waker(&mut self, waker: Waker) {
         self.queue.wake().set(waker);
+    }
+
+    fn positions(&self) -> Option<Positions> {
+        Some(self.membership.0.positions(self.worker))
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::events::Events;
 use super::table::Table;
-use crate::connector::{PartitionState, PollState, Reporter, ScanRequest, Source, SourceBatch, SourceReader, Waker};
+use crate::connector::{
+    PartitionState, PollState, Positions, Reporter, ScanRequest, Source, SourceBatch, SourceReader, Waker,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Clock;
 
@@ -31,22 +33,69 @@ pub(super) struct NexmarkSource {
     begin: Begin,
     end: Option<u64>,
     scan: ScanRequest,
+    /// Where an earlier run of the job stood.
+    stood: Option<Stood>,
 }
 
 impl NexmarkSource {
     pub(super) fn new(events: Events, table: Table, begin: Begin, end: Option<u64>, scan: ScanRequest) -> Self {
-        Self { events, table, begin, end, scan }
+        Self { events, table, begin, end, scan, stood: None }
+    }
+}
+
+/// One of several parts of a table: every so many rounds one is its own. As many as the job's first run had workers.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    number: u64,
+    /// The next of its rows, from 0.
+    next: u64,
+}
+
+/// Where a source stands: `start` → microseconds, and of each lane `lane/of` → its next row.
+#[derive(Debug, Clone)]
+struct Stood {
+    begun: i64,
+    lanes: Vec<Lane>,
+}
+
+const START: &str = "start";
+
+impl Stood {
+    fn read(positions: &Positions) -> Option<Self> {
+        let begun = positions.0.get(START)?.parse().ok()?;
+        let lanes = positions.0.iter().filter(|(name, _)| *name != START);
+        let lanes: Option<Vec<(Lane, usize)>> = lanes
+            .map(|(name, next)| {
+                let (number, of) = name.split_once('/')?;
+                Some((Lane { number: number.parse().ok()?, next: next.parse().ok()? }, of.parse().ok()?))
+            })
+            .collect();
+        let lanes = lanes?;
+        let count = lanes.len();
+        lanes
+            .iter()
+            .all(|(_, of)| *of == count)
+            .then(|| Self { begun, lanes: lanes.into_iter().map(|lane| lane.0).collect() })
     }
 }
 
 impl Source for NexmarkSource {
+    fn start_at(&mut self, positions: Positions) -> Result<()> {
+        let stood = Stood::read(&positions);
+        self.stood = Some(stood.ok_or_else(|| Error::internal(format!("no positions of Nexmark: {positions:?}")))?);
+        Ok(())
+    }
+
     fn readers(
         mut self: Box<Self>,
         workers: usize,
         clock: Arc<dyn Clock>,
         _reporter: Arc<dyn Reporter>,
     ) -> Result<Vec<Box<dyn SourceReader>>> {
-        let begun = clock.now_micros();
+        let Stood { begun, lanes } = self.stood.take().unwrap_or_else(|| Stood {
+            begun: clock.now_micros(),
+            lanes: (0..workers as u64).map(|number| Lane { number, next: 0 }).collect(),
+        });
         if self.begin == Begin::Now {
             self.events.start_micros = begun;
         }
@@ -58,9 +107,8 @@ impl Source for NexmarkSource {
             events: self.events.clone(),
             table: self.table,
             scan: self.scan.clone(),
-            worker,
-            workers: workers as u64,
-            next: 0,
+            lanes: lanes.iter().filter(|lane| lane.number % workers as u64 == worker).copied().collect(),
+            of: lanes.len() as u64,
             end: self.end,
             clock: Arc::clone(&clock),
             begun,
@@ -70,15 +118,14 @@ impl Source for NexmarkSource {
     }
 }
 
-/// One worker's part: every so many rounds one is its own.
+/// One worker's part: some of the lanes.
 struct NexmarkReader {
     events: Events,
     table: Table,
     scan: ScanRequest,
-    worker: u64,
-    workers: u64,
-    /// The next of its rows, from 0.
-    next: u64,
+    lanes: Vec<Lane>,
+    /// How many lanes there are.
+    of: u64,
     end: Option<u64>,
     clock: Arc<dyn Clock>,
     /// When the job started.
@@ -87,10 +134,28 @@ struct NexmarkReader {
 }
 
 impl NexmarkReader {
-    /// The number in the table of its own row `row`.
-    fn index(&self, row: u64) -> u64 {
+    /// The number in the table of row `row` of a lane.
+    fn index(&self, lane: u64, row: u64) -> u64 {
         let share = self.table.share();
-        (row / share * self.workers + self.worker) * share + row % share
+        (row / share * self.of + lane) * share + row % share
+    }
+
+    /// Reads at most `most` rows of a lane; answers whether there may be more.
+    fn read(&mut self, place: usize, most: usize, out: &mut Vec<SourceBatch>) -> Result<bool> {
+        let (events, Lane { number, next }) = (self.events_now(), self.lanes[place]);
+        let indices: Vec<u64> = (next..)
+            .take(most)
+            .map(|row| self.index(number, row))
+            .take_while(|index| self.table.event(*index) < events)
+            .collect();
+        self.lanes[place].next += indices.len() as u64;
+        if !indices.is_empty() {
+            let rows = self.table.rows(&self.events, &indices)?;
+            let rows = rows.project(&self.scan.projection)?.with_schema(Arc::clone(&self.scan.schema))?;
+            let runs = vec![(number as u32, rows.num_rows())];
+            out.push(SourceBatch { rows, weights: None, runs });
+        }
+        Ok(indices.len() == most)
     }
 
     /// How many events there are by now.
@@ -101,28 +166,26 @@ impl NexmarkReader {
 
 impl SourceReader for NexmarkReader {
     fn poll(&mut self, budget_rows: usize, out: &mut Vec<SourceBatch>) -> Result<PollState> {
-        let (events, most) = (self.events_now(), budget_rows.clamp(1, BATCH_ROWS));
-        let indices: Vec<u64> = (self.next..)
-            .take(most)
-            .map(|row| self.index(row))
-            .take_while(|index| self.table.event(*index) < events)
-            .collect();
-        self.next += indices.len() as u64;
-        if !indices.is_empty() {
-            let rows = self.table.rows(&self.events, &indices)?;
-            let rows = rows.project(&self.scan.projection)?.with_schema(Arc::clone(&self.scan.schema))?;
-            let runs = vec![(self.worker as u32, rows.num_rows())];
-            out.push(SourceBatch { rows, weights: None, runs });
+        let most = (budget_rows / self.lanes.len().max(1)).clamp(1, BATCH_ROWS);
+        let mut more = false;
+        for place in 0..self.lanes.len() {
+            more |= self.read(place, most, out)?;
         }
         Ok(match self.end {
-            _ if indices.len() == most => PollState::More,
+            _ if more => PollState::More,
             Some(_) => PollState::Finished,
             None => PollState::Idle,
         })
     }
 
     fn partitions(&self) -> Vec<PartitionState> {
-        vec![PartitionState { partition: self.worker as u32, idle: false }]
+        let state = |lane: &Lane| PartitionState { partition: lane.number as u32, idle: false };
+        self.lanes.iter().map(state).collect()
+    }
+
+    fn positions(&self) -> Option<Positions> {
+        let of_lanes = self.lanes.iter().map(|lane| (format!("{}/{}", lane.number, self.of), lane.next.to_string()));
+        Some(Positions(of_lanes.chain([(START.to_owned(), self.begun.to_string())]).collect()))
     }
 
     fn set_waker(&mut self, waker: Waker) {

@@ -2,4 +2,4 @@
 
 mod source;
 
-pub(crate) use source::TableSource;
+pub(crate) use source::{TableSource, lsns};

@@ -10,8 +10,10 @@ use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::connector::{PartitionState, PollState, Reporter, Source, SourceBatch, SourceReader, Waker};
-use crate::error::Result;
+use uuid::Uuid;
+
+use crate::connector::{PartitionState, PollState, Positions, Reporter, Source, SourceBatch, SourceReader, Waker};
+use crate::error::{Error, Result};
 use crate::table::{Decoder, LogEntry, Lsn, Reading, Table, TableStore};
 use crate::time::{Clock, Epoch};
 
@@ -24,16 +26,49 @@ pub(crate) struct TableSource {
     table: Arc<Table>,
     projection: Vec<usize>,
     schema: SchemaRef,
+    /// The job, if it has checkpoints: they need the log.
+    holder: Option<Uuid>,
+    /// Where an earlier run of the job stood.
+    stood: Option<Lsn>,
+}
+
+/// The name of a table's only partition.
+fn partition(table: Uuid) -> String {
+    format!("{PARTITION}{table}")
+}
+
+const PARTITION: &str = "table/";
+
+/// The tables among the sources of a job, and up to which LSN it had read each.
+pub(crate) fn lsns(positions: &Positions) -> impl Iterator<Item = (Uuid, Lsn)> + '_ {
+    positions.0.iter().filter_map(|(name, lsn)| {
+        let table = name.strip_prefix(PARTITION)?;
+        Some((Uuid::parse_str(table).ok()?, lsn.parse().ok()?))
+    })
 }
 
 impl TableSource {
     /// The columns `projection` of a table, as rows of `schema`.
     pub(crate) fn new(store: Arc<TableStore>, table: Arc<Table>, projection: Vec<usize>, schema: SchemaRef) -> Self {
-        Self { store, table, projection, schema }
+        Self { store, table, projection, schema, holder: None, stood: None }
+    }
+
+    /// The log keeps what checkpoints of this job need.
+    pub(crate) fn held_by(self, job: Option<Uuid>) -> Self {
+        Self { holder: job, ..self }
     }
 }
 
 impl Source for TableSource {
+    fn start_at(&mut self, positions: Positions) -> Result<()> {
+        let own = lsns(&positions).find(|(table, _)| *table == self.table.id());
+        let (_, lsn) = own.ok_or_else(|| {
+            Error::internal(format!("no position in table '{}' among {positions:?}", self.table.name()))
+        })?;
+        self.stood = Some(lsn);
+        Ok(())
+    }
+
     fn readers(
         self: Box<Self>,
         workers: usize,
@@ -41,18 +76,25 @@ impl Source for TableSource {
         _reporter: Arc<dyn Reporter>,
     ) -> Result<Vec<Box<dyn SourceReader>>> {
         let readers = if self.table.definition().watermark.is_some() { 1 } else { workers };
-        let (view, reading) = self.store.begin_reading(&self.table, workers)?;
+        let (view, lsn, reading) = match self.stood {
+            Some(lsn) => (None, lsn, self.store.resume_reading(&self.table, workers, lsn)?),
+            None => {
+                let (view, reading) = self.store.begin_reading(&self.table, workers, self.holder)?;
+                let lsn = view.lsn();
+                (Some(view), lsn, reading)
+            }
+        };
         let reading = Arc::new(reading);
         let mut all: Vec<Box<dyn SourceReader>> = Vec::with_capacity(workers);
         for worker in 0..workers {
             let decoder = Decoder::new(self.table.stored_columns(&self.projection), Arc::clone(&self.schema))?;
-            let rows = (worker < readers).then(|| view.rows(&self.table));
+            let rows = view.as_ref().filter(|_| worker < readers).map(|view| view.rows(&self.table));
             all.push(Box::new(TableReader {
                 worker,
                 readers,
                 appends: self.table.definition().append_only,
-                position: view.lsn(),
-                bound: view.lsn(),
+                position: lsn,
+                bound: lsn,
                 reading: Arc::clone(&reading),
                 decoder,
                 rows: rows.map(|rows| Box::new(rows) as _),
@@ -180,5 +222,10 @@ impl SourceReader for TableReader {
 
     fn set_waker(&mut self, waker: Waker) {
         self.reading.set_waker(self.worker, waker);
+    }
+
+    /// At the end of an epoch every worker has read to its bound.
+    fn positions(&self) -> Option<Positions> {
+        Some(Positions([(partition(self.reading.table()), self.position.to_string())].into()))
     }
 }

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use uuid::Uuid;
+
 use super::log::{LogEntry, log_key, read_log_value};
 use super::stored::Table;
 use super::{TableStore, lock, store_error};
@@ -27,6 +29,11 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// The table's identity.
+    pub(crate) fn table(&self) -> Uuid {
+        self.table.id
+    }
+
     /// The last LSN that belongs to `epoch`.
     pub(crate) fn bound(&self, epoch: Epoch) -> Result<Lsn> {
         self.store.bound(epoch)

@@ -13,6 +13,7 @@ use super::lock;
 use super::reading::Reader;
 use crate::connector::Waker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table::Lsn;
 use crate::table::change::Bytes;
 use crate::table::definition::TableDefinition;
 use crate::table::key;
@@ -27,6 +28,10 @@ pub(crate) struct Storage {
     /// The last LSN that changed the table.
     pub(super) last: AtomicU64,
     pub(super) readers: Mutex<BTreeMap<u64, Reader>>,
+    /// By job: the log keeps what comes after this LSN, whether the job runs or not, since a checkpoint begins there.
+    pub(super) holds: Mutex<BTreeMap<Uuid, Lsn>>,
+    /// Changes up to this LSN may be missing from the log.
+    pub(super) trimmed: AtomicU64,
     pub(super) is_dropped: AtomicBool,
     /// How often the table was altered.
     pub(super) generation: AtomicU64,

@@ -1,0 +1,622 @@
+//! Takes checkpoints of running jobs, and knows those of all jobs.
+//!
+//! One thread looks who is due. The jobs of a group (those connected by views) are checkpointed together, on a thread of
+//! their own: the pool gives their snapshots as of one epoch, which cost the workers a copy of the state and nothing else;
+//! writing them takes as long as it takes. Views are chosen first, sinks last.
+
+mod begin;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::CheckpointSettings;
+use super::manifest::{FORMAT, Manifest};
+use super::place::Place;
+use super::store::{JobStore, Written};
+use crate::catalog::Catalog;
+use crate::connector::Positions;
+use crate::connector::table::lsns;
+use crate::connector::two_phase::{CheckpointName, Committer};
+use crate::dataflow::{JobHandle, JobId, JobSnapshot, Pool};
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::TableStore;
+use crate::time::{Clock, Epoch};
+pub(crate) use begin::{Beginning, Begun};
+
+/// How often an idle keeper looks whether a job became due that it does not know of.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+/// How long a job that is dropped waits for a checkpoint that is being written.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running job that has checkpoints.
+pub(crate) struct CheckpointedJob {
+    /// Its identity.
+    pub(crate) id: Uuid,
+    /// Its name.
+    pub(crate) name: String,
+    /// The statement that made it.
+    pub(crate) sql: String,
+    /// Its plan, as EXPLAIN has it.
+    pub(crate) plan: Vec<String>,
+    /// The views that it reads, by scan.
+    pub(crate) reads: BTreeMap<String, Uuid>,
+    /// The job in the pool.
+    pub(crate) handle: JobHandle,
+    /// Its sink, if that writes exactly once.
+    pub(crate) committer: Option<Arc<dyn Committer>>,
+    /// From one checkpoint to the next.
+    pub(crate) interval: Duration,
+    /// Its checkpoints.
+    pub(crate) store: JobStore,
+    progress: Mutex<Progress>,
+}
+
+/// How a job's checkpoints are going.
+struct Progress {
+    /// When the last one was begun, and when it ended.
+    begun: Instant,
+    ended: Instant,
+    /// What the job had done then: rows in, rows out, epochs.
+    done: Option<(u64, u64, u64)>,
+    last: Option<Arc<Manifest>>,
+    taken: u64,
+    failed: u64,
+    took: Duration,
+    new_bytes: u64,
+    /// Why the last one failed, if it did.
+    error: Option<Error>,
+}
+
+impl CheckpointedJob {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.progress)
+    }
+
+    /// What tells whether anything has happened.
+    fn done(&self) -> (u64, u64, u64) {
+        let metrics = self.handle.metrics();
+        (metrics.rows_in, metrics.rows_out, metrics.epochs_completed)
+    }
+
+    /// Whether nothing has happened since the last checkpoint, but for the epoch that it took.
+    fn is_idle(&self) -> bool {
+        let (rows_in, rows_out, epochs) = self.done();
+        self.progress().done.is_some_and(|last| (last.0, last.1) == (rows_in, rows_out) && epochs <= last.2 + 1)
+    }
+
+    fn is_running(&self) -> bool {
+        self.handle.outcome().is_none() && self.handle.metrics().epochs_completed > 0
+    }
+}
+
+/// A job's checkpoints at one moment, for figures.
+#[derive(Debug, Clone)]
+pub struct CheckpointView {
+    /// The job's name.
+    pub job: String,
+    /// The epoch of the last that was chosen.
+    pub epoch: Option<Epoch>,
+    /// When it was taken, in microseconds since 1970.
+    pub taken_at_micros: Option<i64>,
+    /// How long ago that was, in seconds.
+    pub age_seconds: u64,
+    /// Its state, in bytes.
+    pub bytes: u64,
+    /// Bytes of it that the one before did not have.
+    pub new_bytes: u64,
+    /// How long it took, in microseconds.
+    pub took_micros: u64,
+    /// How many were taken since the job was started.
+    pub taken: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// Why the last one failed, if it did.
+    pub error: Option<Error>,
+}
+
+/// What is known of a job, whether it runs or not.
+#[derive(Debug, Default, Clone)]
+struct Known {
+    name: String,
+    reads: Vec<Uuid>,
+    /// The epoch from which it goes on.
+    chosen: Option<Epoch>,
+}
+
+/// Who is at work.
+#[derive(Default)]
+struct Work {
+    under_way: BTreeSet<Uuid>,
+    threads: Vec<JoinHandle<()>>,
+    stopped: bool,
+}
+
+/// See the [module](self).
+pub(crate) struct Checkpoints {
+    place: Arc<Place>,
+    deployment: Uuid,
+    settings: CheckpointSettings,
+    pool: Arc<Pool>,
+    tables: Arc<TableStore>,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    running: Mutex<BTreeMap<Uuid, Arc<CheckpointedJob>>>,
+    known: Mutex<BTreeMap<Uuid, Known>>,
+    work: Mutex<Work>,
+    bell: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Checkpoints {
+    /// Keeps checkpoints in a place, and begins to take them.
+    pub(crate) fn open(
+        place: Place,
+        settings: CheckpointSettings,
+        (pool, tables, catalog): (&Arc<Pool>, &Arc<TableStore>, &Arc<Catalog>),
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<Self>> {
+        let this = Arc::new(Self {
+            place: Arc::new(place),
+            deployment: catalog.deployment()?,
+            settings,
+            pool: Arc::clone(pool),
+            tables: Arc::clone(tables),
+            catalog: Arc::clone(catalog),
+            clock: Arc::clone(clock),
+            running: Mutex::default(),
+            known: Mutex::default(),
+            work: Mutex::default(),
+            bell: Condvar::new(),
+            thread: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&this);
+        let thread = std::thread::Builder::new().name("rondel:checkpoints".to_owned()).spawn(move || {
+            while let Some(keeper) = weak.upgrade() {
+                let rest = keeper.take_due();
+                let work = lock(&keeper.work);
+                if work.stopped {
+                    return;
+                }
+                drop(keeper.bell.wait_timeout(work, rest));
+            }
+        });
+        let thread = thread
+            .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
+        *lock(&this.thread) = Some(thread);
+        Ok(this)
+    }
+
+    /// Takes no more checkpoints; those under way are finished.
+    pub(crate) fn stop(&self) {
+        lock(&self.work).stopped = true;
+        self.bell.notify_all();
+        if let Some(thread) = lock(&self.thread).take() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+        let threads = std::mem::take(&mut lock(&self.work).threads);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// How checkpoints are taken if a job does not say otherwise.
+    pub(crate) fn settings(&self) -> &CheckpointSettings {
+        &self.settings
+    }
+
+    /// A job runs: it has checkpoints from now on.
+    pub(crate) fn add(&self, job: Begun, handle: JobHandle) {
+        let now = Instant::now();
+        let Begun { id, name, sql, plan, reads, committer, interval, store, manifest, .. } = job;
+        let chosen = manifest.as_ref().map(|manifest| manifest.epoch);
+        lock(&self.known).insert(id, Known { name: name.clone(), reads: reads.values().copied().collect(), chosen });
+        let progress = Mutex::new(Progress {
+            begun: now,
+            ended: now,
+            done: None,
+            last: manifest,
+            taken: 0,
+            failed: 0,
+            took: Duration::ZERO,
+            new_bytes: 0,
+            error: None,
+        });
+        let job = CheckpointedJob { id, name, sql, plan, reads, handle, committer, interval, store, progress };
+        lock(&self.running).insert(id, Arc::new(job));
+        self.bell.notify_all();
+    }
+
+    /// A job runs no longer: its sink is closed, its checkpoints stay.
+    pub(crate) fn remove(&self, job: Uuid) {
+        let removed = lock(&self.running).remove(&job);
+        if let Some(committer) = removed.and_then(|job| job.committer.clone()) {
+            committer.close();
+        }
+    }
+
+    /// A job is dropped: its checkpoints go.
+    pub(crate) fn drop_job(&self, job: Uuid) -> Result<()> {
+        self.remove(job);
+        lock(&self.known).remove(&job);
+        // What is being written would stay. Its sink is closed, so it does not take long.
+        let deadline = Instant::now() + DROP_PATIENCE;
+        let mut work = lock(&self.work);
+        while work.under_way.contains(&job) && Instant::now() < deadline {
+            work = self.bell.wait_timeout(work, LONGEST_REST).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(work);
+        self.tables.let_go(job)?;
+        JobStore::open(&self.place, self.deployment, job).remove()
+    }
+
+    /// How the checkpoints of running jobs are going, by name.
+    pub(crate) fn views(&self) -> Vec<CheckpointView> {
+        let running: Vec<_> = lock(&self.running).values().cloned().collect();
+        let now = self.clock.now_micros();
+        let age = |at: i64| u64::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(0);
+        let mut views: Vec<CheckpointView> = running
+            .iter()
+            .map(|job| {
+                let progress = job.progress();
+                let last = progress.last.as_ref();
+                CheckpointView {
+                    job: job.name.clone(),
+                    epoch: last.map(|manifest| manifest.epoch),
+                    taken_at_micros: last.map(|manifest| manifest.taken_at_micros),
+                    age_seconds: last.map_or(0, |manifest| age(manifest.taken_at_micros)),
+                    bytes: last.map_or(0, |manifest| manifest.files.iter().map(|file| file.bytes).sum()),
+                    new_bytes: progress.new_bytes,
+                    took_micros: u64::try_from(progress.took.as_micros()).unwrap_or(u64::MAX),
+                    taken: progress.taken,
+                    failed: progress.failed,
+                    error: progress.error.clone(),
+                }
+            })
+            .collect();
+        views.sort_by(|one, other| one.job.cmp(&other.job));
+        views
+    }
+
+    /// All checkpoints that are kept, of all jobs, by name and age; `true`: the one from which the job goes on.
+    pub(crate) fn kept(&self) -> Result<Vec<(String, Arc<Manifest>, bool)>> {
+        let known = lock(&self.known).clone();
+        let mut kept = Vec::new();
+        for (id, known) in known {
+            let store = JobStore::open(&self.place, self.deployment, id);
+            let restorable = store.restorable()?;
+            let chosen = restorable.chosen.as_ref().map(|chosen| chosen.manifest.as_str());
+            for file in restorable.manifests.iter().filter(|file| Some(file.as_str()) <= chosen) {
+                // It may have been deleted just now, since a newer one is there.
+                if let Ok(manifest) = store.manifest(file, None) {
+                    kept.push((known.name.clone(), manifest, chosen == Some(file)));
+                }
+            }
+        }
+        kept.sort_by(|one, other| (&one.0, one.1.epoch).cmp(&(&other.0, other.1.epoch)));
+        Ok(kept)
+    }
+
+    /// Running jobs by what connects them, each group's views before their readers.
+    fn groups(&self) -> Vec<Vec<Arc<CheckpointedJob>>> {
+        // One that has ended, or has not come to its first epoch's end, holds nobody up.
+        let mut running = lock(&self.running).clone();
+        running.retain(|_, job| job.is_running());
+        let mut groups: Vec<Vec<Arc<CheckpointedJob>>> = Vec::new();
+        for job in running.into_values() {
+            let touches = |other: &Arc<CheckpointedJob>| {
+                job.reads.values().any(|view| *view == other.id) || other.reads.values().any(|view| *view == job.id)
+            };
+            let (connected, mut others): (Vec<_>, Vec<_>) =
+                groups.into_iter().partition(|group| group.iter().any(touches));
+            let mut group: Vec<_> = connected.into_iter().flatten().collect();
+            group.push(job);
+            others.push(group);
+            groups = others;
+        }
+        for group in &mut groups {
+            // A job reads only what was there when it was created.
+            group.sort_by_key(|job| job.handle.id());
+        }
+        groups
+    }
+
+    /// Begins the checkpoints that are due; answers how long nobody else will be.
+    fn take_due(self: &Arc<Self>) -> Duration {
+        let now = Instant::now();
+        let mut rest = LONGEST_REST;
+        for group in self.groups() {
+            let due = group.iter().map(|job| {
+                let progress = job.progress();
+                (progress.begun + job.interval).max(progress.ended + self.settings.minimum_pause)
+            });
+            let Some(due) = due.min() else { continue };
+            if due > now {
+                rest = rest.min(due - now);
+                continue;
+            }
+            if group.iter().all(|job| job.is_idle()) {
+                continue;
+            }
+            if !self.claim(&group) {
+                continue;
+            }
+            let this = Arc::clone(self);
+            let spawned = std::thread::Builder::new().name("rondel:checkpoint".to_owned()).spawn({
+                let group = group.clone();
+                move || {
+                    // Each job remembers how it went.
+                    drop(this.take(&group, this.settings.timeout));
+                    this.release(&group);
+                }
+            });
+            match spawned {
+                Ok(thread) => {
+                    let mut work = lock(&self.work);
+                    work.threads.retain(|thread| !thread.is_finished());
+                    work.threads.push(thread);
+                }
+                Err(error) => {
+                    tracing::error!("a checkpoint could not be begun: {error}");
+                    self.release(&group);
+                }
+            }
+        }
+        rest.max(Duration::from_millis(1))
+    }
+
+    fn claim(&self, group: &[Arc<CheckpointedJob>]) -> bool {
+        let mut work = lock(&self.work);
+        let free = !group.iter().any(|job| work.under_way.contains(&job.id));
+        if free {
+            work.under_way.extend(group.iter().map(|job| job.id));
+        }
+        free
+    }
+
+    fn release(&self, group: &[Arc<CheckpointedJob>]) {
+        let mut work = lock(&self.work);
+        work.under_way.retain(|id| !group.iter().any(|job| job.id == *id));
+        self.bell.notify_all();
+    }
+
+    /// Takes a checkpoint of a job, and of those that are connected with it, now. `closes`: sinks that wait for longer are
+    /// closed, since the jobs are to end.
+    pub(crate) fn take_now(&self, job: Uuid, timeout: Duration, closes: bool) -> Result<Epoch> {
+        let outcomes = self.take_of(|group| group.iter().any(|of| of.id == job), timeout, closes);
+        let own = outcomes.into_iter().find(|(id, _)| *id == job);
+        own.map_or_else(
+            || {
+                Err(Error::new(
+                    ErrorKind::InvalidState,
+                    "the job does not run, so there is nothing to take a checkpoint of",
+                ))
+            },
+            |(_, outcome)| outcome,
+        )
+    }
+
+    /// Takes checkpoints of all jobs now; answers how it went, by job.
+    pub(crate) fn take_all(&self, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
+        self.take_of(|_| true, timeout, closes).into_iter().collect()
+    }
+
+    fn take_of(
+        &self,
+        wanted: impl Fn(&[Arc<CheckpointedJob>]) -> bool,
+        timeout: Duration,
+        closes: bool,
+    ) -> Vec<(Uuid, Result<Epoch>)> {
+        let deadline = Instant::now() + timeout;
+        let groups: Vec<_> = self.groups().into_iter().filter(|group| wanted(group)).collect();
+        std::thread::scope(|scope| {
+            let taking: Vec<_> = groups
+                .iter()
+                .map(|group| {
+                    scope.spawn(move || {
+                        while !self.claim(group) {
+                            let rest = deadline.saturating_duration_since(Instant::now());
+                            if rest.is_zero() {
+                                let error = Error::new(ErrorKind::InvalidState, "another checkpoint is under way");
+                                return group.iter().map(|job| (job.id, Err(error.clone()))).collect();
+                            }
+                            drop(self.bell.wait_timeout(lock(&self.work), rest.min(LONGEST_REST)));
+                        }
+                        let outcomes = self.take(group, deadline.saturating_duration_since(Instant::now()));
+                        self.release(group);
+                        outcomes
+                    })
+                })
+                .collect();
+            let (done, is_done) = std::sync::mpsc::sync_channel::<()>(1);
+            let groups = &groups;
+            scope.spawn(move || {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                if closes && is_done.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
+                    let sinks = groups.iter().flatten().filter_map(|job| job.committer.as_ref());
+                    sinks.for_each(|committer| committer.close());
+                }
+            });
+            let joined = taking.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect();
+            drop(done);
+            joined
+        })
+    }
+
+    /// A checkpoint of jobs that are connected, views first.
+    fn take(&self, group: &[Arc<CheckpointedJob>], timeout: Duration) -> Vec<(Uuid, Result<Epoch>)> {
+        let begun = Instant::now();
+        let ids: Vec<JobId> = group.iter().map(|job| job.handle.id()).collect();
+        let done: Vec<_> = group.iter().map(|job| job.done()).collect();
+        let snapshots = self.pool.snapshots_within(&ids, timeout);
+        let mut outcomes: Vec<(Uuid, Result<Epoch>)> = Vec::with_capacity(group.len());
+        match snapshots {
+            Err(error) => outcomes.extend(group.iter().map(|job| (job.id, Err(error.clone())))),
+            Ok(snapshots) => {
+                for (job, snapshot) in group.iter().zip(snapshots) {
+                    let unchosen = job
+                        .reads
+                        .values()
+                        .find(|view| !outcomes.iter().any(|(id, outcome)| id == *view && outcome.is_ok()));
+                    let outcome = match unchosen {
+                        None => self.keep(job, &snapshot),
+                        Some(_) => Err(Error::new(
+                            ErrorKind::InvalidState,
+                            "a view that it reads has no checkpoint of this epoch",
+                        )),
+                    };
+                    outcomes.push((job.id, outcome));
+                }
+            }
+        }
+        for ((job, done), (_, outcome)) in group.iter().zip(done).zip(&outcomes) {
+            let mut progress = job.progress();
+            (progress.begun, progress.ended, progress.took) = (begun, Instant::now(), begun.elapsed());
+            match outcome {
+                Ok(epoch) => {
+                    tracing::debug!(job = %job.name, epoch, took = ?progress.took, "checkpoint");
+                    progress.taken += 1;
+                    progress.error = None;
+                    progress.done = Some(done);
+                }
+                Err(error) => {
+                    // Said once, not every few seconds.
+                    if progress.error.as_ref().is_none_or(|last| last.message() != error.message()) {
+                        tracing::warn!(job = %job.name, "no checkpoint: {error}");
+                    }
+                    progress.failed += 1;
+                    progress.error = Some(error.clone());
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Writes a job's checkpoint, and chooses it.
+    fn keep(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<Epoch> {
+        let kept = self.write_and_choose(job, snapshot);
+        if let Err(error) = &kept
+            && job.committer.is_some()
+        {
+            // What the sink has been given since the last checkpoint can be neither shown nor taken back: the job goes
+            // back to where it was shown.
+            job.handle.fail(error.clone().context("its output could not be committed"));
+        }
+        kept?;
+        if let Some(known) = lock(&self.known).get_mut(&job.id) {
+            known.chosen = Some(snapshot.epoch);
+        }
+        if let Err(error) = self.retain(job) {
+            tracing::warn!(job = %job.name, "old checkpoints could not be deleted: {error}");
+        }
+        Ok(snapshot.epoch)
+    }
+
+    fn write_and_choose(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<()> {
+        let mut manifest = self.manifest(job, snapshot)?;
+        if let Some(committer) = &job.committer {
+            manifest.sink_token = Some(Manifest::written_token(&committer.prepare(snapshot.epoch)?));
+        }
+        let last = job.progress().last.clone();
+        let written = job.store.write(snapshot, manifest, last.as_deref())?;
+        let Written { manifest, file, hash, new_bytes } = written;
+        let chosen = self.choose(job, &manifest, &file, hash);
+        if let Err(error) = chosen {
+            // Where the sink decides nobody knows whether it has.
+            if job.committer.is_none()
+                && let Err(error) = job.store.forget(&file)
+            {
+                tracing::warn!(job = %job.name, "a checkpoint that was not chosen stays: {error}");
+            }
+            return Err(error);
+        }
+        let mut progress = job.progress();
+        progress.new_bytes = new_bytes;
+        progress.last = Some(manifest);
+        Ok(())
+    }
+
+    fn choose(&self, job: &CheckpointedJob, manifest: &Manifest, file: &str, hash: u64) -> Result<()> {
+        let Some(committer) = &job.committer else { return job.store.choose(file, hash) };
+        let name = CheckpointName { epoch: manifest.epoch, generation: manifest.generation, manifest_hash: hash };
+        let token = manifest.token()?.unwrap_or_default();
+        if committer.decides() {
+            committer.publish(&token, &name)?;
+            self.catalog.note_committed(job.id)?;
+            // For whoever looks at the place; the sink's word is what counts.
+            return job.store.choose(file, hash);
+        }
+        job.store.choose(file, hash)?;
+        self.catalog.note_committed(job.id)?;
+        committer.publish(&token, &name)
+    }
+
+    fn manifest(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<Manifest> {
+        let mut positions = BTreeMap::new();
+        for (scan, at) in &snapshot.positions {
+            let Some(Positions(at)) = at else {
+                return Err(Error::not_supported(format!("{scan} cannot be opened again where it stands")));
+            };
+            positions.insert(scan.clone(), at.clone());
+        }
+        Ok(Manifest {
+            format: FORMAT,
+            rondel: env!("CARGO_PKG_VERSION").to_owned(),
+            deployment: self.deployment,
+            job: job.id,
+            name: job.name.clone(),
+            generation: job.store.generation(),
+            epoch: snapshot.epoch,
+            now_micros: i64::try_from(snapshot.epoch).unwrap_or(i64::MAX).saturating_mul(1_000),
+            taken_at_micros: self.clock.now_micros(),
+            workers: self.pool.workers(),
+            sql: job.sql.clone(),
+            plan: job.plan.clone(),
+            reads: job.reads.clone(),
+            watermarks: snapshot.promised(),
+            positions,
+            files: Vec::new(),
+            sink_token: None,
+        })
+    }
+
+    /// Deletes checkpoints that nobody needs, and lets the tables' logs go that they needed.
+    fn retain(&self, job: &CheckpointedJob) -> Result<()> {
+        let now = self.clock.now_micros();
+        // A reader that stands still, or failed, goes on from a checkpoint of the view at its own epoch.
+        let pinned: BTreeSet<Epoch> = {
+            let known = lock(&self.known);
+            let readers = known.values().filter(|reader| reader.reads.contains(&job.id));
+            readers.filter_map(|reader| reader.chosen).collect()
+        };
+        let young = i64::try_from(self.settings.retained_for.as_micros()).unwrap_or(i64::MAX);
+        let kept = job.store.retain(|manifest, age| {
+            age < self.settings.retained
+                || pinned.contains(&manifest.epoch)
+                || now.saturating_sub(manifest.taken_at_micros) < young
+        })?;
+        let mut least: BTreeMap<Uuid, u64> = BTreeMap::new();
+        for at in kept.iter().flat_map(|manifest| manifest.positions.values()) {
+            for (table, lsn) in lsns(&Positions(at.clone())) {
+                least.entry(table).and_modify(|least| *least = lsn.min(*least)).or_insert(lsn);
+            }
+        }
+        least.into_iter().try_for_each(|(table, lsn)| self.tables.hold(job.id, table, lsn))
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        lock(&self.work).stopped = true;
+        self.bell.notify_all();
+    }
+}

@@ -1,0 +1,154 @@
+//! What an operator remembers, as files: Arrow IPC, the rows sorted by key group.
+//!
+//! A file is named by its content, so that state that has not changed since the last checkpoint is the same file. Large
+//! states are cut by key group, that what has changed in one group is not all written again.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use arrow::array::{AsArray, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::UInt8Type;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::operator::StatePart;
+use crate::state::key_group::KEY_GROUPS;
+
+/// Rows from which on a state is cut into pieces, and into how many.
+const PIECES: [(usize, usize); 2] = [(1 << 20, KEY_GROUPS), (1 << 14, 16)];
+/// Rows that are put together into one batch.
+const BATCH_ROWS: usize = 1 << 16;
+
+/// A file that is about to be written.
+pub(super) struct NewFile {
+    pub(super) operator: String,
+    pub(super) part: String,
+    pub(super) rows: usize,
+    pub(super) hash: String,
+    pub(super) bytes: Bytes,
+}
+
+/// The hash that names a file.
+pub(super) fn hash(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}
+
+/// The files of all parts.
+pub(super) fn files(parts: &[(String, StatePart)]) -> Result<Vec<NewFile>> {
+    let mut by_part: BTreeMap<(&str, &str), Vec<&RecordBatch>> = BTreeMap::new();
+    for (operator, part) in parts.iter().filter(|(_, part)| part.rows.num_rows() > 0) {
+        by_part.entry((operator, &part.name)).or_default().push(&part.rows);
+    }
+    let mut files = Vec::new();
+    for ((operator, part), mut batches) in by_part {
+        // Workers give theirs in any order.
+        batches.sort_by_key(|rows| groups(rows).map_or(0, |groups| groups.value(0)));
+        let rows: usize = batches.iter().map(|rows| rows.num_rows()).sum();
+        let pieces = PIECES.iter().find(|(from, _)| rows >= *from).map_or(1, |(_, pieces)| *pieces);
+        for piece in 0..pieces {
+            let mut cut = Vec::new();
+            for rows in &batches {
+                cut.extend(piece_of(rows, piece, pieces)?);
+            }
+            let rows: usize = cut.iter().map(RecordBatch::num_rows).sum();
+            if rows == 0 {
+                continue;
+            }
+            let bytes = Bytes::from(written(&cut)?);
+            let hash = hash(&bytes);
+            files.push(NewFile { operator: operator.to_owned(), part: part.to_owned(), rows, hash, bytes });
+        }
+    }
+    Ok(files)
+}
+
+fn groups(rows: &RecordBatch) -> Result<&arrow::array::UInt8Array> {
+    let groups = rows.columns().first().and_then(|column| column.as_primitive_opt::<UInt8Type>());
+    groups.ok_or_else(|| Error::internal("a state has no key groups"))
+}
+
+/// The rows of one of several ranges of key groups, by group.
+fn piece_of(rows: &RecordBatch, piece: usize, pieces: usize) -> Result<Option<RecordBatch>> {
+    let groups = groups(rows)?;
+    let is_here = |row: &u32| usize::from(groups.value(*row as usize)) * pieces / KEY_GROUPS == piece;
+    let mut here: Vec<u32> = (0..rows.num_rows() as u32).filter(is_here).collect();
+    here.sort_by_key(|row| groups.value(*row as usize));
+    if here.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(take_record_batch(rows, &UInt32Array::from(here))?))
+}
+
+fn written(batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let schema = first.schema();
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut writer = FileWriter::try_new(Vec::new(), &schema)?;
+    if rows <= BATCH_ROWS && batches.len() > 1 {
+        writer.write(&concat_batches(&schema, batches)?)?;
+    } else {
+        for batch in batches {
+            writer.write(&RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?)?;
+        }
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// The rows of a file.
+pub(super) fn read(bytes: Bytes) -> Result<Vec<RecordBatch>> {
+    let unreadable =
+        |error: arrow::error::ArrowError| Error::new(ErrorKind::External, format!("it is no file of rows: {error}"));
+    let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(unreadable)?;
+    reader.map(|batch| batch.map_err(unreadable)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray, UInt8Array};
+
+    use super::*;
+
+    fn part(name: &str, rows: impl Iterator<Item = (u8, i64)>) -> (String, StatePart) {
+        let (groups, values): (Vec<u8>, Vec<i64>) = rows.unzip();
+        let texts = StringArray::from_iter_values(values.iter().map(|value| format!("text {value}")));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("_group", Arc::new(UInt8Array::from(groups))),
+            ("n", Arc::new(Int64Array::from(values))),
+            ("text", Arc::new(texts)),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        ("operator".to_owned(), StatePart { name: name.to_owned(), rows })
+    }
+
+    #[test]
+    fn equal_state_is_an_equal_file_whoever_gave_it_first() {
+        let one = part("p", [(7, 1), (3, 2), (7, 3)].into_iter());
+        let two = part("p", [(200, 4)].into_iter());
+        let files_of = |parts: &[(String, StatePart)]| files(parts).unwrap();
+        let (first, second) = (files_of(&[one.clone(), two.clone()]), files_of(&[two, one]));
+        assert_eq!(first.len(), 1);
+        assert_eq!((&first[0].hash, first[0].rows), (&second[0].hash, 4));
+        let rows = read(first[0].bytes.clone()).unwrap();
+        assert_eq!(rows[0].column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[2, 1, 3, 4]);
+    }
+
+    #[test]
+    fn a_large_state_is_cut_and_only_what_has_changed_is_new() {
+        let state =
+            |changed: i64| part("p", (0..40_000).map(move |n| ((n % 256) as u8, if n == 3 { changed } else { n })));
+        let (before, after) = (files(&[state(3)]).unwrap(), files(&[state(-3)]).unwrap());
+        assert_eq!(before.len(), 16);
+        assert_eq!(before.iter().map(|file| file.rows).sum::<usize>(), 40_000);
+        let changed = before.iter().zip(&after).filter(|(before, after)| before.hash != after.hash).count();
+        assert_eq!(changed, 1);
+        assert!(files(&[part("p", std::iter::empty())]).unwrap().is_empty());
+        assert!(read(Bytes::from_static(b"nonsense")).is_err());
+    }
+}

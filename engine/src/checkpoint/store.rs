@@ -1,0 +1,331 @@
+//! One job's checkpoints in their place.
+//!
+//! ```text
+//! <deployment>/<job>/owner/<generation>           a run of the job; made by whoever begins it, and by nobody else
+//!                    chosen/<generation>          which checkpoint this run has chosen last, or begun from
+//!                    manifests/<epoch>-<generation>.json
+//!                    state/<generation>-<hash>.arrow
+//! ```
+//!
+//! The greatest generation is the one that runs: another, a server that was taken for dead, finds at its next checkpoint
+//! that it is no longer the job, and neither chooses nor deletes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::manifest::{Manifest, StateFile};
+use super::place::Place;
+use super::state_file;
+use crate::connector::Positions;
+use crate::dataflow::JobSnapshot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::operator::StatePart;
+use crate::time::Epoch;
+
+/// The checkpoint that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Choice {
+    /// The manifest's file.
+    pub(crate) manifest: String,
+    /// `xxh3_64` of its bytes, in hexadecimal.
+    pub(crate) hash: String,
+}
+
+/// What is there of a job's checkpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Restorable {
+    /// The one that counts.
+    pub(crate) chosen: Option<Choice>,
+    /// Files of manifests, oldest first.
+    pub(crate) manifests: Vec<String>,
+}
+
+impl Restorable {
+    /// The epoch of the checkpoint that counts.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.chosen.as_ref().and_then(|chosen| epoch_of(&chosen.manifest))
+    }
+
+    /// The files of the checkpoint that counts and of those before it, newest first.
+    pub(crate) fn newest_first(&self) -> Vec<String> {
+        let Some(chosen) = &self.chosen else { return Vec::new() };
+        let before = self.manifests.iter().rev().filter(|file| **file < chosen.manifest);
+        std::iter::once(&chosen.manifest).chain(before).cloned().collect()
+    }
+}
+
+/// A checkpoint that was written.
+pub(crate) struct Written {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) file: String,
+    pub(crate) hash: u64,
+    /// Bytes that the last checkpoint did not have.
+    pub(crate) new_bytes: u64,
+}
+
+/// The epoch in a manifest's file name.
+pub(crate) fn epoch_of(file: &str) -> Option<Epoch> {
+    file.split_once('-')?.0.parse().ok()
+}
+
+/// See the [module](self).
+pub(crate) struct JobStore {
+    place: Arc<Place>,
+    folder: String,
+    /// This run; 0: only reads.
+    generation: u64,
+    /// Manifests that were read or written.
+    read: Mutex<BTreeMap<String, Arc<Manifest>>>,
+}
+
+impl JobStore {
+    /// The checkpoints of a job, to be read.
+    pub(crate) fn open(place: &Arc<Place>, deployment: Uuid, job: Uuid) -> Self {
+        let folder = format!("{deployment}/{job}");
+        Self { place: Arc::clone(place), folder, generation: 0, read: Mutex::default() }
+    }
+
+    /// Begins a run of the job: what was chosen before is chosen for it as well.
+    pub(crate) fn begin(&mut self) -> Result<Restorable> {
+        let owners = self.generations("owner")?;
+        let mut generation = owners.last().copied().unwrap_or(0);
+        loop {
+            generation += 1;
+            if self.place.create(&self.path(&format!("owner/{generation:010}")), Bytes::new())? {
+                break;
+            }
+        }
+        self.generation = generation;
+        let restorable = self.restorable()?;
+        if let Some(chosen) = &restorable.chosen {
+            self.put_choice(chosen)?;
+        }
+        Ok(restorable)
+    }
+
+    /// What is there.
+    pub(crate) fn restorable(&self) -> Result<Restorable> {
+        let chosen = match self.generations("chosen")?.last() {
+            None => None,
+            Some(generation) => {
+                let path = self.path(&format!("chosen/{generation:010}"));
+                let bytes = self.place.get(&path)?;
+                let bytes = bytes.ok_or_else(|| self.damaged(&path, "it is gone"))?;
+                Some(serde_json::from_slice(&bytes).map_err(|error| self.damaged(&path, &error.to_string()))?)
+            }
+        };
+        let mut manifests = self.place.list(&self.path("manifests"))?;
+        manifests.retain(|file| epoch_of(file).is_some());
+        Ok(Restorable { chosen, manifests })
+    }
+
+    /// This run.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn generations(&self, kind: &str) -> Result<Vec<u64>> {
+        let names = self.place.list(&self.path(kind))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn path(&self, path: &str) -> String {
+        format!("{}/{path}", self.folder)
+    }
+
+    fn damaged(&self, path: &str, what: &str) -> Error {
+        Error::new(ErrorKind::External, format!("the checkpoint file {} is damaged: {what}", self.place.describe(path)))
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Manifest>>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A manifest by its file's name; `hash`: what its bytes are known to have.
+    pub(crate) fn manifest(&self, file: &str, hash: Option<u64>) -> Result<Arc<Manifest>> {
+        if let Some(manifest) = self.remembered().get(file) {
+            return Ok(Arc::clone(manifest));
+        }
+        let path = self.path(&format!("manifests/{file}"));
+        let bytes = self.place.get(&path)?.ok_or_else(|| self.damaged(&path, "it is gone"))?;
+        if hash.is_some_and(|hash| hash != Manifest::hash(&bytes)) {
+            return Err(self.damaged(&path, "its bytes are not those that were written"));
+        }
+        let manifest = Manifest::from_bytes(&bytes).map_err(|error| error.context(self.place.describe(&path)))?;
+        let manifest = Arc::new(manifest);
+        self.remembered().insert(file.to_owned(), Arc::clone(&manifest));
+        Ok(manifest)
+    }
+
+    /// Writes a checkpoint: state files, then the manifest that names them. `manifest` has everything but the files.
+    /// Durable on return, and not chosen.
+    pub(crate) fn write(
+        &self,
+        snapshot: &JobSnapshot,
+        mut manifest: Manifest,
+        last: Option<&Manifest>,
+    ) -> Result<Written> {
+        let parts: Vec<(String, StatePart)> = snapshot.state().cloned().collect();
+        let mut put = Vec::new();
+        let mut new_bytes = 0;
+        for file in state_file::files(&parts)? {
+            let known = last.into_iter().flat_map(|last| &last.files);
+            let known = known.chain(&manifest.files).find(|known| known.hash == file.hash);
+            let path = match known {
+                Some(known) => known.path.clone(),
+                None => {
+                    let path = format!("state/{:010}-{}.arrow", self.generation, file.hash);
+                    new_bytes += file.bytes.len() as u64;
+                    put.push((self.path(&path), file.bytes.clone()));
+                    path
+                }
+            };
+            manifest.files.push(StateFile {
+                operator: file.operator,
+                part: file.part,
+                path,
+                rows: file.rows as u64,
+                bytes: file.bytes.len() as u64,
+                hash: file.hash,
+            });
+        }
+        self.place.put(&put)?;
+        let bytes = manifest.to_bytes()?;
+        let hash = Manifest::hash(&bytes);
+        let file = Manifest::file_name(manifest.epoch, self.generation);
+        self.place.put(&[(self.path(&format!("manifests/{file}")), bytes.into())])?;
+        let manifest = Arc::new(manifest);
+        self.remembered().insert(file.clone(), Arc::clone(&manifest));
+        Ok(Written { manifest, file, hash, new_bytes })
+    }
+
+    /// From now on the job goes on from this checkpoint.
+    pub(crate) fn choose(&self, file: &str, hash: u64) -> Result<()> {
+        self.check_newest()?;
+        self.put_choice(&Choice { manifest: file.to_owned(), hash: format!("{hash:016x}") })
+    }
+
+    fn put_choice(&self, choice: &Choice) -> Result<()> {
+        let bytes = serde_json::to_vec(choice).map_err(|error| Error::internal(error.to_string()))?;
+        self.place.put(&[(self.path(&format!("chosen/{:010}", self.generation)), bytes.into())])
+    }
+
+    /// An error when another run of the job has begun.
+    fn check_newest(&self) -> Result<()> {
+        match self.generations("owner")?.last() {
+            Some(newest) if *newest > self.generation => Err(Error::new(
+                ErrorKind::InvalidState,
+                format!("another server runs the job: its run {newest} has begun, and this one is {}", self.generation),
+            )
+            .with_hint("two servers must not have copies of one data directory and one place of checkpoints")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a checkpoint holds; every file is as it was written.
+    pub(crate) fn restore(&self, manifest: &Manifest) -> Result<JobSnapshot> {
+        let mut parts = Vec::new();
+        for file in &manifest.files {
+            parts.extend(self.rows(manifest, file)?);
+        }
+        let positions = manifest.positions.iter().map(|(scan, at)| (scan.clone(), Positions(at.clone()))).collect();
+        JobSnapshot::restored(manifest.epoch, parts, &manifest.watermarks, positions)
+    }
+
+    /// The rows that an operator has in a checkpoint.
+    pub(crate) fn part_of(&self, manifest: &Manifest, operator: &str) -> Result<JobSnapshot> {
+        let mut parts = Vec::new();
+        for file in manifest.files.iter().filter(|file| file.operator == operator) {
+            parts.extend(self.rows(manifest, file)?);
+        }
+        JobSnapshot::restored(manifest.epoch, parts, &BTreeMap::new(), BTreeMap::new())
+    }
+
+    fn rows(&self, manifest: &Manifest, file: &StateFile) -> Result<Vec<(String, StatePart)>> {
+        let path = self.path(&file.path);
+        let of =
+            |error: Error| error.context(format!("the checkpoint of epoch {} of '{}'", manifest.epoch, manifest.name));
+        let bytes = self.place.get(&path).map_err(of)?;
+        let bytes = bytes.ok_or_else(|| of(self.damaged(&path, "it is gone")))?;
+        let found = state_file::hash(&bytes);
+        if bytes.len() as u64 != file.bytes || found != file.hash {
+            let what = format!(
+                "it has {} bytes with hash {found}, and {} bytes with hash {} were written",
+                bytes.len(),
+                file.bytes,
+                file.hash
+            );
+            return Err(of(self.damaged(&path, &what)));
+        }
+        let batches = state_file::read(bytes).map_err(|error| of(self.damaged(&path, error.message())))?;
+        Ok(batches
+            .into_iter()
+            .map(|rows| (file.operator.clone(), StatePart { name: file.part.clone(), rows }))
+            .collect())
+    }
+
+    /// A checkpoint that will never be chosen goes.
+    pub(crate) fn forget(&self, file: &str) -> Result<()> {
+        self.remembered().remove(file);
+        self.place.delete(&[self.path(&format!("manifests/{file}"))])
+    }
+
+    /// Deletes checkpoints, and what none of the others needs. Answers the manifests that are left.
+    pub(crate) fn retain(&self, keep: impl Fn(&Manifest, usize) -> bool) -> Result<Vec<Arc<Manifest>>> {
+        self.check_newest()?;
+        let mut kept = Vec::new();
+        let mut gone = Vec::new();
+        let restorable = self.restorable()?;
+        let chosen = restorable.chosen.as_ref().map(|chosen| chosen.manifest.as_str());
+        for (age, file) in restorable.manifests.iter().rev().enumerate() {
+            match self.manifest(file, None) {
+                Ok(manifest) if keep(&manifest, age) || chosen == Some(file) => kept.push(manifest),
+                // One that can't be read is of no use to anybody.
+                _ if chosen != Some(file) => gone.push(file.clone()),
+                Ok(manifest) => kept.push(manifest),
+                Err(error) => return Err(error),
+            }
+        }
+        if !gone.is_empty() {
+            let paths: Vec<String> = gone.iter().map(|file| self.path(&format!("manifests/{file}"))).collect();
+            self.place.delete(&paths)?;
+            let mut remembered = self.remembered();
+            gone.iter().for_each(|file| drop(remembered.remove(file)));
+        }
+        self.sweep(&kept)?;
+        Ok(kept)
+    }
+
+    /// Deletes state files that no checkpoint needs, and the traces of earlier runs.
+    fn sweep(&self, kept: &[Arc<Manifest>]) -> Result<()> {
+        let needed: BTreeSet<&str> =
+            kept.iter().flat_map(|manifest| &manifest.files).map(|file| file.path.as_str()).collect();
+        let mut paths = Vec::new();
+        for name in self.place.list(&self.path("state"))? {
+            let path = format!("state/{name}");
+            let generation = name.split_once('-').and_then(|(generation, _)| generation.parse::<u64>().ok());
+            if !needed.contains(path.as_str()) && generation.is_some_and(|generation| generation <= self.generation) {
+                paths.push(self.path(&path));
+            }
+        }
+        for kind in ["owner", "chosen"] {
+            let old = self.generations(kind)?.into_iter().filter(|generation| *generation < self.generation);
+            paths.extend(old.map(|generation| self.path(&format!("{kind}/{generation:010}"))));
+        }
+        self.place.delete(&paths)
+    }
+
+    /// Deletes everything: the job is dropped.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for kind in ["chosen", "manifests", "state", "owner"] {
+            let names = self.place.list(&self.path(kind))?;
+            let paths: Vec<String> = names.iter().map(|name| self.path(&format!("{kind}/{name}"))).collect();
+            self.place.delete(&paths)?;
+        }
+        self.place.delete_folder(&self.folder)
+    }
+}

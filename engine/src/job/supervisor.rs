@@ -1,0 +1,114 @@
+//! Starts jobs again that have failed: from their last checkpoints, after a pause that grows, and not for ever.
+//!
+//! What fails for a reason outside (a broker, a disk, a fault of Rondel's own) is tried again. What fails for its data or
+//! its limits would fail in the same way again: it stays FAILED until somebody has looked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+
+use super::JobState;
+use crate::catalog::DesiredState;
+
+/// From one look at the jobs to the next.
+const LOOK: Duration = Duration::from_millis(250);
+/// Before the first attempt; each further one waits twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A job that has run for so long begins with a new budget.
+const RECOVERED: Duration = Duration::from_secs(600);
+/// Attempts before a job is left alone.
+const ATTEMPTS: u32 = 8;
+
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    made: u32,
+    last: Instant,
+    next: Option<Instant>,
+}
+
+/// See the [module](self).
+pub(crate) struct Supervisor {
+    stopped: Arc<(Mutex<bool>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Supervisor {
+    /// Looks after the jobs of an engine, as long as it is there.
+    pub(crate) fn start(engine: Weak<Engine>) -> Result<Self> {
+        let stopped: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let until = Arc::clone(&stopped);
+        let thread = std::thread::Builder::new().name("rondel:supervisor".to_owned()).spawn(move || {
+            let mut attempts = HashMap::new();
+            loop {
+                let (stopped, bell) = &*until;
+                let stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+                let (stopped, _) = bell.wait_timeout(stopped, LOOK).unwrap_or_else(PoisonError::into_inner);
+                if *stopped {
+                    return;
+                }
+                drop(stopped);
+                let Some(engine) = engine.upgrade() else { return };
+                look(&engine, &mut attempts);
+            }
+        });
+        let thread = thread
+            .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
+        Ok(Self { stopped, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Starts nothing any more.
+    pub(crate) fn stop(&self) {
+        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stopped.1.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The last one who holds the engine may be the thread itself.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stopped.1.notify_all();
+    }
+}
+
+fn look(engine: &Arc<Engine>, attempts: &mut HashMap<u64, Attempts>) {
+    for (name, live) in engine.live.all() {
+        let Some(job) = live.job() else { continue };
+        let view = job.view();
+        let retries =
+            view.error.as_ref().is_some_and(|error| matches!(error.kind(), ErrorKind::External | ErrorKind::Internal));
+        if view.state != JobState::Failed || view.desired != DesiredState::Running || !retries {
+            continue;
+        }
+        let now = Instant::now();
+        let of_job = attempts.entry(view.id).or_insert(Attempts { made: 0, last: now, next: None });
+        if of_job.made > 0 && of_job.next.is_none() && now.duration_since(of_job.last) > RECOVERED {
+            of_job.made = 0;
+        }
+        if of_job.made >= ATTEMPTS {
+            continue;
+        }
+        let Some(next) = of_job.next else {
+            let pause = (FIRST_PAUSE * 2_u32.saturating_pow(of_job.made)).min(LONGEST_PAUSE);
+            of_job.next = Some(now + pause);
+            tracing::warn!(job = %name, "starts again in {pause:?}, attempt {} of {ATTEMPTS}", of_job.made + 1);
+            continue;
+        };
+        if next > now {
+            continue;
+        }
+        *of_job = Attempts { made: of_job.made + 1, last: now, next: None };
+        if let Err(error) = engine.restart_failed(&name) {
+            tracing::warn!(job = %name, "could not be started again: {error}");
+        }
+    }
+}
