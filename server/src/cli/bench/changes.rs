@@ -32,7 +32,7 @@ struct Case {
 
 const MILLION: u64 = 1_000_000;
 const KEYED: &str = "id BIGINT PRIMARY KEY, k BIGINT, x BIGINT";
-const BY_KEY: &str = "SELECT v.n, v.n, v.n % 1000 FROM generate_series({from}, {to}) AS v(n)";
+const BY_KEY: &str = "SELECT v.n AS id, v.n AS k, v.n % 1000 AS x FROM generate_series({from}, {to}) AS v(n)";
 
 const CASES: [Case; 3] = [
     Case {
@@ -40,7 +40,8 @@ const CASES: [Case; 3] = [
         what: "join of 1 M rows with 1 M, 1,000 new rows",
         tables: &[("a", KEYED, MILLION, BY_KEY), ("b", KEYED, MILLION, BY_KEY)],
         view: "CREATE MATERIALIZED VIEW v AS SELECT a.id AS a, b.id AS b, a.x + b.x AS x FROM a JOIN b ON a.k = b.k",
-        change: "INSERT INTO a SELECT v.n, v.n % 1000000, v.n % 1000 FROM generate_series({from}, {to}) AS v(n)",
+        change: "INSERT INTO a SELECT v.n AS id, v.n % 1000000 AS k, v.n % 1000 AS x \
+                 FROM generate_series({from}, {to}) AS v(n)",
         rows: 1000,
         places: (MILLION, 1000),
     },
