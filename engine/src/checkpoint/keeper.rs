@@ -90,7 +90,9 @@ impl CheckpointedJob {
     }
 
     fn is_running(&self) -> bool {
-        self.handle.outcome().is_none() && self.handle.metrics().epochs_completed > 0
+        // One that was restored has all that a checkpoint needs before its first epoch is complete.
+        let has_begun = self.handle.metrics().epochs_completed > 0 || self.progress().last.is_some();
+        has_begun && self.handle.outcome().is_none()
     }
 }
 
