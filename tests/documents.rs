@@ -16,6 +16,9 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 /// The broker that pages and tour name.
 const BROKER_IN_TEXT: &str = "127.0.0.1:9092";
 
+/// The folder that pages name.
+const FOLDER_IN_TEXT: &str = "file:///data";
+
 /// How long a statement may take, and how long a subscription is listened to.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const SUBSCRIPTION_TIME: Duration = Duration::from_secs(1);
@@ -30,6 +33,7 @@ const RUN: &[&str] = &[
     "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
+    "docs/sinks.md",
     "docs/protobuf.md",
     "docs/flink.md",
     "docs/postgres.md",
@@ -50,6 +54,7 @@ struct Scene {
     broker: KafkaBroker,
     server: RondelServer,
     client: Client,
+    folder: tempfile::TempDir,
 }
 
 impl Scene {
@@ -90,12 +95,13 @@ impl Scene {
         }
         let server = RondelServer::start(2).await?;
         let client = server.connect().await?;
-        Ok(Scene { broker, server, client })
+        Ok(Scene { broker, server, client, folder: tempfile::tempdir()? })
     }
 
     /// Runs a statement; answers its columns, if it has rows.
     async fn run(&self, statement: &str) -> Result<Option<Vec<String>>> {
-        let statement = statement.replace(BROKER_IN_TEXT, &self.broker.bootstrap());
+        let folder = self.folder.path().to_string_lossy();
+        let statement = statement.replace(BROKER_IN_TEXT, &self.broker.bootstrap()).replace(FOLDER_IN_TEXT, &folder);
         let word = statement.split(|c: char| !c.is_alphabetic()).next().unwrap_or("").to_uppercase();
         if word == "SUBSCRIBE" {
             return self.subscribe(&statement).await.map(Some);
@@ -258,6 +264,11 @@ async fn the_tables_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_kafka_page_runs() -> Result<()> {
     run_page("docs/kafka.md").await
+}
+
+#[tokio::test]
+async fn the_sinks_page_runs() -> Result<()> {
+    run_page("docs/sinks.md").await
 }
 
 #[tokio::test]

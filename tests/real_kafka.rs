@@ -4,6 +4,7 @@ mod broker;
 mod faults;
 mod source;
 mod tables;
+mod transactions;
 mod windows;
 
 use std::io::Write;

@@ -18,9 +18,21 @@ pub(crate) fn aggregate(rng: &mut SmallRng, columns: &[Column]) -> (String, Kind
     };
     if rng.random_bool(0.2) {
         let condition = scalar(rng, columns, Kind::Bool, 1);
-        return (format!("{call} FILTER (WHERE {condition})"), kind, exact);
+        let filter = format!(" FILTER (WHERE {condition})");
+        return match call.contains(FILTER) {
+            true => (call.replace(FILTER, &filter), kind, exact),
+            false => (format!("{call}{filter}"), kind, exact),
+        };
     }
-    (call, kind, exact)
+    (call.replace(FILTER, ""), kind, exact)
+}
+
+/// Where a FILTER goes in a call that is written in two ways.
+const FILTER: &str = "⟨filter⟩";
+
+/// DataFusion computes some aggregates with the opposite order from their end, these wrongly: the batch says them otherwise.
+fn turned(call: &str, list: &str, otherwise: impl Fn(&str) -> String) -> String {
+    format!("⟪{call}{FILTER}|{}⟫", otherwise(&format!("{list}{FILTER}")))
 }
 
 /// What can be added up row by row, or is the least or greatest.
@@ -94,10 +106,24 @@ fn of_rows(rng: &mut SmallRng, columns: &[Column], kind: Kind, argument: &str) -
     }
     match (rng.random_range(0..9), kind) {
         (0, _) => (format!("array_agg({argument} ORDER BY {argument})"), Kind::Text, false),
-        (1, _) => (format!("array_agg(DISTINCT {argument} ORDER BY {argument}{desc})"), Kind::Text, false),
+        (1, _) => {
+            let call = format!("array_agg(DISTINCT {argument} ORDER BY {argument}{desc})");
+            let (order, nulls) = match desc {
+                "" => ("ASC", "LAST"),
+                " DESC" => ("DESC", "FIRST"),
+                _ => ("ASC", "FIRST"),
+            };
+            let list = format!("array_agg(DISTINCT {argument})");
+            let call = turned(&call, &list, |list| format!("array_sort({list}, '{order}', 'NULLS {nulls}')"));
+            (call, Kind::Text, false)
+        }
         (2, Kind::Text) => (format!("string_agg({argument}, '-' ORDER BY {by})"), kind, true),
         (3, _) => (format!("last_value({argument} ORDER BY {by})"), kind, true),
-        (4, _) => (format!("nth_value({argument}, 2 ORDER BY {by})"), kind, true),
+        (4, _) => {
+            let (call, list) =
+                (format!("nth_value({argument}, 2 ORDER BY {by})"), format!("array_agg({argument} ORDER BY {by})"));
+            (turned(&call, &list, |list| format!("array_element({list}, 2)")), kind, true)
+        }
         (5, Kind::Int | Kind::Float) => (format!("median({argument})"), kind, kind == Kind::Float),
         (6, Kind::Float) => (format!("percentile_cont(0.25) WITHIN GROUP (ORDER BY {argument})"), Kind::Float, false),
         (7, _) => (format!("array_agg({argument} ORDER BY {by})"), Kind::Text, false),

@@ -15,7 +15,7 @@ use super::machine::Machine;
 use super::multiset::Multiset;
 use super::row::Pool;
 use super::statement::{Readable, Statement};
-use super::table::{START, Table};
+use super::table::{SECOND, START, Table};
 
 /// What the law demands of a case.
 pub(crate) struct Expected {
@@ -26,14 +26,14 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Compares the sum at the end of an epoch, if there is something to compare it with.
-    fn check(&self, case: &Case, sum: &Multiset, epoch: usize, workers: usize) -> Result<(), String> {
+    /// Compares the sum at the end of an epoch, if there is something to compare it with; `last`: all is shown by then.
+    fn check(&self, case: &Case, sum: &Multiset, epoch: usize, last: bool, workers: usize) -> Result<(), String> {
         if let Some(row) = sum.negative() {
             return Err(format!("after epoch {epoch} on {workers} workers a row is there less than never: {row}"));
         }
         let expected = match &self.midway {
             Some((midway, expected)) if *midway == epoch => expected,
-            _ if epoch == case.epochs() => &self.end,
+            _ if last => &self.end,
             _ => return Ok(()),
         };
         match sum.difference(expected, case.scale()) {
@@ -116,7 +116,9 @@ impl Case {
         let mut workers = rng.random_range(1..=4);
         let mut machine = Machine::new(plan, workers, &mut rng).map_err(failed)?;
         let mut watermarks = Watermarks::none(plan.watermark_count());
-        for epoch in 0..=self.epochs() {
+        // What is held back is shown when its time has come, after the inputs have ended.
+        let last = self.epochs() + usize::from(self.statement.is_delayed());
+        for epoch in 0..=last {
             let mut arrivals = BTreeMap::new();
             for (index, node) in plan.nodes.iter().enumerate() {
                 if let FlowOp::Scan { relation, projection, watermark, .. } = &node.op {
@@ -127,12 +129,12 @@ impl Case {
                 }
             }
             plan.derive_watermarks(&mut watermarks);
-            let now_micros = START + epoch as i64;
+            let now_micros = START + epoch as i64 * 2 * SECOND + if epoch > self.epochs() { 60 * SECOND } else { 0 };
             let context = EpochContext { epoch: epoch as u64 + 1, now_micros, watermarks: &watermarks };
             for delta in machine.epoch(&arrivals, &context, &mut rng).map_err(failed)? {
                 sum.add(delta.rows(), |row| delta.weight(row));
             }
-            expected.check(self, &sum, epoch, workers)?;
+            expected.check(self, &sum, epoch, epoch == last, workers)?;
             if rng.random_bool(0.25) {
                 let snapshot = machine.snapshot().map_err(failed)?;
                 workers = rng.random_range(1..=4);
@@ -154,7 +156,7 @@ impl Case {
             for delta in job.epoch(&self.tables, epoch).map_err(failed)? {
                 sum.add(delta.rows(), |row| delta.weight(row));
             }
-            expected.check(self, &sum, epoch, workers)?;
+            expected.check(self, &sum, epoch, epoch == self.epochs(), workers)?;
             if epoch < self.epochs() && !job.has_ended() && rng.random_bool(0.25) {
                 let snapshot = job.stop().map_err(failed)?;
                 workers = rng.random_range(1..=4);

@@ -97,6 +97,8 @@ const CONSTRUCTS: &[&str] = &[
     "HOP((",
     "CUMULATE((",
     "EMIT AFTER WATERMARK",
+    "EMIT AFTER DELAY",
+    " ROWS AND AFTER WATERMARK",
     "ALLOWED LATENESS",
     // Window functions.
     " OVER (",
@@ -114,6 +116,14 @@ const CONSTRUCTS: &[&str] = &[
     "GROUPS BETWEEN",
     " RANGE BETWEEN INTERVAL",
     " WINDOW w",
+    // Functions of ours.
+    "quote_literal(",
+    "initcap(",
+    "split_part(",
+    "to_hex(",
+    "to_char(",
+    "num_nulls(",
+    "width_bucket(",
     // The first rows.
     " QUALIFY ",
     "DISTINCT ON (",

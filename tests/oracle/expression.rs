@@ -127,10 +127,12 @@ fn integer(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
     let (one, other) = (inner(Kind::Int), inner(Kind::Int));
     let (text, time, float, truth) = (inner(Kind::Text), inner(Kind::Time), inner(Kind::Float), inner(Kind::Bool));
     let great = inner(Kind::Great);
-    match rng.random_range(0..16) {
+    match rng.random_range(0..18) {
         0 => format!("({one} + {other})"),
         1 => format!("({one} - {other})"),
         2 => format!("({one} * {n})"),
+        16 => format!("CAST(num_nulls({one}, {text}, {time}) AS BIGINT)"),
+        17 => format!("CAST(width_bucket({float}, -10, 20, {n}) AS BIGINT)"),
         3 => format!("({one} / {n})"),
         4 => format!("({one} % {n})"),
         5 => format!("abs({one})"),
@@ -167,7 +169,8 @@ fn text(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
     let mut inner = |kind| scalar(rng, columns, kind, depth);
     let (one, other) = (inner(Kind::Text), inner(Kind::Text));
     let (integer, truth, great) = (inner(Kind::Int), inner(Kind::Bool), inner(Kind::Great));
-    match rng.random_range(0..11) {
+    let time = inner(Kind::Time);
+    match rng.random_range(0..16) {
         0 => format!("upper({one})"),
         1 => format!("lower({one})"),
         2 => format!("({one} || {other})"),
@@ -178,6 +181,11 @@ fn text(rng: &mut SmallRng, columns: &[Column], depth: u32) -> String {
         7 => format!("trim({one})"),
         8 => format!("concat({one}, {integer})"),
         9 => format!("CAST({great} AS VARCHAR)"),
+        10 => format!("quote_literal({one})"),
+        11 => format!("initcap({one})"),
+        12 => format!("split_part({one}, ' ', {})", rng.random_range(1..3)),
+        13 => format!("to_hex({great})"),
+        14 => format!("to_char({time}, 'YYYY-MM-DD HH24:MI:SS')"),
         _ => format!("CASE WHEN {truth} THEN {one} ELSE {other} END"),
     }
 }

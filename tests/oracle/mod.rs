@@ -20,6 +20,7 @@ mod truth;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use datafusion::logical_expr::ScalarUDF;
 use rondel_engine::batch::BatchContext;
 use rondel_engine::plan::{ContinuousPlan, Functions};
 use tokio::runtime::Runtime;
@@ -38,12 +39,21 @@ struct World {
     snapshots: BatchContext,
 }
 
+/// Functions of ours that statements call: both sides have them.
+const OURS: [&str; 7] = ["quote_literal", "initcap", "split_part", "to_hex", "to_char", "num_nulls", "width_bucket"];
+
+fn ours() -> impl Iterator<Item = Arc<ScalarUDF>> {
+    rondel_udfs::functions().into_iter().filter(|function| OURS.contains(&function.name()))
+}
+
 impl World {
     fn new() -> Self {
-        let functions = Arc::new(Functions::builtin());
+        let mut functions = Functions::builtin();
+        ours().for_each(|function| functions.add_scalar(function));
+        let functions = Arc::new(functions);
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
-            truth: Batch::new(),
+            truth: Batch::new(ours()),
             snapshots: BatchContext::new(&functions, 1),
             functions,
         }

@@ -102,13 +102,21 @@ impl Statement {
             sql = sql.replace(&marker(number), &source.as_sql());
             batch_sql = batch_sql.replace(&marker(number), &format!("w{number}"));
         }
-        if after_watermark {
-            sql.push_str(" EMIT AFTER WATERMARK");
+        let early = !late_rows && author.chance(if after_watermark { 0.1 } else { 0.05 });
+        match (early, after_watermark) {
+            (false, false) => {}
+            (false, true) => sql.push_str(" EMIT AFTER WATERMARK"),
+            (true, _) => sql.push_str(&author.early_results()),
         }
         if author.lateness > 0 {
             sql.push_str(&format!(" ALLOWED LATENESS INTERVAL '{}' SECOND", author.lateness));
         }
         Self { sql, batch_sql, windows: author.windows }
+    }
+
+    /// Whether changes may be held back until some time has passed.
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.sql.contains(" EMIT AFTER DELAY ")
     }
 
     /// Whether what is shown at the end of each epoch is the answer so far.
@@ -174,6 +182,18 @@ impl Author<'_> {
                 self.projection(&relation, true)
             }
         }
+    }
+
+    /// EMIT with results that are held back for some seconds, and then are the answer so far.
+    fn early_results(&mut self) -> String {
+        let mut emit = format!(" EMIT AFTER DELAY INTERVAL '{}' SECOND", self.rng.random_range(1..6));
+        if self.chance(0.4) {
+            emit.push_str(&format!(" AND AFTER {} ROWS", self.rng.random_range(1..20)));
+        }
+        if self.after_watermark {
+            emit.push_str(" AND AFTER WATERMARK");
+        }
+        emit
     }
 
     fn name(&mut self, prefix: &str) -> String {

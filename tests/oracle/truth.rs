@@ -10,6 +10,8 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
@@ -18,24 +20,30 @@ use super::row::schema;
 use super::statement::{Statement, WindowSource, Windows};
 use super::table::{SECOND, Table, normalised, times};
 
-/// DataFusion, with its own settings. One answers many statements: to make a session costs more than to run most of them.
+/// DataFusion, with its own settings and without the rules that are known to be wrong. One answers many statements: to make a session costs more than to run most of them.
 pub(crate) struct Batch {
     context: SessionContext,
 }
 
 impl Batch {
-    pub(crate) fn new() -> Self {
+    /// With functions beside its own.
+    pub(crate) fn new(functions: impl Iterator<Item = Arc<ScalarUDF>>) -> Self {
         let config =
             SessionConfig::new().with_target_partitions(1).set_str("datafusion.sql_parser.dialect", "PostgreSQL");
+        // This one moves conditions without columns below an aggregate that has a row whatever is below it.
+        let logical = Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "push_down_filter");
         // This one pushes conditions below the wrong side of outer joins: `right_joins_are_filtered` in the engine's batch.
         let rules =
             PhysicalOptimizer::new().rules.into_iter().filter(|rule| !rule.name().starts_with("FilterPushdown"));
         let state = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)
+            .with_optimizer_rules(logical.collect())
             .with_physical_optimizer_rules(rules.collect())
             .build();
-        Self { context: SessionContext::new_with_state(state) }
+        let context = SessionContext::new_with_state(state);
+        functions.for_each(|function| context.register_udf(function.as_ref().clone()));
+        Self { context }
     }
 
     /// The statement's answer over tables (`t0`, …) and what stands for the statement's windows (`w0`, …).

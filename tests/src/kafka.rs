@@ -6,19 +6,47 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use crate::{Result, free_port, root};
 
 /// How often another pair of ports is tried when the broker does not start.
 const START_ATTEMPTS: usize = 3;
+
+/// How long one question to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which records a reader gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of transactions that are committed, and those of none.
+    Committed,
+    /// All.
+    Uncommitted,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// The key; empty if there is none.
+    pub key: Vec<u8>,
+    /// The value; empty if there is none.
+    pub value: Vec<u8>,
+}
 
 /// A broker of one node; see the [module](self).
 #[derive(Debug)]
@@ -142,6 +170,85 @@ impl KafkaBroker {
         }
         producer.flush(Duration::from_secs(20))?;
         Ok(())
+    }
+
+    /// All records of a topic that a reader of this isolation can have now, by partition and offset.
+    pub fn read(&self, topic: &str, isolation: Isolation) -> Result<Vec<Record>> {
+        let consumer = self.consumer(isolation)?;
+        let mut open: Vec<i32> = (0..self.partitions(topic)? as i32).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in &open {
+            list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+        }
+        consumer.assign(&list)?;
+        let until = Instant::now() + PATIENCE;
+        let mut records = Vec::new();
+        while !open.is_empty() {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => records.push(Record {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: message.key().unwrap_or_default().to_vec(),
+                    value: message.payload().unwrap_or_default().to_vec(),
+                }),
+                // By position, not by record: the last offsets may be marks of transactions.
+                Some(Err(KafkaError::PartitionEOF(ended))) => open.retain(|partition| *partition != ended),
+                Some(Err(error)) => return Err(error.into()),
+                None if Instant::now() > until => return Err(format!("topic {topic} was not read in time").into()),
+                None => {}
+            }
+        }
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    /// The offset behind the last record of a partition, or behind the mark of a transaction.
+    pub fn end(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.consumer(Isolation::Uncommitted)?.fetch_watermarks(topic, partition, PATIENCE)?.1)
+    }
+
+    /// Waits until a partition ends at this offset.
+    pub fn until_end(&self, topic: &str, partition: i32, end: i64) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while self.end(topic, partition)? < end {
+            if Instant::now() > until {
+                return Err(format!("topic {topic} did not come to offset {end} in time").into());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: &str) -> Result<usize> {
+        let metadata = self.consumer(Isolation::Committed)?.fetch_metadata(Some(topic), PATIENCE)?;
+        Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+    }
+
+    /// Waits until the broker tells of so many partitions.
+    pub fn until_partitions(&self, topic: &str, partitions: usize) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while self.partitions(topic)? != partitions {
+            if Instant::now() > until {
+                return Err(format!("topic {topic} did not get {partitions} partitions in time").into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn consumer(&self, isolation: Isolation) -> Result<BaseConsumer> {
+        let level = match isolation {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        };
+        Ok(ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap())
+            .set("group.id", "rondel-tests")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", level)
+            .create()?)
     }
 
     /// Runs a single-file Java program of `tests/components/kafka/` with the broker's own jars; answers what it printed.

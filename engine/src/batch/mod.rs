@@ -8,6 +8,7 @@ mod asof;
 mod scan;
 mod sessions;
 mod sets;
+mod turned;
 pub mod windows;
 
 #[cfg(test)]
@@ -22,13 +23,14 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Error, Result};
-use crate::plan::{Functions, Relation};
+use crate::plan::{Functions, PushDownConditions, Relation};
 
 /// Where the rows of streams and views come from.
 pub trait BatchScans: Send + Sync {
@@ -54,6 +56,17 @@ fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     all.filter(|rule| !rule.name().starts_with("FilterPushdown")).collect()
 }
 
+/// DataFusion's logical rules; conditions are moved as in continuous queries.
+fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| -> Arc<dyn OptimizerRule + Send + Sync> {
+        match rule.name() {
+            "push_down_filter" => Arc::new(PushDownConditions::default()),
+            _ => rule,
+        }
+    };
+    Optimizer::new().rules.into_iter().map(ours).collect()
+}
+
 /// Runs bounded queries.
 #[derive(Clone)]
 pub struct BatchContext {
@@ -76,6 +89,7 @@ impl BatchContext {
             .with_aggregate_functions(functions.aggregates())
             .with_window_functions(functions.windows())
             .with_expr_planners(functions.expr_planners().to_vec())
+            .with_optimizer_rules(logical_rules())
             .with_physical_optimizer_rules(rules())
             .build();
         Self { state }
@@ -98,7 +112,8 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = asof::lowered(windows::lowered(sets::lowered(plan.clone())?)?)?;
+        let plan = turned::lowered(sets::lowered(plan.clone())?)?;
+        let plan = asof::lowered(windows::lowered(plan)?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let physical = state.create_physical_plan(&plan).await?;
         Ok(execute_stream(physical, state.task_ctx())?)

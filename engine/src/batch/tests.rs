@@ -158,6 +158,98 @@ fn the_canonical_form_is_run() {
 }
 
 #[test]
+fn conditions_without_columns_stay_above_an_aggregate_of_all_rows() {
+    // Below it they would leave a row: that of nothing.
+    for query in [
+        "SELECT n FROM (SELECT count(*) AS n FROM t) WHERE coalesce(1 IS NULL, true)",
+        "SELECT x FROM (SELECT abs(1) AS x FROM (SELECT max(id) AS m FROM t) a) b WHERE coalesce(x IS NULL, true)",
+        "SELECT m FROM (SELECT max(id) AS m FROM t) a JOIN t ON false",
+    ] {
+        let rows = run(query, None, 64 << 20).unwrap();
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 0, "{query}");
+    }
+}
+
+#[test]
+fn merged_columns_have_the_value_of_the_side_that_has_a_row() {
+    let joined = |how: &str| {
+        answer(&format!(
+            "SELECT *, z.k AS zk FROM (VALUES (1, 'a'), (2, 'b')) z(k, x) {how} (VALUES (2, 'c'), (3, 'd')) a(k, y) USING (k) ORDER BY k"
+        ))
+    };
+    insta::assert_snapshot!(joined("FULL JOIN"), @r"
++---+---+---+----+
+| k | x | y | zk |
++---+---+---+----+
+| 1 | a |   | 1  |
+| 2 | b | c | 2  |
+| 3 |   | d |    |
++---+---+---+----+
+");
+    insta::assert_snapshot!(joined("RIGHT JOIN"), @r"
++---+---+---+----+
+| k | x | y | zk |
++---+---+---+----+
+| 2 | b | c | 2  |
+| 3 |   | d |    |
++---+---+---+----+
+");
+    insta::assert_snapshot!(joined("LEFT JOIN"), @r"
++---+---+---+----+
+| k | x | y | zk |
++---+---+---+----+
+| 1 | a |   | 1  |
+| 2 | b | c | 2  |
++---+---+---+----+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT k, count(*) AS n FROM (VALUES (1), (2)) a(k) NATURAL FULL JOIN (VALUES (2), (3)) b(k) NATURAL FULL JOIN (VALUES (3), (4)) c(k)
+         WHERE k > 1 GROUP BY k ORDER BY k"
+    ), @r"
++---+---+
+| k | n |
++---+---+
+| 2 | 1 |
+| 3 | 1 |
+| 4 | 1 |
++---+---+
+");
+}
+
+#[test]
+fn lead_counts_the_nulls_that_it_ignores() {
+    let shown = answer(
+        "SELECT i, lead(x, 2, 0) IGNORE NULLS OVER (ORDER BY i) AS next, lag(x, 2, 0) IGNORE NULLS OVER (ORDER BY i) AS last
+         FROM (VALUES (1, 1), (2, NULL), (3, 3), (4, NULL), (5, NULL), (6, 6), (7, NULL), (8, 8), (9, NULL), (10, 10)) v(i, x)
+         ORDER BY i",
+    );
+    let rows = shown.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let found: Vec<String> = rows.map(|row| row.split_whitespace().collect::<String>().replace("||", "|")).collect();
+    let expected = ["1|6|0", "2|6|0", "3|8|0", "4|8|1", "5|8|1", "6|10|1", "7|10|3", "8|0|3", "9|0|6", "10|0|6"]
+        .map(|row| format!("|{row}|"));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn aggregates_are_not_turned_round() {
+    let shown = answer(
+        "SELECT array_agg(DISTINCT id ORDER BY id) AS a, array_agg(DISTINCT id ORDER BY id DESC) AS b,
+           nth_value(id, 2 ORDER BY id DESC) AS c, nth_value(id, 9 ORDER BY id DESC) AS d,
+           string_agg(DISTINCT zone, '-' ORDER BY zone DESC) FILTER (WHERE id < 4) AS e,
+           string_agg(DISTINCT zone, '-' ORDER BY zone DESC) FILTER (WHERE id > 3) AS f, count(*) AS n
+         FROM (SELECT id, zone FROM t ORDER BY id LIMIT 9)",
+    );
+    assert!(shown.contains("| [1, 2, 3, 4] | [4, 3, 2, 1] | 3 |   | b-a |   | 4 |"), "{shown}");
+    // Each by the order of its input.
+    let shown = answer(
+        "SELECT array_agg(DISTINCT zone ORDER BY zone DESC) AS z FROM (SELECT zone FROM t ORDER BY zone LIMIT 9)",
+    );
+    assert!(shown.contains("| [, b, a] |"), "{shown}");
+    let shown = answer("SELECT nth_value(id, 2 ORDER BY id DESC) AS n FROM (SELECT id FROM t ORDER BY id LIMIT 9)");
+    assert!(shown.contains("| 3 |"), "{shown}");
+}
+
+#[test]
 fn snapshots_have_all_of_sql() {
     insta::assert_snapshot!(answer("SELECT zone, sum(price) FROM t GROUP BY ROLLUP (zone) ORDER BY zone, 2 LIMIT 3"), @r"
 +------+-----+

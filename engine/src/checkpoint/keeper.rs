@@ -90,7 +90,9 @@ impl CheckpointedJob {
     }
 
     fn is_running(&self) -> bool {
-        self.handle.outcome().is_none() && self.handle.metrics().epochs_completed > 0
+        // One that was restored has all that a checkpoint needs before its first epoch is complete.
+        let has_begun = self.handle.metrics().epochs_completed > 0 || self.progress().last.is_some();
+        has_begun && self.handle.outcome().is_none()
     }
 }
 
@@ -334,19 +336,21 @@ impl Checkpoints {
     fn take_due(self: &Arc<Self>) -> Duration {
         let now = Instant::now();
         let mut rest = LONGEST_REST;
-        for group in self.groups() {
-            let due = group.iter().map(|job| {
+        let mut is_due: BTreeSet<Uuid> = BTreeSet::new();
+        for job in lock(&self.running).values() {
+            let due = {
                 let progress = job.progress();
                 (progress.begun + job.interval).max(progress.ended + self.settings.minimum_pause)
-            });
-            let Some(due) = due.min() else { continue };
+            };
             if due > now {
                 rest = rest.min(due - now);
-                continue;
+            } else if !job.is_idle() {
+                is_due.insert(job.id);
             }
-            if group.iter().all(|job| job.is_idle()) {
-                continue;
-            }
+        }
+        // Mostly nobody is, and jobs need not be sorted into groups.
+        let groups = if is_due.is_empty() { Vec::new() } else { self.groups() };
+        for group in groups.into_iter().filter(|group| group.iter().any(|job| is_due.contains(&job.id))) {
             if !self.claim(&group) {
                 continue;
             }

@@ -7,12 +7,15 @@
 pub mod blackhole;
 pub mod channel;
 pub mod definition;
+pub mod file;
 pub mod kafka;
+pub mod log;
 pub mod memory;
 pub mod nexmark;
 pub mod options;
 pub mod registry;
 pub mod table;
+pub mod transaction;
 pub mod two_phase;
 
 use std::sync::Arc;

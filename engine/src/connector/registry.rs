@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::blackhole;
 use super::definition::{Definition, SinkDefinition, StreamDefinition};
+use super::file::definition as file;
 use super::kafka::definition as kafka;
 use super::nexmark::definition as nexmark;
 use super::options::OptionTable;
@@ -35,6 +36,12 @@ pub const CONNECTORS: &[Connector] = &[
         doc: "Takes rows and forgets them: for benchmarks.",
         stream: None,
         sink: Some((blackhole::define_sink, &[&blackhole::OPTIONS])),
+    },
+    Connector {
+        name: "file",
+        doc: "Files in a folder of the server's machine.",
+        stream: None,
+        sink: Some((file::define_sink, &[&super::file::settings::SINK])),
     },
     Connector {
         name: "kafka",

@@ -198,6 +198,13 @@ impl JobStatus {
         self.enter(JobState::Running);
     }
 
+    /// Why it failed, if it has and the user wants it to run. Cheaper than [`Self::view`].
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let lifecycle = self.lifecycle();
+        let failed = lifecycle.state == JobState::Failed && lifecycle.desired == DesiredState::Running;
+        failed.then(|| lifecycle.error.clone()).flatten()
+    }
+
     /// Whether it goes on from a checkpoint.
     pub(crate) fn set_restored(&self, restored: bool) {
         self.restored.store(restored, Ordering::Release);

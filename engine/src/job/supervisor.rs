@@ -11,11 +11,8 @@ use std::time::{Duration, Instant};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
-use super::JobState;
-use crate::catalog::DesiredState;
-
 /// From one look at the jobs to the next.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(500);
 /// Before the first attempt; each further one waits twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -83,14 +80,12 @@ impl Drop for Supervisor {
 fn look(engine: &Arc<Engine>, attempts: &mut HashMap<u64, Attempts>) {
     for (name, live) in engine.live.all() {
         let Some(job) = live.job() else { continue };
-        let view = job.view();
-        let retries =
-            view.error.as_ref().is_some_and(|error| matches!(error.kind(), ErrorKind::External | ErrorKind::Internal));
-        if view.state != JobState::Failed || view.desired != DesiredState::Running || !retries {
+        let Some(error) = job.failure() else { continue };
+        if !matches!(error.kind(), ErrorKind::External | ErrorKind::Internal) {
             continue;
         }
         let now = Instant::now();
-        let of_job = attempts.entry(view.id).or_insert(Attempts { made: 0, last: now, next: None });
+        let of_job = attempts.entry(job.id).or_insert(Attempts { made: 0, last: now, next: None });
         if of_job.made > 0 && of_job.next.is_none() && now.duration_since(of_job.last) > RECOVERED {
             of_job.made = 0;
         }

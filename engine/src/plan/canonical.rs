@@ -16,13 +16,12 @@
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{JoinConstraint, JoinType};
 use datafusion::error::Result as PlanResult;
 use datafusion::functions_aggregate::min_max::min_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 use super::correlated_value::said_otherwise;
 use super::fault::planning_error;
@@ -42,30 +41,12 @@ pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
         },
         LogicalPlan::Join(join) => match SetNode::of(&join) {
             Some(set) => Ok(Transformed::yes(set.into_plan()?)),
-            None => {
-                check_merged(&join)?;
-                Ok(Transformed::no(LogicalPlan::Join(join)))
-            }
+            None => Ok(Transformed::no(LogicalPlan::Join(join))),
         },
         other => Ok(Transformed::no(other)),
     });
     // Last: it drops columns that nobody reads, and the joins in the place of INTERSECT and EXCEPT are known by theirs.
     completed(plan.data().map_err(planning_error)?).map_err(planning_error)
-}
-
-/// A column that USING or NATURAL merges is the left one's for DataFusion, which is NULL where the left side has no row.
-fn check_merged(join: &Join) -> PlanResult<()> {
-    let word = match join.join_type {
-        JoinType::Full => "FULL",
-        JoinType::Right => "RIGHT",
-        _ => return Ok(()),
-    };
-    if join.join_constraint != JoinConstraint::Using {
-        return Ok(());
-    }
-    Err(Error::not_supported(format!("{word} JOIN with USING or NATURAL is not supported yet"))
-        .with_hint("write ON a.k = b.k, and coalesce(a.k, b.k) where the merged column is meant")
-        .into())
 }
 
 /// The aggregates of grouping sets in canonical form.

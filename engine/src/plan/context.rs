@@ -20,13 +20,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::schema::distance;
 use crate::sql;
 
-use super::asof::nest_joins;
 use super::column_names::name_columns;
-use super::fault::planning_error;
+use super::fault::{planning_error, with_nearest_function};
 use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
 use super::manners;
+use super::merged::settled;
+use super::nest::nest_joins;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
 
 /// Views may name views; a chain longer than this is a mistake or an attack.
@@ -58,7 +59,7 @@ impl<'a> Context<'a> {
     pub(super) fn expression(&self, expr: &ast::Expr, schema: &DFSchema) -> Result<Expr> {
         let mut expr = expr.clone();
         manners::rewrite_expression(&mut expr, self.functions);
-        self.sql().sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(planning_error)
+        self.sql().sql_to_expr(expr, schema, &mut PlannerContext::new()).map_err(|error| self.fault(error))
     }
 
     /// DataFusion's planner over this catalog.
@@ -74,7 +75,14 @@ impl<'a> Context<'a> {
         nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);
         let statement = ast::Statement::Query(query);
-        resolved(self.sql().sql_statement_to_plan(statement).map_err(planning_error)?)
+        let plan = self.sql().sql_statement_to_plan(statement).and_then(settled).map_err(|error| self.fault(error))?;
+        resolved(plan)
+    }
+
+    fn fault(&self, error: DataFusionError) -> Error {
+        with_nearest_function(planning_error(error), || {
+            [self.udf_names(), self.udaf_names(), self.udwf_names(), self.higher_order_function_names()].concat()
+        })
     }
 
     /// The relations that the queries planned so far named, views that were put in among them.

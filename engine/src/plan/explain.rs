@@ -1,6 +1,7 @@
 //! EXPLAIN: the flow plan as text.
 
 mod asof;
+mod meant;
 mod over;
 mod shown;
 
@@ -23,6 +24,7 @@ use super::window_node::Length;
 /// append-only or a changelog, their keys, the columns that grow with a watermark; by what its input is exchanged between
 /// workers; and what it remembers and what bounds that.
 pub fn explain(plan: &FlowPlan) -> String {
+    let plan = &meant::meant(plan);
     let mut text = String::new();
     if let Some(root) = plan.nodes.len().checked_sub(1) {
         let users = |node| plan.nodes.iter().flat_map(|user| &user.inputs).filter(|input| **input == node).count();

@@ -26,8 +26,23 @@ fn no_match(text: &str) -> Option<Error> {
     let rest = &text[text.find("No function matches ")?..];
     let (sentence, usage) = rest.lines().next()?.split_once(": write ")?;
     let call = sentence.strip_prefix("No function matches ")?;
-    let error = Error::new(ErrorKind::UndefinedFunction, format!("there is no function {call}"));
+    let error = Error::new(ErrorKind::UndefinedFunction, format!("{NO_FUNCTION}{call}"));
     Some(error.with_hint(format!("write {}", usage.trim_end_matches('"'))))
+}
+
+/// Before the name of a function that does not exist, whatever its arguments.
+const NO_FUNCTION: &str = "there is no function ";
+
+/// The error with the function's name as a hint that is most like the one which does not exist, if it is about one.
+pub(super) fn with_nearest_function(error: Error, names: impl FnOnce() -> Vec<String>) -> Error {
+    let near = match (error.kind(), error.message().strip_prefix(NO_FUNCTION)) {
+        (ErrorKind::UndefinedFunction, Some(name)) if !name.contains('(') => nearest(name, names()),
+        _ => None,
+    };
+    match near {
+        Some(near) => error.with_hint(format!("do you mean {near}?")),
+        None => error,
+    }
 }
 
 fn sentence(error: DataFusionError) -> Error {
@@ -71,13 +86,9 @@ fn sentence(error: DataFusionError) -> Error {
 /// What DataFusion's own sentences say, for people who know SQL and not DataFusion.
 fn plan_sentence(text: String) -> Error {
     if let Some(rest) = text.strip_prefix("Invalid function '") {
-        let mut parts = rest.split('\'');
-        let (name, near) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
-        let error = Error::new(ErrorKind::UndefinedFunction, format!("there is no function {name}"));
-        return match nearest(name, vec![near.to_owned()]) {
-            Some(near) => error.with_hint(format!("do you mean {near}?")),
-            None => error.with_hint("the manual lists the functions: docs/functions.md, and DataFusion's own"),
-        };
+        let name = rest.split('\'').next().unwrap_or_default();
+        return Error::new(ErrorKind::UndefinedFunction, format!("{NO_FUNCTION}{name}"))
+            .with_hint("the manual lists the functions: docs/functions.md, and DataFusion's own");
     }
     if let Some((left, operator, right)) = operands(&text) {
         let sentence = format!("the operator {operator} does not take {left} and {right}");

@@ -40,6 +40,10 @@ impl Functions {
         for function in SessionStateDefaults::default_window_functions() {
             functions.add_window(function);
         }
+        // In the place of DataFusion's.
+        for function in super::shift::functions() {
+            functions.add_window(function);
+        }
         for function in SessionStateDefaults::default_higher_order_functions() {
             for alias in function.aliases() {
                 functions.higher_order.insert(alias.clone(), Arc::clone(&function));

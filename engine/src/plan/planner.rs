@@ -151,7 +151,7 @@ impl Planner {
         let relation = Relation {
             name: view.name.clone(),
             schema,
-            kind: RelationKind::View { query: view.query.body.to_string(), columns: view.columns.clone() },
+            kind: RelationKind::View { query: sql::text_of(&view.query.body), columns: view.columns.clone() },
             changelog: false,
             keys: Vec::new(),
             watermark: None,

@@ -16,7 +16,7 @@ use datafusion::scalar::ScalarValue;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct PushDownConditions(PushDownFilter);
+pub(crate) struct PushDownConditions(PushDownFilter);
 
 impl OptimizerRule for PushDownConditions {
     fn name(&self) -> &str {

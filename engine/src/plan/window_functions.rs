@@ -369,6 +369,7 @@ pub(super) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
         Arc::new(WindowFunctions),
         Arc::new(super::series::Series),
         Arc::new(super::asof::AsOfJoins),
+        Arc::new(super::merged::MergedJoins),
         Arc::new(super::elements::Elements),
     ]
 }

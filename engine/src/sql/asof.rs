@@ -3,18 +3,56 @@
 //! It reads `ASOF JOIN t MATCH_CONDITION (…) ON …`. People also write `LEFT ASOF JOIN` and `ASOF LEFT JOIN`, and leave the
 //! match condition to ON. The word GLOBAL, which PostgreSQL does not have and the parser reads before any JOIN, carries the
 //! difference: `GLOBAL ASOF JOIN` keeps rows without a match, and `GLOBAL JOIN` and `GLOBAL LEFT JOIN` are as-of joins whose
-//! match condition is part of ON.
+//! match condition is part of ON. So GLOBAL in a text is a name, as in PostgreSQL ([`readable`]), and a query that is printed
+//! gets the words of people back ([`text_of`]).
 //!
 //! An alias stands behind `FOR SYSTEM_TIME AS OF …`, and the parser prints it before that: it reads either.
 //!
 //! A dialect with `FOR SYSTEM_TIME AS OF` takes `at`, `before` and `changes` behind a table's name for the beginning of
 //! another dialect's clauses; they are aliases here, and are given the word AS.
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
+
+use super::dialect::Dialect;
+
+/// A query as text that reads back as the same query.
+pub(crate) fn text_of(query: &ast::Query) -> String {
+    let mut printed = query.to_string();
+    if !printed.contains("GLOBAL") {
+        return printed;
+    }
+    let Ok(tokens) = Tokenizer::new(Dialect::Postgres.parser(), &printed).tokenize_with_location() else {
+        return printed;
+    };
+    let text = Words::of(tokens);
+    for place in (0..text.places.len()).rev() {
+        let said = text.printed_join(place).into_iter().flatten().enumerate();
+        for (word, said) in said.collect::<Vec<_>>().into_iter().rev() {
+            let length = text.word(place + word).len();
+            if let Some(start) = byte_of(&printed, text.tokens[text.places[place + word]].span.start) {
+                printed.replace_range(start..start + length, said);
+            }
+        }
+    }
+    printed
+}
+
+/// Where in a text a place is that the tokenizer gives.
+fn byte_of(text: &str, location: Location) -> Option<usize> {
+    let lines = text.split_inclusive('\n').take(usize::try_from(location.line.checked_sub(1)?).ok()?);
+    let start: usize = lines.map(str::len).sum();
+    let column = usize::try_from(location.column.checked_sub(1)?).ok()?;
+    text[start..].char_indices().nth(column).map(|(at, _)| start + at)
+}
 
 /// The tokens of a text, with as-of joins and aliases as the parser reads them. Each keeps its place in the text.
 pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut text = Words::of(tokens);
+    for place in 0..text.places.len() {
+        text.read_global(place);
+    }
     for place in 0..text.places.len() {
         match text.word(place).as_str() {
             "ASOF" => text.read_join(place),
@@ -56,6 +94,35 @@ impl Words {
     /// The word so many places before.
     fn before(&self, place: usize, by: usize) -> String {
         place.checked_sub(by).map(|place| self.word(place)).unwrap_or_default()
+    }
+
+    /// Takes GLOBAL before a join for a name: it is an alias of what stands before it, or out of place.
+    fn read_global(&mut self, place: usize) {
+        const JOINS: [&str; 8] = ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL", "ASOF"];
+        if self.word(place) != "GLOBAL" || !JOINS.contains(&self.word(place + 1).as_str()) {
+            return;
+        }
+        self.read_alias(place);
+        let at = self.places[place];
+        if let Token::Word(word) = &mut self.tokens[at].token {
+            word.keyword = Keyword::NoKeyword;
+        }
+        let behind_parentheses = place.checked_sub(1).and_then(|before| self.token(before)) == Some(&Token::RParen);
+        if behind_parentheses && !self.aliases.contains(&at) {
+            self.aliases.push(at);
+        }
+    }
+
+    /// The words that people write for the two at a place, where an as-of join is printed.
+    fn printed_join(&self, place: usize) -> Option<[&'static str; 2]> {
+        if self.word(place) != "GLOBAL" || self.before(place, 1) == "AS" {
+            return None;
+        }
+        match (self.word(place + 1).as_str(), self.word(place + 2).as_str()) {
+            ("ASOF" | "LEFT", "JOIN") => Some(["LEFT", "ASOF"]),
+            ("JOIN", _) => Some(["ASOF", "JOIN"]),
+            _ => None,
+        }
     }
 
     /// Puts the words of an as-of join around ASOF in order.
@@ -175,11 +242,34 @@ impl Words {
 mod tests {
     use crate::sql::{parse_one, parse_query};
 
+    use super::text_of;
+
     /// A query as the parser reads it; its text reads back as the same.
     fn read(text: &str) -> String {
-        let read = parse_query(text).unwrap_or_else(|error| panic!("{text}: {error}")).body.to_string();
-        assert_eq!(parse_query(&read).unwrap().body.to_string(), read);
-        read
+        let read = parse_query(text).unwrap_or_else(|error| panic!("{text}: {error}")).body;
+        assert_eq!(parse_query(&text_of(&read)).unwrap().body, read, "{}", text_of(&read));
+        read.to_string()
+    }
+
+    #[test]
+    fn global_is_a_name() {
+        assert_eq!(read("SELECT * FROM a GLOBAL JOIN b ON true"), "SELECT * FROM a AS GLOBAL JOIN b ON true");
+        assert_eq!(
+            read("SELECT global.x FROM (SELECT 1 AS x) global LEFT JOIN b ON true"),
+            "SELECT global.x FROM (SELECT 1 AS x) AS global LEFT JOIN b ON true"
+        );
+        assert_eq!(
+            read("SELECT * FROM a GLOBAL ASOF JOIN b ON true"),
+            "SELECT * FROM a AS GLOBAL GLOBAL JOIN b ON true"
+        );
+        for text in
+            ["a x GLOBAL JOIN b ON true", "a AS x GLOBAL LEFT JOIN b ON true", "a JOIN b ON true GLOBAL JOIN c ON true"]
+        {
+            let error = parse_query(&format!("SELECT * FROM {text}")).unwrap_err();
+            assert!(error.message().contains("GLOBAL"), "{text}: {error}");
+        }
+        let text = "SELECT 'it''s', E'\\'' FROM a LEFT ASOF JOIN b ON a.t > b.t";
+        assert_eq!(text_of(&parse_query(text).unwrap().body), text);
     }
 
     #[test]

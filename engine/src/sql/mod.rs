@@ -20,6 +20,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use asof::text_of;
 pub use dialect::{Dialect, RondelDialect, partition_function};
 pub use emit::{EmitClause, EmitMode, Trigger};
 pub use flink::{GROUP_BOUNDS, GROUP_WINDOW};

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::error::{Error, ErrorKind, Position, Result};
 
+use super::asof::text_of;
 use super::dialect::Dialect;
 use super::emit::EmitClause;
 use super::name::quoted;
@@ -403,7 +404,7 @@ impl fmt::Display for Statement {
 
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.body.fmt(f)?;
+        f.write_str(&text_of(&self.body))?;
         match &self.emit {
             Some(emit) => write!(f, " {emit}"),
             None => Ok(()),

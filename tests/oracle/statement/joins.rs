@@ -169,11 +169,27 @@ impl Author<'_> {
         let [left, right] = &sides;
         let how = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"][self.rng.random_range(0..4)];
         let names: Vec<&str> = left.columns[..count].iter().map(own_name).collect();
-        let from = match self.chance(0.5) {
+        let streamed = match self.chance(0.5) {
             true => format!("{} NATURAL {how} {}", left.from, right.from),
             false => format!("{} {how} {} USING ({})", left.from, right.from, names.join(", ")),
         };
-        let columns = left.columns.iter().chain(&right.columns).cloned().collect();
+        // DataFusion's merged column is one of the two: the batch says which value it has.
+        let pairs: Vec<(&Column, &Column)> = left.columns.iter().zip(&right.columns).take(count).collect();
+        let on: Vec<String> = pairs.iter().map(|(one, other)| format!("{} = {}", one.name, other.name)).collect();
+        let merged: Vec<Column> = pairs
+            .iter()
+            .map(|(one, other)| {
+                let value = match how {
+                    "FULL JOIN" => format!("coalesce({}, {})", one.name, other.name),
+                    "RIGHT JOIN" => other.name.clone(),
+                    _ => one.name.clone(),
+                };
+                Column::new(self.twin(own_name(one).to_owned(), value), one.kind)
+            })
+            .collect();
+        let batched = format!("{} {how} {} ON {}", left.from, right.from, on.join(" AND "));
+        let from = self.twin(streamed, batched);
+        let columns = merged.iter().chain(&left.columns).chain(&right.columns).cloned().collect();
         let append_only = left.append_only && right.append_only && how == "JOIN";
         self.projection(&Relation { from, columns, append_only, rows: (left.rows * right.rows / 5).max(1) }, true)
     }

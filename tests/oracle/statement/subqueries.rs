@@ -128,6 +128,14 @@ impl Author<'_> {
             2 => format!("count(DISTINCT {number})"),
             _ => format!("sum({number})"),
         };
+        if self.chance(0.1) {
+            // Nobody says that there is one group only. (Nor does DataFusion know that there may be none: no counts.)
+            let one = self.rng.random_range(-3..6);
+            return format!(
+                "(SELECT max({number}) FROM {} WHERE {inner_key} = {one} GROUP BY {inner_key})",
+                inner.from
+            );
+        }
         let correlated = if self.chance(0.6) { format!(" WHERE {key} = {inner_key}") } else { String::new() };
         format!("(SELECT {call} FROM {}{correlated})", inner.from)
     }

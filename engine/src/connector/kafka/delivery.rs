@@ -1,7 +1,7 @@
 //! Writing to Kafka: one idempotent producer that a sink's workers share, and the thread that serves it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use super::batch_queue::{Wake, Watched};
 use super::health::{self, Health, log_line, words};
 use super::settings::config_error;
+pub(super) use crate::connector::transaction::log::Taken;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a question to a broker that is down may take, and how long to wait before the next.
@@ -34,21 +35,31 @@ pub(super) struct Outgoing<'a> {
     pub(super) ticket: usize,
 }
 
-/// Whether a record was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It is on its way.
-    Yes,
-    /// The queue is full: offer it again later.
-    Full,
-}
-
 /// What to do when a record with a ticket was written.
 type OnDelivered = Box<dyn Fn(usize) + Send + Sync>;
 
-struct WritingContext {
+pub(super) struct WritingContext {
     health: Arc<Health>,
     delivered: OnDelivered,
+    /// Of a producer with transactions: why its transaction can't commit. It is the committer who tells the job.
+    transaction: Option<Mutex<Option<Error>>>,
+}
+
+impl WritingContext {
+    fn fail(&self, error: Error) {
+        match &self.transaction {
+            Some(failed) => _ = failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error),
+            None => self.health.fail(error),
+        }
+    }
+
+    fn failed(&self) -> Option<Error> {
+        match &self.transaction {
+            Some(failed) => failed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => None,
+        }
+        .or_else(|| self.health.failed())
+    }
 }
 
 impl ClientContext for WritingContext {
@@ -57,7 +68,13 @@ impl ClientContext for WritingContext {
     }
 
     fn error(&self, error: KafkaError, words: &str) {
-        health::heard(&self.health, &error, words);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) if self.transaction.is_some() => self.fail(Error::new(
+                ErrorKind::External,
+                format!("the Kafka client for {} gave up: {}", self.health.brokers(), health::plain(words)),
+            )),
+            _ => health::heard(&self.health, &error, words),
+        }
     }
 }
 
@@ -72,7 +89,7 @@ impl ProducerContext for WritingContext {
                     (self.delivered)(ticket);
                 }
             }
-            Err((error, record)) => self.health.fail(delivery_error(record.topic(), record.partition(), error)),
+            Err((error, record)) => self.fail(delivery_error(record.topic(), record.partition(), error)),
         }
     }
 }
@@ -106,7 +123,19 @@ impl Delivery {
         health: Arc<Health>,
         delivered: OnDelivered,
     ) -> Result<Arc<Self>> {
-        let context = WritingContext { health: Arc::clone(&health), delivered };
+        let context = WritingContext { health: Arc::clone(&health), delivered, transaction: None };
+        Self::serve(config, topic, health, context)
+    }
+
+    /// The same for a producer with transactions: what goes wrong with a record is told to those who ask, and not to the
+    /// job.
+    pub(super) fn open_transactional(config: &ClientConfig, topic: &str, health: Arc<Health>) -> Result<Arc<Self>> {
+        let transaction = Some(Mutex::default());
+        let context = WritingContext { health: Arc::clone(&health), delivered: Box::new(|_| {}), transaction };
+        Self::serve(config, topic, health, context)
+    }
+
+    fn serve(config: &ClientConfig, topic: &str, health: Arc<Health>, context: WritingContext) -> Result<Arc<Self>> {
         let producer: BaseProducer<WritingContext> =
             config.create_with_context(context).map_err(|error| config_error(&error))?;
         let wake = Arc::new(Wake::default());
@@ -146,7 +175,12 @@ impl Delivery {
 
     /// An error if a record could not be written.
     pub(super) fn check(&self) -> Result<()> {
-        self.shared.health.failed().map_or(Ok(()), Err)
+        self.shared.producer.context().failed().map_or(Ok(()), Err)
+    }
+
+    /// The producer, for calls about transactions.
+    pub(super) fn producer(&self) -> &BaseProducer<WritingContext> {
+        &self.shared.producer
     }
 
     /// Whether every record given so far is written. An error if one could not be.

@@ -3,7 +3,8 @@
 //! * [`settings`]: options of `WITH (…)`, and librdkafka's configuration made from them
 //! * [`source`]: reading; its `coordinator` finds partitions and deals them to the workers, `batch_queue` is the thin
 //!   layer over librdkafka's batch call
-//! * [`sink`]: writing, through one idempotent producer that the workers share
+//! * [`sink`]: writing, through one idempotent producer that the workers share; [`transaction`] is Kafka's part of
+//!   writing exactly once
 //! * [`mock`]: librdkafka's own broker inside the process, for the demo and tests
 //! * [`yardstick`]: how fast librdkafka gives records to anyone
 //! * [`client`]: a small producer and consumer for the demo, tests and benchmarks
@@ -20,6 +21,7 @@ mod metadata;
 pub mod mock;
 mod partitions;
 mod position;
+mod records;
 mod rows;
 pub mod settings;
 pub mod sink;
@@ -27,6 +29,7 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 mod topics;
+mod transaction;
 mod upsert;
 pub mod yardstick;
 

@@ -125,6 +125,9 @@ pub const SOURCE: OptionTable = OptionTable {
     prefixes: &[PASS_THROUGH],
 };
 
+/// What a sink does that doesn't say.
+const DELIVERY: &str = "at_least_once";
+
 /// The options of a sink with `connector = 'kafka'`.
 pub const SINK: OptionTable = OptionTable {
     title: "Kafka sink",
@@ -164,6 +167,41 @@ pub const SINK: OptionTable = OptionTable {
             default: Some("append"),
             required: false,
             doc: "How changes are written: 'append' for results that only grow; 'upsert' writes the newest row of each key and a null value when the row is gone.",
+        },
+        OptionSpec {
+            name: "delivery",
+            kind: OptionKind::Choice(&["exactly_once", "at_least_once"]),
+            default: Some(DELIVERY),
+            required: false,
+            doc: "'exactly_once' writes in transactions that commit with the job's checkpoints: readers of committed records see each change once, whatever fails. 'at_least_once' writes at once, and writes again what came after the last checkpoint when the job restarts.",
+        },
+        OptionSpec {
+            name: "transaction_timeout",
+            kind: OptionKind::Duration,
+            default: Some("10m"),
+            required: false,
+            doc: "How long the brokers keep a transaction open that nobody commits. Longer than a checkpoint's interval and time-out together, and no longer than the brokers' transaction.max.timeout.ms (15 minutes by default).",
+        },
+        OptionSpec {
+            name: "progress_topic",
+            kind: OptionKind::Text,
+            default: Some("rondel-progress"),
+            required: false,
+            doc: "The compacted topic in which jobs that write exactly once keep which checkpoint was their last; made on first use.",
+        },
+        OptionSpec {
+            name: "progress_partitions",
+            kind: OptionKind::Integer { min: 1, max: 10_000 },
+            default: Some("16"),
+            required: false,
+            doc: "How many partitions the progress topic gets when it is made.",
+        },
+        OptionSpec {
+            name: "progress_replication",
+            kind: OptionKind::Integer { min: 1, max: 32_767 },
+            default: None,
+            required: false,
+            doc: "How many brokers keep the progress topic when it is made; as the brokers' default.replication.factor says if not given.",
         },
     ],
     prefixes: &[PASS_THROUGH],
@@ -336,6 +374,34 @@ pub enum Changelog {
     Upsert,
 }
 
+/// How a sink writes exactly once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Transactions {
+    pub(super) timeout: Duration,
+    pub(super) progress_topic: String,
+    pub(super) progress_partitions: i32,
+    /// `None`: as the brokers do.
+    pub(super) progress_replication: Option<i32>,
+}
+
+impl Transactions {
+    fn parse(options: &Options<'_>) -> Result<Self> {
+        let timeout = options.duration("transaction_timeout")?.unwrap_or(Duration::from_secs(600));
+        if timeout < Duration::from_secs(1) || timeout.as_millis() > i32::MAX as u128 {
+            return Err(Error::invalid("the option \"transaction_timeout\" is from one second to 24 days"));
+        }
+        let progress_topic = options.required("progress_topic")?;
+        check_topic_name("progress_topic", progress_topic)?;
+        let number = |name| Ok::<_, Error>(options.integer(name)?.and_then(|number| i32::try_from(number).ok()));
+        Ok(Self {
+            timeout,
+            progress_topic: progress_topic.to_owned(),
+            progress_partitions: number("progress_partitions")?.unwrap_or(1),
+            progress_replication: number("progress_replication")?,
+        })
+    }
+}
+
 /// The options of a Kafka sink, checked.
 #[derive(Debug, Clone)]
 pub struct KafkaSinkOptions {
@@ -347,6 +413,8 @@ pub struct KafkaSinkOptions {
     pub key_format: KeyFormat,
     /// How changes become records.
     pub changelog: Changelog,
+    /// `None`: it writes at least once.
+    pub(super) transactions: Option<Transactions>,
     passed: BTreeMap<String, String>,
 }
 
@@ -365,16 +433,51 @@ impl KafkaSinkOptions {
             return Err(Error::invalid("changelog = 'upsert' needs the option \"key\"")
                 .with_hint("Name the columns that identify a row of the result."));
         }
+        let transactions = match options.choice("delivery")? {
+            Some("exactly_once") => Some(Transactions::parse(&options)?),
+            _ => None,
+        };
         let parsed = Self {
             topic: topic.to_owned(),
             brokers: options.list("brokers")?.join(","),
             key,
             key_format,
             changelog,
+            transactions,
             passed: pass_through(&options)?,
         };
-        native_check(&parsed.producer_config())?;
+        match &parsed.transactions {
+            Some(transactions) if transactions.progress_topic == parsed.topic => {
+                return Err(Error::invalid("the sink's topic can't be the progress topic as well"));
+            }
+            Some(transactions) => native_check(&parsed.transactional_config(transactions, "rondel"))?,
+            None => native_check(&parsed.producer_config())?,
+        }
         Ok(parsed)
+    }
+
+    /// The configuration of a producer with this transactional id.
+    pub(super) fn transactional_config(&self, transactions: &Transactions, id: &str) -> ClientConfig {
+        let mut config = self.producer_config();
+        config.set("transactional.id", id);
+        config.set("transaction.timeout.ms", transactions.timeout.as_millis().to_string());
+        config
+    }
+
+    /// The configuration of a client that reads progress records at this level of isolation.
+    pub(super) fn progress_config(&self, isolation: &str) -> ClientConfig {
+        let passed = self.passed.iter().filter(|(name, _)| shared_property(name));
+        let ours = [
+            ("enable.auto.commit", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", isolation),
+            // The oldest record may be compacted away while reading begins.
+            ("auto.offset.reset", "earliest"),
+            ("fetch.wait.max.ms", "50"),
+            ("fetch.error.backoff.ms", "100"),
+        ];
+        let passed = passed.map(|(name, value)| (name.clone(), value.clone())).collect();
+        client_config(&self.brokers, &ours, &passed)
     }
 
     pub(super) fn producer_config(&self) -> ClientConfig {
@@ -458,6 +561,8 @@ fn pass_through(options: &Options<'_>) -> Result<BTreeMap<String, String>> {
         ("enable.auto.commit", "Rondel keeps positions itself"),
         ("enable.auto.offset.store", "Rondel keeps positions itself"),
         ("enable.partition.eof", "Rondel needs it"),
+        ("transactional.id", "Rondel names its transactions itself"),
+        ("transaction.timeout.ms", "write the option \"transaction_timeout\""),
     ];
     let mut passed = BTreeMap::new();
     for (name, value) in options.prefixed("kafka.") {

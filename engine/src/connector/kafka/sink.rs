@@ -1,22 +1,25 @@
 //! The Kafka sink: changes as records.
 //!
 //! The workers share one idempotent producer, whose queue is the bound: a writer that finds it full keeps the rest of its
-//! delta and says so. A broker that is down is waited for as long as it takes.
+//! delta and says so. A broker that is down is waited for as long as it takes. A sink that writes exactly once has two
+//! producers instead, see [`transaction`](crate::connector::transaction).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::delivery::{Delivery, Outgoing, Taken};
+use super::delivery::{Delivery, Outgoing};
 use super::health::Health;
-use super::key::{KeyEncoder, Keys, key_columns};
+use super::key::{KeyEncoder, key_columns};
+use super::records::Records;
 use super::settings::{Changelog, KafkaSinkOptions, KeyFormat};
-use super::upsert::{Upsert, Upserts};
+use super::transaction::KafkaLog;
+use crate::connector::transaction::{self, writer::RecordQueue};
+use crate::connector::two_phase::{ExactlyOnce, Writer};
 use crate::connector::{Reporter, Sink, SinkState, SinkWriter};
 use crate::delta::Delta;
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::encoder::{EncodedRows, RowEncoder};
+use crate::error::{Error, Result};
+use crate::format::encoder::RowEncoder;
 use crate::time::Epoch;
 
 /// Makes the encoder of one writer.
@@ -64,6 +67,12 @@ impl KafkaSink {
         Ok(Arc::new(schema.project(&key_columns(name, schema, &options.key)?)?))
     }
 
+    /// What makes one writer's records.
+    fn records(&self) -> Result<Records> {
+        let upserts = self.options.changelog == Changelog::Upsert;
+        Ok(Records::new(&self.name, (self.values)()?, self.key_encoder()?, upserts))
+    }
+
     fn key_encoder(&self) -> Result<KeyEncoder> {
         Ok(match (&self.options.key_format, self.key_columns.as_slice(), &self.key_message) {
             (_, [], _) => KeyEncoder::None,
@@ -82,7 +91,31 @@ impl Sink for KafkaSink {
         (self.options.changelog == Changelog::Upsert).then(|| self.key_columns.clone())
     }
 
+    fn is_exactly_once(&self) -> bool {
+        self.options.transactions.is_some()
+    }
+
+    fn open_exactly_once(
+        self: Box<Self>,
+        workers: usize,
+        writer: Writer,
+        reporter: Arc<dyn Reporter>,
+    ) -> Result<ExactlyOnce> {
+        let queues: Vec<Box<dyn RecordQueue>> =
+            (0..workers).map(|_| Ok(Box::new(self.records()?) as Box<dyn RecordQueue>)).collect::<Result<_>>()?;
+        let health = Health::new(&format!("sink {}", self.name), &self.options.brokers, reporter);
+        let topic = self.options.topic.clone();
+        transaction::open(KafkaLog::new(self.options, health)?, &topic, writer, queues)
+    }
+
     fn writers(self: Box<Self>, workers: usize, reporter: Arc<dyn Reporter>) -> Result<Vec<Box<dyn SinkWriter>>> {
+        if self.is_exactly_once() {
+            return Err(Error::not_supported(format!(
+                "sink {} is to write exactly once, and its job takes no checkpoints",
+                self.name
+            ))
+            .with_hint("Write delivery = 'at_least_once'."));
+        }
         let health = Health::new(&format!("sink {}", self.name), &self.options.brokers, reporter);
         let config = self.options.producer_config();
         let delivery = Delivery::open(&config, &self.options.topic, health, Box::new(|_| {}))?;
@@ -90,12 +123,8 @@ impl Sink for KafkaSink {
         (0..workers)
             .map(|_| {
                 Ok(Box::new(KafkaWriter {
-                    name: self.name.clone(),
                     topic: Arc::clone(&topic),
-                    values: (self.values)()?,
-                    keys: self.key_encoder()?,
-                    upserts: (self.options.changelog == Changelog::Upsert).then(Upserts::default),
-                    waiting: VecDeque::new(),
+                    records: self.records()?,
                     delivery: Arc::clone(&delivery),
                 }) as Box<dyn SinkWriter>)
             })
@@ -103,109 +132,35 @@ impl Sink for KafkaSink {
     }
 }
 
-/// Records of one delta that the producer has not taken yet.
-enum Waiting {
-    /// Rows as they are: each as often as its weight.
-    Rows { keys: Keys, values: EncodedRows, weights: Option<Vec<i64>>, next: usize, written: i64 },
-    /// The states of keys.
-    Upserts { upserts: Vec<Upsert>, next: usize },
-}
-
 struct KafkaWriter {
-    name: String,
     topic: Arc<str>,
-    values: Box<dyn RowEncoder>,
-    keys: KeyEncoder,
-    upserts: Option<Upserts>,
-    /// In order; more than one only if the job goes on writing to a full sink.
-    waiting: VecDeque<Waiting>,
+    records: Records,
     delivery: Arc<Delivery>,
-}
-
-impl KafkaWriter {
-    fn drain(&mut self) -> Result<SinkState> {
-        while let Some(waiting) = self.waiting.front_mut() {
-            if offer(&self.delivery, &self.topic, waiting)? == Taken::Full {
-                return Ok(SinkState::Full);
-            }
-            self.waiting.pop_front();
-        }
-        Ok(SinkState::Ready)
-    }
-}
-
-/// Gives the producer what it takes of one delta.
-fn offer(delivery: &Delivery, topic: &str, waiting: &mut Waiting) -> Result<Taken> {
-    let send = |key: Option<&[u8]>, value: Option<&[u8]>| {
-        delivery.send(Outgoing { topic, partition: None, key, value, timestamp_millis: None, headers: &[], ticket: 0 })
-    };
-    match waiting {
-        Waiting::Rows { keys, values, weights, next, written } => {
-            while *next < values.len() {
-                let copies = weights.as_ref().map_or(1, |weights| weights[*next]);
-                while *written < copies {
-                    if send(keys.get(*next), Some(values.row(*next)))? == Taken::Full {
-                        return Ok(Taken::Full);
-                    }
-                    *written += 1;
-                }
-                *written = 0;
-                *next += 1;
-            }
-        }
-        Waiting::Upserts { upserts, next } => {
-            while let Some(upsert) = upserts.get(*next) {
-                if send(Some(&upsert.key), upsert.value.as_deref())? == Taken::Full {
-                    return Ok(Taken::Full);
-                }
-                *next += 1;
-            }
-        }
-    }
-    Ok(Taken::Yes)
 }
 
 impl SinkWriter for KafkaWriter {
     fn write(&mut self, epoch: Epoch, delta: Delta) -> Result<SinkState> {
-        let mut values = EncodedRows::default();
-        self.values.encode(delta.rows(), &mut values)?;
-        if values.len() != delta.num_rows() {
-            return Err(Error::internal(format!(
-                "the encoder of sink {} made {} records of {} rows",
-                self.name,
-                values.len(),
-                delta.num_rows()
-            )));
-        }
-        let keys = self.keys.encode(delta.rows())?;
-        let waiting = match &mut self.upserts {
-            Some(upserts) => {
-                let upserts = upserts
-                    .take(epoch, &keys, &values, |row| delta.weight(row))
-                    .map_err(|error| error.context(format!("sink {}", self.name)))?;
-                Waiting::Upserts { upserts, next: 0 }
-            }
-            None => {
-                let weights = delta.weights().map(|weights| weights.values().to_vec());
-                if weights.iter().flatten().any(|weight| *weight < 0) {
-                    return Err(Error::new(
-                        ErrorKind::Internal,
-                        format!("sink {} takes only rows that stay, and was given a retraction", self.name),
-                    ));
-                }
-                Waiting::Rows { keys, values, weights, next: 0, written: 0 }
-            }
-        };
-        self.waiting.push_back(waiting);
-        self.drain()
+        self.records.push(epoch, &delta)?;
+        self.resume()
     }
 
     fn resume(&mut self) -> Result<SinkState> {
-        self.drain()
+        let (delivery, topic) = (&self.delivery, &self.topic);
+        self.records.drain(&mut |key, value| {
+            delivery.send(Outgoing {
+                topic,
+                partition: None,
+                key,
+                value,
+                timestamp_millis: None,
+                headers: &[],
+                ticket: 0,
+            })
+        })
     }
 
     fn flush(&mut self) -> Result<SinkState> {
-        if self.drain()? == SinkState::Full || !self.delivery.delivered()? {
+        if self.resume()? == SinkState::Full || !self.delivery.delivered()? {
             return Ok(SinkState::Full);
         }
         Ok(SinkState::Ready)

@@ -3,17 +3,15 @@
 //! Both are one node: each left row with the nearest right row of its key. A temporal join, `JOIN r FOR SYSTEM_TIME AS OF
 //! l.time`, is the as-of join `l.time >= r.time` on the time column of `r`, whose rows are shown when they are final.
 //!
-//! The SQL planner asks for one relation after the other; an as-of join is put into parentheses with its left side
-//! ([`nest`]), so that it is one relation that [`relation`] plans.
+//! Such a join has been put into parentheses ([`super::nest`]), so that it is one relation that [`relation`] plans.
 
-mod nest;
 mod node;
 mod pair;
 mod push;
 mod relation;
 mod version;
 
-pub(super) use nest::nest_joins;
 pub use node::AsOfNode;
+pub(super) use pair::compared;
 pub(super) use push::PushFiltersBelowAsOf;
-pub(super) use relation::AsOfJoins;
+pub(super) use relation::{AsOfJoins, is_as_of};

@@ -8,10 +8,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::fault::planning_error;
 
 /// An expression over the left side and one over the right side.
-pub(super) type Pair = (Expr, Expr);
+pub(in crate::plan) type Pair = (Expr, Expr);
 
 /// Two expressions that are compared, of one type.
-pub(super) fn compared((left, right): Pair, sides: [&LogicalPlan; 2]) -> Result<Pair> {
+pub(in crate::plan) fn compared((left, right): Pair, sides: [&LogicalPlan; 2]) -> Result<Pair> {
     if let Some(volatile) = [&left, &right].into_iter().find(|expr| expr.is_volatile()) {
         return Err(Error::not_supported(format!(
             "{} gives another value each time, so it does not say which rows belong together",

@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::plan::fault::planning_error;
 use crate::plan::flow::AsOfSide;
 
-use super::nest::is_as_of;
 use super::node::{AsOfNode, AsOfRule, belongs_to};
 use super::pair::{Pair, compared, measured};
 use super::version::Versions;
@@ -43,6 +42,12 @@ impl RelationPlanner for AsOfJoins {
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
+}
+
+/// Whether it is an as-of join or a temporal join.
+pub(in crate::plan) fn is_as_of(join: &Join) -> bool {
+    let versioned = matches!(&join.relation, TableFactor::Table { version: Some(_), .. });
+    versioned || join.global || matches!(join.join_operator, JoinOperator::AsOf { .. })
 }
 
 /// A join of two planned relations.

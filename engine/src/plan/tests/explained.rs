@@ -15,6 +15,20 @@ Project bookings.id, upper(bookings."zone") AS z
 }
 
 #[test]
+fn columns_of_the_planners_own_are_said_as_what_they_are() {
+    let common =
+        explained("SELECT upper(zone || 'x') AS a, lower(zone || 'x') AS b FROM bookings WHERE zone || 'x' <> 'y'");
+    assert!(common.contains("upper(bookings.\"zone\" || 'x') AS a"), "{common}");
+    let carried = explained(
+        "SELECT count(*) AS n FROM bookings GROUP BY zone, id % 2 EMIT STREAM AFTER DELAY INTERVAL '1' SECOND",
+    );
+    assert!(carried.contains("bookings.zone"), "{carried}");
+    for text in [common, carried] {
+        assert!(!text.contains("__common_expr") && !text.contains("_carried_"), "{text}");
+    }
+}
+
+#[test]
 fn a_watermark_follows_projections() {
     insta::assert_snapshot!(explained(
         "SELECT event_timestamp AS t, event_timestamp - INTERVAL '1' HOUR AS earlier, date_trunc('hour', event_timestamp) AS h

@@ -16,6 +16,7 @@ fn names_that_do_not_exist_have_a_place_and_a_near_one() {
         ("SELECT x.y FROM bookings", "there is no column x.y", 8, "columns here: bookings.id"),
         ("SELECT id FROM booking", "there is no stream or view named booking", 16, "do you mean bookings?"),
         ("SELECT rouund(price) FROM bookings", "there is no function rouund", 8, "do you mean round?"),
+        ("SELECT coutn(*) FROM bookings", "there is no function coutn", 8, "do you mean count?"),
         ("SELECT 1 + frobnicate_all(id) FROM bookings", "there is no function frobnicate_all", 12, "docs/functions.md"),
     ] {
         let error = fault(query);

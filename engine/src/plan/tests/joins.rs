@@ -33,13 +33,40 @@ fn every_kind_of_join() {
     assert_eq!(joins("SELECT b.id FROM bookings b, rides r WHERE b.id < r.booking"), [(JoinKind::Inner, 0, true)]);
     assert_eq!(joins("SELECT * FROM bookings NATURAL JOIN clicks"), [(JoinKind::Inner, 2, false)]);
     assert_eq!(joins("SELECT * FROM bookings LEFT JOIN clicks USING (id)"), [(JoinKind::Left, 1, false)]);
-    let merged = refusal("SELECT * FROM bookings FULL JOIN clicks USING (id)");
-    assert!(merged.hint().is_some_and(|hint| hint.contains("coalesce")), "{merged}");
+    assert_eq!(joins("SELECT * FROM bookings NATURAL FULL JOIN clicks"), [(JoinKind::Full, 2, false)]);
     // Rows without a match are filtered out again.
     assert_eq!(
         joins("SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking WHERE r.zone = 'a'"),
         [(JoinKind::Inner, 1, false)]
     );
+}
+
+#[test]
+fn merged_columns() {
+    let names = |text: &str| {
+        let fields = planned(text).schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        fields.join(" ")
+    };
+    assert_eq!(names("SELECT * FROM clicks b RIGHT JOIN clicks a USING (zone, at)"), "zone at id id");
+    assert_eq!(names("SELECT q.* FROM (clicks b FULL JOIN clicks a USING (zone, id)) AS q(w, x, y, z)"), "w x y z");
+    assert_eq!(names("SELECT b.*, zone, a.zone FROM clicks b JOIN clicks a USING (zone)"), "id zone at zone zone");
+    // Each join merges what the ones before it show.
+    assert_eq!(
+        names("SELECT * FROM clicks a JOIN clicks b USING (id) FULL JOIN clicks c USING (id) WHERE id > 3"),
+        "id zone at zone at zone at"
+    );
+    for (text, sentence) in [
+        ("SELECT * FROM clicks a JOIN rides b USING (id)", "the right side of the join has no column id"),
+        ("SELECT * FROM clicks a JOIN clicks b USING (id, id)", "USING names id twice"),
+        ("SELECT * FROM clicks a CROSS JOIN clicks b JOIN clicks c USING (id)", "several columns id"),
+        (
+            "SELECT id FROM clicks a JOIN clicks b USING (id) JOIN clicks c ON true",
+            "the column id could be one of several",
+        ),
+    ] {
+        let error = refusal(text);
+        assert!(error.message().contains(sentence), "{text}: {error}");
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! `rondel bench`: events per second of processor time, from memory and from Kafka.
+//! `rondel bench`: events per second of processor time, from memory and from Kafka, and what a change costs a large view.
 //!
 //! Every query is SQL from `sql/nexmark`, planned and run as a job of a server's engine is. What is measured is the whole
 //! process: all its threads, of user and kernel. Events are there before the clock starts: Arrow batches in memory, or
 //! records in a broker that is another process.
 
 mod broker;
+mod changes;
 mod kafka;
 mod measure;
 mod memory;
@@ -23,8 +24,8 @@ pub use poll::poll_yardstick;
 /// Options of `rondel bench`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct BenchOptions {
-    /// What is measured: q0, q1, q2, q5, q7 (from memory), kafka; by default all
-    #[arg(value_name = "NAME", value_parser = ["q0", "q1", "q2", "q5", "q7", "kafka"])]
+    /// What is measured: q0, q1, q2, q5, q7 (from memory), kafka, join-changes, over-changes, running-changes; by default all
+    #[arg(value_name = "NAME", value_parser = ["q0", "q1", "q2", "q5", "q7", "kafka", "join-changes", "over-changes", "running-changes"])]
     names: Vec<String>,
 
     /// Bids that each query reads from memory
@@ -72,7 +73,8 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
         say("This is not a release build: the figures mean nothing.");
     }
     memory::bench(options).await?;
-    kafka::bench(options).await
+    kafka::bench(options).await?;
+    changes::bench(options).await
 }
 
 fn say(text: &str) {

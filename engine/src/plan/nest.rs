@@ -1,21 +1,23 @@
-//! As-of joins in parentheses: `a ASOF JOIN b … JOIN c …` becomes `(a ASOF JOIN b …) JOIN c …`.
+//! Joins that are planned here in parentheses: `a ASOF JOIN b … JOIN c …` becomes `(a ASOF JOIN b …) JOIN c …`.
+//!
+//! The SQL planner asks for one relation after the other, and joins them itself. An as-of join ([`super::asof`]), or one with
+//! merged columns ([`super::merged`]), is put into parentheses with its left side, so that it is one relation.
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Join, JoinOperator, Query, Select, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Join, Query, Select, TableFactor, TableWithJoins, VisitMut, VisitorMut};
 
-/// Puts all as-of joins and temporal joins of a query into parentheses.
-pub(in crate::plan) fn nest_joins(query: &mut Query) {
+use super::asof::is_as_of;
+use super::merged::{condition_join, merges};
+
+/// Puts all such joins of a query into parentheses.
+pub(super) fn nest_joins(query: &mut Query) {
     // The visitor never breaks off.
     let _ = query.visit(&mut Nester);
 }
 
-/// Whether it is an as-of join or a temporal join.
-pub(super) fn is_as_of(join: &Join) -> bool {
-    let versioned = matches!(&join.relation, TableFactor::Table { version: Some(_), .. });
-    versioned || join.global || matches!(join.join_operator, JoinOperator::AsOf { .. })
+fn is_ours(join: &Join) -> bool {
+    is_as_of(join) || merges(join)
 }
 
 struct Nester;
@@ -25,6 +27,7 @@ impl VisitorMut for Nester {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         select.from.iter_mut().for_each(nest);
+        with_condition(select);
         ControlFlow::Continue(())
     }
 
@@ -39,14 +42,34 @@ impl VisitorMut for Nester {
 }
 
 fn nest(table: &mut TableWithJoins) {
-    if table.joins.iter().any(is_as_of) {
+    if table.joins.iter().any(is_ours) {
         *table = nested(table.clone());
     }
 }
 
-/// The last as-of join with all that stands before it as one relation.
+/// Puts the condition of a WHERE into the parentheses of a join that merges columns ([`super::merged`]).
+fn with_condition(select: &mut Select) {
+    let [table] = select.from.as_mut_slice() else { return };
+    if has_merged(table)
+        && let Some(condition) = select.selection.take()
+    {
+        let relation = if table.joins.is_empty() { table.relation.clone() } else { parenthesised(table.clone()) };
+        let table_with_condition = TableWithJoins { relation, joins: vec![condition_join(condition)] };
+        *table = TableWithJoins { relation: parenthesised(table_with_condition), joins: Vec::new() };
+    }
+}
+
+fn has_merged(table: &TableWithJoins) -> bool {
+    let within = match &table.relation {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => has_merged(table_with_joins),
+        _ => false,
+    };
+    within || table.joins.iter().any(merges)
+}
+
+/// The last such join with all that stands before it as one relation.
 fn nested(mut table: TableWithJoins) -> TableWithJoins {
-    let Some(last) = table.joins.iter().rposition(is_as_of) else { return table };
+    let Some(last) = table.joins.iter().rposition(is_ours) else { return table };
     let after = table.joins.split_off(last + 1);
     let join = table.joins.split_off(last);
     let before = nested(table);
@@ -70,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn only_as_of_joins_get_parentheses() {
+    fn joins_that_are_planned_here_get_parentheses() {
         assert_eq!(nested("a JOIN b ON true, c"), "a JOIN b ON true, c");
         assert_eq!(
             nested("a, b JOIN c FOR SYSTEM_TIME AS OF b.t ON true"),
@@ -86,6 +109,11 @@ mod tests {
             nested("(a ASOF JOIN b ON true JOIN (c ASOF JOIN d ON true) ON true) JOIN e ON true"),
             "((a GLOBAL JOIN b ON true) JOIN (c GLOBAL JOIN d ON true) ON true) JOIN e ON true"
         );
+        assert_eq!(
+            nested("a JOIN b ON true FULL JOIN c USING (k) JOIN d ON true, e NATURAL LEFT JOIN f"),
+            "((a JOIN b ON true) FULL JOIN c USING(k)) JOIN d ON true, (e NATURAL LEFT JOIN f)"
+        );
+        assert_eq!(nested("a LEFT SEMI JOIN b USING (k)"), "a LEFT SEMI JOIN b USING(k)");
         assert_eq!(
             nested("(SELECT * FROM a ASOF JOIN b ON true) AS c"),
             "(SELECT * FROM (a GLOBAL JOIN b ON true)) AS c"

@@ -1,0 +1,37 @@
+//! What `CREATE SINK … WITH (connector = 'file')` says, checked.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use super::settings::FileSinkOptions;
+use super::sink::FileSink;
+use crate::connector::Sink;
+use crate::connector::definition::{Definition, SinkDefinition, SinkInput};
+use crate::error::Result;
+
+/// A sink into a folder.
+struct FolderSink {
+    name: String,
+    options: FileSinkOptions,
+}
+
+/// Checks a sink's options.
+pub(in crate::connector) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition>> {
+    let options = FileSinkOptions::parse(definition.options)?;
+    Ok(Arc::new(FolderSink { name: definition.name.to_owned(), options }))
+}
+
+impl SinkDefinition for FolderSink {
+    fn columns(&self) -> Option<SchemaRef> {
+        None
+    }
+
+    fn descriptor(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(FileSink::new(&self.name, self.options.clone(), &input.schema, input.changelog)?))
+    }
+}

@@ -1,0 +1,200 @@
+//! The options of the file sink.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options, check_known};
+use crate::error::{Error, Result};
+
+/// What a sink does that doesn't say.
+const DELIVERY: &str = "at_least_once";
+
+/// The options of a sink with `connector = 'file'`.
+pub const SINK: OptionTable = OptionTable {
+    title: "file sink",
+    options: &[
+        OptionSpec {
+            name: "path",
+            kind: OptionKind::Text,
+            default: None,
+            required: true,
+            doc: "The folder to write to, as a path of the server's machine or as 'file:///…'; made if it is not there.",
+        },
+        OptionSpec {
+            name: "format",
+            kind: OptionKind::Choice(&["json", "parquet"]),
+            default: None,
+            required: true,
+            doc: "JSON lines (one object a row, NULL as null), or Parquet.",
+        },
+        OptionSpec {
+            name: "compression",
+            kind: OptionKind::Choice(&["zstd", "snappy", "none"]),
+            default: Some("zstd"),
+            required: false,
+            doc: "How Parquet's columns are compressed.",
+        },
+        OptionSpec {
+            name: "file_size_mb",
+            kind: OptionKind::Integer { min: 1, max: 1_048_576 },
+            default: Some("128"),
+            required: false,
+            doc: "A file of about so many megabytes is full, and another is begun.",
+        },
+        OptionSpec {
+            name: "changelog",
+            kind: OptionKind::Choice(&["append", "weights"]),
+            default: Some("append"),
+            required: false,
+            doc: "How changes are written: 'append' for results that only grow; 'weights' adds a column _weight, +n for rows that come and -n for rows that go, so that the sum over all files is the result.",
+        },
+        OptionSpec {
+            name: "delivery",
+            kind: OptionKind::Choice(&["exactly_once", "at_least_once"]),
+            default: Some(DELIVERY),
+            required: false,
+            doc: "'exactly_once' shows files when the checkpoint that holds their rows is chosen. 'at_least_once' shows them when they are full or as old as publish_interval, and writes again what came after the last checkpoint when the job restarts.",
+        },
+        OptionSpec {
+            name: "publish_interval",
+            kind: OptionKind::Duration,
+            default: Some("1m"),
+            required: false,
+            doc: "After how long delivery = 'at_least_once' shows a file that is not full.",
+        },
+    ],
+    prefixes: &[],
+};
+
+/// What the files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileFormat {
+    Json,
+    Parquet(Compression),
+}
+
+/// How Parquet's columns are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Zstd,
+    Snappy,
+    None,
+}
+
+impl FileFormat {
+    /// The ending of the files' names.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Parquet(_) => "parquet",
+        }
+    }
+}
+
+/// The options of a file sink, checked.
+#[derive(Debug, Clone)]
+pub(super) struct FileSinkOptions {
+    pub(super) path: PathBuf,
+    pub(super) format: FileFormat,
+    pub(super) file_bytes: usize,
+    /// Whether rows carry their weights.
+    pub(super) weights: bool,
+    pub(super) exactly_once: bool,
+    pub(super) publish_interval: Duration,
+}
+
+impl FileSinkOptions {
+    /// Reads and checks the values of `WITH`. Looks at no disk.
+    pub(super) fn parse(values: &BTreeMap<String, String>) -> Result<Self> {
+        check_known(values, &[&SINK])?;
+        let options = Options::new(&SINK, values);
+        let compression = match options.choice("compression")? {
+            Some("snappy") => Compression::Snappy,
+            Some("none") => Compression::None,
+            _ => Compression::Zstd,
+        };
+        options.required("format")?;
+        let format = match options.choice("format")? {
+            Some("parquet") => FileFormat::Parquet(compression),
+            _ if values.contains_key("compression") => {
+                return Err(Error::invalid("the option \"compression\" goes with format = 'parquet' only"));
+            }
+            _ => FileFormat::Json,
+        };
+        let exactly_once = options.choice("delivery")? == Some("exactly_once");
+        if exactly_once && values.contains_key("publish_interval") {
+            return Err(Error::invalid("the option \"publish_interval\" goes with delivery = 'at_least_once' only")
+                .with_hint("What is written exactly once is shown with the job's checkpoints."));
+        }
+        let megabytes = options.integer("file_size_mb")?.and_then(|size| usize::try_from(size).ok()).unwrap_or(128);
+        Ok(Self {
+            path: folder(options.required("path")?)?,
+            format,
+            file_bytes: megabytes << 20,
+            weights: options.choice("changelog")? == Some("weights"),
+            exactly_once,
+            publish_interval: options.duration("publish_interval")?.unwrap_or(Duration::from_secs(60)),
+        })
+    }
+}
+
+/// The folder that a path or URL names.
+fn folder(text: &str) -> Result<PathBuf> {
+    let wrong = |what: &str| {
+        Error::invalid(format!("the option \"path\" cannot be '{text}': {what}"))
+            .with_hint("Write a folder of the server's machine: '/data/demand' or 'file:///data/demand'.")
+    };
+    match text.split_once("://") {
+        None => Ok(PathBuf::from(text)),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            if !path.starts_with('/') {
+                return Err(wrong("a file URL has three slashes and an absolute path"));
+            }
+            if path.contains('%') {
+                return Err(wrong("a file URL is taken as it is, without %-escapes"));
+            }
+            Ok(PathBuf::from(path))
+        }
+        Some((scheme, _)) => Err(wrong(&format!("files are written to local folders, not to {scheme}://"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<FileSinkOptions> {
+        let mut values = BTreeMap::from([("format".to_owned(), "json".to_owned())]);
+        values.extend(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        FileSinkOptions::parse(&values)
+    }
+
+    #[test]
+    fn paths_and_urls_are_folders() {
+        for (text, path) in
+            [("/data/x", "/data/x"), ("x/y", "x/y"), ("file:///data/x", "/data/x"), ("FILE://localhost/x", "/x")]
+        {
+            assert_eq!(parse(&[("path", text)]).unwrap().path, PathBuf::from(path), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        for (pairs, words) in [
+            (&[("path", "s3://bucket/x")][..], "not to s3://"),
+            (&[("path", "file://x/y")], "three slashes"),
+            (&[("path", "file:///a%20b")], "%-escapes"),
+            (&[("path", "/x"), ("format", "csv")], "allowed is 'json', 'parquet'"),
+            (&[("path", "/x"), ("compression", "zstd")], "goes with format = 'parquet'"),
+            (&[("path", "/x"), ("delivery", "exactly_once"), ("publish_interval", "1s")], "'at_least_once' only"),
+            (&[("path", "/x"), ("file_size_mb", "0")], "from 1"),
+            (&[("path", "/x"), ("topic", "t")], "no option \"topic\""),
+            (&[], "needs the option \"path\""),
+        ] {
+            let error = parse(pairs).unwrap_err();
+            assert!(error.message().contains(words), "{words}: {error}");
+        }
+    }
+}

@@ -1,0 +1,2 @@
+mod semantics;
+mod simulation;
