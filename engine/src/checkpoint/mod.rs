@@ -1,6 +1,6 @@
 //! Checkpoints: what a job remembers, where its sources stood, and how a job goes on from there.
 //!
-//! A checkpoint of a job at epoch E is a *manifest* and the *state files* that it names, in a [place](place): a folder of
+//! A checkpoint of a job at epoch E is a *manifest* and the *state files* that it names, in a [place]: a folder of
 //! the data directory, or a bucket. It counts when it is *chosen*: by a swap of one small file, or by the commit of a sink
 //! that decides ([`two_phase`](crate::connector::two_phase)). Jobs that read each other's views are checkpointed at one
 //! epoch, and a reader's checkpoint is chosen only when those of all views that it reads are; so a reader is never ahead of

@@ -4,7 +4,7 @@
 //! own rows; it hides them until the checkpoint that holds the reading position is *chosen*. A checkpoint at epoch E goes
 //! like this:
 //!
-//! 1. Every worker's [`SinkWriter`](super::SinkWriter) has been given all output up to E and hears
+//! 1. Every worker's [`SinkWriter`] has been given all output up to E and hears
 //!    [`end_interval`](super::SinkWriter::end_interval); what it is given afterwards belongs to the next checkpoint.
 //! 2. [`Committer::prepare`] makes that output durable, and invisible; its token goes into the manifest.
 //! 3. State files and manifest become durable.

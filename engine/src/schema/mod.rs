@@ -2,7 +2,7 @@
 //!
 //! * [`descriptor`]: a descriptor option (`file:acme.desc`, `file:acme.proto`) → the messages in it
 //! * [`types`]: a message → the Arrow schema of its stream; the rules stand there
-//! * [`reference`]: the manual's table of them, made from the rules themselves
+//! * [`mod@reference`]: the manual's table of them, made from the rules themselves
 
 pub mod descriptor;
 mod field;

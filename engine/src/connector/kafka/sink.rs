@@ -2,7 +2,7 @@
 //!
 //! The workers share one idempotent producer, whose queue is the bound: a writer that finds it full keeps the rest of its
 //! delta and says so. A broker that is down is waited for as long as it takes. A sink that writes exactly once has two
-//! producers instead, see [`transaction`](crate::connector::transaction).
+//! producers instead, see [`transaction`].
 
 use std::sync::Arc;
 
