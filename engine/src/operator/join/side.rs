@@ -399,6 +399,8 @@ impl Side {
                 Some(release) => range(&ticks(&columns[release.column].slice(from, count))?),
                 None => (i64::MAX, i64::MAX),
             };
+            // The other side may have promised long ago that nothing will meet them, and say nothing more.
+            self.untidy |= self.release.as_ref().is_some_and(|release| earliest < release.released_below);
             if let Some(block) = self.store.block_mut(block_of(first)) {
                 block.live += count;
                 block.earliest = block.earliest.min(earliest);

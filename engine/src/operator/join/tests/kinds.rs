@@ -120,6 +120,32 @@ fn rows_without_a_match_are_shown_once_when_none_can_come() {
 }
 
 #[test]
+fn a_row_without_a_match_is_shown_at_once_when_the_other_side_has_ended_before() {
+    for (kind, input) in [(JoinKind::Left, 0), (JoinKind::Right, 1), (JoinKind::Full, 0), (JoinKind::Full, 1)] {
+        let time = |watermark| vec![TimeColumn { column: 0, watermark: WatermarkId(watermark), delay_micros: 0 }];
+        let left = node("l", &windows(), false, time(0));
+        let right = node("r", &windows(), false, time(1));
+        let op = FlowOp::Join {
+            kind,
+            on: vec![(col("l.window_end"), col("r.window_end"))],
+            residual: None,
+            null_equals_null: false,
+            emit: Emit::AfterWatermark,
+        };
+        let mut join = Join::new(&left, &right, &join_node(&left, &right, op)).unwrap();
+        let mut counts = BTreeMap::new();
+        let mut watermarks = Watermarks::none(2);
+        watermarks.advance(WatermarkId(1 - input), i64::MAX);
+        settle_epoch(&mut join, &watermarks, &mut counts);
+        for end in [10, 20] {
+            feed(&mut join, input as usize, Delta::append(window_rows(&[(end, 1)])), &mut counts);
+            settle_epoch(&mut join, &watermarks, &mut counts);
+        }
+        assert_eq!((counts.len(), join.state_size().rows), (2, 0), "{kind:?}");
+    }
+}
+
+#[test]
 fn an_interval_lets_rows_go_by_its_bounds() {
     let time = |watermark| vec![TimeColumn { column: 0, watermark: WatermarkId(watermark), delay_micros: 0 }];
     let left = node("l", &windows(), false, time(0));
