@@ -52,13 +52,13 @@ fn row(k: u64, v: u64, text: &str) -> Vec<u8> {
 }
 
 /// `CREATE STREAM name` over a topic of rows.
-async fn create_stream(client: &Client, name: &str, bootstrap: &str, topic: &str) -> Result<()> {
+pub(crate) async fn create_stream(client: &Client, name: &str, bootstrap: &str, topic: &str) -> Result<()> {
     let statement = format!("CREATE STREAM {name} WITH ({})", options(bootstrap, topic));
     Ok(client.batch_execute(&statement).await?)
 }
 
 /// What a stream or sink of rows is made with.
-fn options(bootstrap: &str, topic: &str) -> String {
+pub(crate) fn options(bootstrap: &str, topic: &str) -> String {
     format!(
         "connector = 'kafka', brokers = '{bootstrap}', topic = '{topic}', format = 'protobuf',
          message = 'rondel.tests.Row', descriptor = 'file:tests/limits/row.proto'"

@@ -1,6 +1,7 @@
 //! Servers that are killed: what was acknowledged is there, and views are what they would have been.
 
 mod damage;
+mod exactly_once;
 mod kafka;
 mod tables;
 

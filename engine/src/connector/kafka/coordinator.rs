@@ -35,10 +35,16 @@ const BOUNDED_PATIENCE: Duration = Duration::from_secs(30);
 enum Trouble {
     /// No broker answers; librdkafka's word for it.
     Unreachable(String),
-    /// What to wait for, in words.
-    Missing(String),
+    /// Something is not there.
+    Missing(Missing),
     /// The job cannot go on.
     Failed(Error),
+}
+
+/// What is not there: in words that finish "waits for …" and, for who does not wait, "there is no …".
+struct Missing {
+    awaited: String,
+    absent: String,
 }
 
 impl From<KafkaError> for Trouble {
@@ -52,7 +58,11 @@ impl From<KafkaError> for Trouble {
                 | C::SaslAuthenticationFailed),
             ) => Self::Failed(Error::new(ErrorKind::External, format!("the broker refuses access: {}", words(code)))),
             Some(code @ (C::UnknownTopicOrPartition | C::UnknownTopic | C::UnknownPartition)) => {
-                Self::Missing(format!("a partition ({})", words(code)))
+                let words = words(code);
+                Self::Missing(Missing {
+                    awaited: format!("a partition ({words})"),
+                    absent: format!("such partition ({words})"),
+                })
             }
             Some(code) => Self::Unreachable(words(code)),
             None => Self::Unreachable(error.to_string()),
@@ -148,11 +158,13 @@ impl Coordinator {
                 let words = format!("broker {} does not answer: {words}", self.health.brokers());
                 self.fail(Error::new(ErrorKind::External, words));
             }
-            Trouble::Missing(what) if !self.bounded => {
+            Trouble::Missing(missing) if !self.bounded => {
                 self.health.answered();
-                self.health.waits_for(Some(what));
+                self.health.waits_for(Some(missing.awaited));
             }
-            Trouble::Missing(what) => self.fail(Error::new(ErrorKind::UndefinedObject, format!("there is no {what}"))),
+            Trouble::Missing(missing) => {
+                self.fail(Error::new(ErrorKind::UndefinedObject, format!("there is no {}", missing.absent)));
+            }
             Trouble::Failed(error) => self.fail(error),
         }
     }
@@ -175,11 +187,11 @@ impl Coordinator {
             let starts = self.resolve(&new, first)?;
             self.deal(new, starts)?;
         }
-        missing.map_or(Ok(()), |what| Err(Trouble::Missing(what)))
+        missing.map_or(Ok(()), |missing| Err(Trouble::Missing(missing)))
     }
 
     /// The partitions that are there now, and what is missing, in words.
-    fn find(&self) -> Result<(BTreeSet<Place>, Option<String>), Trouble> {
+    fn find(&self) -> Result<(BTreeSet<Place>, Option<Missing>), Trouble> {
         let mut places = BTreeSet::new();
         let mut missing = Vec::new();
         match &self.options.topics {
@@ -215,14 +227,20 @@ impl Coordinator {
         }
         let brokers = self.health.brokers();
         let what = match &self.options.topics {
-            Topics::Named(_) if missing.len() == 1 => {
-                Some(format!("topic {}, which does not exist on {brokers}", missing[0]))
-            }
-            Topics::Named(_) if missing.len() > 1 => {
-                Some(format!("topics {}, which do not exist on {brokers}", missing.join(", ")))
-            }
+            Topics::Named(_) if missing.len() == 1 => Some(Missing {
+                awaited: format!("topic {}, which does not exist on {brokers}", missing[0]),
+                absent: format!("topic {} on {brokers}", missing[0]),
+            }),
+            Topics::Named(_) if missing.len() > 1 => Some(Missing {
+                awaited: format!("topics {}, which do not exist on {brokers}", missing.join(", ")),
+                absent: format!("topic {} on {brokers}", missing.join(" or ")),
+            }),
             Topics::Matching(_) if places.is_empty() => {
-                Some(format!("{}, of which there is none on {brokers}", self.options.topics.describe()))
+                let topics = self.options.topics.describe();
+                Some(Missing {
+                    awaited: format!("{topics}, of which there is none on {brokers}"),
+                    absent: format!("topic on {brokers} that is one of {topics}"),
+                })
             }
             _ => None,
         };
