@@ -18,6 +18,7 @@
 //! away as long as it takes, telling the job's reporter, and end when the job is dropped ([`Committer::close`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -34,6 +35,8 @@ pub struct Writer {
     pub job: Uuid,
     /// Whether the catalog remembers that the job has committed: then the system that decides must know of it.
     pub has_committed: bool,
+    /// How long it may be from the begin of one checkpoint to the end of the next: so long output stays hidden.
+    pub interval: Duration,
 }
 
 /// A checkpoint as other systems remember it.

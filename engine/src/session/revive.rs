@@ -124,6 +124,7 @@ impl Engine {
                     deployment: self.catalog.deployment()?,
                     job: object.id,
                     has_committed: self.catalog.has_committed(object.id)?,
+                    interval: checkpoints.settings().interval + checkpoints.settings().timeout,
                 };
                 let reporter: Arc<dyn Reporter> = Arc::new(SinkReporter(Arc::clone(job)));
                 let opened = sink.open_exactly_once(self.settings.workers, writer, reporter)?;

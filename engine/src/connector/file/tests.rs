@@ -60,7 +60,7 @@ impl Run {
         let mut options = vec![("delivery", "exactly_once")];
         options.extend(more);
         let told = Arc::<Told>::default();
-        let writer = Writer { deployment: Uuid::from_u128(1), job, has_committed: false };
+        let writer = Writer { deployment: Uuid::from_u128(1), job, has_committed: false, interval: Duration::ZERO };
         let reporter: Arc<dyn Reporter> = Arc::<Told>::clone(&told);
         let sink = sink(folder, &options, &schema(), false).unwrap();
         assert!(sink.is_exactly_once());

@@ -101,6 +101,16 @@ impl Sink for KafkaSink {
         writer: Writer,
         reporter: Arc<dyn Reporter>,
     ) -> Result<ExactlyOnce> {
+        let timeout = self.options.transactions.as_ref().map(|transactions| transactions.timeout);
+        if timeout.is_some_and(|timeout| timeout <= writer.interval) {
+            return Err(Error::invalid(format!(
+                "sink {}: a transaction may be open for as long as a checkpoint's interval and time-out, {} s, and the \
+                 option \"transaction_timeout\" ends it before",
+                self.name,
+                writer.interval.as_secs()
+            ))
+            .with_hint("Raise it (the brokers' transaction.max.timeout.ms as well), or take checkpoints more often."));
+        }
         let queues: Vec<Box<dyn RecordQueue>> =
             (0..workers).map(|_| Ok(Box::new(self.records()?) as Box<dyn RecordQueue>)).collect::<Result<_>>()?;
         let health = Health::new(&format!("sink {}", self.name), &self.options.brokers, reporter);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use uuid::Uuid;
 
 use crate::connector::kafka::client::{KafkaRecord, read_topic};
 use crate::connector::kafka::mock::MockBroker;
@@ -148,6 +149,19 @@ fn a_changelog_without_a_way_to_write_it_is_refused() {
     assert!(error.hint().unwrap().contains("changelog = 'upsert'"));
     let Err(error) = sink(&broker, &[("key", "zone,district")], false) else { panic!("refused") };
     assert!(error.message().contains("\"district\""), "{error}");
+}
+
+#[test]
+fn a_transaction_that_a_checkpoint_outlasts_is_refused() {
+    let broker = broker(1);
+    let open = |interval| {
+        let options = [("delivery", "exactly_once"), ("transaction_timeout", "30s")];
+        let writer = Writer { deployment: Uuid::from_u128(1), job: Uuid::from_u128(2), has_committed: false, interval };
+        Box::new(sink(&broker, &options, false).unwrap()).open_exactly_once(1, writer, TestReporter::new().0)
+    };
+    let error = open(Duration::from_secs(30)).err().unwrap();
+    assert!(error.message().contains("interval and time-out, 30 s, and the option"), "{error}");
+    assert!(open(Duration::from_secs(29)).is_ok());
 }
 
 #[test]

@@ -141,7 +141,12 @@ impl Deployment {
             calm: AtomicBool::new(false),
         });
         cluster.set_lazy_marks(weather.one_in(2));
-        let writer = Writer { deployment: Uuid::from_u128(1), job: Uuid::from_u128(2), has_committed: false };
+        let writer = Writer {
+            deployment: Uuid::from_u128(1),
+            job: Uuid::from_u128(2),
+            has_committed: false,
+            interval: std::time::Duration::ZERO,
+        };
         Self { weather, cluster, writer, manifests: BTreeMap::new(), epoch: 0, generation: 0, zombies: Vec::new() }
     }
 

@@ -1,0 +1,180 @@
+//! One checkpoint, from the jobs' snapshots to what is deleted for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::super::manifest::{FORMAT, Manifest};
+use super::super::store::Written;
+use super::{CheckpointedJob, Checkpoints, lock};
+use crate::connector::Positions;
+use crate::connector::table::lsns;
+use crate::connector::two_phase::CheckpointName;
+use crate::dataflow::{JobId, JobSnapshot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Epoch;
+
+impl Checkpoints {
+    /// A checkpoint of jobs that are connected, views first.
+    pub(super) fn take(&self, group: &[Arc<CheckpointedJob>], timeout: Duration) -> Vec<(Uuid, Result<Epoch>)> {
+        let begun = Instant::now();
+        let ids: Vec<JobId> = group.iter().map(|job| job.handle.id()).collect();
+        let done: Vec<_> = group.iter().map(|job| job.done()).collect();
+        let snapshots = self.pool.snapshots_within(&ids, timeout);
+        let mut outcomes: Vec<(Uuid, Result<Epoch>)> = Vec::with_capacity(group.len());
+        match snapshots {
+            Err(error) => outcomes.extend(group.iter().map(|job| (job.id, Err(error.clone())))),
+            Ok(snapshots) => {
+                for (job, snapshot) in group.iter().zip(snapshots) {
+                    let unchosen = job
+                        .reads
+                        .values()
+                        .find(|view| !outcomes.iter().any(|(id, outcome)| id == *view && outcome.is_ok()));
+                    let outcome = match unchosen {
+                        None => self.keep(job, &snapshot),
+                        Some(_) => Err(Error::new(
+                            ErrorKind::InvalidState,
+                            "a view that it reads has no checkpoint of this epoch",
+                        )),
+                    };
+                    outcomes.push((job.id, outcome));
+                }
+            }
+        }
+        for ((job, done), (_, outcome)) in group.iter().zip(done).zip(&outcomes) {
+            let mut progress = job.progress();
+            (progress.begun, progress.ended, progress.took) = (begun, Instant::now(), begun.elapsed());
+            match outcome {
+                Ok(epoch) => {
+                    tracing::debug!(job = %job.name, epoch, took = ?progress.took, "checkpoint");
+                    progress.taken += 1;
+                    progress.error = None;
+                    progress.done = Some(done);
+                }
+                Err(error) => {
+                    // Said once, not every few seconds.
+                    if progress.error.as_ref().is_none_or(|last| last.message() != error.message()) {
+                        tracing::warn!(job = %job.name, "no checkpoint: {error}");
+                    }
+                    progress.failed += 1;
+                    progress.error = Some(error.clone());
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Writes a job's checkpoint, and chooses it.
+    fn keep(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<Epoch> {
+        let kept = self.write_and_choose(job, snapshot);
+        if let Err(error) = &kept
+            && job.committer.is_some()
+        {
+            // What the sink has been given since the last checkpoint can be neither shown nor taken back: the job goes
+            // back to where it was shown.
+            job.handle.fail(error.clone().context("its output could not be committed"));
+        }
+        kept?;
+        if let Some(known) = lock(&self.known).get_mut(&job.id) {
+            known.chosen = Some(snapshot.epoch);
+        }
+        if let Err(error) = self.retain(job) {
+            tracing::warn!(job = %job.name, "old checkpoints could not be deleted: {error}");
+        }
+        Ok(snapshot.epoch)
+    }
+
+    fn write_and_choose(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<()> {
+        let mut manifest = self.manifest(job, snapshot)?;
+        if let Some(committer) = &job.committer {
+            manifest.sink_token = Some(Manifest::written_token(&committer.prepare(snapshot.epoch)?));
+        }
+        let last = job.progress().last.clone();
+        let written = job.store.write(snapshot, manifest, last.as_deref())?;
+        let Written { manifest, file, hash, new_bytes } = written;
+        let chosen = self.choose(job, &manifest, &file, hash);
+        if let Err(error) = chosen {
+            // Where the sink decides nobody knows whether it has.
+            if job.committer.is_none()
+                && let Err(error) = job.store.forget(&file)
+            {
+                tracing::warn!(job = %job.name, "a checkpoint that was not chosen stays: {error}");
+            }
+            return Err(error);
+        }
+        let mut progress = job.progress();
+        progress.new_bytes = new_bytes;
+        progress.last = Some(manifest);
+        Ok(())
+    }
+
+    fn choose(&self, job: &CheckpointedJob, manifest: &Manifest, file: &str, hash: u64) -> Result<()> {
+        let Some(committer) = &job.committer else { return job.store.choose(file, hash) };
+        let name = CheckpointName { epoch: manifest.epoch, generation: manifest.generation, manifest_hash: hash };
+        let token = manifest.token()?.unwrap_or_default();
+        if committer.decides() {
+            committer.publish(&token, &name)?;
+            self.catalog.note_committed(job.id)?;
+            // For whoever looks at the place; the sink's word is what counts.
+            return job.store.choose(file, hash);
+        }
+        job.store.choose(file, hash)?;
+        self.catalog.note_committed(job.id)?;
+        committer.publish(&token, &name)
+    }
+
+    fn manifest(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<Manifest> {
+        let mut positions = BTreeMap::new();
+        for (scan, at) in &snapshot.positions {
+            let Some(Positions(at)) = at else {
+                return Err(Error::not_supported(format!("{scan} cannot be opened again where it stands")));
+            };
+            positions.insert(scan.clone(), at.clone());
+        }
+        Ok(Manifest {
+            format: FORMAT,
+            rondel: env!("CARGO_PKG_VERSION").to_owned(),
+            deployment: self.deployment,
+            job: job.id,
+            name: job.name.clone(),
+            generation: job.store.generation(),
+            epoch: snapshot.epoch,
+            now_micros: i64::try_from(snapshot.epoch).unwrap_or(i64::MAX).saturating_mul(1_000),
+            taken_at_micros: self.clock.now_micros(),
+            workers: self.pool.workers(),
+            sql: job.sql.clone(),
+            plan: job.plan.clone(),
+            reads: job.reads.clone(),
+            watermarks: snapshot.promised(),
+            positions,
+            files: Vec::new(),
+            sink_token: None,
+        })
+    }
+
+    /// Deletes checkpoints that nobody needs, and lets the tables' logs go that they needed.
+    fn retain(&self, job: &CheckpointedJob) -> Result<()> {
+        let now = self.clock.now_micros();
+        // A reader that stands still, or failed, goes on from a checkpoint of the view at its own epoch.
+        let pinned: BTreeSet<Epoch> = {
+            let known = lock(&self.known);
+            let readers = known.values().filter(|reader| reader.reads.contains(&job.id));
+            readers.filter_map(|reader| reader.chosen).collect()
+        };
+        let young = i64::try_from(self.settings.retained_for.as_micros()).unwrap_or(i64::MAX);
+        let kept = job.store.retain(|manifest, age| {
+            age < self.settings.retained
+                || pinned.contains(&manifest.epoch)
+                || now.saturating_sub(manifest.taken_at_micros) < young
+        })?;
+        let mut least: BTreeMap<Uuid, u64> = BTreeMap::new();
+        for at in kept.iter().flat_map(|manifest| manifest.positions.values()) {
+            for (table, lsn) in lsns(&Positions(at.clone())) {
+                least.entry(table).and_modify(|least| *least = lsn.min(*least)).or_insert(lsn);
+            }
+        }
+        least.into_iter().try_for_each(|(table, lsn)| self.tables.hold(job.id, table, lsn))
+    }
+}
