@@ -77,21 +77,20 @@ fn what_changes_nothing_says_nothing() {
     }
 }
 
+/// A join of windows by their ends that shows rows without a match when none can come.
+fn join_of_final_rows(kind: JoinKind) -> Join {
+    let time = |watermark| vec![TimeColumn { column: 0, watermark: WatermarkId(watermark), delay_micros: 0 }];
+    let left = node("l", &windows(), false, time(0));
+    let right = node("r", &windows(), false, time(1));
+    let on = vec![(col("l.window_end"), col("r.window_end"))];
+    let op = FlowOp::Join { kind, on, residual: None, null_equals_null: false, emit: Emit::AfterWatermark };
+    Join::new(&left, &right, &join_node(&left, &right, op)).unwrap()
+}
+
 #[test]
 fn rows_without_a_match_are_shown_once_when_none_can_come() {
     for kind in [JoinKind::Left, JoinKind::Right, JoinKind::Full, JoinKind::LeftAnti, JoinKind::LeftMark] {
-        let time = |watermark| vec![TimeColumn { column: 0, watermark: WatermarkId(watermark), delay_micros: 0 }];
-        let left = node("l", &windows(), false, time(0));
-        let right = node("r", &windows(), false, time(1));
-        let op = FlowOp::Join {
-            kind,
-            on: vec![(col("l.window_end"), col("r.window_end"))],
-            residual: None,
-            null_equals_null: false,
-            emit: Emit::AfterWatermark,
-        };
-        let build = || Join::new(&left, &right, &join_node(&left, &right, op.clone())).unwrap();
-        let mut join = build();
+        let mut join = join_of_final_rows(kind);
         let mut counts = BTreeMap::new();
         feed(&mut join, 0, Delta::append(window_rows(&[(10, 1), (20, 2), (30, 3)])), &mut counts);
         feed(&mut join, 1, Delta::append(window_rows(&[(10, 1), (25, 2), (30, 3)])), &mut counts);
@@ -102,7 +101,7 @@ fn rows_without_a_match_are_shown_once_when_none_can_come() {
         let marked = if kind == JoinKind::LeftMark { 2 } else { 0 };
         assert_eq!(counts.len(), pairs + marked);
         let parts = join.snapshot().unwrap();
-        join = build();
+        join = join_of_final_rows(kind);
         join.restore(parts).unwrap();
         // Each side's rows wait for the other side's watermark.
         watermarks.advance(WatermarkId(1), 24_000);
@@ -122,17 +121,7 @@ fn rows_without_a_match_are_shown_once_when_none_can_come() {
 #[test]
 fn a_row_without_a_match_is_shown_at_once_when_the_other_side_has_ended_before() {
     for (kind, input) in [(JoinKind::Left, 0), (JoinKind::Right, 1), (JoinKind::Full, 0), (JoinKind::Full, 1)] {
-        let time = |watermark| vec![TimeColumn { column: 0, watermark: WatermarkId(watermark), delay_micros: 0 }];
-        let left = node("l", &windows(), false, time(0));
-        let right = node("r", &windows(), false, time(1));
-        let op = FlowOp::Join {
-            kind,
-            on: vec![(col("l.window_end"), col("r.window_end"))],
-            residual: None,
-            null_equals_null: false,
-            emit: Emit::AfterWatermark,
-        };
-        let mut join = Join::new(&left, &right, &join_node(&left, &right, op)).unwrap();
+        let mut join = join_of_final_rows(kind);
         let mut counts = BTreeMap::new();
         let mut watermarks = Watermarks::none(2);
         watermarks.advance(WatermarkId(1 - input), i64::MAX);
