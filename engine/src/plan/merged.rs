@@ -23,6 +23,7 @@ use datafusion::logical_expr::{EmptyRelation, Expr, Join, LogicalPlan, LogicalPl
 use datafusion::sql::sqlparser::ast::{self, JoinOperator, ObjectName, ObjectNamePart, TableFactor, TableWithJoins};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::table_factor;
 
 use super::asof::{compared, is_as_of};
 use super::fault::planning_error;
@@ -53,18 +54,7 @@ fn kind(operator: &JoinOperator) -> Option<(JoinType, &ast::JoinConstraint)> {
 
 /// A condition on the relation before it, as a join that nobody can write.
 pub(super) fn condition_join(condition: ast::Expr) -> ast::Join {
-    let nothing = TableFactor::Table {
-        name: ObjectName(Vec::new()),
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    };
+    let nothing = table_factor(ObjectName(Vec::new()), None);
     let join_operator = JoinOperator::StraightJoin(ast::JoinConstraint::On(condition));
     ast::Join { relation: nothing, global: false, join_operator }
 }

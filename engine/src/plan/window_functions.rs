@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::error::{Error, Position, Result};
-use crate::sql::{GROUP_WINDOW, partition_function};
+use crate::sql::{GROUP_WINDOW, partition_function, table_factor};
 
 use super::event_time::{interval_micros, unit_micros};
 use super::fault::planning_error;
@@ -246,18 +246,7 @@ fn from_clause(argument: ast::Expr, context: &mut dyn RelationPlannerContext) ->
 }
 
 fn table(names: Vec<Ident>) -> TableFactor {
-    TableFactor::Table {
-        name: ObjectName::from(names),
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
+    table_factor(ObjectName::from(names), None)
 }
 
 /// The column that `DESCRIPTOR(column)` names.

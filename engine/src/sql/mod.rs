@@ -15,6 +15,7 @@ mod parser;
 mod show;
 mod statement;
 mod table;
+mod table_factor;
 mod text;
 
 #[cfg(test)]
@@ -31,3 +32,4 @@ pub use statement::{
     Query, SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,
 };
 pub use table::{AlterTable, CreateTable, DoUpdate, Insert, OnConflict};
+pub(crate) use table_factor::table_factor;

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 
 use super::super::dialect::{call, partition_function};
 use super::super::parser::parse_query;
+use super::super::table_factor::table_factor;
 use super::{at, called, named};
 
 /// What the names of the window functions begin with that stand for a group's windows.
@@ -143,18 +144,7 @@ impl GroupWindow {
             quote_style: Some('"'),
             span: self.name.span,
         };
-        TableFactor::Table {
-            name: named(function),
-            alias: None,
-            args: Some(TableFunctionArgs { args: arguments, settings: None }),
-            with_hints: Vec::new(),
-            version: None,
-            with_ordinality: false,
-            partitions: Vec::new(),
-            json_path: None,
-            sample: None,
-            index_hints: Vec::new(),
-        }
+        table_factor(named(function), Some(TableFunctionArgs { args: arguments, settings: None }))
     }
 }
 
