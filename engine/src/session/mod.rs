@@ -12,7 +12,8 @@
 //! * `stream_scan`: a stream read once
 
 mod alter;
-mod define;
+pub(crate) mod define;
+mod delivery;
 mod dml;
 mod late;
 mod one_epoch;
