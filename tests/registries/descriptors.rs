@@ -21,7 +21,8 @@ async fn a_descriptor_is_fetched_once_and_kept() -> Result<()> {
     let web = HttpServer::start(move |request| {
         let is_secret = request.path.starts_with("/secret");
         // user:word
-        let let_in = request.header("authorization") == Some("Basic dXNlcjp3b3Jk") && request.header("x-team") == Some("a");
+        let let_in =
+            request.header("authorization") == Some("Basic dXNlcjp3b3Jk") && request.header("x-team") == Some("a");
         match files.get(request.path.as_str()) {
             Some(_) if is_secret && !let_in => (401, b"who are you?".to_vec()),
             Some(bytes) => (200, bytes.clone()),

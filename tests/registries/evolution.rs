@@ -108,7 +108,12 @@ async fn each_change_of_a_schema_has_its_outcome() -> Result<()> {
     let said = refused(&scene.client, "ALTER JOB ids START").await?;
     assert!(said.contains("field id is string") && said.contains("create it anew"), "{said}");
     until(&scene.client, "SELECT * FROM zones ORDER BY zone", &[",2", "a,1", "b,1"]).await?;
-    scene.client.batch_execute("DROP MATERIALIZED VIEW amounts; CREATE MATERIALIZED VIEW amounts AS SELECT count(amount) AS n FROM s").await?;
+    scene
+        .client
+        .batch_execute(
+            "DROP MATERIALIZED VIEW amounts; CREATE MATERIALIZED VIEW amounts AS SELECT count(amount) AS n FROM s",
+        )
+        .await?;
     until(&scene.client, "SELECT * FROM amounts", &["4"]).await
 }
 

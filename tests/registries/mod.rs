@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// A FileDescriptorSet of `acme.Booking` with these fields.
 fn set(fields: &str) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir()?;
-    let text = format!("syntax = \"proto3\"; package acme; message Booking {{ {fields} }} message Other {{ int32 x = 1; }}");
+    let text =
+        format!("syntax = \"proto3\"; package acme; message Booking {{ {fields} }} message Other {{ int32 x = 1; }}");
     std::fs::write(folder.path().join("acme.proto"), text)?;
     let mut compiler = protox::Compiler::new([folder.path()])?;
     compiler.include_imports(true).open_file("acme.proto")?;

@@ -21,7 +21,8 @@ async fn a_schema_is_resolved_and_refreshed_by_version() -> Result<()> {
     let address = stencil.http().address();
     let server = RondelServer::start(1).await?;
     let client = server.connect().await?;
-    let with = |url: &str, more: &str| format!("registry_url = '{url}', registry_headers = 'authorization: Bearer t'{more}");
+    let with =
+        |url: &str, more: &str| format!("registry_url = '{url}', registry_headers = 'authorization: Bearer t'{more}");
     let named = ", namespace = 'acme', schema = 'bookings'";
     // The first address is nobody's.
     let both = format!("http://127.0.0.1:1, {address}");
@@ -32,8 +33,11 @@ async fn a_schema_is_resolved_and_refreshed_by_version() -> Result<()> {
     assert_eq!(shown(&client, "DESCRIBE s").await?, ["id,BIGINT,no,NULL", "zone,TEXT,no,NULL"]);
     assert_eq!(shown(&client, "DESCRIBE pinned").await?, ["id,BIGINT,no,NULL"]);
     let numbers = "SHOW SCHEMA VERSIONS";
-    let seen: Vec<String> =
-        shown(&client, numbers).await?.iter().map(|row| row.splitn(5, ',').take(4).collect::<Vec<_>>().join(",")).collect();
+    let seen: Vec<String> = shown(&client, numbers)
+        .await?
+        .iter()
+        .map(|row| row.splitn(5, ',').take(4).collect::<Vec<_>>().join(","))
+        .collect();
     assert_eq!(seen, ["content,1,NULL,current", "pinned,1,NULL,current", "s,2,NULL,current"]);
 
     // Nothing new: only the list of versions is asked for.
@@ -70,7 +74,9 @@ async fn a_stream_looks_for_newer_versions_by_itself() -> Result<()> {
     let server = RondelServer::start(1).await?;
     let client = server.connect().await?;
     let address = stencil.http().address();
-    let with = format!("registry_url = '{address}', namespace = 'acme', schema = 'bookings', refresh = '1s', registry_retries = '0'");
+    let with = format!(
+        "registry_url = '{address}', namespace = 'acme', schema = 'bookings', refresh = '1s', registry_retries = '0'"
+    );
     client.batch_execute(&create("s", &with)).await?;
     // What is away is asked again.
     stencil.http().stop();

@@ -45,8 +45,7 @@ impl HttpServer {
     pub fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
-        let server =
-            Self { port, handler: Arc::new(handler), requests: Arc::default(), stop: Mutex::new(None) };
+        let server = Self { port, handler: Arc::new(handler), requests: Arc::default(), stop: Mutex::new(None) };
         server.serve(listener);
         Ok(server)
     }

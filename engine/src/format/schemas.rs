@@ -103,7 +103,9 @@ impl Schemas {
         };
         let by = match (options.choice("refresh_by")?, &place) {
             (Some("version"), Some(Place::Files { .. } | Place::Urls(_))) => {
-                return Err(Error::invalid("refresh_by = 'version' goes with a registry: files and URLs have no versions"));
+                return Err(Error::invalid(
+                    "refresh_by = 'version' goes with a registry: files and URLs have no versions",
+                ));
             }
             (Some("content"), _) => RefreshBy::Content,
             (None, Some(Place::Files { .. } | Place::Urls(_))) => RefreshBy::Content,

@@ -88,7 +88,8 @@ impl TableDecoder {
     }
 
     fn key_cells(&mut self, key: Option<&[u8]>) -> Result<Vec<Cell>, DecodeError> {
-        let refused = |reason: String| DecodeError { field: "_key".into(), offset: 0, reason, batch_full: false, awaits: false };
+        let refused =
+            |reason: String| DecodeError { field: "_key".into(), offset: 0, reason, batch_full: false, awaits: false };
         let key = key.ok_or_else(|| refused("the record has no key, and so names no row".to_owned()))?;
         match &mut self.key {
             KeyReader::Text => {

@@ -71,10 +71,20 @@ struct SchemaSource {
 #[derive(Debug, Clone)]
 enum Form {
     Protobuf(Box<ProtobufForm>),
-    Json { columns: Option<SchemaRef>, times: TimeNumbers },
+    Json {
+        columns: Option<SchemaRef>,
+        times: TimeNumbers,
+    },
     /// By this schema; a sink's without one has the query's columns.
-    Avro { schema: Option<String>, columns: Option<SchemaRef> },
-    Line { form: LineForm, columns: Option<SchemaRef>, times: TimeNumbers },
+    Avro {
+        schema: Option<String>,
+        columns: Option<SchemaRef>,
+    },
+    Line {
+        form: LineForm,
+        columns: Option<SchemaRef>,
+        times: TimeNumbers,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -114,8 +124,7 @@ impl ValueFormat {
             "raw" => Some(Form::Line { form: LineForm::Raw, columns: columns.cloned(), times }),
             "avro" => {
                 let given = values.contains_key("descriptor") || values.get("register").is_some_and(|r| r == "false");
-                (request.role == Role::Sink && !given)
-                    .then(|| Form::Avro { schema: None, columns: columns.cloned() })
+                (request.role == Role::Sink && !given).then(|| Form::Avro { schema: None, columns: columns.cloned() })
             }
             _ => {
                 // Columns that are declared, and those of a sink's query, need no schema.
@@ -207,6 +216,11 @@ impl ValueFormat {
         }
     }
 
+    /// Whether records are JSON and nothing else.
+    pub fn is_plain_json(&self) -> bool {
+        matches!(self.form, Form::Json { .. }) && self.framing.is_none()
+    }
+
     /// What the catalog keeps.
     pub fn descriptor(&self) -> Option<Vec<u8>> {
         self.source.as_ref().map(|source| source.kept.to_bytes())
@@ -256,7 +270,10 @@ impl ValueFormat {
             match new.field_with_name(field.name()) {
                 Err(_) => note(field.name(), format!("{} is gone", field.name())),
                 Ok(now) if now.data_type() != field.data_type() => {
-                    note(field.name(), format!("{} is {}, and was {}", field.name(), now.data_type(), field.data_type()));
+                    note(
+                        field.name(),
+                        format!("{} is {}, and was {}", field.name(), now.data_type(), field.data_type()),
+                    );
                 }
                 Ok(_) => {}
             }

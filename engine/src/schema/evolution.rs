@@ -87,14 +87,7 @@ impl Comparing<'_> {
         self.note(column, what, required);
     }
 
-    fn fields(
-        &mut self,
-        field: &MessageField,
-        other: &MessageField,
-        new: &[MessageField],
-        column: &str,
-        shown: &str,
-    ) {
+    fn fields(&mut self, field: &MessageField, other: &MessageField, new: &[MessageField], column: &str, shown: &str) {
         if field.name() != other.name() {
             if let Some(moved) = new.iter().find(|moved| moved.name() == field.name()) {
                 let what = format!(
@@ -230,7 +223,12 @@ mod tests {
             ("string x = 1;", "bytes x = 1;", "x: field x is bytes, and was string", true),
             ("bytes x = 1;", "string x = 1;", "x: field x is string, and was bytes", false),
             ("int32 x = 1;", "repeated int32 x = 1;", "x: field x is a list, and was one value", true),
-            ("int64 x = 1;", "google.protobuf.Timestamp x = 1;", "x: field x is google.protobuf.Timestamp, and was int64", true),
+            (
+                "int64 x = 1;",
+                "google.protobuf.Timestamp x = 1;",
+                "x: field x is google.protobuf.Timestamp, and was int64",
+                true,
+            ),
         ] {
             assert_eq!(one(old, new), (words.to_owned(), breaks));
         }

@@ -78,8 +78,10 @@ fn type_words(data_type: &DataType) -> String {
             format!("{}[]", type_words(item.data_type()))
         }
         DataType::Struct(fields) => {
-            let parts: Vec<String> =
-                fields.iter().map(|field| format!("{} {}", quoted(field.name()), type_words(field.data_type()))).collect();
+            let parts: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", quoted(field.name()), type_words(field.data_type())))
+                .collect();
             format!("ROW({})", parts.join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {

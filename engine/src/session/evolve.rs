@@ -51,9 +51,13 @@ impl Engine {
     fn stream(&self, name: &str) -> Result<(Object, CreateStream, Arc<dyn StreamDefinition>)> {
         let object = self.catalog.get(name).ok_or_else(|| unknown(name))?;
         match (definition(&object)?, self.live.get(name)) {
-            (Statement::CreateStream(stream), Some(Live::Stream { definition, .. })) => Ok((object, stream, definition)),
+            (Statement::CreateStream(stream), Some(Live::Stream { definition, .. })) => {
+                Ok((object, stream, definition))
+            }
             (Statement::CreateStream(_), Some(Live::Broken { error, .. })) => Err(error),
-            _ => Err(Error::new(ErrorKind::InvalidState, format!("'{name}' is a {}, not a stream", object.kind.word()))),
+            _ => {
+                Err(Error::new(ErrorKind::InvalidState, format!("'{name}' is a {}, not a stream", object.kind.word())))
+            }
         }
     }
 
@@ -125,7 +129,9 @@ impl Engine {
         for node in &plan.flow.nodes {
             let FlowOp::Scan { relation, kind: ScanKind::Stream, projection, .. } = &node.op else { continue };
             if relation == stream {
-                read.extend(projection.iter().filter_map(|column| schema.fields().get(*column)).map(|f| f.name().as_str()));
+                read.extend(
+                    projection.iter().filter_map(|column| schema.fields().get(*column)).map(|f| f.name().as_str()),
+                );
             }
         }
         let changes = evolving.changes(version, current)?;

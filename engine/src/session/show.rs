@@ -115,7 +115,9 @@ pub(super) fn objects(engine: &Engine, what: &Show) -> Result<Outcome> {
             ]
         }
         Show::Jobs => jobs(&engine.jobs()),
-        Show::All | Show::Setting(_) | Show::Checkpoints | Show::SchemaVersions(_) => return Err(Error::internal("a setting is not an object")),
+        Show::All | Show::Setting(_) | Show::Checkpoints | Show::SchemaVersions(_) => {
+            return Err(Error::internal("a setting is not an object"));
+        }
     };
     rows(schema(what), columns)
 }

@@ -260,6 +260,10 @@ struct KafkaTopicSink {
 pub(in crate::connector) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition>> {
     let options = KafkaSinkOptions::parse(definition.options, &[&FORMAT, &REGISTRY, &WRITING])?;
     let value = ValueFormat::of(request(definition, Role::Sink))?;
+    if options.changelog == Changelog::Debezium && !value.is_plain_json() {
+        return Err(Error::not_supported("Debezium's changes are written as JSON, without the frame of a registry")
+            .with_hint("write format = 'json', or changelog = 'upsert'"));
+    }
     let key = match &options.key_format {
         KeyFormat::Protobuf(message) => Some(value.with_message(message)?.shared()),
         KeyFormat::Text | KeyFormat::Json => None,
@@ -278,7 +282,7 @@ impl SinkDefinition for KafkaTopicSink {
     }
 
     fn upserts(&self) -> bool {
-        self.options.changelog == Changelog::Upsert
+        self.options.changelog != Changelog::Append
     }
 
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {

@@ -37,7 +37,8 @@ pub(in crate::format) fn columns(text: &str, origin: &str) -> Result<SchemaRef> 
     };
     let all: Vec<usize> = (0..fields.len()).collect();
     let decoder = library_decoder(0, text, text, &all).map_err(|error| wrong(error.message().to_owned()))?;
-    let columns = decoder.schema().fields().iter().map(|field| {
+    let read = decoder.schema();
+    let columns = read.fields().iter().map(|field| {
         let data_type = column_type(field.data_type(), field.name())?;
         Ok(Arc::new(Field::new(field.name(), data_type, field.is_nullable())))
     });
@@ -84,8 +85,7 @@ fn column_type(data_type: &DataType, name: &str) -> Result<DataType> {
                 return Err(Error::internal("the entries of a map are no rows"));
             };
             let value = column_type(parts[1].data_type(), &format!("{name}.values"))?;
-            let parts =
-                Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+            let parts = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
             DataType::Map(Arc::new(Field::new("entries", DataType::Struct(parts), false)), false)
         }
         other => {

@@ -98,7 +98,9 @@ impl AvroDecoder {
         };
         let made = library_decoder(id, &text, &self.reader, &self.projection)
             .map(|decoder| Writer { decoder, text, frames: Vec::new(), ends: Vec::new() })
-            .map_err(|error| format!("it is written by schema {id}, which can't be read as the stream's: {}", error.message()));
+            .map_err(|error| {
+                format!("it is written by schema {id}, which can't be read as the stream's: {}", error.message())
+            });
         if self.open.len() >= WRITERS_MAX {
             self.open.retain(|_, writer| writer.as_ref().is_ok_and(|writer| !writer.ends.is_empty()));
         }
@@ -211,12 +213,10 @@ impl RowDecoder for AvroDecoder {
         }
         let careful = self.careful;
         match self.open.get_mut(&id) {
-            Some(Ok(writer)) => {
-                writer.push(id, frame, &self.reader, &self.projection, careful).map_err(|reason| {
-                    self.careful = true;
-                    refused(format!("no Avro record of its schema: {reason}"))
-                })
-            }
+            Some(Ok(writer)) => writer.push(id, frame, &self.reader, &self.projection, careful).map_err(|reason| {
+                self.careful = true;
+                refused(format!("no Avro record of its schema: {reason}"))
+            }),
             Some(Err(reason)) => Err(refused(reason.clone())),
             None => Err(refused(format!("schema {id} was forgotten"))),
         }

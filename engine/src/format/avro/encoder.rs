@@ -77,8 +77,11 @@ fn written(field: &FieldRef) -> Result<FieldRef> {
         | DataType::Date32
         | DataType::Decimal128(..) => field.data_type().clone(),
         other => {
-            return Err(Error::not_supported(format!("the column {} is {other}, which Avro has no values of", field.name()))
-                .with_hint("cast it to a number or a text"));
+            return Err(Error::not_supported(format!(
+                "the column {} is {other}, which Avro has no values of",
+                field.name()
+            ))
+            .with_hint("cast it to a number or a text"));
         }
     };
     Ok(Arc::new(Field::new(field.name(), data_type, field.is_nullable())))

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 
 use super::columns::{columns, record_name};

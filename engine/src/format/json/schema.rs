@@ -138,8 +138,7 @@ impl<'a> Reading<'a> {
 }
 
 fn map_of(values: DataType) -> DataType {
-    let parts =
-        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", values, true)]);
+    let parts = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", values, true)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(parts), false)), false)
 }
 
@@ -212,7 +211,9 @@ mod tests {
         let said: Vec<String> = schema
             .fields()
             .iter()
-            .map(|field| format!("{} {} {}", field.name(), field.data_type(), if field.is_nullable() { "" } else { "!" }))
+            .map(|field| {
+                format!("{} {} {}", field.name(), field.data_type(), if field.is_nullable() { "" } else { "!" })
+            })
             .collect();
         let find = |name: &str| said.iter().find(|words| words.starts_with(&format!("{name} "))).unwrap().as_str();
         assert_eq!(find("id"), "id Int64 !");

@@ -159,9 +159,7 @@ impl Confluent {
 
     fn read<T: serde::de::DeserializeOwned>(&self, answer: &Answer, what: &str) -> Result<T> {
         match answer.status {
-            200..=299 => {
-                serde_json::from_slice(&answer.body).map_err(|error| self.strange(what, &error.to_string()))
-            }
+            200..=299 => serde_json::from_slice(&answer.body).map_err(|error| self.strange(what, &error.to_string())),
             404 => Err(Error::invalid(format!("the registry {} has no {what}: {}", self.shown(), words(answer)))),
             401 | 403 => Err(Error::new(
                 ErrorKind::External,

@@ -109,7 +109,8 @@ impl Http {
 
     /// The same, asked once and with little patience: where something else serves as well.
     pub(crate) fn hastily(&self) -> Self {
-        let access = Access { retries: 0, timeout: self.access.timeout.min(Duration::from_secs(3)), ..self.access.clone() };
+        let access =
+            Access { retries: 0, timeout: self.access.timeout.min(Duration::from_secs(3)), ..self.access.clone() };
         Self { access, ..self.clone() }
     }
 

@@ -44,8 +44,10 @@ impl Stencil {
         match answer.status {
             404 => Error::invalid(format!("Stencil has no schema {shown}"))
                 .with_hint("look at the namespace and the schema's name"),
-            401 | 403 => Error::new(ErrorKind::External, format!("Stencil lets nobody in to {shown}: {}", status_words(answer)))
-                .with_hint("give registry_headers, or registry_user and registry_password"),
+            401 | 403 => {
+                Error::new(ErrorKind::External, format!("Stencil lets nobody in to {shown}: {}", status_words(answer)))
+                    .with_hint("give registry_headers, or registry_user and registry_password")
+            }
             _ => Error::new(ErrorKind::External, format!("Stencil refuses {shown}: {}", status_words(answer))),
         }
     }
