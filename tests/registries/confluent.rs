@@ -309,3 +309,68 @@ async fn json_has_its_columns_from_its_schema() -> Result<()> {
     assert_eq!(shown(&client, "DESCRIBE filed").await?, columns);
     Ok(())
 }
+
+/// Avro: both ways, with a writer that has another version, and a schema that the registry refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn avro_of_the_official_client_is_read_and_ours_read_by_it() -> Result<()> {
+    let scene = Scene::new()?;
+    for topic in ["sr-avro", "sr-avro-out"] {
+        scene.broker.create_topic(topic, 1).await?;
+    }
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str, fields: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(
+            &path,
+            format!(r#"{{"type": "record", "name": "Ride", "namespace": "acme", "fields": [{fields}]}}"#),
+        )?;
+        Ok(path.to_string_lossy().into_owned())
+    };
+    let fields = r#"{"name": "id", "type": "long"}, {"name": "zone", "type": ["null", "string"], "default": null},
+        {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["BIKE", "CAR"]}},
+        {"name": "tags", "type": {"type": "array", "items": "string"}},
+        {"name": "leg", "type": {"type": "record", "name": "Leg", "fields": [{"name": "lat", "type": "double"}]}}"#;
+    let ride = |id: i64, zone: Option<&str>| json!({"id": id, "zone": zone, "kind": "CAR", "tags": ["a", "b"], "leg": {"lat": 1.5}});
+    scene.produce("avro", "sr-avro", (&file("one.avsc", fields)?, "-"), &json!([ride(1, Some("x")), ride(2, None)]))?;
+    let server = RondelServer::start(2).await?;
+    let client = server.connect().await?;
+    client
+        .batch_execute(&format!(
+            "CREATE STREAM rides WITH ({}, format = 'avro');
+             CREATE MATERIALIZED VIEW seen AS SELECT id, zone, kind, tags[2] AS tag, leg.lat AS lat FROM rides;",
+            scene.with("sr-avro")
+        ))
+        .await?;
+    until(&client, "SELECT * FROM seen ORDER BY id", &["1,x,CAR,b,1.5", "2,NULL,CAR,b,1.5"]).await?;
+    // A writer with a field more in front, and without one.
+    let other = fields.replace(
+        r#""name": "id", "type": "long""#,
+        r#""name": "note", "type": "string"}, {"name": "id", "type": "int""#,
+    );
+    let other = other.replace(r#"{"name": "zone", "type": ["null", "string"], "default": null},"#, "");
+    let record = json!([{"note": "n", "id": 3, "kind": "BIKE", "tags": [], "leg": {"lat": 2.0}}]);
+    scene.produce("avro", "sr-avro", (&file("two.avsc", &other)?, "-"), &record)?;
+    scene.produce("avro", "sr-avro", (&file("one.avsc", fields)?, "-"), &json!([ride(4, None)]))?;
+    let all = ["1,x,CAR,b,1.5", "2,NULL,CAR,b,1.5", "3,NULL,BIKE,NULL,2", "4,NULL,CAR,b,1.5"];
+    until(&client, "SELECT * FROM seen ORDER BY id", &all).await?;
+
+    let out = scene.with("sr-avro-out");
+    client
+        .batch_execute(&format!(
+            "CREATE SINK out WITH ({out}, format = 'avro') AS SELECT id, zone, tags, leg FROM rides"
+        ))
+        .await?;
+    scene.broker.until_end("sr-avro-out", 0, 4)?;
+    let mut read = scene.consume("avro", "sr-avro-out", ("-", "-"))?;
+    read.sort_by_key(|row| row["id"].as_i64());
+    assert_eq!(read[0], json!({"id": 1, "zone": "x", "tags": ["a", "b"], "leg": {"lat": 1.5}}));
+    assert_eq!((read[2]["zone"].clone(), read[2]["tags"].clone()), (Json::Null, json!([])));
+
+    // What the registry refuses is an error of the statement, in its words.
+    let rule = python::run("registry_rule.py", &[&scene.registry, "sr-avro-out-value", "BACKWARD"])?;
+    assert!(rule.contains("BACKWARD"), "{rule}");
+    let create = format!("CREATE SINK more WITH ({out}, format = 'avro') AS SELECT leg AS zone, 1 AS must FROM rides");
+    let said = refused(&client, &create).await?;
+    assert!(said.contains("incompatible with the versions of subject 'sr-avro-out-value'"), "{said}");
+    Ok(())
+}

@@ -49,6 +49,8 @@ pub(in crate::format) struct AvroDecoder {
     absent: usize,
     /// A record of this batch was bad.
     careful: bool,
+    /// Held, so that it is rung.
+    bell: Option<Bell>,
 }
 
 /// Records of one schema.
@@ -81,6 +83,7 @@ impl AvroDecoder {
             parts: Vec::new(),
             absent: 0,
             careful: false,
+            bell: None,
         })
     }
 
@@ -233,7 +236,8 @@ impl RowDecoder for AvroDecoder {
 
     fn ring(&mut self, bell: &Bell) {
         if let Writers::Registered(ids) = &self.writers {
-            ids.ring(Arc::clone(bell));
+            ids.ring(bell);
+            self.bell = Some(Arc::clone(bell));
         }
     }
 

@@ -31,6 +31,8 @@ pub(in crate::format) struct Wanted {
 pub(in crate::format) struct FramedDecoder {
     inner: Box<dyn RowDecoder>,
     frames: Frames,
+    /// Held, so that it is rung.
+    bell: Option<Bell>,
 }
 
 enum Frames {
@@ -51,13 +53,13 @@ struct Messages {
 impl FramedDecoder {
     /// Of JSON and the like.
     pub(in crate::format) fn plain(inner: Box<dyn RowDecoder>) -> Self {
-        Self { inner, frames: Frames::Plain }
+        Self { inner, frames: Frames::Plain, bell: None }
     }
 
     /// Of protobuf.
     pub(in crate::format) fn messages(inner: Box<dyn RowDecoder>, ids: Arc<SchemaIds>, wanted: Wanted) -> Self {
         let messages = Messages { ids, wanted, last: None, verdicts: HashMap::new() };
-        Self { inner, frames: Frames::Messages(Box::new(messages)) }
+        Self { inner, frames: Frames::Messages(Box::new(messages)), bell: None }
     }
 
     fn body<'a>(&mut self, record: &'a [u8]) -> Result<&'a [u8], DecodeError> {
@@ -166,7 +168,8 @@ impl RowDecoder for FramedDecoder {
 
     fn ring(&mut self, bell: &Bell) {
         if let Frames::Messages(messages) = &self.frames {
-            messages.ids.ring(Arc::clone(bell));
+            messages.ids.ring(bell);
+            self.bell = Some(Arc::clone(bell));
         }
         self.inner.ring(bell);
     }

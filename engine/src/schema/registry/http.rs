@@ -99,7 +99,6 @@ impl Http {
         let client = Client::builder()
             .user_agent("rondel")
             .default_headers(headers)
-            .timeout(access.timeout)
             .connect_timeout(access.timeout)
             .build()
             .map_err(|error| Error::new(ErrorKind::External, format!("no HTTP client: {}", root_words(&error))))?;
@@ -151,6 +150,7 @@ impl Http {
 
     async fn ask_one(&self, address: &str, question: &Question) -> Result<Answer, String> {
         let mut request = self.client.request(question.method.clone(), format!("{address}{}", question.path));
+        request = request.timeout(self.access.timeout);
         if let Some((user, password)) = &self.access.login {
             request = request.basic_auth(user, Some(password));
         }

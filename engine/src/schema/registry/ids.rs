@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ use crate::schema::kept::{Content, Kept, SchemaVersion};
 /// How long a registry that can't be reached is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// An id that the registry does not have is asked for again after so long: it may be registered meanwhile.
+const MISSING: Duration = Duration::from_secs(10);
 
 /// Ids that are remembered.
 const KNOWN_MAX: usize = 10_000;
@@ -47,8 +50,10 @@ pub struct SchemaIds {
 
 #[derive(Default)]
 struct State {
-    known: HashMap<u32, Known>,
-    bells: Vec<Bell>,
+    /// What is known, and since when.
+    known: HashMap<u32, (Known, Instant)>,
+    /// Of readers that may be gone.
+    bells: Vec<Weak<dyn Fn() + Send + Sync>>,
 }
 
 impl std::fmt::Debug for SchemaIds {
@@ -73,23 +78,27 @@ impl SchemaIds {
         self.registry.shown()
     }
 
-    /// Calls `bell` whenever an id becomes known, or what stands in the way changes.
-    pub fn ring(&self, bell: Bell) {
-        self.state().bells.push(bell);
+    /// Calls `bell` whenever an id becomes known, or what stands in the way changes, as long as somebody holds it.
+    pub fn ring(&self, bell: &Bell) {
+        let mut state = self.state();
+        state.bells.retain(|bell| bell.strong_count() > 0);
+        state.bells.push(Arc::downgrade(bell));
     }
 
     /// What an id stands for. The first question for an id begins to ask the registry.
     pub fn get(self: &Arc<Self>, id: u32) -> Known {
         let mut state = self.state();
-        if let Some(known) = state.known.get(&id) {
+        if let Some((known, since)) = state.known.get(&id)
+            && !(matches!(known, Known::Missing(_)) && since.elapsed() > MISSING)
+        {
             return known.clone();
         }
         if state.known.len() >= KNOWN_MAX {
             // Garbage in records must not fill the memory; what is asked for stays, or it would be asked for twice.
-            state.known.retain(|_, known| matches!(known, Known::OnItsWay(_)));
+            state.known.retain(|_, (known, _)| matches!(known, Known::OnItsWay(_)));
         }
         let asking = Known::OnItsWay(None);
-        state.known.insert(id, asking.clone());
+        state.known.insert(id, (asking.clone(), Instant::now()));
         drop(state);
         match runtime() {
             Ok(runtime) => {
@@ -108,10 +117,10 @@ impl SchemaIds {
     fn tell(&self, id: u32, known: Known) {
         let bells = {
             let mut state = self.state();
-            state.known.insert(id, known);
+            state.known.insert(id, (known, Instant::now()));
             state.bells.clone()
         };
-        bells.iter().for_each(|bell| bell());
+        bells.iter().filter_map(Weak::upgrade).for_each(|bell| bell());
     }
 
     /// An id that the registry is asked for, about what `of` names. When it can't be reached the id is the one of before,
