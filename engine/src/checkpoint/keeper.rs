@@ -132,13 +132,15 @@ struct Known {
     ended: bool,
     /// Epochs of later checkpoints that may turn out to be chosen: only its sink knows.
     undecided: Vec<Epoch>,
+    /// Its checkpoints could not be looked at: nobody knows what it needs.
+    unread: bool,
 }
 
 impl Known {
     fn of(name: &str, reads: Vec<Uuid>, manifest: Option<&Manifest>) -> Self {
         let chosen = manifest.map(|manifest| manifest.epoch);
         let ended = manifest.is_some_and(|manifest| manifest.ended);
-        Self { name: name.to_owned(), reads, chosen, ended, undecided: Vec::new() }
+        Self { name: name.to_owned(), reads, chosen, ended, undecided: Vec::new(), unread: false }
     }
 }
 

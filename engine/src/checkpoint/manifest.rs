@@ -88,7 +88,7 @@ impl Manifest {
             rondel: String,
         }
         let damaged = |error: serde_json::Error| {
-            Error::new(ErrorKind::External, format!("the checkpoint's manifest is damaged: {error}"))
+            Error::new(ErrorKind::Data, format!("the checkpoint's manifest is damaged: {error}"))
         };
         let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
         if version.format > FORMAT {

@@ -138,7 +138,7 @@ impl JobStore {
     }
 
     fn damaged(&self, path: &str, what: &str) -> Error {
-        Error::new(ErrorKind::External, format!("the checkpoint file {} is damaged: {what}", self.place.describe(path)))
+        Error::new(ErrorKind::Data, format!("the checkpoint file {} is damaged: {what}", self.place.describe(path)))
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Manifest>>> {

@@ -61,7 +61,7 @@ pub(crate) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         created_at_micros: engine.clock.now_micros(),
     })?;
     if let Err(error) = engine.bring_up(&object, made) {
-        engine.catalog.remove(std::slice::from_ref(name))?;
+        engine.forget_new(&object)?;
         return Err(error);
     }
     Ok(notices)
@@ -316,8 +316,19 @@ impl Engine {
             created_at_micros: self.clock.now_micros(),
         })?;
         if let Err(error) = self.bring_up(&object, made) {
-            self.catalog.remove(&[name])?;
+            self.forget_new(&object)?;
             return Err(error);
+        }
+        Ok(())
+    }
+
+    /// A new object could not be brought up: nothing of it stays.
+    fn forget_new(&self, object: &Object) -> Result<()> {
+        self.catalog.remove(std::slice::from_ref(&object.name))?;
+        if let Some(checkpoints) = &self.checkpoints
+            && let Err(error) = checkpoints.drop_job(object.id)
+        {
+            tracing::warn!(object = %object.name, "what was begun of its checkpoints could not be deleted: {error}");
         }
         Ok(())
     }

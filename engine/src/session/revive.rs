@@ -165,9 +165,27 @@ impl Engine {
             tracing::warn!("what is left of dropped tables could not be removed: {error}");
         }
         self.tables.hold_only_for(&known)?;
+        if let Some(checkpoints) = &self.checkpoints {
+            for object in objects.iter().filter(|object| object.job.is_some()) {
+                checkpoints.expect(object.id, &object.name, self.views_used(object));
+            }
+        }
         self.pool.hold()?;
         objects.iter().for_each(|object| self.revive(object));
         self.pool.release()
+    }
+
+    /// The materialized views that an object reads, also through views, whether they can be brought back or not.
+    fn views_used(&self, object: &Object) -> Vec<Uuid> {
+        let mut used = Vec::new();
+        for object in object.uses.iter().filter_map(|name| self.catalog.get(name)) {
+            match object.kind {
+                ObjectKind::MaterializedView => used.push(object.id),
+                ObjectKind::View => used.extend(self.views_used(&object)),
+                _ => {}
+            }
+        }
+        used
     }
 
     /// Brings an object back, or shows why it can't be.

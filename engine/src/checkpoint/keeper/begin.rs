@@ -53,6 +53,7 @@ impl Checkpoints {
     /// is not ahead of a view that the job reads.
     pub(crate) fn begin(&self, job: Beginning) -> Result<Begun> {
         let Beginning { id, name, sql, plan, reads, committer, interval } = job;
+        self.expect(id, &name, reads.values().map(|(view, _)| *view).collect());
         let mut store = JobStore::open(&self.place, self.deployment, id);
         let restorable = store.begin()?;
         // Whatever comes: views keep what this job may have to go on from.
@@ -81,7 +82,7 @@ impl Checkpoints {
         for (file, hash) in files {
             let (manifest, hash) = match begun.store.manifest(&file, hash) {
                 Ok(manifest) => (manifest, hash.unwrap_or(0)),
-                Err(error) if error.kind() == ErrorKind::External => {
+                Err(error) if error.kind() == ErrorKind::Data => {
                     tracing::error!(job = %begun.name, "a checkpoint cannot be used: {error}");
                     damage.get_or_insert(error);
                     continue;
@@ -98,6 +99,8 @@ impl Checkpoints {
                     (begun.manifest, begun.hash, begun.snapshot) = (Some(manifest), hash, Some(snapshot));
                     break;
                 }
+                // A place that is away is asked again later: an older checkpoint may be behind what readers have shown.
+                Err(error) if error.kind() == ErrorKind::External => return Err(error),
                 Err(error) => {
                     tracing::error!(job = %begun.name, "a checkpoint cannot be used: {error}");
                     damage.get_or_insert(error);
@@ -153,6 +156,12 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// A job that is there, of whose checkpoints nothing is known yet: the views that it reads keep all of theirs.
+    pub(crate) fn expect(&self, id: Uuid, name: &str, reads: Vec<Uuid>) {
+        let unread = || Known { unread: true, ..Known::of(name, reads, None) };
+        lock(&self.known).entry(id).or_insert_with(unread);
+    }
+
     /// A job that does not run: what its checkpoints need of others is kept.
     pub(crate) fn note(&self, id: Uuid, name: &str, reads: Vec<Uuid>) -> Result<()> {
         let store = JobStore::open(&self.place, self.deployment, id);
@@ -195,7 +204,7 @@ impl Checkpoints {
                 let file = files.iter().rev().find(|file| epoch_of(file) == Some(epoch));
                 let file = file.ok_or_else(|| {
                     Error::new(
-                        ErrorKind::External,
+                        ErrorKind::Data,
                         format!("a view that it reads has no checkpoint of epoch {epoch} any more"),
                     )
                 })?;

@@ -238,6 +238,9 @@ impl Checkpoints {
         let pinned: BTreeSet<Epoch> = {
             let known = lock(&self.known);
             let readers = known.values().filter(|reader| reader.reads.contains(&job.id));
+            if readers.clone().any(|reader| reader.unread) {
+                return Ok(());
+            }
             readers.flat_map(|reader| reader.chosen.iter().chain(&reader.undecided)).copied().collect()
         };
         let young = i64::try_from(self.settings.retained_for.as_micros()).unwrap_or(i64::MAX);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::log::{TransactionalLog, TransactionalProducer};
 use crate::connector::two_phase::Writer;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::safeguard::Safeguard;
 use crate::time::Epoch;
 
@@ -141,9 +141,11 @@ impl Turns {
             return Err(Error::internal(format!("no interval of the sink has ended with epoch {epoch}")));
         };
         if *interval != state.committed {
-            return Err(Error::internal(format!(
-                "the interval before the one that ends with {epoch} is not committed"
-            )));
+            return Err(Error::new(
+                ErrorKind::External,
+                "the checkpoint before was given up when its output was complete, so that it can be neither shown nor taken back",
+            )
+            .with_hint("The job goes on from its last checkpoint."));
         }
         Ok((*interval, Arc::clone(&state.producers[side(*interval)])))
     }
