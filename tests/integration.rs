@@ -13,6 +13,8 @@ mod protobuf;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
 #[cfg(test)]
+mod language;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod oracle;

@@ -5,6 +5,7 @@ use datafusion::error::DataFusionError;
 
 use crate::error::{Error, ErrorKind, Position};
 
+use super::column_names::{is_repeated, shown};
 use super::context::nearest;
 
 /// Keeps DataFusion's sentence and its place in the statement, if it has one.
@@ -58,6 +59,11 @@ fn sentence(error: DataFusionError) -> Error {
             _ => Error::new(ErrorKind::InvalidDefinition, inner.strip_backtrace()),
         },
         DataFusionError::SchemaError(schema, _) => match *schema {
+            SchemaError::FieldNotFound { field, valid_fields }
+                if valid_fields.iter().any(|valid| is_repeated(&valid.name) && shown(&valid.name) == field.name) =>
+            {
+                one_of_several(&field.flat_name()).with_hint("give each of them a name of its own with AS")
+            }
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let error = Error::new(ErrorKind::UndefinedColumn, format!("there is no column {}", field.flat_name()));
                 let near = nearest(&field.name, valid_fields.iter().map(|column| column.name.clone()).collect());
@@ -71,15 +77,38 @@ fn sentence(error: DataFusionError) -> Error {
                     (None, None) => error,
                 }
             }
-            SchemaError::AmbiguousReference { field } => Error::new(
-                ErrorKind::UndefinedColumn,
-                format!("the column {} could be one of several", field.flat_name()),
-            )
-            .with_hint("write the table's name or alias before it"),
-            other => Error::new(ErrorKind::InvalidDefinition, other.to_string()),
+            SchemaError::AmbiguousReference { field } => {
+                one_of_several(&field.flat_name()).with_hint("write the table's name or alias before it")
+            }
+            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+                specified_twice(&name)
+            }
         },
         DataFusionError::Plan(text) => plan_sentence(text),
         other => other.into(),
+    }
+}
+
+fn one_of_several(name: &str) -> Error {
+    Error::new(ErrorKind::UndefinedColumn, format!("the column {name} could be one of several")).with_code("42702")
+}
+
+/// A name that two columns have.
+pub(super) fn specified_twice(name: &str) -> Error {
+    Error::new(ErrorKind::InvalidDefinition, format!("column \"{}\" specified more than once", shown(name)))
+        .with_code("42701")
+        .with_hint("give one of them another name with AS")
+}
+
+/// In DataFusion's sentence about columns of a SELECT that have one name.
+const NOT_UNIQUE: &str = " require unique expression names but the expression \"";
+
+/// Whether an error may be gone if columns have other names.
+pub(super) fn is_about_names(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema, _) => !matches!(**schema, SchemaError::FieldNotFound { .. }),
+        DataFusionError::Plan(text) => text.contains(NOT_UNIQUE),
+        _ => false,
     }
 }
 
@@ -95,6 +124,11 @@ fn plan_sentence(text: String) -> Error {
         return Error::new(ErrorKind::DatatypeMismatch, sentence)
             .with_code("42883")
             .with_hint(format!("cast one of them, as in x::{}", left.to_lowercase()));
+    }
+    if let Some((_, rest)) = text.split_once(NOT_UNIQUE) {
+        let column = rest.split('"').next().unwrap_or_default();
+        let name = column.rsplit_once(" AS ").or_else(|| column.rsplit_once('.')).map_or(column, |(_, name)| name);
+        return specified_twice(name);
     }
     match () {
         () if text.contains("could not be coerced") || text.contains("cannot be coerced") => {

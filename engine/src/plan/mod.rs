@@ -62,7 +62,7 @@ pub use asof::AsOfNode;
 pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
-pub use planner::{ContinuousPlan, Planner, STATE_TTL};
+pub use planner::{ContinuousPlan, Planner, STATE_TTL, answer_columns};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;
 pub(crate) use push_down::PushDownConditions;

@@ -11,18 +11,19 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sql::{self, CreateView, Query, WatermarkClause};
 use crate::time::WatermarkId;
 
 use super::canonical::canonical;
 use super::check::check;
 use super::checked_sums::checked_sums;
+use super::column_names::{Naming, shown_columns};
 use super::context::{Context, renamed};
 use super::emission::{Destination, Grouped, answered_once, changelog_fields, emission, fitted};
 use super::event_time::interval_micros;
 use super::explain::explain;
-use super::fault::planning_error;
+use super::fault::{planning_error, specified_twice};
 use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
 use super::lower::{Lowering, Terms};
@@ -131,9 +132,7 @@ impl Planner {
     /// its own.
     pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
         view.options.allow(&[STATE_TTL])?;
-        let plan = self.continuous(&view.query, &view.columns, Destination::View, view.options.get(STATE_TTL))?;
-        distinct_names(&plan.schema)?;
-        Ok(plan)
+        self.continuous(&view.query, &view.columns, Destination::View, view.options.get(STATE_TTL))
     }
 
     /// A plain view: its relation, if the query can be planned. It is not checked for running continuously: a plain view
@@ -145,7 +144,7 @@ impl Planner {
                 .with_hint("write CREATE MATERIALIZED VIEW, or write EMIT in the query that reads the view"));
         }
         let context = self.context();
-        let plan = renamed(context.plan(&view.query.body)?, &view.columns)?;
+        let plan = renamed(context.plan(&view.query.body, Naming::Relation)?, &view.columns)?;
         let schema = Arc::clone(plan.schema().inner());
         distinct_names(&schema)?;
         let relation = Relation {
@@ -163,8 +162,8 @@ impl Planner {
     /// The columns of a query, as a subscriber or a sink is given them.
     pub fn result_schema(&self, query: &Query) -> Result<SchemaRef> {
         let emission = self.emission(query)?;
-        let plan = typed(canonical(self.context().plan(&query.body)?)?, &self.options)?;
-        let own = Arc::clone(plan.schema().inner());
+        let plan = typed(canonical(self.context().plan(&query.body, Naming::Answer)?)?, &self.options)?;
+        let own = shown_columns(plan.schema().inner());
         if !emission.stream {
             return Ok(own);
         }
@@ -175,8 +174,19 @@ impl Planner {
     /// A snapshot query, in canonical form, for [`crate::batch`]. Triggers change nothing in it: a snapshot is over complete
     /// data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
+        self.bounded(query, parameters, Naming::Answer)
+    }
+
+    /// The rows of `CREATE TABLE … AS`, whose columns have different names.
+    pub fn plan_table_as(&self, query: &Query, parameters: &[ScalarValue]) -> Result<LogicalPlan> {
+        let plan = self.bounded(query, Some(parameters), Naming::Relation)?;
+        distinct_names(plan.schema().inner())?;
+        Ok(plan)
+    }
+
+    fn bounded(&self, query: &Query, parameters: Option<&[ScalarValue]>, naming: Naming) -> Result<LogicalPlan> {
         answered_once(self.emission(query)?)?;
-        let plan = canonical(rearranged(self.context().plan(&query.body)?)?)?;
+        let plan = canonical(rearranged(self.context().plan(&query.body, naming)?)?)?;
         let plan = match parameters {
             // A parameter without a value may have no type that fits yet.
             None if !plan.get_parameter_names().map_err(planning_error)?.is_empty() => {
@@ -194,7 +204,7 @@ impl Planner {
     /// The names of the relations that a snapshot query reads.
     pub fn reads(&self, query: &Query) -> Result<Vec<String>> {
         let context = self.context();
-        context.plan(&query.body)?;
+        context.plan(&query.body, Naming::Answer)?;
         Ok(context.into_named())
     }
 
@@ -212,7 +222,7 @@ impl Planner {
     /// zone are in UTC.
     pub fn column_schema(&self, columns: &[ast::ColumnDef]) -> Result<Schema> {
         let context = self.context();
-        let schema = context.sql().build_schema(columns.to_vec()).map_err(planning_error)?;
+        let schema = Arc::new(context.sql().build_schema(columns.to_vec()).map_err(planning_error)?);
         distinct_names(&schema)?;
         let fields = schema.fields().iter().zip(columns).map(|(field, column)| match &column.data_type {
             ast::DataType::Timestamp(_, zone) => {
@@ -264,7 +274,11 @@ impl Planner {
         let emit = emission.emit;
         let terms = Terms { emission, destination, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
         let context = self.context();
-        let plan = renamed(context.plan(&query.body)?, columns)?;
+        let naming = if destination == Destination::Subscriber { Naming::Answer } else { Naming::Relation };
+        let plan = renamed(context.plan(&query.body, naming)?, columns)?;
+        if naming == Naming::Relation {
+            distinct_names(plan.schema().inner())?;
+        }
         check(&plan)?;
         let batch = typed(canonical(rearranged(plan)?)?, &self.options)?;
         let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
@@ -284,7 +298,7 @@ impl Planner {
             Some(root) => Arc::new(as_rows_are(batch.schema().inner(), root.schema.inner())),
             None => Arc::clone(batch.schema().inner()),
         };
-        Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
+        Ok(ContinuousPlan { flow, schema: shown_columns(&schema), batch, emit, reads: context.into_named() })
     }
 }
 
@@ -301,14 +315,19 @@ fn as_rows_are(columns: &Schema, rows: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// A view's columns must be told apart by their names.
-fn distinct_names(schema: &Schema) -> Result<()> {
+/// The columns of what is known by their names must be told apart by them.
+fn distinct_names(schema: &SchemaRef) -> Result<()> {
+    let schema = shown_columns(schema);
     let fields = schema.fields();
     for (index, field) in fields.iter().enumerate() {
         if fields[..index].iter().any(|earlier| earlier.name() == field.name()) {
-            return Err(Error::new(ErrorKind::InvalidDefinition, format!("two columns are named {}", field.name()))
-                .with_hint("give one of them another name with AS"));
+            return Err(specified_twice(field.name()));
         }
     }
     Ok(())
+}
+
+/// The columns of a snapshot's plan as they are shown: several may have one name.
+pub fn answer_columns(plan: &LogicalPlan) -> SchemaRef {
+    shown_columns(plan.schema().inner())
 }

@@ -185,7 +185,7 @@ impl Session {
     /// `CREATE TABLE … AS query`.
     async fn create_table_as(&self, create: &CreateTable, parameters: &Parameters) -> Result<Outcome> {
         let Some(query) = &create.query else { return Err(Error::internal("a table without a query")) };
-        let plan = self.engine.planner.plan_batch(query, Some(parameters))?;
+        let plan = self.engine.planner.plan_table_as(query, parameters)?;
         let made = table::columns_of(create, plan.schema().inner())?;
         let parsed = sql::parse_one(&made.to_string())?;
         let engine = Arc::clone(&self.engine);

@@ -28,14 +28,15 @@ use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
+use crate::operator::expression::batch;
+use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL, answer_columns};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
 /// A query's parameters and columns.
 pub(super) fn describe(engine: &Engine, query: &Query) -> Result<Shape> {
     let plan = engine.planner.plan_batch(query, None)?;
-    Ok(Shape { parameters: parameter_types(&plan)?, columns: Some(Arc::clone(plan.schema().inner())) })
+    Ok(Shape { parameters: parameter_types(&plan)?, columns: Some(answer_columns(&plan)) })
 }
 
 /// The types of `$1`, `$2`, …; text where planning could not tell.
@@ -66,7 +67,24 @@ pub(super) async fn select(
     let views = super::one_epoch::read(engine, &plan).await?;
     let scans = Arc::new(LiveScans { failed_views, views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
-    Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
+    let rows = engine.batch.execute(&plan, scans, now, memory).await?;
+    let columns = answer_columns(&plan);
+    let differ = rows.schema().fields().iter().zip(columns.fields()).any(|(row, column)| row.name() != column.name());
+    Ok(Outcome::Rows(if differ { called(rows, &columns) } else { rows }))
+}
+
+/// The rows with other names for their columns.
+fn called(rows: SendableRecordBatchStream, columns: &Schema) -> SendableRecordBatchStream {
+    let own = rows.schema();
+    let fields = own.fields().iter().zip(columns.fields());
+    let fields = fields.map(|(row, column)| row.as_ref().clone().with_name(column.name()));
+    let schema = Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), own.metadata().clone()));
+    let named = Arc::clone(&schema);
+    let rows = rows.map(move |rows| {
+        let rows = rows?;
+        batch(&named, rows.columns().to_vec(), rows.num_rows()).map_err(Into::into)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 /// The rows behind the names, now.
