@@ -42,10 +42,11 @@ pub(super) enum Naming {
 /// beside it are taken to have one of them.
 pub(super) fn name_columns(query: &mut Query, naming: Naming, beside_wildcards: bool) {
     let ordered = query.order_by.as_ref().map(names_in).unwrap_or_default();
-    name_body(&mut query.body, &Place { naming: Some(naming), beside_wildcards, ordered });
+    let mut outermost = BTreeSet::new();
+    name_body(&mut query.body, &Place { naming: Some(naming), beside_wildcards, ordered }, &mut outermost);
     let inner = Place { naming: None, beside_wildcards, ordered: BTreeSet::new() };
     // The visitor never breaks off.
-    let _ = query.visit(&mut Namer(inner));
+    let _ = query.visit(&mut Namer { inner, outermost });
 }
 
 /// A name without its marks.
@@ -106,25 +107,35 @@ struct Place {
     ordered: BTreeSet<String>,
 }
 
-fn name_body(body: &mut SetExpr, place: &Place) {
+/// Names the columns of the outermost SELECTs, and says which those are.
+fn name_body(body: &mut SetExpr, place: &Place, outermost: &mut BTreeSet<*const Select>) {
     match body {
-        SetExpr::Select(select) => name_select(select, place),
-        SetExpr::Query(query) => name_body(&mut query.body, place),
+        SetExpr::Select(select) => {
+            name_select(select, place);
+            outermost.insert(std::ptr::from_ref::<Select>(select));
+        }
+        SetExpr::Query(query) => name_body(&mut query.body, place, outermost),
         SetExpr::SetOperation { left, right, .. } => {
-            name_body(left, place);
-            name_body(right, place);
+            name_body(left, place, outermost);
+            name_body(right, place, outermost);
         }
         _ => {}
     }
 }
 
-struct Namer(Place);
+/// Names the columns of all other SELECTs.
+struct Namer {
+    inner: Place,
+    outermost: BTreeSet<*const Select>,
+}
 
 impl VisitorMut for Namer {
     type Break = ();
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        name_select(select, &self.0);
+        if !self.outermost.contains(&std::ptr::from_ref::<Select>(select)) {
+            name_select(select, &self.inner);
+        }
         ControlFlow::Continue(())
     }
 }
@@ -416,7 +427,7 @@ mod tests {
         ] {
             assert_eq!(named(&format!("SELECT {text} FROM b"), Naming::Answer), expected, "{text}");
         }
-        assert_eq!(named("SELECT b.*, b.a, c.a, a FROM b, c", Naming::Answer), "b.* a~ a a~~");
+        assert_eq!(named("SELECT b.*, b.a, c.a, a FROM b, c", Naming::Answer), "b.* a~ a a~~~");
         // A name that ORDER BY may mean stays.
         assert_eq!(named("SELECT *, 1 AS b FROM b ORDER BY b", Naming::Answer), "* b");
     }
