@@ -29,6 +29,7 @@ use super::functions::Functions;
 use super::lower::{Lowering, Terms};
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
 use super::rules::{optimized, options, typed};
+use super::state_ttl::{Lengths, STATE_TTL, StateTtl};
 use super::temporal_filter::rearranged;
 use super::watermark::{planned, validated};
 use super::window_functions::relation_planners;
@@ -120,19 +121,20 @@ impl Planner {
 
     /// A continuous query whose changes a subscriber hears.
     pub fn plan_continuous(&self, query: &Query) -> Result<ContinuousPlan> {
-        self.plan_for(query, Destination::Subscriber, None)
+        self.plan_for(query, Destination::Subscriber, &StateTtl::default())
     }
 
-    /// A continuous query whose result goes somewhere: `state_ttl` is the statement's option of that name.
-    pub fn plan_for(&self, query: &Query, destination: Destination, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
+    /// A continuous query whose result goes somewhere: `state_ttl` is what the statement's options say beside its hints.
+    pub fn plan_for(&self, query: &Query, destination: Destination, state_ttl: &StateTtl) -> Result<ContinuousPlan> {
         self.continuous(query, &[], destination, state_ttl)
     }
 
     /// The continuous query of a materialized view: its columns are renamed as the statement says, and each has a name of
     /// its own.
     pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
-        view.options.allow(&[STATE_TTL])?;
-        self.continuous(&view.query, &view.columns, Destination::View, view.options.get(STATE_TTL))
+        view.options.allow(&[STATE_TTL, "state_ttl.*"])?;
+        let state_ttl = StateTtl::taken(&mut view.options.to_map());
+        self.continuous(&view.query, &view.columns, Destination::View, &state_ttl)
     }
 
     /// A plain view: its relation, if the query can be planned. It is not checked for running continuously: a plain view
@@ -142,6 +144,10 @@ impl Planner {
         if let Some(emit) = &view.query.emit {
             return Err(Error::not_supported(format!("{emit} has no meaning in a view that is not materialized"))
                 .with_hint("write CREATE MATERIALIZED VIEW, or write EMIT in the query that reads the view"));
+        }
+        if !sql::state_ttl_hints(&view.query.body)?.is_empty() {
+            return Err(Error::not_supported("the hint STATE_TTL has no meaning in a view that is not materialized")
+                .with_hint("write it in the query that reads the view"));
         }
         let context = self.context();
         let plan = renamed(context.plan(&view.query.body, Naming::Relation)?, &view.columns)?;
@@ -246,13 +252,29 @@ impl Planner {
         })
     }
 
+    /// How long is remembered, as options and hints say.
+    fn lengths(&self, said: &StateTtl, query: &Query) -> Result<Lengths> {
+        let mut named = said.named.clone();
+        for (name, ttl) in sql::state_ttl_hints(&query.body)? {
+            if let Some(before) = named.insert(name.clone(), ttl.clone()) {
+                return Err(Error::invalid(format!("{STATE_TTL} is said of '{name}' twice: '{before}' and '{ttl}'"))
+                    .with_hint("leave the option or the hint out"));
+            }
+        }
+        let named = named.into_iter().map(|(name, ttl)| Ok((name, self.state_ttl(&ttl)?)));
+        Ok(Lengths {
+            all: said.all.as_deref().map(|text| self.state_ttl(text)).transpose()?,
+            named: named.collect::<Result<_>>()?,
+        })
+    }
+
     /// The length of `state_ttl = '1 day'`.
     fn state_ttl(&self, text: &str) -> Result<i64> {
         let invalid = || {
             Error::invalid(format!("the option {STATE_TTL} is a length of time, not '{text}'"))
                 .with_hint("write state_ttl = '1 hour', '30 minutes' or '7 days'")
         };
-        let interval = format!("INTERVAL '{}'", text.replace('\'', "''"));
+        let interval = format!("INTERVAL '{}'", spelled_out(text).replace('\'', "''"));
         let interval = sql::parse_expression(&interval).map_err(|_| invalid())?;
         match planned(&self.context(), &Schema::empty(), &interval) {
             Ok(Expr::Literal(value, _)) => match interval_micros(&value) {
@@ -268,11 +290,11 @@ impl Planner {
         query: &Query,
         columns: &[String],
         destination: Destination,
-        state_ttl: Option<&str>,
+        state_ttl: &StateTtl,
     ) -> Result<ContinuousPlan> {
         let emission = fitted(self.emission(query)?, destination)?;
         let emit = emission.emit;
-        let terms = Terms { emission, destination, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
+        let terms = Terms { emission, destination, state_ttl: self.lengths(state_ttl, query)? };
         let context = self.context();
         let naming = if destination == Destination::Subscriber { Naming::Answer } else { Naming::Relation };
         let plan = renamed(context.plan(&query.body, naming)?, columns)?;
@@ -302,8 +324,20 @@ impl Planner {
     }
 }
 
-/// The option that bounds what operators remember.
-pub const STATE_TTL: &str = "state_ttl";
+/// A length of time as SQL says it, also if Flink does: `1d`, `2 min`.
+fn spelled_out(text: &str) -> String {
+    let trimmed = text.trim();
+    let (number, unit) = trimmed.split_at(trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len()));
+    let unit = match unit.trim() {
+        "d" => "day",
+        "h" => "hour",
+        "m" | "min" => "minute",
+        "s" | "sec" => "second",
+        "ms" => "millisecond",
+        _ => return text.to_owned(),
+    };
+    format!("{number} {unit}")
+}
 
 /// The columns with the types of the rows. What the rules have made of the plan knows them best: that a subquery as a value is
 /// NULL where it has no row, and a scale that is computed from constants.

@@ -15,7 +15,7 @@ use crate::dataflow::{JobId, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
+use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL, StateTtl};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, ParsedStatement, Query,
     Statement, quoted,
@@ -204,8 +204,8 @@ impl Engine {
             .with_hint("leave the columns out"));
         }
         let mut options = sink.options.to_map();
-        let state_ttl = options.remove(STATE_TTL);
-        if state_ttl.is_some() && sink.query.is_none() {
+        let state_ttl = StateTtl::taken(&mut options);
+        if !state_ttl.is_empty() && sink.query.is_none() {
             return Err(Error::invalid(format!(
                 "sink '{}' has no query whose state {STATE_TTL} could bound",
                 sink.name
@@ -223,7 +223,7 @@ impl Engine {
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let mut plan = self.planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
+                let mut plan = self.planner.plan_for(query, destination(&*definition), &state_ttl)?;
                 self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan))?;
@@ -275,7 +275,7 @@ impl Engine {
             (named, _) => named.to_vec(),
         };
         let query = renamed(query, own_columns(query, &columns)?)?;
-        let mut plan = self.planner.plan_for(&query, destination(&*definition), None)?;
+        let mut plan = self.planner.plan_for(&query, destination(&*definition), &StateTtl::default())?;
         self.fit_late_rows(&mut plan)?;
         definition.open(&sink_input(&plan))?;
         let mut uses = plan.reads.clone();

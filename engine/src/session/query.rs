@@ -29,7 +29,7 @@ use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
 use crate::operator::expression::batch;
-use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL, answer_columns};
+use crate::plan::{ContinuousPlan, Destination, Relation, StateTtl, answer_columns};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
@@ -304,7 +304,7 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
                     Some(Live::Sink { definition, .. }) => destination(&*definition),
                     _ => Destination::Appends,
                 };
-                engine.planner.plan_for(query, destination, None)?
+                engine.planner.plan_for(query, destination, &StateTtl::default())?
             }
             _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
         },
@@ -312,10 +312,10 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
         Statement::CreateSink(sink) => match &sink.query {
             Some(query) => {
                 let mut options = sink.options.to_map();
-                let state_ttl = options.remove(STATE_TTL);
+                let state_ttl = StateTtl::taken(&mut options);
                 let definition = Definition { name: &sink.name, options: &options, descriptor: None, columns: None };
                 let destination = destination(&*registry::define_sink(&definition)?);
-                engine.planner.plan_for(query, destination, state_ttl.as_deref())?
+                engine.planner.plan_for(query, destination, &state_ttl)?
             }
             None => return Err(Error::not_supported("a sink without a query has no plan")),
         },

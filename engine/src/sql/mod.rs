@@ -10,6 +10,7 @@ mod clauses;
 mod dialect;
 mod emit;
 mod flink;
+mod hints;
 mod name;
 mod parser;
 mod show;
@@ -25,6 +26,7 @@ pub(crate) use asof::text_of;
 pub use dialect::{Dialect, RondelDialect, partition_function};
 pub use emit::{EmitClause, EmitMode, Trigger};
 pub use flink::{GROUP_BOUNDS, GROUP_WINDOW};
+pub use hints::state_ttl_hints;
 pub use name::{quoted, statement_name};
 pub use parser::{parse, parse_expression, parse_in, parse_one, parse_one_in, parse_query};
 pub use statement::{

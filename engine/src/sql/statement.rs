@@ -288,9 +288,14 @@ impl Options {
         self.0.iter().find(|entry| entry.name == name).map(|entry| entry.value.as_str())
     }
 
-    /// Refuses options other than these.
+    /// Refuses options other than these; `state_ttl.*` are all whose names begin so.
     pub fn allow(&self, names: &[&str]) -> Result<()> {
-        let Some(entry) = self.0.iter().find(|entry| !names.contains(&entry.name.as_str())) else { return Ok(()) };
+        let allows = |allowed: &str, name: &str| match allowed.strip_suffix('*') {
+            Some(start) => name.len() > start.len() && name.starts_with(start),
+            None => name == allowed,
+        };
+        let is_other = |entry: &&OptionEntry| !names.iter().any(|allowed| allows(allowed, &entry.name));
+        let Some(entry) = self.0.iter().find(is_other) else { return Ok(()) };
         let error = Error::new(ErrorKind::InvalidDefinition, format!("there is no option {} here", entry.name));
         let error = match names {
             [] => error.with_hint("leave WITH out"),

@@ -139,9 +139,11 @@ impl Join {
     }
 
     /// The same, and rows that no watermark releases are let go so many microseconds after they came.
-    pub fn forgetting(mut self, state_ttl: Option<i64>) -> Self {
-        if let Some(ttl) = state_ttl {
-            self.sides.iter_mut().for_each(|side| side.forget_after(ttl));
+    pub fn forgetting(mut self, state_ttl: [Option<i64>; 2]) -> Self {
+        for (side, ttl) in self.sides.iter_mut().zip(state_ttl) {
+            if let Some(ttl) = ttl {
+                side.forget_after(ttl);
+            }
         }
         self
     }

@@ -120,7 +120,9 @@ impl Lowering<'_> {
         }
         let (functions, fields) = functions.into_iter().unzip();
         let spec = OverSpec { partition, order, functions, limit, closes: None, settles: None, emit: self.emit };
-        self.over(input, spec, fields)
+        let node = self.over(input, spec, fields)?;
+        self.remember(node, [&window.input; 2]);
+        Ok(node)
     }
 
     /// Adds the operator; `fields` are its functions'.
