@@ -18,7 +18,7 @@ pub use crate::delta::EpochChanges;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobView, Live, LiveObjects, Supervisor};
 use crate::plan::{Functions, Planner, Relation};
-use crate::session::Session;
+use crate::session::{LateRowsOfTables, Session};
 use crate::sql::{self, WatermarkClause};
 use crate::table::TableStore;
 use crate::time::Clock;
@@ -147,6 +147,7 @@ impl Engine {
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
         });
+        engine.live.inserts.get_or_init(|| Arc::new(LateRowsOfTables(Arc::downgrade(&engine))));
         engine.recover()?;
         if engine.checkpoints.is_some() {
             let supervisor = Supervisor::start(Arc::downgrade(&engine))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::connector::definition::SinkInput;
-use crate::connector::table::TableSource;
+use crate::connector::table::{TableSink, TableSource};
 use crate::connector::{Reporter, ScanRequest};
 use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, JobSnapshot, Pool, Target};
 use crate::error::{Error, Result};
@@ -60,6 +60,11 @@ pub(crate) fn start(
                     .with_hint("give the sink delivery = 'at_least_once'"));
                 }
                 Target::WithLate(Box::new(target), sink)
+            }
+            Some(Live::Table { .. }) => {
+                let rows = live.inserts.get().ok_or_else(|| Error::internal("nobody puts rows into tables"))?;
+                let sink = TableSink::new(&late.target, Arc::clone(rows));
+                Target::WithLate(Box::new(target), Box::new(sink))
             }
             _ => return Err(Error::internal(format!("late rows go to '{}', which is gone", late.target))),
         },

@@ -32,6 +32,7 @@ use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, CreateTable, Dialect, ParsedStatement, SetValue, Show, Statement, Transaction};
 
+pub(crate) use late::LateRowsOfTables;
 pub use variables::{Allowed, SERVER_VERSION, VARIABLES, VariableSpec, Variables};
 use variables::{DIALECT, READ_FAILED_VIEWS};
 

@@ -220,6 +220,25 @@ pub(super) async fn copy(session: &Session, table: &str, columns: &[String], row
     Ok(affected.count)
 }
 
+/// Puts rows whose columns go by their names into a table, as a statement of its own; durable on return. Blocks.
+pub(super) fn insert_rows(engine: &Arc<Engine>, table: &str, rows: &RecordBatch) -> Result<()> {
+    let work = Work::new(engine, &[]);
+    let target = work.target(table)?;
+    let insert = Insert {
+        target: table.to_owned(),
+        alias: None,
+        columns: rows.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        query: None,
+        on_conflict: None,
+        returning: Vec::new(),
+    };
+    let rows = work.assigned(&target, &insert, std::slice::from_ref(rows), &[])?;
+    let writer = engine.tables.writer_blocking();
+    let mut view = engine.tables.view()?;
+    work.insert(&target, &insert, rows, &mut view)?;
+    engine.tables.commit(writer, view.pending(), false).map(|_| ())
+}
+
 /// The columns that COPY … FROM fills, by name.
 pub(super) fn copy_columns(engine: &Arc<Engine>, table: &str, columns: &[String]) -> Result<SchemaRef> {
     let work = Work::new(engine, &[]);
