@@ -1,5 +1,6 @@
 //! The language over the wire: what columns are called, and what is said when something is wrong.
 
+mod errors;
 mod names;
 
 use rondel_tests::rondel::rows;
