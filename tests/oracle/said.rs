@@ -110,7 +110,7 @@ impl<'a> Said<'a> {
                 self.newest.insert(group, row);
                 true
             }
-            -1 => self.newest.remove(&group).is_some_and(|newest| newest == row),
+            -1 => self.newest.remove(&group).is_some_and(|newest| newest.cmp(&row).is_eq()),
             _ => false,
         };
         match fits {

@@ -75,7 +75,7 @@ fn a_distinct_row_stays_and_is_said_again() {
 #[test]
 fn rows_of_a_join_meet_those_that_came_not_so_long_before() {
     for workers in 1..=2 {
-        let sql = "SELECT a.k, a.ms, b.ms FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms";
+        let sql = "SELECT a.k, a.ms, b.ms AS other FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms";
         let mut job = start(sql, workers);
         job.take(&[(1, 1), (2, 1)]);
         job.rest(40);
@@ -183,17 +183,17 @@ fn one_side_of_a_join_is_forgotten_and_the_other_is_not() {
     for (sql, found) in [
         // The old row is of the side that is remembered.
         (
-            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms",
+            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms AS other FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms",
             said(&[("1 | 1 | 2", 1)]),
         ),
         // It is of the side that is forgotten.
         (
-            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms FROM s a JOIN s b ON a.k = b.k AND a.ms > b.ms",
+            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms AS other FROM s a JOIN s b ON a.k = b.k AND a.ms > b.ms",
             Sums::new(),
         ),
         // Sides that are exchanged.
         (
-            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms FROM s b RIGHT JOIN s a ON a.k = b.k AND a.ms > b.ms",
+            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms AS other FROM s b RIGHT JOIN s a ON a.k = b.k AND a.ms > b.ms",
             said(&[("1 | 1 | NULL", 1), ("1 | 2 | NULL", 1)]),
         ),
     ] {
