@@ -31,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::table_factor;
 
 use super::asof::{compared, is_as_of};
-use super::fault::planning_error;
+use super::fault::{aggregate_in_where, planning_error};
 
 /// Whether it is a join that merges columns.
 pub(super) fn merges(join: &ast::Join) -> bool {
@@ -203,9 +203,7 @@ fn filtered(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> 
     let plan = context.plan(table.relation).map_err(planning_error)?;
     let condition = context.sql_to_expr(condition, plan.schema()).map_err(planning_error)?;
     if !find_aggregate_exprs(std::slice::from_ref(&condition)).is_empty() {
-        return Err(Error::new(ErrorKind::InvalidDefinition, "aggregate functions are not allowed in WHERE")
-            .with_code("42803")
-            .with_hint("write HAVING, which is about groups"));
+        return Err(aggregate_in_where());
     }
     LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build).map_err(planning_error)
 }
