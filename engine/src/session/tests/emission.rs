@@ -249,8 +249,8 @@ async fn late_rows_go_to_a_table() {
     server.run("CREATE MATERIALIZED VIEW lost AS SELECT zone, sum(fare) AS fares FROM too_late GROUP BY zone").await;
     server.ride(&[(1, "a", 1), (80, "b", 2)]).await;
     server.ride(&[(2, "c", 3), (3, "d", 5), (75, "d", 4)]).await;
-    server.until("SELECT zone FROM too_late", "d").await;
-    server.until("SELECT zone, fares FROM lost", "d,5").await;
+    server.until("SELECT zone FROM too_late", "| d ").await;
+    server.until("SELECT zone, fares FROM lost", "| d    | 5 ").await;
     assert_eq!(
         server.cells("SELECT number, zone, fare, late_operator, twice FROM too_late ORDER BY zone").await,
         ["new,c,3,WindowAggregate TUMBLE 1 min,6", "new,d,5,WindowAggregate TUMBLE 1 min,10"]
