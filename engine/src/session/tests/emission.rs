@@ -257,11 +257,11 @@ async fn late_rows_go_to_a_table() {
     );
     server.refused("DROP TABLE too_late", "cannot be dropped").await;
     server.run("CREATE TABLE keyed (zone TEXT PRIMARY KEY); CREATE TABLE strange (a INT, b INT)").await;
-    server.run("CREATE TABLE wants_more (zone TEXT, why TEXT NOT NULL); CREATE TABLE typed (zone INT[])").await;
+    server.run("CREATE TABLE wants_more (zone TEXT, why TEXT NOT NULL); CREATE TABLE typed (fare BOOLEAN)").await;
     server.refused(&view("w", "keyed"), "has a primary key").await;
     server.refused(&view("w", "strange"), "has none of the columns").await;
     server.refused(&view("w", "wants_more"), "column 'why' of table 'wants_more' is NOT NULL").await;
-    server.refused(&view("w", "typed"), "zone").await;
+    server.refused(&view("w", "typed"), "column \"fare\" is of type boolean").await;
     server.refused(&view("w", "rides"), "they could come back to it").await;
     // A row that the table does not take fails the job, which says so.
     server.ride(&[(2, "e", 5000)]).await;
