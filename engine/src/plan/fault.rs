@@ -38,9 +38,10 @@ fn no_signature(text: &str) -> Option<Error> {
     let (name, types) = rest[..rest.find('\'')?].strip_suffix(')')?.split_once('(')?;
     let types: Vec<String> = separated(types).into_iter().map(sql_type).collect();
     let sentence = format!("the function {name} does not take ({})", types.join(", "));
-    Some(Error::new(ErrorKind::UndefinedFunction, sentence).with_hint(
-        "cast the arguments to types that it takes, as in x::text; the manual lists the functions: docs/functions.md",
-    ))
+    Some(
+        Error::new(ErrorKind::UndefinedFunction, sentence)
+            .with_hint("cast the arguments to types that it takes; the manual lists the functions: docs/functions.md"),
+    )
 }
 
 /// What stands between commas, those in parentheses left alone.

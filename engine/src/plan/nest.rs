@@ -72,7 +72,7 @@ fn with_condition(select: &mut Select) {
 
 /// `FROM a, b` as `FROM a CROSS JOIN b`, if no relation names the ones before it.
 fn crossed(from: &mut Vec<TableWithJoins>) {
-    if from.len() < 2 || from.iter().any(|table| has_lateral(table)) {
+    if from.len() < 2 || from.iter().any(has_lateral) {
         return;
     }
     let mut tables = std::mem::take(from).into_iter().map(|table| match table.joins.as_slice() {
