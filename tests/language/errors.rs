@@ -72,6 +72,8 @@ async fn names_that_do_not_exist() {
         ("UPDATE orders SET fare = fares", "42703", "fares"),
         ("DELETE FROM orders WHERE idd = 1", "42703", "idd"),
         ("INSERT INTO orders VALUES (9, 'z') RETURNING fares", "42703", "fares"),
+        ("INSERT INTO orders VALUES (9, 'z') RETURNING 1 / (id - 9)", "22012", "division by zero"),
+        ("DELETE FROM orders RETURNING 1 / (id - 1)", "22012", "division by zero"),
         ("DROP TABLE nothing", "42P01", "nothing"),
         ("ALTER TABLE orders DROP COLUMN fares", "42703", "fares"),
         ("SHOW nothing", "42704", "nothing"),

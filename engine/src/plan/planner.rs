@@ -151,6 +151,8 @@ impl Planner {
         }
         let context = self.context();
         let plan = renamed(context.plan(&view.query.body, Naming::Relation)?, &view.columns)?;
+        // Types that do not fit are found where the view is read, or here.
+        typed(canonical(rearranged(plan.clone())?)?, &self.options)?;
         let schema = Arc::clone(plan.schema().inner());
         distinct_names(&schema)?;
         let relation = Relation {
