@@ -21,6 +21,8 @@ mod oracle;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod registries;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod slt;

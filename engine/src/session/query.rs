@@ -313,7 +313,14 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
             Some(query) => {
                 let mut options = sink.options.to_map();
                 let state_ttl = StateTtl::taken(&mut options);
-                let definition = Definition { name: &sink.name, options: &options, descriptor: None, columns: None };
+                let schemas = engine.schemas_folder();
+                let definition = Definition {
+                    name: &sink.name,
+                    options: &options,
+                    descriptor: None,
+                    columns: None,
+                    schemas: schemas.as_deref(),
+                };
                 let destination = destination(&*registry::define_sink(&definition)?);
                 engine.planner.plan_for(query, destination, &state_ttl)?
             }

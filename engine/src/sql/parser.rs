@@ -236,6 +236,19 @@ impl<'a> StatementParser<'a> {
                 };
                 Ok(Statement::Checkpoint(name))
             }
+            ("DESCRIBE", word) if !matches!(word, "SELECT" | "WITH" | "VALUES") => {
+                parser.advance_token();
+                // A table may be called "stream".
+                if matches!(parser.peek_nth_token(1).token, Token::Word(_)) {
+                    let _ = take_word(parser, "STREAM");
+                }
+                Ok(Statement::Describe(statement_name(&parser.parse_object_name(false)?)?))
+            }
+            ("REFRESH", "STREAM") => {
+                parser.advance_token();
+                parser.advance_token();
+                Ok(Statement::Refresh(statement_name(&parser.parse_object_name(false)?)?))
+            }
             ("FLUSH", _) => {
                 parser.advance_token();
                 Ok(Statement::Flush)

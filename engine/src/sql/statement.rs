@@ -87,6 +87,10 @@ pub enum Statement {
     },
     /// `CHECKPOINT JOB name`; `None`: `CHECKPOINT`, of all jobs
     Checkpoint(Option<String>),
+    /// `DESCRIBE [STREAM] name`
+    Describe(String),
+    /// `REFRESH STREAM name`
+    Refresh(String),
     /// `FLUSH`
     Flush,
     /// `BEGIN`, `COMMIT`, `ROLLBACK`
@@ -216,6 +220,8 @@ pub enum Show {
     Jobs,
     /// Checkpoints that are kept.
     Checkpoints,
+    /// Versions of schemas: of one stream, or of all.
+    SchemaVersions(Option<String>),
     /// Everything that can be read.
     Tables,
     /// All settings.
@@ -353,6 +359,8 @@ impl Statement {
             Statement::Reset(_) => "RESET",
             Statement::AlterJob { .. } => "ALTER JOB",
             Statement::Checkpoint(_) => "CHECKPOINT",
+            Statement::Describe(_) => "DESCRIBE",
+            Statement::Refresh(_) => "REFRESH STREAM",
             Statement::Flush => "FLUSH",
             Statement::Transaction(Transaction::Begin) => "BEGIN",
             Statement::Transaction(Transaction::Commit) => "COMMIT",
@@ -399,6 +407,8 @@ impl fmt::Display for Statement {
             Statement::AlterJob { name, action: JobAction::Start } => write!(f, "ALTER JOB {} START", quoted(name)),
             Statement::Checkpoint(None) => f.write_str("CHECKPOINT"),
             Statement::Checkpoint(Some(name)) => write!(f, "CHECKPOINT JOB {}", quoted(name)),
+            Statement::Describe(name) => write!(f, "DESCRIBE {}", quoted(name)),
+            Statement::Refresh(name) => write!(f, "REFRESH STREAM {}", quoted(name)),
             Statement::Flush => f.write_str("FLUSH"),
             Statement::Transaction(_) => f.write_str(self.tag()),
             Statement::Query(query) => query.fmt(f),

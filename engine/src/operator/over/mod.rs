@@ -24,7 +24,7 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{filter_record_batch, not, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::SortField;
@@ -69,6 +69,8 @@ pub struct Over {
     retracting: bool,
     /// Whether rows behind the shown ones are forgotten.
     pruning: bool,
+    /// The column that is true in a row behind which nothing is kept.
+    ends: Option<usize>,
     slots: Slots,
     /// By slot.
     partitions: Vec<Partition>,
@@ -135,6 +137,7 @@ impl Over {
             emit: spec.emit,
             retracting,
             pruning: !retracting && looks_back && limit.is_some_and(|limit| limit.is_bounded()),
+            ends: spec.ends.filter(|_| !retracting),
             slots: Slots::new(&types)?,
             partitions: Vec::new(),
             touched: Vec::new(),
@@ -295,14 +298,24 @@ impl Over {
                 continue;
             }
             self.say(spans, &gone, out)?;
-            for slot in finished {
-                self.settle(slot, ending.closing)?;
+            let ended = self.ended(&finished)?;
+            for (slot, ended) in finished.into_iter().zip(ended) {
+                self.settle(slot, ending.closing || ended)?;
             }
             if out.exhausted() || done >= ROWS_PER_CALL {
                 self.ending = Some(ending);
                 return Ok(Step::Yield);
             }
         }
+    }
+
+    /// Which of these partitions are over by what their first rows say.
+    fn ended(&self, slots: &[Slot]) -> Result<Vec<bool>> {
+        let Some(column) = self.ends else { return Ok(vec![false; slots.len()]) };
+        let firsts = slots.iter().map(|slot| self.partitions[*slot as usize].entry(0)).collect::<Vec<_>>();
+        let rows = self.codec.decode(firsts.iter().copied().flatten())?;
+        let mut ends = rows.column(column).as_boolean().iter();
+        Ok(firsts.iter().map(|first| first.is_some() && ends.next().flatten().unwrap_or(false)).collect())
     }
 
     /// The next rows to be computed, and the partitions that are done with them.
