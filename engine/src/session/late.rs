@@ -7,11 +7,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::catalog::unknown;
-use crate::connector::definition::SinkInput;
 use crate::connector::table::InsertsRows;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::Live;
+use crate::job::{Live, open_for_late_rows};
 use crate::plan::ContinuousPlan;
 use crate::sql::quoted;
 use crate::table::Table;
@@ -29,7 +28,7 @@ impl Engine {
                 let places = places(&late.schema, definition.columns().as_ref(), &target)?;
                 let late = late.projected(&places)?;
                 // Opened once for the check alone.
-                definition.open(&SinkInput { schema: late.schema.clone(), changelog: false })?;
+                open_for_late_rows(&*definition, &target, &late.schema)?;
                 late
             }
             Some(Live::Sink { own: Some(_), .. }) => {
