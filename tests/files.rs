@@ -46,7 +46,7 @@ async fn files_are_read_once_and_windows_close_at_their_end() -> Result<()> {
                  WITH (connector = 'file', path = '{path}/json', format = 'json');
              CREATE MATERIALIZED VIEW hours AS SELECT window_start, count(*) AS n, sum(id) AS ids
                  FROM TUMBLE(TABLE events, DESCRIPTOR(at), INTERVAL '6' HOURS) GROUP BY window_start, window_end EMIT AFTER WATERMARK;
-             CREATE SINK out WITH (connector = 'file', path = '{path}/parquet', format = 'parquet') AS SELECT id, at FROM events;"
+             CREATE SINK out WITH (connector = 'file', path = '{path}/parquet', format = 'parquet', delivery = 'at_least_once') AS SELECT id, at FROM events;"
         ))
         .await?;
     until(&client, "SELECT n, ids FROM hours", &[&["100000", "4999950000"]]).await?;

@@ -124,6 +124,7 @@ impl PooledJob {
             limits: JobLimits::default(),
             observer: Arc::new(()),
             restore,
+            ends_with_checkpoint: false,
         })?;
         Ok(Self { pool, job, feeds, sink, seen: 0 })
     }

@@ -47,6 +47,9 @@ pub struct Manifest {
     pub positions: BTreeMap<String, BTreeMap<String, String>>,
     /// What operators and the view remember.
     pub files: Vec<StateFile>,
+    /// All inputs of the job have ended and all is said: it is the same at every later epoch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// What an exactly-once sink has prepared, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink_token: Option<String>,
@@ -181,6 +184,7 @@ mod tests {
                 bytes: 2_048,
                 hash: "00ff".to_owned(),
             }],
+            ended: false,
             sink_token: Some(Manifest::written_token(&[1, 0xab])),
         }
     }

@@ -49,6 +49,7 @@ fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> W
         watermarks: snapshot.promised(),
         positions,
         files: Vec::new(),
+        ended: false,
         sink_token: None,
     };
     store.write(snapshot, manifest, last).unwrap()
