@@ -116,7 +116,7 @@ fn parquet_columns(path: &Path) -> Result<SchemaRef> {
         File::open(path).map_err(|error| Error::new(ErrorKind::External, format!("{shown} can't be read: {error}")))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .map_err(|error| Error::invalid(format!("{shown} is no Parquet file: {error}")))?;
-    let fields = reader.schema().fields().iter().map(|field| column(field)).collect::<Result<Vec<_>>>()?;
+    let fields = reader.schema().fields().iter().map(column).collect::<Result<Vec<_>>>()?;
     Ok(Arc::new(Schema::new(fields)))
 }
 
