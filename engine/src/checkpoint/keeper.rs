@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::CheckpointSettings;
+use super::layers::Compacted;
 use super::manifest::Manifest;
 use super::place::Place;
 use super::store::JobStore;
@@ -63,6 +64,10 @@ struct Progress {
     /// What the job had done then: rows in, rows out, epochs.
     done: Option<(u64, u64, u64)>,
     last: Option<Arc<Manifest>>,
+    /// What operators tell of their changes is upon `last`: nothing was asked of them since that was not kept.
+    is_upon_last: bool,
+    /// Files that the next checkpoint has in place of some of the last one's.
+    compacted: Vec<Compacted>,
     taken: u64,
     failed: u64,
     took: Duration,
@@ -133,6 +138,8 @@ struct Known {
 #[derive(Default)]
 struct Work {
     under_way: BTreeSet<Uuid>,
+    /// Jobs whose files are being compacted.
+    compacting: BTreeSet<Uuid>,
     threads: Vec<JoinHandle<()>>,
     stopped: bool,
 }
@@ -225,7 +232,9 @@ impl Checkpoints {
             begun: now,
             ended: now,
             done: None,
+            is_upon_last: manifest.is_some(),
             last: manifest,
+            compacted: Vec::new(),
             taken: 0,
             failed: 0,
             took: Duration::ZERO,
@@ -252,7 +261,7 @@ impl Checkpoints {
         // What is being written would stay. Its sink is closed, so it does not take long.
         let deadline = Instant::now() + DROP_PATIENCE;
         let mut work = lock(&self.work);
-        while work.under_way.contains(&job) && Instant::now() < deadline {
+        while (work.under_way.contains(&job) || work.compacting.contains(&job)) && Instant::now() < deadline {
             work = self.bell.wait_timeout(work, LONGEST_REST).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(work);
@@ -360,6 +369,7 @@ impl Checkpoints {
                     // Each job remembers how it went.
                     drop(this.take(&group, this.settings.timeout));
                     this.release(&group);
+                    group.iter().for_each(|job| this.compact(job));
                 }
             });
             match spawned {

@@ -10,10 +10,14 @@
 //! * [`place`]: folder or bucket, with durable writes
 //! * [`state_file`]: an operator's rows as a file, by key group
 //! * [`manifest`]: what a checkpoint consists of, as JSON
+//! * [`layers`]: what of a checkpoint is written anew, and upon which files
+//! * [`compaction`]: layers that have become many or large are put together
 //! * [`store`]: one job's checkpoints; generations, choosing, reading back, retention
 //! * [`keeper`]: takes checkpoints of running jobs, and knows those of all
 
+mod compaction;
 mod keeper;
+mod layers;
 mod manifest;
 mod missed;
 mod place;
@@ -27,7 +31,7 @@ use std::time::Duration;
 
 pub use keeper::CheckpointView;
 pub(crate) use keeper::{Beginning, Checkpoints};
-pub use manifest::{FORMAT, Manifest, StateFile};
+pub use manifest::{Expired, FORMAT, Manifest, StateFile};
 pub(crate) use place::Place;
 
 /// How checkpoints are taken and kept.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::super::compaction::{paths, plans};
 use super::super::manifest::{FORMAT, Manifest};
 use super::super::store::Written;
 use super::{CheckpointedJob, Checkpoints, lock};
@@ -22,7 +23,10 @@ impl Checkpoints {
         let begun = Instant::now();
         let ids: Vec<JobId> = group.iter().map(|job| job.handle.id()).collect();
         let done: Vec<_> = group.iter().map(|job| job.done()).collect();
-        let snapshots = self.pool.snapshots_within(&ids, timeout);
+        // If this one is not kept, the next has all again.
+        let only_changes = group.iter().filter(|job| std::mem::take(&mut job.progress().is_upon_last));
+        let only_changes: BTreeSet<JobId> = only_changes.map(|job| job.handle.id()).collect();
+        let snapshots = self.pool.snapshots_within(&ids, only_changes, timeout);
         let mut outcomes: Vec<(Uuid, Result<Epoch>)> = Vec::with_capacity(group.len());
         match snapshots {
             Err(error) => outcomes.extend(group.iter().map(|job| (job.id, Err(error.clone())))),
@@ -51,6 +55,7 @@ impl Checkpoints {
                     tracing::debug!(job = %job.name, epoch, took = ?progress.took, "checkpoint");
                     progress.taken += 1;
                     progress.error = None;
+                    progress.is_upon_last = true;
                     progress.done = Some(done);
                 }
                 Err(error) => {
@@ -91,8 +96,18 @@ impl Checkpoints {
         if let Some(committer) = &job.committer {
             manifest.sink_token = Some(Manifest::written_token(&committer.prepare(snapshot.epoch)?));
         }
-        let last = job.progress().last.clone();
-        let written = job.store.write(snapshot, manifest, last.as_deref())?;
+        let (last, mut compacted) = {
+            let mut progress = job.progress();
+            (progress.last.clone(), std::mem::take(&mut progress.compacted))
+        };
+        let early = paths(&compacted);
+        if snapshot.changes.is_empty() {
+            // All is written anew.
+            compacted.clear();
+        }
+        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted);
+        job.store.let_go(early.iter().map(String::as_str));
+        let written = written?;
         let Written { manifest, file, hash, new_bytes } = written;
         let chosen = self.choose(job, &manifest, &file, hash);
         if let Err(error) = chosen {
@@ -108,6 +123,34 @@ impl Checkpoints {
         progress.new_bytes = new_bytes;
         progress.last = Some(manifest);
         Ok(())
+    }
+
+    /// Puts files of the job's last checkpoint together where that is worth it.
+    pub(super) fn compact(&self, job: &CheckpointedJob) {
+        let last = {
+            let progress = job.progress();
+            progress.last.clone().filter(|_| progress.is_upon_last && progress.compacted.is_empty())
+        };
+        let Some(last) = last else { return };
+        let plans = plans(&last);
+        if plans.is_empty() || !lock(&self.work).compacting.insert(job.id) {
+            return;
+        }
+        let is_over = || lock(&self.work).stopped || !lock(&self.running).contains_key(&job.id);
+        for plan in plans {
+            match job.store.compact(&last, &plan, &is_over) {
+                Ok(Some(compacted)) => job.progress().compacted.push(compacted),
+                Ok(None) => break,
+                Err(error) => {
+                    if !is_over() {
+                        tracing::warn!(job = %job.name, "checkpoints could not be compacted: {error}");
+                    }
+                    break;
+                }
+            }
+        }
+        lock(&self.work).compacting.remove(&job.id);
+        self.bell.notify_all();
     }
 
     fn choose(&self, job: &CheckpointedJob, manifest: &Manifest, file: &str, hash: u64) -> Result<()> {
@@ -150,6 +193,7 @@ impl Checkpoints {
             watermarks: snapshot.promised(),
             positions,
             files: Vec::new(),
+            expired: Vec::new(),
             sink_token: None,
         })
     }

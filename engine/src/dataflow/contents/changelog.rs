@@ -9,13 +9,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use hashbrown::HashTable;
 
 use super::pieces::Pieces;
 use super::weights::Weights;
-use super::{Image, ImageBlock, live};
+use super::{ContentChanges, Image, ImageBlock, live};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::key_group::hash_keys_seeded;
@@ -61,6 +62,8 @@ struct Block {
     weights: Arc<Weights>,
     /// Rows whose weight is 0.
     dead: usize,
+    /// A bit for each row that has changed since the contents were last written down; empty while that is not noted.
+    changed: Vec<u64>,
 }
 
 impl Block {
@@ -79,8 +82,26 @@ impl Block {
         self.dead += usize::from(weight == 0);
     }
 
+    fn note_changed(&mut self, row: usize) {
+        if self.changed.is_empty() {
+            self.changed.resize(BLOCK_ROWS / 64, 0);
+        }
+        self.changed[row / 64] |= 1 << (row % 64);
+    }
+
+    fn has_changed(&self, row: usize) -> bool {
+        self.changed.get(row / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
+    }
+
+    /// The rows that have changed, by whether they are there with these weights.
+    fn split_changed(&self, weights: &Weights) -> (Vec<u32>, Vec<u32>) {
+        let changed = (0..self.rows()).filter(|row| self.has_changed(*row)).map(|row| row as u32);
+        changed.partition(|row| weights.get(*row as usize) != 0)
+    }
+
     fn bytes(&self) -> usize {
-        self.pieces.bytes() + self.low.capacity() * 8 + self.high.capacity() * 4 + self.weights.bytes()
+        let words = self.low.capacity() + self.changed.capacity();
+        self.pieces.bytes() + words * 8 + self.high.capacity() * 4 + self.weights.bytes()
     }
 
     /// Takes no more rows.
@@ -108,6 +129,10 @@ pub(crate) struct Changelog {
     live: usize,
     /// Full blocks that may have become wasteful.
     wasteful: Vec<usize>,
+    /// Whether it is noted what has changed since the contents were last written down, and rows that are gone since then,
+    /// of blocks that are gone too.
+    noting: bool,
+    gone: Vec<RecordBatch>,
 }
 
 /// The identities of a delta's rows.
@@ -127,7 +152,8 @@ impl Changelog {
     pub(super) fn new(schema: SchemaRef) -> Self {
         let index = (0..TABLES).map(|_| HashTable::new()).collect();
         let blocks = vec![Some(Block::default())];
-        Self { schema, blocks, free: Vec::new(), last: 0, index, live: 0, wasteful: Vec::new() }
+        let (free, wasteful, gone) = Default::default();
+        Self { schema, blocks, free, last: 0, index, live: 0, wasteful, noting: false, gone }
     }
 
     /// Rows with a weight.
@@ -138,7 +164,8 @@ impl Changelog {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         let index: usize = self.index.iter().map(HashTable::allocation_size).sum();
-        index + self.blocks.iter().flatten().map(Block::bytes).sum::<usize>()
+        let gone: usize = self.gone.iter().map(RecordBatch::get_array_memory_size).sum();
+        index + gone + self.blocks.iter().flatten().map(Block::bytes).sum::<usize>()
     }
 
     fn find(&self, identity: Identity) -> Option<Slot> {
@@ -150,11 +177,14 @@ impl Changelog {
     }
 
     /// Enters a row into the last block, which has room; its columns are to follow.
-    fn enter(&mut self, identity: Identity, weight: i64) -> Result<()> {
+    fn enter(&mut self, identity: Identity, weight: i64, has_changed: bool) -> Result<()> {
         let last = self.last;
         let block = self.blocks[last].as_mut().ok_or_else(lost)?;
         let new = slot(last, block.rows());
         block.push(identity, weight);
+        if self.noting && has_changed {
+            block.note_changed(block.rows() - 1);
+        }
         self.live += usize::from(weight != 0);
         let blocks = &self.blocks;
         self.index[identity.table()].insert_unique(identity.low, new, |slot| {
@@ -206,7 +236,7 @@ impl Changelog {
             self.make_room(|block, schema| {
                 block.pieces.push_taken(delta.rows(), std::mem::take(rows), schema, BLOCK_ROWS)
             })?;
-            self.enter(identity, weight)?;
+            self.enter(identity, weight, true)?;
             new.push(row as u32);
         }
         let block = self.blocks[self.last].as_mut().ok_or_else(lost)?;
@@ -218,6 +248,9 @@ impl Changelog {
         let (number, row) = place(slot);
         let block = self.blocks[number].as_mut().ok_or_else(lost)?;
         let died = Arc::make_mut(&mut block.weights).add(row, weight)?;
+        if self.noting {
+            block.note_changed(row);
+        }
         block.dead = block.dead.saturating_add_signed(died);
         self.live = self.live.saturating_add_signed(-died);
         if died > 0 && block.rows() == BLOCK_ROWS && block.is_wasteful() {
@@ -247,6 +280,10 @@ impl Changelog {
 
     fn move_rows(&mut self, number: usize, block: &Block) -> Result<()> {
         let batch = block.pieces.batches().first().ok_or_else(lost)?;
+        let (_, gone) = block.split_changed(&block.weights);
+        if !gone.is_empty() {
+            self.gone.push(block.pieces.taken(&gone, &self.schema)?);
+        }
         // All leave before one comes back: a table that grows asks its rows' blocks for their hashes.
         for row in 0..block.rows() {
             let (identity, old) = (block.identity(row), slot(number, row));
@@ -259,7 +296,7 @@ impl Changelog {
             let rows = &mut kept;
             self.make_room(|last, schema| last.pieces.push_taken(batch, std::mem::take(rows), schema, BLOCK_ROWS))?;
             self.live -= 1;
-            self.enter(block.identity(row), weight)?;
+            self.enter(block.identity(row), weight, block.has_changed(row))?;
             kept.push(row as u32);
         }
         let last = self.blocks[self.last].as_mut().ok_or_else(lost)?;
@@ -308,6 +345,54 @@ impl Changelog {
             .chain(others)
             .map(|(block, weights)| ImageBlock { batches: block.pieces.batches().to_vec(), weights: Some(weights) });
         Ok(Image { schema: Arc::clone(&self.schema), blocks: blocks.collect() })
+    }
+
+    /// See [`Contents::note_changes`](super::Contents::note_changes).
+    pub(super) fn note_changes(&mut self) {
+        self.noting = true;
+        self.gone.clear();
+        self.blocks.iter_mut().flatten().for_each(|block| block.changed = Vec::new());
+    }
+
+    /// See [`Contents::changes`](super::Contents::changes).
+    pub(super) fn changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta>) -> Result<ContentChanges> {
+        if !self.noting {
+            return Ok(ContentChanges { rows: self.image(later)?.deltas()?, gone: Vec::new() });
+        }
+        let weights_of = |block: &Option<Block>| block.as_ref().map(|block| Arc::clone(&block.weights));
+        let mut weights: Vec<Arc<Weights>> =
+            self.blocks.iter().map(|block| weights_of(block).unwrap_or_default()).collect();
+        let mut rest = Self::new(Arc::clone(&self.schema));
+        for delta in later {
+            let mut unknown = Vec::new();
+            for (row, identity) in identities(delta)?.enumerate() {
+                let Some((number, of_block)) = self.find(identity).map(place) else {
+                    unknown.push(row as u32);
+                    continue;
+                };
+                Arc::make_mut(&mut weights[number]).add(of_block, delta.weight(row))?;
+                if let Some(block) = &mut self.blocks[number] {
+                    block.note_changed(of_block);
+                }
+            }
+            if !unknown.is_empty() {
+                rest.apply(&delta.take(&UInt32Array::from(unknown))?)?;
+            }
+        }
+        let mut changes = ContentChanges { rows: rest.image(std::iter::empty())?.deltas()?, gone: Vec::new() };
+        changes.gone.append(&mut self.gone);
+        for (block, weights) in self.blocks.iter().zip(&weights) {
+            let Some(block) = block.as_ref().filter(|block| !block.changed.is_empty()) else { continue };
+            let (there, gone) = block.split_changed(weights);
+            if !there.is_empty() {
+                let weights = Int64Array::from_iter_values(there.iter().map(|row| weights.get(*row as usize)));
+                changes.rows.push(Delta::weighted(block.pieces.taken(&there, &self.schema)?, weights));
+            }
+            if !gone.is_empty() {
+                changes.gone.push(block.pieces.taken(&gone, &self.schema)?);
+            }
+        }
+        Ok(changes)
     }
 
     /// At most `rows` rows from slot `from` on, and the slot to go on with; `None` at the end.
