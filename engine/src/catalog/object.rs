@@ -1,5 +1,7 @@
 //! What the catalog remembers of a thing that has a name.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -93,6 +95,9 @@ pub struct Object {
     pub uses: Vec<String>,
     /// Its job, if it has one.
     pub job: Option<JobRecord>,
+    /// Options of the job that were altered since it was made; without a value: reset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Option<String>>,
     /// When it was made, in microseconds since 1970.
     pub created_at_micros: i64,
 }

@@ -9,8 +9,8 @@ use super::manifest::{Expired, StateFile};
 use super::state_file::{self, NewFile, Parts, by_part};
 use crate::dataflow::JobSnapshot;
 use crate::error::{Error, Result};
-use crate::operator::change::{Below, ChangedRows, Layer, least};
 use crate::operator::StateChange;
+use crate::operator::change::{Below, ChangedRows, Layer, least};
 use crate::time::Epoch;
 
 /// An operator and a part of its state.
@@ -172,4 +172,3 @@ impl Compacted {
         files.extend(self.files);
     }
 }
-

@@ -171,8 +171,7 @@ mod tests {
 
     #[test]
     fn a_large_state_is_cut_and_only_what_has_changed_is_new() {
-        let state =
-            |changed: i64| part((0..40_000).map(move |n| ((n % 256) as u8, if n == 3 { changed } else { n })));
+        let state = |changed: i64| part((0..40_000).map(move |n| ((n % 256) as u8, if n == 3 { changed } else { n })));
         let (before, after) = (files(vec![state(3)], None).unwrap(), files(vec![state(-3)], None).unwrap());
         assert_eq!(before.len(), 16);
         assert_eq!(before.iter().map(|file| file.rows).sum::<usize>(), 40_000);

@@ -142,6 +142,31 @@ impl JobStore {
         format!("{}/{path}", self.folder)
     }
 
+    /// The names of the files in one of the job's folders.
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>> {
+        self.place.list(&self.path(folder))
+    }
+
+    /// One of the job's files.
+    pub(super) fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.place.get(&self.path(path))
+    }
+
+    /// Makes one of the job's files; `false`: it is there.
+    pub(super) fn create(&self, path: &str, bytes: Bytes) -> Result<bool> {
+        self.place.create(&self.path(path), bytes)
+    }
+
+    /// Deletes one of the job's files.
+    pub(super) fn delete(&self, path: &str) -> Result<()> {
+        self.place.delete(&[self.path(path)])
+    }
+
+    /// The error of one of the job's files that can't be read.
+    pub(super) fn damaged_file(&self, path: &str, what: &str) -> Error {
+        self.damaged(&self.path(path), what)
+    }
+
     fn damaged(&self, path: &str, what: &str) -> Error {
         Error::new(ErrorKind::External, format!("the checkpoint file {} is damaged: {what}", self.place.describe(path)))
     }
@@ -238,7 +263,7 @@ impl JobStore {
         self.put_choice(&Choice { manifest: file.to_owned(), hash: format!("{hash:016x}") })
     }
 
-    fn put_choice(&self, choice: &Choice) -> Result<()> {
+    pub(super) fn put_choice(&self, choice: &Choice) -> Result<()> {
         let bytes = serde_json::to_vec(choice).map_err(|error| Error::internal(error.to_string()))?;
         self.place.put(&[(self.path(&format!("chosen/{:010}", self.generation)), bytes.into())])
     }
@@ -361,7 +386,7 @@ impl JobStore {
 
     /// Deletes everything: the job is dropped.
     pub(crate) fn remove(&self) -> Result<()> {
-        for kind in ["chosen", "manifests", "state", "owner"] {
+        for kind in ["savepoints", "chosen", "manifests", "state", "owner"] {
             let names = self.place.list(&self.path(kind))?;
             let paths: Vec<String> = names.iter().map(|name| self.path(&format!("{kind}/{name}"))).collect();
             self.place.delete(&paths)?;

@@ -267,7 +267,8 @@ fn layers_are_put_together_beside_the_job() {
         store.let_go(put.files.iter().map(|file| file.path.as_str()));
     }
     let kept = store.retain(|_, age| age < 1).unwrap();
-    let named: BTreeSet<&str> = kept.iter().flat_map(|manifest| &manifest.files).map(|file| file.path.as_str()).collect();
+    let named: BTreeSet<&str> =
+        kept.iter().flat_map(|manifest| &manifest.files).map(|file| file.path.as_str()).collect();
     let folder = format!("{}/{}", Uuid::from_u128(1), Uuid::from_u128(2));
     assert_eq!(place.list(&format!("{folder}/state")).unwrap().len(), named.len());
 }

@@ -583,7 +583,8 @@ impl JobShared {
 
     /// Gives one timely operator's parts of the snapshot, if one is taken at the end of one of the `ended` epochs.
     pub(crate) fn give_snapshot(&self, ended: Range<Epoch>, given: impl FnOnce(bool) -> Result<Given>) -> Result<()> {
-        let wanted = lock(&self.snapshot).as_ref().filter(|request| ended.contains(&request.epoch)).map(|r| r.only_changes);
+        let wanted =
+            lock(&self.snapshot).as_ref().filter(|request| ended.contains(&request.epoch)).map(|r| r.only_changes);
         let Some(only_changes) = wanted else { return Ok(()) };
         let given = given(only_changes)?;
         // It may have been given up meanwhile.

@@ -8,11 +8,11 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::contents::ContentChanges;
+use super::job::Given;
 use crate::connector::Positions;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use super::contents::ContentChanges;
-use super::job::Given;
 use crate::operator::change::{ChangedRows, changed};
 use crate::operator::{StateChange, StatePart};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
@@ -216,7 +216,8 @@ const ROWS: &str = "rows";
 pub(crate) fn view_change(schema: &SchemaRef, changelog: bool, changes: ContentChanges) -> Result<ChangedRows> {
     let width = schema.fields().len();
     let ContentChanges { rows, gone } = changes;
-    let gone = gone.into_iter().map(|rows| Ok(view_rows(&Delta::append(rows))?.project(&(0..=width).collect::<Vec<_>>())?));
+    let gone =
+        gone.into_iter().map(|rows| Ok(view_rows(&Delta::append(rows))?.project(&(0..=width).collect::<Vec<_>>())?));
     Ok(ChangedRows {
         name: ROWS.to_owned(),
         keys: if changelog { (1..=width).collect() } else { Vec::new() },

@@ -9,10 +9,10 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt8Array, UInt32Array
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
+use super::change::ChangedRows;
 use super::counted::{shown, stored};
 use super::expression::batch;
 use super::join::release::{first_tick_at, less, ticks, time_unit};
-use super::change::ChangedRows;
 use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -92,7 +92,19 @@ impl SetOperation {
         let types: Vec<DataType> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
         let rows = Slots::new(&types)?;
         let (counts, marks, gone, is_touched, touched) = Default::default();
-        Ok(Self { kind, schema, changelog, rows, counts, marks, gone, is_touched, touched, ending: false, closes: None })
+        Ok(Self {
+            kind,
+            schema,
+            changelog,
+            rows,
+            counts,
+            marks,
+            gone,
+            is_touched,
+            touched,
+            ending: false,
+            closes: None,
+        })
     }
 
     /// Lets rows go by a column that grows with a watermark: (column, watermark, delay in microseconds). `append_only` says

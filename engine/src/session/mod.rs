@@ -14,10 +14,12 @@
 mod alter;
 mod define;
 mod dml;
+mod job_options;
 mod late;
 mod one_epoch;
 mod query;
 mod revive;
+mod savepoint;
 mod show;
 mod stream_scan;
 mod table;
@@ -115,6 +117,8 @@ impl Session {
             | Statement::Drop(_)
             | Statement::AlterTable(_)
             | Statement::Checkpoint(_)
+            | Statement::CreateSavepoint(_)
+            | Statement::DropSavepoint { .. }
             | Statement::AlterJob { .. } => {
                 let statement = parsed.clone();
                 let notices = blocking(move || define::run(&engine, &statement)).await?;

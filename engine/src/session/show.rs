@@ -9,6 +9,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::Variables;
 use crate::catalog::ObjectKind;
+use crate::checkpoint::KeptCheckpoint;
 use crate::engine::{Engine, Outcome};
 use crate::error::{Error, Result};
 use crate::job::JobView;
@@ -51,6 +52,7 @@ pub(super) fn schema(what: &Show) -> SchemaRef {
             number("epoch"),
             time("taken_at"),
             text("state"),
+            text("savepoint"),
             number("files"),
             number("rows"),
             number("bytes"),
@@ -119,8 +121,10 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let (mut jobs, mut epochs, mut times, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut files, mut rows_of, mut bytes, mut versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (job, manifest, is_chosen) in &kept {
+    let mut savepoints = Vec::new();
+    for KeptCheckpoint { job, manifest, is_chosen, savepoints: names } in &kept {
         let failure = failing.iter().find(|view| *is_chosen && view.job == *job).and_then(|view| view.error.as_ref());
+        savepoints.push((!names.is_empty()).then(|| names.join(", ")));
         jobs.push(Some(job.clone()));
         epochs.push(number(manifest.epoch));
         times.push(manifest.taken_at_micros);
@@ -139,6 +143,7 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
         Column::Number(epochs),
         Column::Time(times),
         Column::Text(states),
+        Column::Text(savepoints),
         Column::Number(files),
         Column::Number(rows_of),
         Column::Number(bytes),

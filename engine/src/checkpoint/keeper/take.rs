@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::super::compaction::{paths, plans};
 use super::super::manifest::{FORMAT, Manifest};
+use super::super::savepoint::Savepoint;
 use super::super::store::Written;
 use super::{CheckpointedJob, Checkpoints, lock};
 use crate::connector::Positions;
@@ -202,14 +203,23 @@ impl Checkpoints {
     fn retain(&self, job: &CheckpointedJob) -> Result<()> {
         let now = self.clock.now_micros();
         // A reader that stands still, or failed, goes on from a checkpoint of the view at its own epoch.
-        let pinned: BTreeSet<Epoch> = {
+        let mut pinned: BTreeSet<Epoch> = {
             let known = lock(&self.known);
             let readers = known.values().filter(|reader| reader.reads.contains(&job.id));
             readers.filter_map(|reader| reader.chosen).collect()
         };
-        let young = i64::try_from(self.settings.retained_for.as_micros()).unwrap_or(i64::MAX);
+        let readers: Vec<Uuid> = lock(&self.known)
+            .iter()
+            .filter(|(id, known)| **id == job.id || known.reads.contains(&job.id))
+            .map(|(id, _)| *id)
+            .collect();
+        for reader in readers {
+            pinned.extend(self.savepoints_of(reader)?.iter().filter_map(Savepoint::epoch));
+        }
+        let settings = job.settings();
+        let young = i64::try_from(settings.retained_for.as_micros()).unwrap_or(i64::MAX);
         let kept = job.store.retain(|manifest, age| {
-            age < self.settings.retained
+            age < settings.retained
                 || pinned.contains(&manifest.epoch)
                 || now.saturating_sub(manifest.taken_at_micros) < young
         })?;

@@ -6,9 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::closing::Horizon;
-use super::output::{
-    PIECE, WindowOutput, forgotten_rows, no_changes, restored, table_changes, table_parts,
-};
+use super::output::{PIECE, WindowOutput, forgotten_rows, no_changes, restored, table_changes, table_parts};
 use super::plan::{AggregatePlan, Input, Kind};
 use super::table::{Forgotten, Rows, Shape, Table};
 use super::tracked::{Showing, Tracked};

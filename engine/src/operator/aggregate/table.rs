@@ -312,7 +312,8 @@ impl Table {
     /// Bytes of memory held.
     pub(super) fn bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulators| accumulators.bytes()).sum();
-        let forgotten: usize = self.forgotten.iter().flat_map(|(keys, _)| keys).map(|column| column.get_array_memory_size()).sum();
+        let forgotten: usize =
+            self.forgotten.iter().flat_map(|(keys, _)| keys).map(|column| column.get_array_memory_size()).sum();
         self.slots.bytes() + self.marks.bytes() + accumulators + forgotten
     }
 }

@@ -6,8 +6,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::super::expression::batch;
 use super::super::change::{Below, ChangedRows};
+use super::super::expression::batch;
 use super::super::{StateChange, StatePart, columns::canonical};
 use super::side::Side;
 use super::store::Address;
