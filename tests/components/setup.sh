@@ -93,4 +93,5 @@ install_missing
 if $packages; then
     "$here/kafka/broker.sh" install >/dev/null
     "$here/python/python.sh" install >/dev/null
+    "$here/s3/s3.sh" install >/dev/null
 fi

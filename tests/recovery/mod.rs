@@ -3,6 +3,7 @@
 mod damage;
 mod exactly_once;
 mod kafka;
+mod place;
 mod tables;
 
 use std::time::Duration;

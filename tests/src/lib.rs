@@ -10,6 +10,7 @@ pub mod documents;
 pub mod kafka;
 pub mod python;
 pub mod rondel;
+pub mod s3;
 
 use std::path::PathBuf;
 

@@ -15,8 +15,10 @@
 //! * [`store`]: one job's checkpoints; generations, choosing, reading back, retention
 //! * [`savepoint`]: checkpoints with a name, which stay
 //! * [`job_options`]: what a job says about its own checkpoints
+//! * [`archive`]: what is there, for who reads it from outside
 //! * [`keeper`]: takes checkpoints of running jobs, and knows those of all
 
+mod archive;
 mod compaction;
 mod job_options;
 mod keeper;
@@ -33,6 +35,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use archive::{Archive, ArchivedCheckpoint};
 pub use job_options::JOB_OPTIONS;
 pub(crate) use job_options::is_job_option;
 pub use keeper::CheckpointView;

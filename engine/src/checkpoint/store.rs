@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -200,6 +201,7 @@ impl JobStore {
         mut manifest: Manifest,
         last: Option<&Manifest>,
         compacted: Vec<Compacted>,
+        deadline: Option<Instant>,
     ) -> Result<Written> {
         let mut earlier = last.map(|last| last.files.clone()).unwrap_or_default();
         for compacted in compacted {
@@ -223,7 +225,7 @@ impl JobStore {
             (&one.operator, &one.part, one.layer).cmp(&(&other.operator, &other.part, other.layer))
         });
         let new_bytes = put.values().map(|bytes| bytes.len() as u64).sum();
-        self.place.put(&put.into_iter().collect::<Vec<_>>())?;
+        self.place.put_before(&put.into_iter().collect::<Vec<_>>(), deadline)?;
         let bytes = manifest.to_bytes()?;
         let hash = Manifest::hash(&bytes);
         let file = Manifest::file_name(manifest.epoch, self.generation);

@@ -36,11 +36,11 @@ fn snapshot(epoch: u64, parts: Vec<(String, StatePart)>) -> JobSnapshot {
 }
 
 fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> Written {
-    store.write(snapshot, manifest(store, snapshot), last, Vec::new()).unwrap()
+    store.write(snapshot, manifest(store, snapshot), last, Vec::new(), None).unwrap()
 }
 
 fn write_compacted(store: &JobStore, snapshot: &JobSnapshot, last: &Manifest, compacted: Vec<Compacted>) -> Written {
-    store.write(snapshot, manifest(store, snapshot), Some(last), compacted).unwrap()
+    store.write(snapshot, manifest(store, snapshot), Some(last), compacted, None).unwrap()
 }
 
 fn manifest(store: &JobStore, snapshot: &JobSnapshot) -> Manifest {

@@ -1,3 +1,4 @@
+mod checkpoints;
 mod emission;
 mod flink;
 mod nearest;

@@ -38,7 +38,7 @@ impl Checkpoints {
                         .values()
                         .find(|view| !outcomes.iter().any(|(id, outcome)| id == *view && outcome.is_ok()));
                     let outcome = match unchosen {
-                        None => self.keep(job, &snapshot),
+                        None => self.keep(job, &snapshot, begun + timeout),
                         Some(_) => Err(Error::new(
                             ErrorKind::InvalidState,
                             "a view that it reads has no checkpoint of this epoch",
@@ -73,8 +73,8 @@ impl Checkpoints {
     }
 
     /// Writes a job's checkpoint, and chooses it.
-    fn keep(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<Epoch> {
-        let kept = self.write_and_choose(job, snapshot);
+    fn keep(&self, job: &CheckpointedJob, snapshot: &JobSnapshot, deadline: Instant) -> Result<Epoch> {
+        let kept = self.write_and_choose(job, snapshot, deadline);
         if let Err(error) = &kept
             && job.committer.is_some()
         {
@@ -92,7 +92,7 @@ impl Checkpoints {
         Ok(snapshot.epoch)
     }
 
-    fn write_and_choose(&self, job: &CheckpointedJob, snapshot: &JobSnapshot) -> Result<()> {
+    fn write_and_choose(&self, job: &CheckpointedJob, snapshot: &JobSnapshot, deadline: Instant) -> Result<()> {
         let mut manifest = self.manifest(job, snapshot)?;
         if let Some(committer) = &job.committer {
             manifest.sink_token = Some(Manifest::written_token(&committer.prepare(snapshot.epoch)?));
@@ -106,7 +106,7 @@ impl Checkpoints {
             // All is written anew.
             compacted.clear();
         }
-        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted);
+        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted, Some(deadline));
         job.store.let_go(early.iter().map(String::as_str));
         let written = written?;
         let Written { manifest, file, hash, new_bytes } = written;
@@ -145,6 +145,8 @@ impl Checkpoints {
                 Err(error) => {
                     if !is_over() {
                         tracing::warn!(job = %job.name, "checkpoints could not be compacted: {error}");
+                        // A file may be damaged: the next checkpoint stands for itself.
+                        job.progress().is_upon_last = false;
                     }
                     break;
                 }
