@@ -17,7 +17,7 @@ async fn begin(client: &Client) -> Result<()> {
         .batch_execute(
             "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT);
              CREATE MATERIALIZED VIEW sums AS SELECT id % 4 AS k, sum(v) AS total FROM t GROUP BY id % 4;
-             INSERT INTO t SELECT i, i FROM generate_series(1, 1000) AS s(i)",
+             INSERT INTO t SELECT i, i * 1 FROM generate_series(1, 1000) AS s(i)",
         )
         .await?;
     Ok(())

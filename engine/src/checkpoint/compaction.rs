@@ -94,8 +94,9 @@ impl JobStore {
                 }
                 Ok(of_piece)
             })?;
-            let Layer { keys, rows, gone } = merged_changes(&layers, below)?;
+            let Layer { keys, is_sum, rows, gone } = merged_changes(&layers, below)?;
             let (keys, gone) = if plan.from_the_first { (Vec::new(), Vec::new()) } else { (keys, gone) };
+            let is_sum = is_sum && !plan.from_the_first;
             for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
                 let Some(file) = state_file::file(&batches, below)? else { continue };
                 let named = Named {
@@ -103,6 +104,7 @@ impl JobStore {
                     part: compacted.part.clone(),
                     layer: compacted.layers[1],
                     keys: keys.clone(),
+                    is_sum,
                     gone,
                 };
                 let path = self.put_early(&file)?;

@@ -33,13 +33,14 @@ pub(super) struct Named {
     pub(super) part: String,
     pub(super) layer: Epoch,
     pub(super) keys: Vec<usize>,
+    pub(super) is_sum: bool,
     pub(super) gone: bool,
 }
 
 impl Named {
     /// The file at this path.
     pub(super) fn file(self, path: String, file: &NewFile) -> StateFile {
-        let Self { operator, part, layer, keys, gone } = self;
+        let Self { operator, part, layer, keys, is_sum, gone } = self;
         StateFile {
             operator,
             part,
@@ -50,6 +51,7 @@ impl Named {
             groups: Some(file.groups),
             layer,
             keys,
+            is_sum,
             gone,
             until: file.until,
         }
@@ -73,6 +75,7 @@ impl Layers {
                     StateChange::Rows(rows) => {
                         let all = changed.entry((operator.clone(), rows.name.clone())).or_default();
                         all.keys.clone_from(&rows.keys);
+                        all.is_sum = rows.is_sum;
                         all.rows.extend(rows.rows.iter().cloned());
                         all.gone.extend(rows.gone.iter().cloned());
                         all.below = least(all.below, rows.below);
@@ -111,15 +114,15 @@ impl Layers {
         for ((operator, part), rows) in std::mem::take(&mut self.whole) {
             for file in state_file::files(rows, None)? {
                 let (operator, part) = (operator.clone(), part.clone());
-                files.push((Named { operator, part, layer: 0, keys: Vec::new(), gone: false }, file));
+                files.push((Named { operator, part, layer: 0, keys: Vec::new(), is_sum: false, gone: false }, file));
             }
         }
         for ((operator, part), changed) in std::mem::take(&mut self.changed) {
-            let ChangedRows { keys, rows, gone, below, .. } = changed;
+            let ChangedRows { keys, is_sum, rows, gone, below, .. } = changed;
             for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
                 for file in state_file::files(batches, below)? {
                     let (operator, part, keys) = (operator.clone(), part.clone(), keys.clone());
-                    files.push((Named { operator, part, layer: self.epoch, keys, gone }, file));
+                    files.push((Named { operator, part, layer: self.epoch, keys, is_sum, gone }, file));
                 }
             }
         }
@@ -138,6 +141,7 @@ pub(super) fn read(
         if !file.keys.is_empty() {
             layer.keys.clone_from(&file.keys);
         }
+        layer.is_sum |= file.is_sum;
         let batches = rows(file)?;
         if file.gone { layer.gone.extend(batches) } else { layer.rows.extend(batches) }
     }

@@ -80,6 +80,9 @@ pub struct StateFile {
     /// The columns of the part that say which row a row is: rows of older layers with equal values in them are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<usize>,
+    /// The last column is a number of times: rows of all layers that are equal in the others are added up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sum: bool,
     /// Its rows say what is gone, and are not there themselves: they have `_group` and the columns of `keys`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
@@ -207,6 +210,7 @@ mod tests {
             groups: Some([0, 15]),
             layer: 0,
             keys: Vec::new(),
+            is_sum: false,
             gone: false,
             until: None,
         }

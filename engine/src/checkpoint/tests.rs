@@ -159,6 +159,7 @@ fn changes(epoch: u64, rows: &[(i64, i64)], gone: &[i64], below: Option<Below>) 
     let change = ChangedRows {
         name: "rows".to_owned(),
         keys: vec![1],
+        is_sum: false,
         rows: vec![keyed(rows)],
         gone: vec![keyed(&gone).project(&[0, 1]).unwrap()],
         below,

@@ -37,14 +37,6 @@ pub(crate) struct AppendOnly {
     written: Option<usize>,
 }
 
-/// What has changed of the contents since they were last written down.
-#[derive(Debug, Default)]
-pub(crate) struct ContentChanges {
-    /// Rows, each with its weight now.
-    pub(crate) rows: Vec<Delta>,
-    /// Rows that are there no more.
-    pub(crate) gone: Vec<RecordBatch>,
-}
 
 impl Contents {
     pub(crate) fn new(schema: SchemaRef, changelog: bool) -> Self {
@@ -108,17 +100,20 @@ impl Contents {
         }
     }
 
-    /// The contents, with so many rows of `later` deltas, were written down or read back: changes are noted from now on.
-    pub(crate) fn note_changes(&mut self, later: usize) {
+    /// The contents, with `later` deltas, were written down or read back: changes are noted from now on.
+    pub(crate) fn note_changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta>) -> Result<()> {
         match self {
-            Self::AppendOnly(only) => only.written = Some(only.pieces.rows() + later),
-            Self::Changelog(changelog) => changelog.note_changes(),
+            Self::AppendOnly(only) => {
+                only.written = Some(only.pieces.rows() + later.map(Delta::num_rows).sum::<usize>());
+                Ok(())
+            }
+            Self::Changelog(changelog) => changelog.note_changes(later),
         }
     }
 
-    /// What has changed since then, with `later` deltas; from now on what comes after those is noted. If nothing was noted,
-    /// all there is.
-    pub(crate) fn changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta> + Clone) -> Result<ContentChanges> {
+    /// What has changed since then, with `later` deltas, as a sum; from now on what comes after those is noted. If nothing
+    /// was noted, all there is.
+    pub(crate) fn changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta> + Clone) -> Result<Vec<Delta>> {
         let changes = match self {
             Self::AppendOnly(only) => {
                 let mut before = only.written.unwrap_or(0);
@@ -132,11 +127,11 @@ impl Contents {
                 };
                 only.pieces.batches().iter().for_each(&mut add);
                 later.clone().for_each(|delta| add(delta.rows()));
-                ContentChanges { rows, gone: Vec::new() }
+                rows
             }
             Self::Changelog(changelog) => changelog.changes(later.clone())?,
         };
-        self.note_changes(later.map(Delta::num_rows).sum());
+        self.note_changes(later)?;
         Ok(changes)
     }
 }

@@ -258,14 +258,14 @@ impl ViewWriter {
         // Rows without columns are all the same.
         if only_changes && !self.view.schema().fields().is_empty() {
             let changes = contents.changes(later)?;
-            let change = snapshot::view_change(self.view.schema(), self.view.is_changelog(), changes)?;
+            let change = snapshot::view_change(&changes)?;
             let changes = BTreeMap::from([(snapshot::VIEW.to_owned(), vec![StateChange::Rows(change)])]);
             return Ok(Given { changes, ..Given::state(parts) });
         }
         for delta in contents.image(later.clone())?.deltas()? {
             parts.push((snapshot::VIEW.to_owned(), snapshot::view_part(&delta)?));
         }
-        contents.note_changes(later.map(Delta::num_rows).sum());
+        contents.note_changes(later)?;
         Ok(Given { whole: BTreeSet::from([snapshot::VIEW.to_owned()]), ..Given::state(parts) })
     }
 }

@@ -8,7 +8,6 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use super::contents::ContentChanges;
 use super::job::Given;
 use crate::connector::Positions;
 use crate::delta::Delta;
@@ -212,19 +211,11 @@ pub(crate) fn view_part(delta: &Delta) -> Result<StatePart> {
 /// The one part of a view.
 const ROWS: &str = "rows";
 
-/// What has changed of a view.
-pub(crate) fn view_change(schema: &SchemaRef, changelog: bool, changes: ContentChanges) -> Result<ChangedRows> {
-    let width = schema.fields().len();
-    let ContentChanges { rows, gone } = changes;
-    let gone =
-        gone.into_iter().map(|rows| Ok(view_rows(&Delta::append(rows))?.project(&(0..=width).collect::<Vec<_>>())?));
-    Ok(ChangedRows {
-        name: ROWS.to_owned(),
-        keys: if changelog { (1..=width).collect() } else { Vec::new() },
-        rows: rows.iter().map(view_rows).collect::<Result<_>>()?,
-        gone: gone.collect::<Result<_>>()?,
-        below: None,
-    })
+/// What has changed of a view: how much more or less often each row is there. A row that came on one worker may go on
+/// another, so that sums are told, and not what a row weighs now.
+pub(crate) fn view_change(changes: &[Delta]) -> Result<ChangedRows> {
+    let rows = changes.iter().map(view_rows).collect::<Result<_>>()?;
+    Ok(ChangedRows { name: ROWS.to_owned(), is_sum: true, rows, ..ChangedRows::default() })
 }
 
 fn view_rows(delta: &Delta) -> Result<RecordBatch> {

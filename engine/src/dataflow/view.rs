@@ -145,7 +145,7 @@ impl View {
             let mut contents = Contents::new(Arc::clone(&self.schema), self.changelog);
             deltas.iter().try_for_each(|delta| contents.apply(delta))?;
             if !deltas.is_empty() {
-                contents.note_changes(0);
+                contents.note_changes(std::iter::empty())?;
             }
             shards.push(Mutex::new(Shard { contents, pending: VecDeque::new() }));
         }

@@ -4,10 +4,11 @@
 //! says which columns of a part tell its rows apart; what a younger layer has under the same values stands in place of what
 //! an older one has. Nothing here knows what the rows mean, so layers can be put together from files.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::{cast, filter_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 
@@ -37,6 +38,9 @@ pub struct ChangedRows {
     /// The columns of the part (column 0 is `_group`) that say which row a row is: earlier rows with the same values in
     /// them are gone. Empty: rows have come, and none has changed or gone but by [`Self::below`].
     pub keys: Vec<usize>,
+    /// The last column is a number of times: rows that are equal in all the others are added up, and gone at zero. Then
+    /// there are no keys.
+    pub is_sum: bool,
     /// Rows that are new, or have changed.
     pub rows: Vec<RecordBatch>,
     /// Rows that are gone: `_group`, and the columns of [`Self::keys`] in their order. Those that are in [`Self::rows`] as
@@ -58,7 +62,7 @@ pub struct Below {
 
 impl Below {
     /// The numbers that are compared.
-    fn numbers(self, rows: &RecordBatch) -> Result<arrow::array::Int64Array> {
+    fn numbers(self, rows: &RecordBatch) -> Result<Int64Array> {
         let column = rows.columns().get(self.column);
         let column = column.ok_or_else(|| Error::internal("a state has no column by which its rows go"))?;
         Ok(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
@@ -88,6 +92,8 @@ impl Below {
 pub struct Layer {
     /// As [`ChangedRows::keys`].
     pub keys: Vec<usize>,
+    /// As [`ChangedRows::is_sum`].
+    pub is_sum: bool,
     /// As [`ChangedRows::rows`].
     pub rows: Vec<RecordBatch>,
     /// As [`ChangedRows::gone`].
@@ -152,6 +158,11 @@ pub fn merged(layers: &[Layer], below: Option<Below>) -> Result<Vec<RecordBatch>
 
 /// Several layers, the oldest first, as one that says the same about those before them.
 pub fn merged_changes(layers: &[Layer], below: Option<Below>) -> Result<Layer> {
+    let is_sum = layers.iter().any(|layer| layer.is_sum);
+    if is_sum {
+        let rows: Vec<RecordBatch> = layers.iter().flat_map(|layer| layer.rows.iter().cloned()).collect();
+        return Ok(Layer { is_sum, rows: added_up(&rows)?, ..Layer::default() });
+    }
     let mut replaced = Replaced::default();
     let mut rows = Vec::new();
     let mut gone = Vec::new();
@@ -175,7 +186,28 @@ pub fn merged_changes(layers: &[Layer], below: Option<Below>) -> Result<Layer> {
     }
     rows.reverse();
     let keys = layers.iter().map(|layer| &layer.keys).find(|keys| !keys.is_empty()).cloned().unwrap_or_default();
-    Ok(Layer { keys, rows, gone })
+    Ok(Layer { keys, is_sum, rows, gone })
+}
+
+/// Rows with a number in their last column, each different one once.
+fn added_up(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let rows = concat_batches(&first.schema(), batches)?;
+    let Some((weights, columns)) = rows.columns().split_last() else { return Ok(batches.to_vec()) };
+    let weights = weights.as_primitive_opt::<Int64Type>();
+    let weights = weights.ok_or_else(|| Error::internal("a state that is added up has no numbers"))?;
+    let mut sums: HashMap<(u64, u64), (u32, i64)> = HashMap::with_capacity(rows.num_rows());
+    for (row, identity) in identities(columns, rows.num_rows())?.enumerate() {
+        sums.entry(identity).or_insert((row as u32, 0)).1 += weights.value(row);
+    }
+    let mut there: Vec<(u32, i64)> = sums.into_values().filter(|(_, sum)| *sum != 0).collect();
+    there.sort_unstable();
+    let (places, sums): (Vec<u32>, Vec<i64>) = there.into_iter().unzip();
+    let taken = take_record_batch(&rows, &UInt32Array::from(places))?;
+    let mut columns = taken.columns().to_vec();
+    columns.pop();
+    columns.push(Arc::new(Int64Array::from(sums)));
+    Ok(vec![RecordBatch::try_new(rows.schema(), columns)?])
 }
 
 /// The state of an operator: what it was, and what has changed.
@@ -198,6 +230,7 @@ pub fn changed(before: Vec<StatePart>, changes: Vec<StateChange>) -> Result<Vec<
             StateChange::Rows(rows) => {
                 let (layer, below) = layers.entry(rows.name).or_default();
                 layer.keys = rows.keys;
+                layer.is_sum = rows.is_sum;
                 layer.rows.extend(rows.rows);
                 layer.gone.extend(rows.gone);
                 *below = least(*below, rows.below);
@@ -248,9 +281,7 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Int64Array, StringArray, UInt8Array};
+    use arrow::array::{StringArray, UInt8Array};
 
     use super::*;
 
@@ -284,7 +315,7 @@ mod tests {
     }
 
     fn change(given: &[(Option<&str>, i64)], left: &[Option<&str>]) -> Layer {
-        Layer { keys: vec![1], rows: vec![rows(given)], gone: vec![gone(left)] }
+        Layer { keys: vec![1], is_sum: false, rows: vec![rows(given)], gone: vec![gone(left)] }
     }
 
     #[test]
@@ -305,6 +336,17 @@ mod tests {
     }
 
     #[test]
+    fn sums_are_added_up() {
+        let layer = |given: &[(Option<&str>, i64)]| Layer { is_sum: true, rows: vec![rows(given)], ..Layer::default() };
+        let base = Layer { rows: vec![rows(&[(Some("a"), 2), (None, 1)])], ..Layer::default() };
+        let layers = [base, layer(&[(Some("a"), -1), (None, -1), (Some("b"), -1)]), layer(&[(Some("b"), 4)])];
+        let expected = [(Some("a".to_owned()), 1), (Some("b".to_owned()), 3)];
+        assert_eq!(said(&merged(&layers, None).unwrap()), expected);
+        let together = merged_changes(&layers[1..], None).unwrap();
+        assert_eq!(said(&merged(&[layers[0].clone(), together], None).unwrap()), expected);
+    }
+
+    #[test]
     fn rows_without_keys_are_added() {
         let some = Layer { rows: vec![rows(&[(Some("a"), 1)])], ..Layer::default() };
         assert_eq!(merged(&[some.clone(), some], None).unwrap().len(), 2);
@@ -319,6 +361,7 @@ mod tests {
             StateChange::Rows(ChangedRows {
                 name: "groups".to_owned(),
                 keys: vec![1],
+                is_sum: false,
                 rows: vec![rows(&[(Some("c"), 3)])],
                 gone: vec![gone(&[Some("a")])],
                 below: None,

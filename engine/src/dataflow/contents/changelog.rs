@@ -7,16 +7,17 @@
 //! A block of which half the rows are gone is given up, and what is left of it moves to the last block. So no moment
 //! costs more than what has changed in it, however large the view is.
 
+mod changes;
+
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use super::pieces::Pieces;
 use super::weights::Weights;
-use super::{ContentChanges, Image, ImageBlock, live};
+use super::{Image, ImageBlock, live};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::key_group::hash_keys_seeded;
@@ -42,7 +43,7 @@ fn place(slot: Slot) -> (usize, usize) {
 }
 
 /// 96 bits of a row's hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
     low: u64,
     high: u32,
@@ -62,8 +63,8 @@ struct Block {
     weights: Arc<Weights>,
     /// Rows whose weight is 0.
     dead: usize,
-    /// A bit for each row that has changed since the contents were last written down; empty while that is not noted.
-    changed: Vec<u64>,
+    /// Rows that have changed since the contents were last written down, each with its weight then.
+    before: HashMap<u32, i64>,
 }
 
 impl Block {
@@ -82,26 +83,9 @@ impl Block {
         self.dead += usize::from(weight == 0);
     }
 
-    fn note_changed(&mut self, row: usize) {
-        if self.changed.is_empty() {
-            self.changed.resize(BLOCK_ROWS / 64, 0);
-        }
-        self.changed[row / 64] |= 1 << (row % 64);
-    }
-
-    fn has_changed(&self, row: usize) -> bool {
-        self.changed.get(row / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
-    }
-
-    /// The rows that have changed, by whether they are there with these weights.
-    fn split_changed(&self, weights: &Weights) -> (Vec<u32>, Vec<u32>) {
-        let changed = (0..self.rows()).filter(|row| self.has_changed(*row)).map(|row| row as u32);
-        changed.partition(|row| weights.get(*row as usize) != 0)
-    }
-
     fn bytes(&self) -> usize {
-        let words = self.low.capacity() + self.changed.capacity();
-        self.pieces.bytes() + words * 8 + self.high.capacity() * 4 + self.weights.bytes()
+        let hashes = self.low.capacity() * 8 + self.high.capacity() * 4;
+        self.pieces.bytes() + hashes + self.weights.bytes() + self.before.allocation_size()
     }
 
     /// Takes no more rows.
@@ -110,6 +94,16 @@ impl Block {
         self.high.shrink_to_fit();
         Arc::make_mut(&mut self.weights).seal();
         self.pieces.seal(schema)
+    }
+
+    /// Some rows, with weights that are given.
+    fn delta(&self, mut rows: Vec<(u32, i64)>, schema: &SchemaRef) -> Result<Option<Delta>> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        rows.sort_unstable();
+        let (rows, weights): (Vec<u32>, Vec<i64>) = rows.into_iter().unzip();
+        Ok(Some(Delta::weighted(self.pieces.taken(&rows, schema)?, Int64Array::from(weights))))
     }
 
     fn is_wasteful(&self) -> bool {
@@ -129,10 +123,16 @@ pub(crate) struct Changelog {
     live: usize,
     /// Full blocks that may have become wasteful.
     wasteful: Vec<usize>,
-    /// Whether it is noted what has changed since the contents were last written down, and rows that are gone since then,
-    /// of blocks that are gone too.
-    noting: bool,
-    gone: Vec<RecordBatch>,
+    written: Option<Written>,
+}
+
+/// What the contents were when they were last written down, as far as they have changed since.
+#[derive(Debug, Default)]
+struct Written {
+    /// Rows that are gone since then, of blocks that are gone too, with what they weighed, negated.
+    gone: Vec<Delta>,
+    /// Rows of deltas that were written down before they were taken in, each with its weight then.
+    ahead: HashMap<Identity, i64>,
 }
 
 /// The identities of a delta's rows.
@@ -152,8 +152,7 @@ impl Changelog {
     pub(super) fn new(schema: SchemaRef) -> Self {
         let index = (0..TABLES).map(|_| HashTable::new()).collect();
         let blocks = vec![Some(Block::default())];
-        let (free, wasteful, gone) = Default::default();
-        Self { schema, blocks, free, last: 0, index, live: 0, wasteful, noting: false, gone }
+        Self { schema, blocks, free: Vec::new(), last: 0, index, live: 0, wasteful: Vec::new(), written: None }
     }
 
     /// Rows with a weight.
@@ -164,8 +163,11 @@ impl Changelog {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         let index: usize = self.index.iter().map(HashTable::allocation_size).sum();
-        let gone: usize = self.gone.iter().map(RecordBatch::get_array_memory_size).sum();
-        index + gone + self.blocks.iter().flatten().map(Block::bytes).sum::<usize>()
+        let written = self.written.as_ref().map_or(0, |written| {
+            let gone = written.gone.iter().map(|delta| delta.rows().get_array_memory_size());
+            gone.sum::<usize>() + written.ahead.allocation_size()
+        });
+        index + written + self.blocks.iter().flatten().map(Block::bytes).sum::<usize>()
     }
 
     fn find(&self, identity: Identity) -> Option<Slot> {
@@ -177,13 +179,14 @@ impl Changelog {
     }
 
     /// Enters a row into the last block, which has room; its columns are to follow.
-    fn enter(&mut self, identity: Identity, weight: i64, has_changed: bool) -> Result<()> {
+    /// `before`: what the row weighed when the contents were last written down, if it weighs something else since.
+    fn enter(&mut self, identity: Identity, weight: i64, before: Option<i64>) -> Result<()> {
         let last = self.last;
         let block = self.blocks[last].as_mut().ok_or_else(lost)?;
         let new = slot(last, block.rows());
         block.push(identity, weight);
-        if self.noting && has_changed {
-            block.note_changed(block.rows() - 1);
+        if let (Some(before), true) = (before, self.written.is_some()) {
+            block.before.insert(block.rows() as u32 - 1, before);
         }
         self.live += usize::from(weight != 0);
         let blocks = &self.blocks;
@@ -236,7 +239,8 @@ impl Changelog {
             self.make_room(|block, schema| {
                 block.pieces.push_taken(delta.rows(), std::mem::take(rows), schema, BLOCK_ROWS)
             })?;
-            self.enter(identity, weight, true)?;
+            let before = self.written.as_mut().and_then(|written| written.ahead.remove(&identity));
+            self.enter(identity, weight, Some(before.unwrap_or(0)))?;
             new.push(row as u32);
         }
         let block = self.blocks[self.last].as_mut().ok_or_else(lost)?;
@@ -247,10 +251,13 @@ impl Changelog {
     fn change(&mut self, slot: Slot, weight: i64) -> Result<()> {
         let (number, row) = place(slot);
         let block = self.blocks[number].as_mut().ok_or_else(lost)?;
-        let died = Arc::make_mut(&mut block.weights).add(row, weight)?;
-        if self.noting {
-            block.note_changed(row);
+        if let Some(written) = &mut self.written
+            && !block.before.contains_key(&(row as u32))
+        {
+            let before = written.ahead.remove(&block.identity(row)).unwrap_or_else(|| block.weights.get(row));
+            block.before.insert(row as u32, before);
         }
+        let died = Arc::make_mut(&mut block.weights).add(row, weight)?;
         block.dead = block.dead.saturating_add_signed(died);
         self.live = self.live.saturating_add_signed(-died);
         if died > 0 && block.rows() == BLOCK_ROWS && block.is_wasteful() {
@@ -280,9 +287,10 @@ impl Changelog {
 
     fn move_rows(&mut self, number: usize, block: &Block) -> Result<()> {
         let batch = block.pieces.batches().first().ok_or_else(lost)?;
-        let (_, gone) = block.split_changed(&block.weights);
-        if !gone.is_empty() {
-            self.gone.push(block.pieces.taken(&gone, &self.schema)?);
+        if let Some(written) = &mut self.written {
+            let gone = block.before.iter().filter(|(row, before)| **before != 0 && block.weights.get(**row as usize) == 0);
+            let gone = gone.map(|(row, before)| (*row, -before)).collect();
+            written.gone.extend(block.delta(gone, &self.schema)?);
         }
         // All leave before one comes back: a table that grows asks its rows' blocks for their hashes.
         for row in 0..block.rows() {
@@ -296,7 +304,7 @@ impl Changelog {
             let rows = &mut kept;
             self.make_room(|last, schema| last.pieces.push_taken(batch, std::mem::take(rows), schema, BLOCK_ROWS))?;
             self.live -= 1;
-            self.enter(block.identity(row), weight, block.has_changed(row))?;
+            self.enter(block.identity(row), weight, block.before.get(&(row as u32)).copied())?;
             kept.push(row as u32);
         }
         let last = self.blocks[self.last].as_mut().ok_or_else(lost)?;
@@ -345,54 +353,6 @@ impl Changelog {
             .chain(others)
             .map(|(block, weights)| ImageBlock { batches: block.pieces.batches().to_vec(), weights: Some(weights) });
         Ok(Image { schema: Arc::clone(&self.schema), blocks: blocks.collect() })
-    }
-
-    /// See [`Contents::note_changes`](super::Contents::note_changes).
-    pub(super) fn note_changes(&mut self) {
-        self.noting = true;
-        self.gone.clear();
-        self.blocks.iter_mut().flatten().for_each(|block| block.changed = Vec::new());
-    }
-
-    /// See [`Contents::changes`](super::Contents::changes).
-    pub(super) fn changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta>) -> Result<ContentChanges> {
-        if !self.noting {
-            return Ok(ContentChanges { rows: self.image(later)?.deltas()?, gone: Vec::new() });
-        }
-        let weights_of = |block: &Option<Block>| block.as_ref().map(|block| Arc::clone(&block.weights));
-        let mut weights: Vec<Arc<Weights>> =
-            self.blocks.iter().map(|block| weights_of(block).unwrap_or_default()).collect();
-        let mut rest = Self::new(Arc::clone(&self.schema));
-        for delta in later {
-            let mut unknown = Vec::new();
-            for (row, identity) in identities(delta)?.enumerate() {
-                let Some((number, of_block)) = self.find(identity).map(place) else {
-                    unknown.push(row as u32);
-                    continue;
-                };
-                Arc::make_mut(&mut weights[number]).add(of_block, delta.weight(row))?;
-                if let Some(block) = &mut self.blocks[number] {
-                    block.note_changed(of_block);
-                }
-            }
-            if !unknown.is_empty() {
-                rest.apply(&delta.take(&UInt32Array::from(unknown))?)?;
-            }
-        }
-        let mut changes = ContentChanges { rows: rest.image(std::iter::empty())?.deltas()?, gone: Vec::new() };
-        changes.gone.append(&mut self.gone);
-        for (block, weights) in self.blocks.iter().zip(&weights) {
-            let Some(block) = block.as_ref().filter(|block| !block.changed.is_empty()) else { continue };
-            let (there, gone) = block.split_changed(weights);
-            if !there.is_empty() {
-                let weights = Int64Array::from_iter_values(there.iter().map(|row| weights.get(*row as usize)));
-                changes.rows.push(Delta::weighted(block.pieces.taken(&there, &self.schema)?, weights));
-            }
-            if !gone.is_empty() {
-                changes.gone.push(block.pieces.taken(&gone, &self.schema)?);
-            }
-        }
-        Ok(changes)
     }
 
     /// At most `rows` rows from slot `from` on, and the slot to go on with; `None` at the end.

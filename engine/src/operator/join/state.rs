@@ -89,7 +89,7 @@ pub(super) fn changes(side: &mut Side, name: &str) -> Result<StateChange> {
     let rows = there.iter().map(|rows| part_rows(side, rows)).collect::<Result<Vec<_>>>()?;
     let keys = if side.memory.changelog { (1..=width).collect() } else { Vec::new() };
     let below = side.release.as_ref().map(|release| Below { column: 1 + release.column, at: release.released_below });
-    Ok(StateChange::Rows(ChangedRows { name, keys, rows, gone, below }))
+    Ok(StateChange::Rows(ChangedRows { name, keys, is_sum: false, rows, gone, below }))
 }
 
 /// As [`snapshot_released`].

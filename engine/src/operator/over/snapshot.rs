@@ -77,7 +77,7 @@ impl Over {
                 gone.push(named_rows(&schema, columns, count)?);
             }
         }
-        let rows = ChangedRows { name: ROWS.to_owned(), keys, rows, gone, below: None };
+        let rows = ChangedRows { name: ROWS.to_owned(), keys, rows, gone, ..ChangedRows::default() };
         let mut changes = vec![StateChange::Rows(rows)];
         changes.extend(self.horizon().map(|horizon| horizon.change()).transpose()?);
         Ok(Some(changes))
