@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::{Int64Array, UInt32Array};
 use hashbrown::HashMap;
 
 use super::{Changelog, Identity, Slot, Written, identities, place};
@@ -91,8 +92,8 @@ impl Changelog {
             let Some(mut rows) = of_deltas.remove(&number) else { continue };
             rows.sort_unstable();
             let (rows, weights): (Vec<u32>, Vec<i64>) = rows.into_iter().unzip();
-            let taken = Delta::append(delta.rows().clone()).take(&rows.into())?;
-            changes.push(Delta::weighted(taken.rows().clone(), weights.into()));
+            let taken = Delta::append(delta.rows().clone()).take(&UInt32Array::from(rows))?;
+            changes.push(Delta::weighted(taken.rows().clone(), Int64Array::from(weights)));
         }
         Ok(changes)
     }
