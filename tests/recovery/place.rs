@@ -25,7 +25,8 @@ async fn begin(client: &Client) -> Result<()> {
 
 /// Waits until SHOW JOBS says why there is no checkpoint.
 async fn missing_checkpoint(client: &Client) -> Result<String> {
-    let says_so = |rows: &[Vec<Option<String>>]| rows.iter().any(|row| format!("{row:?}").contains("no checkpoint since"));
+    let says_so =
+        |rows: &[Vec<Option<String>>]| rows.iter().any(|row| format!("{row:?}").contains("no checkpoint since"));
     rows_until(client, "SHOW JOBS", PATIENCE, says_so).await?;
     assert_eq!(job_column(client, "sums", "state").await?.as_deref(), Some("RUNNING"));
     Ok(job_column(client, "sums", "waits_for").await?.unwrap_or_default())
@@ -186,7 +187,10 @@ async fn the_command_lists_verifies_and_exports() -> Result<()> {
         std::fs::write(file, bytes)?;
     }
     let (well, verified) = rondel(&["checkpoint", "verify", "--data-dir", &data_dir])?;
-    assert!(!well && verified.matches("\tdamaged\t").count() == 2 && verified.contains("is damaged: it has"), "{verified}");
+    assert!(
+        !well && verified.matches("\tdamaged\t").count() == 2 && verified.contains("is damaged: it has"),
+        "{verified}"
+    );
     std::fs::rename(data.join("checkpoints"), data.join("damaged"))?;
     std::fs::rename(&folder, data.join("checkpoints"))?;
     server.restart().await?;

@@ -155,7 +155,11 @@ impl S3 {
     /// How many objects the bucket has whose names hold a word.
     pub fn count(&self, bucket: &str, word: &str) -> Result<usize> {
         let listed = self.request("GET", &format!("/{bucket}?list-type=2"))?;
-        Ok(listed.split("<Key>").skip(1).filter(|key| key.split('<').next().is_some_and(|key| key.contains(word))).count())
+        Ok(listed
+            .split("<Key>")
+            .skip(1)
+            .filter(|key| key.split('<').next().is_some_and(|key| key.contains(word)))
+            .count())
     }
 
     /// It can be reached again, with all that it had.

@@ -71,12 +71,7 @@ impl Place {
             .enable_all()
             .build()
             .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
-        Ok(Self::Bucket(Box::new(Bucket {
-            url: shown.to_owned(),
-            store,
-            root,
-            runtime: Some(runtime),
-        })))
+        Ok(Self::Bucket(Box::new(Bucket { url: shown.to_owned(), store, root, runtime: Some(runtime) })))
     }
 
     /// Puts files, over what is there; durable on return.

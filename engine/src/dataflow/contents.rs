@@ -37,7 +37,6 @@ pub(crate) struct AppendOnly {
     written: Option<usize>,
 }
 
-
 impl Contents {
     pub(crate) fn new(schema: SchemaRef, changelog: bool) -> Self {
         if changelog {

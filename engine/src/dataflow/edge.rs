@@ -258,7 +258,7 @@ impl ViewWriter {
         // Rows without columns are all the same.
         if only_changes && !self.view.schema().fields().is_empty() {
             let changes = contents.changes(later)?;
-            let change = snapshot::view_change(&changes)?;
+            let change = snapshot::view_change(&changes, self.view.is_changelog())?;
             let changes = BTreeMap::from([(snapshot::VIEW.to_owned(), vec![StateChange::Rows(change)])]);
             return Ok(Given { changes, ..Given::state(parts) });
         }

@@ -212,10 +212,10 @@ pub(crate) fn view_part(delta: &Delta) -> Result<StatePart> {
 const ROWS: &str = "rows";
 
 /// What has changed of a view: how much more or less often each row is there. A row that came on one worker may go on
-/// another, so that sums are told, and not what a row weighs now.
-pub(crate) fn view_change(changes: &[Delta]) -> Result<ChangedRows> {
+/// another, so that sums are told (`is_sum`), and not what a row weighs now. Rows that only come are told as they came.
+pub(crate) fn view_change(changes: &[Delta], is_sum: bool) -> Result<ChangedRows> {
     let rows = changes.iter().map(view_rows).collect::<Result<_>>()?;
-    Ok(ChangedRows { name: ROWS.to_owned(), is_sum: true, rows, ..ChangedRows::default() })
+    Ok(ChangedRows { name: ROWS.to_owned(), is_sum, rows, ..ChangedRows::default() })
 }
 
 fn view_rows(delta: &Delta) -> Result<RecordBatch> {

@@ -315,7 +315,8 @@ impl Operator for SetOperation {
         });
         let gone = gone.collect::<Result<Vec<_>>>()?;
         let rows = self.state_rows(&slots)?;
-        let rows = ChangedRows { name: ROWS.to_owned(), keys: (1..=width).collect(), rows, gone, ..ChangedRows::default() };
+        let rows =
+            ChangedRows { name: ROWS.to_owned(), keys: (1..=width).collect(), rows, gone, ..ChangedRows::default() };
         let mut changes = vec![StateChange::Rows(rows)];
         if let Some(closes) = &self.closes {
             let StatePart { name, rows } = closes.snapshot()?;

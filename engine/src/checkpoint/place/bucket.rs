@@ -21,7 +21,8 @@ fn retry() -> RetryConfig {
 
 /// The options of a kind of store: what the environment has of them, then what the URL says.
 fn options<Key: FromStr>(url: &Url) -> Result<Vec<(Key, String)>> {
-    let environment = std::env::vars().filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)));
+    let environment =
+        std::env::vars().filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)));
     let mut options: Vec<(Key, String)> = environment.collect();
     for (name, value) in url.query_pairs() {
         let key = name.parse().map_err(|_| {

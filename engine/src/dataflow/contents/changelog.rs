@@ -288,7 +288,8 @@ impl Changelog {
     fn move_rows(&mut self, number: usize, block: &Block) -> Result<()> {
         let batch = block.pieces.batches().first().ok_or_else(lost)?;
         if let Some(written) = &mut self.written {
-            let gone = block.before.iter().filter(|(row, before)| **before != 0 && block.weights.get(**row as usize) == 0);
+            let gone =
+                block.before.iter().filter(|(row, before)| **before != 0 && block.weights.get(**row as usize) == 0);
             let gone = gone.map(|(row, before)| (*row, -before)).collect();
             written.gone.extend(block.delta(gone, &self.schema)?);
         }

@@ -28,7 +28,10 @@ async fn a_checkpoint_writes_what_has_changed() {
         ("joined", "SELECT a.id, a.v, b.name FROM t a JOIN u b ON a.id = b.id"),
         ("outer_joined", "SELECT a.id, a.v, b.name FROM t a LEFT JOIN u b ON a.id = b.id AND b.id % 7 > 0"),
         ("different", "SELECT DISTINCT id, v FROM t"),
-        ("newest", "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY v DESC) AS place FROM t) WHERE place = 1"),
+        (
+            "newest",
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY v DESC) AS place FROM t) WHERE place = 1",
+        ),
         ("plain", "SELECT id, v + 1 AS w FROM t"),
     ];
     server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
@@ -41,11 +44,16 @@ async fn a_checkpoint_writes_what_has_changed() {
     server.run("FLUSH; CHECKPOINT").await;
     let whole: Vec<u64> = views.iter().map(|(name, _)| server.bytes(name).1).collect();
     server.run("UPDATE t SET v = v + 1000000 WHERE id % 200 = 3").await;
-    server.run("DELETE FROM t WHERE id % 400 = 5; INSERT INTO t SELECT i + 50000, i FROM generate_series(1, 50) AS s(i)").await;
+    server
+        .run("DELETE FROM t WHERE id % 400 = 5; INSERT INTO t SELECT i + 50000, i FROM generate_series(1, 50) AS s(i)")
+        .await;
     server.run("FLUSH; CHECKPOINT").await;
     for ((name, _), whole) in views.iter().zip(whole) {
         let (bytes, new) = server.bytes(name);
-        println!("{name}: {whole} bytes whole, {new} bytes for 1 % of the keys ({:.2} %)", 100.0 * new as f64 / whole as f64);
+        println!(
+            "{name}: {whole} bytes whole, {new} bytes for 1 % of the keys ({:.2} %)",
+            100.0 * new as f64 / whole as f64
+        );
         assert!(new * 20 < whole, "{name}: {new} of {whole} bytes");
         assert!(bytes >= whole, "{name}");
     }
@@ -149,7 +157,10 @@ async fn a_job_has_options_of_its_own() {
         ("ALTER JOB t SET (checkpoint_timeout = '1s')", "'t' has no job"),
         ("CREATE MATERIALIZED VIEW v WITH (checkpoints_retained = 0) AS SELECT 1 AS one", "a whole number from 1"),
         ("CREATE SINK s WITH (connector = 'blackhole', checkpoint_interval = '1s')", "has no job of its own"),
-        ("CREATE VIEW v WITH (checkpoint_interval = '1s') AS SELECT 1 AS one", "there is no option checkpoint_interval"),
+        (
+            "CREATE VIEW v WITH (checkpoint_interval = '1s') AS SELECT 1 AS one",
+            "there is no option checkpoint_interval",
+        ),
     ] {
         let error = server.try_run(statement).await.unwrap_err();
         assert!(error.message().contains(words), "{statement}: {error}");

@@ -56,7 +56,10 @@ impl Changelog {
     }
 
     /// See [`Contents::changes`](super::super::Contents::changes).
-    pub(in super::super) fn changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta> + Clone) -> Result<Vec<Delta>> {
+    pub(in super::super) fn changes<'a>(
+        &mut self,
+        later: impl Iterator<Item = &'a Delta> + Clone,
+    ) -> Result<Vec<Delta>> {
         let Some(written) = &mut self.written else { return self.image(later)?.deltas() };
         let mut changes = std::mem::take(&mut written.gone);
         let Later { known, unknown } = self.later(later.clone())?;
