@@ -35,6 +35,7 @@ const RUN: &[&str] = &[
     "docs/kafka.md",
     "docs/sinks.md",
     "docs/protobuf.md",
+    "docs/schemas.md",
     "docs/flink.md",
     "docs/postgres.md",
     "docs/types.md",
@@ -279,6 +280,11 @@ async fn the_nexmark_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_protobuf_page_runs() -> Result<()> {
     run_page("docs/protobuf.md").await
+}
+
+#[tokio::test]
+async fn the_schemas_page_runs() -> Result<()> {
+    run_page("docs/schemas.md").await
 }
 
 #[tokio::test]

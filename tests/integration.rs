@@ -19,6 +19,8 @@ mod oracle;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod registries;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod slt;

@@ -16,7 +16,7 @@ use crate::connector::definition::StreamDefinition;
 use crate::dataflow::{EpochLease, JobId, JobLimits, Pool, PoolSettings};
 pub use crate::delta::EpochChanges;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobState, JobView, Live, LiveObjects, Supervisor};
+use crate::job::{JobState, JobView, Live, LiveObjects, Refresher, Supervisor};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
 use crate::sql::{self, WatermarkClause};
@@ -97,6 +97,7 @@ pub struct Engine {
     /// Who takes checkpoints; `None`: nothing is kept.
     pub(crate) checkpoints: Option<Arc<Checkpoints>>,
     supervisor: std::sync::OnceLock<Supervisor>,
+    refresher: std::sync::OnceLock<Refresher>,
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
@@ -139,6 +140,7 @@ impl Engine {
             pool,
             checkpoints,
             supervisor: std::sync::OnceLock::new(),
+            refresher: std::sync::OnceLock::new(),
             live,
             planner,
             batch,
@@ -148,6 +150,8 @@ impl Engine {
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
         });
         engine.recover()?;
+        let refresher = Refresher::start(Arc::downgrade(&engine))?;
+        engine.refresher.get_or_init(|| refresher);
         if engine.checkpoints.is_some() {
             let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
             engine.supervisor.get_or_init(|| supervisor);

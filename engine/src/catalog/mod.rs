@@ -49,8 +49,10 @@ pub struct NewObject {
     pub dialect: Dialect,
     /// What it reads from or writes to.
     pub uses: Vec<String>,
-    /// Its descriptor, an encoded `FileDescriptorSet`.
+    /// Its schema's versions, or a table's definition.
     pub descriptor: Option<Vec<u8>>,
+    /// Of the streams that its job reads, by which version of their schemas.
+    pub schemas: BTreeMap<String, u64>,
     /// Whether it has a job.
     pub has_job: bool,
     /// Now, in microseconds since 1970.
@@ -123,6 +125,7 @@ impl Catalog {
             sql: new.sql,
             dialect: new.dialect,
             uses: new.uses,
+            schemas: new.schemas,
             job,
             options: BTreeMap::new(),
             created_at_micros: new.created_at_micros,
@@ -181,6 +184,16 @@ impl Catalog {
         state.objects.remove(name);
         state.objects.insert(object.name.clone(), object);
         Ok(())
+    }
+
+    /// Keeps another schema of an object; durable on return.
+    pub fn set_descriptor(&self, name: &str, descriptor: &[u8]) -> Result<()> {
+        let state = self.state();
+        let Some(object) = state.objects.get(name) else { return Err(unknown(name)) };
+        match &state.store {
+            Some(store) => store.put(object, Some(descriptor)),
+            None => Ok(()),
+        }
     }
 
     /// Everything that uses `name`, directly or through others, users before what they use (the order to drop in).
@@ -296,6 +309,7 @@ mod tests {
             dialect: Dialect::default(),
             uses: uses.iter().map(|name| (*name).to_owned()).collect(),
             descriptor: (kind == ObjectKind::Stream).then(|| vec![1, 2, 3]),
+            schemas: BTreeMap::new(),
             has_job: matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink),
             created_at_micros: 7,
         }

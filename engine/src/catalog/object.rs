@@ -93,6 +93,9 @@ pub struct Object {
     pub dialect: Dialect,
     /// Names of the objects that it reads from or writes to.
     pub uses: Vec<String>,
+    /// Of the streams that its job reads, by which version of their schemas.
+    #[serde(default)]
+    pub schemas: BTreeMap<String, u64>,
     /// Its job, if it has one.
     pub job: Option<JobRecord>,
     /// Options of the job that were altered since it was made; without a value: reset.

@@ -1,12 +1,17 @@
 //! What connectors define. A *definition* is what `WITH (…)` says, checked: it knows its columns and opens a source or sink
 //! for each job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
 use super::{ScanRequest, Sink, Source};
 use crate::error::Result;
+use crate::schema::evolution::SchemaChange;
+use crate::schema::kept::Kept;
 
 /// What a statement says of a stream or sink.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +24,8 @@ pub struct Definition<'a> {
     pub descriptor: Option<&'a [u8]>,
     /// The columns that the statement declares, if it declares some.
     pub columns: Option<&'a SchemaRef>,
+    /// Where the server keeps what schema registries say, if it keeps anything.
+    pub schemas: Option<&'a Path>,
 }
 
 /// A stream of which the last row of each key counts, and none once it is deleted. The stream's own rows are the history:
@@ -45,8 +52,28 @@ pub trait StreamDefinition: Send + Sync {
     fn upserts(&self) -> Option<Upserts> {
         None
     }
+    /// Where its schema may change, if that comes from elsewhere.
+    fn evolving(&self) -> Option<&dyn Evolving> {
+        None
+    }
     /// A source for one job or query.
     fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>>;
+}
+
+/// A stream whose schema comes from elsewhere and may change there. Its versions are numbers; a job goes on reading by the
+/// version that it was made for.
+pub trait Evolving {
+    /// The versions that are kept, the one in use last.
+    fn kept(&self) -> Option<&Kept>;
+    /// Asks for a newer version, and waits for the answer: the stream as of that. Of the others those in `used` are kept.
+    /// `None`: there is no newer one.
+    fn newest(&self, used: &BTreeSet<u64>) -> Result<Option<Arc<dyn StreamDefinition>>>;
+    /// The stream as of a version that is kept.
+    fn at(&self, version: u64) -> Result<Arc<dyn StreamDefinition>>;
+    /// What one meets who reads by this version what is written by another one that is kept here.
+    fn changes(&self, read: u64, written: u64) -> Result<Vec<SchemaChange>>;
+    /// How often a newer version is to be looked for without being told.
+    fn refresh_interval(&self) -> Option<Duration>;
 }
 
 /// What is written to a sink.

@@ -10,7 +10,7 @@ use super::kafka::definition as kafka;
 use super::nexmark::definition as nexmark;
 use super::options::OptionTable;
 use crate::error::{Error, Result};
-use crate::format::value::{FORMAT, READING, WRITING};
+use crate::format::value::{FORMAT, READING, REGISTRY, WRITING};
 use crate::schema::nearest;
 
 type DefineStream = fn(&Definition<'_>) -> Result<Arc<dyn StreamDefinition>>;
@@ -46,8 +46,8 @@ pub const CONNECTORS: &[Connector] = &[
     Connector {
         name: "kafka",
         doc: "Apache Kafka, and everything that speaks its protocol.",
-        stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT, &READING])),
-        sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT, &WRITING])),
+        stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT, &REGISTRY, &READING])),
+        sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT, &REGISTRY, &WRITING])),
     },
     Connector {
         name: "nexmark",

@@ -297,7 +297,14 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
             Some(query) => {
                 let mut options = sink.options.without(is_job_option).to_map();
                 let state_ttl = options.remove(STATE_TTL);
-                let definition = Definition { name: &sink.name, options: &options, descriptor: None, columns: None };
+                let schemas = engine.schemas_folder();
+                let definition = Definition {
+                    name: &sink.name,
+                    options: &options,
+                    descriptor: None,
+                    columns: None,
+                    schemas: schemas.as_deref(),
+                };
                 let destination = destination(&*registry::define_sink(&definition)?);
                 engine.planner.plan_for(query, destination, state_ttl.as_deref())?
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::define::{Made, Parts, definition, materialized, sink_input};
+use super::define::{Before, Made, Parts, definition, materialized, sink_input};
 use crate::catalog::{DesiredState, Object, ObjectKind, unknown};
 use crate::checkpoint::{Beginning, Checkpoints};
 use crate::connector::two_phase::{Committer, Writer};
@@ -99,6 +99,8 @@ impl Engine {
     }
 
     fn start_job(&self, object: &Object, job: &Arc<JobStatus>, plan: &ContinuousPlan, goal: Goal) -> Result<()> {
+        self.check_versions(object, plan)?;
+        let live = self.as_of(&object.schemas)?;
         let Some(checkpoints) = &self.checkpoints else {
             let target = match goal {
                 Goal::Sink(sink) if sink.is_exactly_once() => {
@@ -111,7 +113,7 @@ impl Engine {
                 Goal::Sink(sink) => Target::Sink(sink),
                 Goal::View(view) => Target::View(view),
             };
-            return crate::job::start((&self.pool, &self.live), job, &plan.flow, target, (self.limits(), None, None))
+            return crate::job::start((&self.pool, &live), job, &plan.flow, target, (self.limits(), None, None))
                 .map(|_| ());
         };
         let settings = self.checkpoint_settings(object)?;
@@ -150,7 +152,7 @@ impl Engine {
             self.tables.let_go(object.id)?;
         }
         let extras = (self.limits(), restore, Some(object.id));
-        let handle = crate::job::start((&self.pool, &self.live), job, &plan.flow, target, extras)?;
+        let handle = crate::job::start((&self.pool, &live), job, &plan.flow, target, extras)?;
         if let Some(notice) = begun.notice.take() {
             Reporter::waits_for(job.as_ref(), "the checkpoint", None);
             tracing::warn!(job = %object.name, "{notice}");
@@ -178,7 +180,7 @@ impl Engine {
         let made = self
             .catalog
             .descriptor(object.id)
-            .and_then(|descriptor| self.make(&definition(object)?, descriptor.as_deref()));
+            .and_then(|descriptor| self.make(&definition(object)?, Before::of(object, descriptor.as_deref())));
         let Err(error) = made.and_then(|made| self.bring_up(object, made)) else { return };
         tracing::error!(object = %object.name, "cannot be brought back: {error}");
         let job = object.job.map(|job| {
@@ -361,7 +363,7 @@ impl Engine {
                 }
                 self.stop_dataflow(object.id, &job)?;
                 let descriptor = self.catalog.descriptor(object.id)?;
-                let made = self.make(&definition(&object)?, descriptor.as_deref())?;
+                let made = self.make(&definition(&object)?, Before::of(&object, descriptor.as_deref()))?;
                 let object = self.catalog.get(name).unwrap_or(object);
                 self.bring_up(&object, made).map(|()| Vec::new())
             }

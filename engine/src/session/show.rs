@@ -16,10 +16,15 @@ use crate::job::JobView;
 use crate::sql::Show;
 
 /// One column of a list: its name, type and values.
-enum Column {
+pub(super) enum Column {
     Text(Vec<Option<String>>),
     Number(Vec<i64>),
     Time(Vec<i64>),
+}
+
+/// Columns of text with these names.
+pub(super) fn texts(names: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>()))
 }
 
 /// The columns that a SHOW gives.
@@ -58,6 +63,9 @@ pub(super) fn schema(what: &Show) -> SchemaRef {
             number("bytes"),
             text("rondel"),
         ],
+        Show::SchemaVersions(_) => {
+            vec![text("stream"), number("version"), text("id"), text("state"), text("jobs"), text("origin")]
+        }
         Show::All => vec![text("name"), text("setting"), text("description")],
         Show::Setting(name) => vec![text(name)],
     }))
@@ -109,7 +117,9 @@ pub(super) fn objects(engine: &Engine, what: &Show) -> Result<Outcome> {
             ]
         }
         Show::Jobs => jobs(&engine.jobs(), &engine.checkpoint_views()),
-        Show::All | Show::Setting(_) | Show::Checkpoints => return Err(Error::internal("a setting is not an object")),
+        Show::All | Show::Setting(_) | Show::Checkpoints | Show::SchemaVersions(_) => {
+            return Err(Error::internal("a setting is not an object"));
+        }
     };
     rows(schema(what), columns)
 }
@@ -209,7 +219,7 @@ pub(super) fn lines(schema: SchemaRef, text: &str) -> Result<Outcome> {
     rows(schema, vec![Column::Text(text.lines().map(|line| Some(line.to_owned())).collect())])
 }
 
-fn rows(schema: SchemaRef, columns: Vec<Column>) -> Result<Outcome> {
+pub(super) fn rows(schema: SchemaRef, columns: Vec<Column>) -> Result<Outcome> {
     let arrays: Vec<ArrayRef> = columns
         .into_iter()
         .map(|column| match column {

@@ -242,6 +242,19 @@ impl<'a> StatementParser<'a> {
             ("CHECKPOINT", _) => parse_checkpoint(advanced(parser, 1)),
             ("CREATE", "SAVEPOINT") => parse_create_savepoint(advanced(parser, 2)),
             ("DROP", "SAVEPOINT") => parse_drop_savepoint(advanced(parser, 2)),
+            ("DESCRIBE", word) if !matches!(word, "SELECT" | "WITH" | "VALUES") => {
+                parser.advance_token();
+                // A table may be called "stream".
+                if matches!(parser.peek_nth_token(1).token, Token::Word(_)) {
+                    let _ = take_word(parser, "STREAM");
+                }
+                Ok(Statement::Describe(statement_name(&parser.parse_object_name(false)?)?))
+            }
+            ("REFRESH", "STREAM") => {
+                parser.advance_token();
+                parser.advance_token();
+                Ok(Statement::Refresh(statement_name(&parser.parse_object_name(false)?)?))
+            }
             ("FLUSH", _) => {
                 parser.advance_token();
                 Ok(Statement::Flush)

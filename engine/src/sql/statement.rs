@@ -97,6 +97,10 @@ pub enum Statement {
         /// No error if there is none.
         if_exists: bool,
     },
+    /// `DESCRIBE [STREAM] name`
+    Describe(String),
+    /// `REFRESH STREAM name`
+    Refresh(String),
     /// `FLUSH`
     Flush,
     /// `BEGIN`, `COMMIT`, `ROLLBACK`
@@ -226,6 +230,8 @@ pub enum Show {
     Jobs,
     /// Checkpoints that are kept.
     Checkpoints,
+    /// Versions of schemas: of one stream, or of all.
+    SchemaVersions(Option<String>),
     /// Everything that can be read.
     Tables,
     /// All settings.
@@ -363,6 +369,8 @@ impl Statement {
             Statement::Checkpoint(_) => "CHECKPOINT",
             Statement::CreateSavepoint(_) => "CREATE SAVEPOINT",
             Statement::DropSavepoint { .. } => "DROP SAVEPOINT",
+            Statement::Describe(_) => "DESCRIBE",
+            Statement::Refresh(_) => "REFRESH STREAM",
             Statement::Flush => "FLUSH",
             Statement::Transaction(Transaction::Begin) => "BEGIN",
             Statement::Transaction(Transaction::Commit) => "COMMIT",
@@ -412,6 +420,8 @@ impl fmt::Display for Statement {
             }
             Statement::Checkpoint(None) => f.write_str("CHECKPOINT"),
             Statement::Checkpoint(Some(name)) => write!(f, "CHECKPOINT JOB {}", quoted(name)),
+            Statement::Describe(name) => write!(f, "DESCRIBE {}", quoted(name)),
+            Statement::Refresh(name) => write!(f, "REFRESH STREAM {}", quoted(name)),
             Statement::Flush => f.write_str("FLUSH"),
             Statement::Transaction(_) => f.write_str(self.tag()),
             Statement::Query(query) => query.fmt(f),

@@ -44,7 +44,8 @@ fn sink(path: &Path, more: &[(&str, &str)], schema: &SchemaRef, changelog: bool)
     let mut options =
         BTreeMap::from([("path".to_owned(), path.into_owned()), ("format".to_owned(), "json".to_owned())]);
     options.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let definition = define_sink(&Definition { name: "out", options: &options, descriptor: None, columns: None })?;
+    let definition =
+        define_sink(&Definition { name: "out", options: &options, descriptor: None, columns: None, schemas: None })?;
     definition.open(&SinkInput { schema: Arc::clone(schema), changelog })
 }
 

@@ -163,10 +163,10 @@ pub const SINK: OptionTable = OptionTable {
         },
         OptionSpec {
             name: "changelog",
-            kind: OptionKind::Choice(&["append", "upsert"]),
+            kind: OptionKind::Choice(&["append", "upsert", "debezium"]),
             default: Some("append"),
             required: false,
-            doc: "How changes are written: 'append' for results that only grow; 'upsert' writes the newest row of each key and a null value when the row is gone.",
+            doc: "How changes are written: 'append' for results that only grow; 'upsert' writes the newest row of each key and a null value when the row is gone; 'debezium' writes each change of a key's row with the row before and after, as Debezium does in JSON, and a null value behind a deletion.",
         },
         OptionSpec {
             name: "delivery",
@@ -372,6 +372,8 @@ pub enum Changelog {
     Append,
     /// The newest row of each key, null when it is gone.
     Upsert,
+    /// Each key's row before and after, as Debezium writes it in JSON.
+    Debezium,
 }
 
 /// How a sink writes exactly once.
@@ -427,10 +429,17 @@ impl KafkaSinkOptions {
         let (key, key_format) = key_and_format(&options)?;
         let changelog = match options.choice("changelog")? {
             Some("upsert") => Changelog::Upsert,
+            Some("debezium") => Changelog::Debezium,
             _ => Changelog::Append,
         };
-        if changelog == Changelog::Upsert && key.is_empty() {
-            return Err(Error::invalid("changelog = 'upsert' needs the option \"key\"")
+        // Debezium's keys are objects, whatever they hold.
+        let key_format = match (changelog, options.choice("key_format")?, key_format) {
+            (Changelog::Debezium, None, KeyFormat::Text) => KeyFormat::Json,
+            (_, _, said) => said,
+        };
+        if changelog != Changelog::Append && key.is_empty() {
+            let word = if changelog == Changelog::Upsert { "upsert" } else { "debezium" };
+            return Err(Error::invalid(format!("changelog = '{word}' needs the option \"key\""))
                 .with_hint("Name the columns that identify a row of the result."));
         }
         let transactions = match options.choice("delivery")? {

@@ -2,10 +2,12 @@
 //!
 //! * [`read`]: a JSON value → a value of a column's type, or why it is none
 //! * [`decoder`], [`encoder`]: records ↔ batches
+//! * [`schema`]: JSON Schema ↔ columns
 
 pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod read;
+pub(crate) mod schema;
 
 #[cfg(test)]
 mod tests;

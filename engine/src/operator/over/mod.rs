@@ -24,7 +24,7 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{filter_record_batch, not, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::SortField;
@@ -70,6 +70,8 @@ pub struct Over {
     retracting: bool,
     /// Whether rows behind the shown ones are forgotten.
     pruning: bool,
+    /// The column that is true in a row behind which nothing is kept.
+    ends: Option<usize>,
     slots: Slots,
     /// By slot.
     partitions: Vec<Partition>,
@@ -139,6 +141,7 @@ impl Over {
             emit: spec.emit,
             retracting,
             pruning: !retracting && looks_back && limit.is_some_and(|limit| limit.is_bounded()),
+            ends: spec.ends.filter(|_| !retracting),
             slots: Slots::new(&types)?,
             partitions: Vec::new(),
             touched: Vec::new(),
@@ -283,9 +286,10 @@ impl Over {
     /// Partitions were computed.
     fn finish(&mut self, slots: &[Slot], closing: bool) -> Result<()> {
         self.marks.mark(slots);
+        let ended = self.ended(slots)?;
         let mut over = Vec::new();
-        for slot in slots {
-            if self.settle(*slot, closing)? {
+        for (slot, ended) in slots.iter().zip(ended) {
+            if self.settle(*slot, closing || ended)? {
                 over.push(*slot);
             }
         }
@@ -323,6 +327,15 @@ impl Over {
                 return Ok(Step::Yield);
             }
         }
+    }
+
+    /// Which of these partitions are over by what their first rows say.
+    fn ended(&self, slots: &[Slot]) -> Result<Vec<bool>> {
+        let Some(column) = self.ends else { return Ok(vec![false; slots.len()]) };
+        let firsts = slots.iter().map(|slot| self.partitions[*slot as usize].entry(0)).collect::<Vec<_>>();
+        let rows = self.codec.decode(firsts.iter().copied().flatten())?;
+        let mut ends = rows.column(column).as_boolean().iter();
+        Ok(firsts.iter().map(|first| first.is_some() && ends.next().flatten().unwrap_or(false)).collect())
     }
 
     /// The next rows to be computed, and the partitions that are done with them.
