@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, Live};
 use crate::sql::Savepoint;
 
-use super::define::{Parts, definition, sink_input};
+use super::define::{Before, Parts, definition, sink_input};
 
 impl Engine {
     fn object_with_job(&self, name: &str) -> Result<Object> {
@@ -67,7 +67,7 @@ impl Engine {
             return Ok(false);
         }
         let descriptor = self.catalog.descriptor(object.id)?;
-        let made = self.make(&definition(object)?, descriptor.as_deref())?;
+        let made = self.make(&definition(object)?, Before::of(object, descriptor.as_deref()))?;
         let sink: Option<Box<dyn Sink>> = match &made.parts {
             Parts::Sink { definition, own: Some(plan) } | Parts::Insert { definition, plan } => {
                 Some(definition.open(&sink_input(plan))?)
