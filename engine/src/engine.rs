@@ -130,10 +130,29 @@ impl Engine {
             }
             None => None,
         };
+        let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints });
+        engine.recover()?;
+        let refresher = Refresher::start(Arc::downgrade(&engine))?;
+        engine.refresher.get_or_init(|| refresher);
+        if engine.checkpoints.is_some() {
+            let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
+            engine.supervisor.get_or_init(|| supervisor);
+        }
+        Ok(engine)
+    }
+
+    /// An engine of these parts, which knows nothing yet.
+    pub(crate) fn assemble(
+        settings: EngineSettings,
+        functions: Functions,
+        clock: Arc<dyn Clock>,
+        rooms: Rooms,
+    ) -> Arc<Self> {
+        let Rooms { catalog, tables, pool, checkpoints } = rooms;
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
-        let engine = Arc::new(Self {
+        Arc::new(Self {
             settings,
             clock,
             catalog,
@@ -148,15 +167,7 @@ impl Engine {
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
-        });
-        engine.recover()?;
-        let refresher = Refresher::start(Arc::downgrade(&engine))?;
-        engine.refresher.get_or_init(|| refresher);
-        if engine.checkpoints.is_some() {
-            let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
-            engine.supervisor.get_or_init(|| supervisor);
-        }
-        Ok(engine)
+        })
     }
 
     /// A session: one connection's view of the engine.
@@ -262,6 +273,14 @@ impl Engine {
     }
 }
 
+/// What an engine is put together from.
+pub(crate) struct Rooms {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tables: Arc<TableStore>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) checkpoints: Option<Arc<Checkpoints>>,
+}
+
 /// Where checkpoints are kept, if anywhere.
 fn place(settings: &EngineSettings) -> Result<Option<Place>> {
     let Some(directory) = &settings.data_dir else {
@@ -282,7 +301,7 @@ fn place(settings: &EngineSettings) -> Result<Option<Place>> {
 }
 
 /// The catalog remembers which epochs were given out.
-struct Lease(Arc<Catalog>);
+pub(crate) struct Lease(pub(crate) Arc<Catalog>);
 
 impl EpochLease for Lease {
     fn extend(&self, epoch: u64) -> u64 {

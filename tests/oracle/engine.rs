@@ -126,6 +126,7 @@ impl PooledJob {
             limits: JobLimits::default(),
             observer: Arc::new(()),
             restore: restore.clone(),
+            ends_with_checkpoint: false,
         })?;
         Ok(Self { pool, job, feeds, sink, seen: 0, written: restore })
     }

@@ -205,7 +205,7 @@ async fn what_is_written_as_upserts_is_read_as_a_table() -> Result<()> {
     let broker = KafkaBroker::shared()?;
     let brokers = broker.bootstrap();
     broker.create_topic("tables-written", 2).await?;
-    let server = RondelServer::start(2).await?;
+    let server = RondelServer::start_with(2, &["--checkpoint-interval", "500ms"]).await?;
     let client = server.connect().await?;
     let with = format!("connector = 'kafka', brokers = '{brokers}', topic = 'tables-written', changelog = 'upsert'");
     let json = "format = 'json', key = 'zone, day'";

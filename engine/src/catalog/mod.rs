@@ -6,7 +6,7 @@
 mod object;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -34,6 +34,10 @@ struct State {
     next_job: u64,
     epoch_lease: u64,
     deployment: Option<Uuid>,
+    /// Jobs that have committed, where there is no store that knows.
+    committed: BTreeSet<Uuid>,
+    /// The last identity that was given out, where identities are numbers.
+    numbered: Option<u128>,
 }
 
 /// What a new object is made of; the catalog adds the identity.
@@ -118,7 +122,7 @@ impl Catalog {
         let mut state = self.state();
         let job = new.has_job.then_some(JobRecord { id: state.next_job, desired: DesiredState::Running });
         let object = Object {
-            id: Uuid::new_v4(),
+            id: state.new_id(),
             sequence: state.next_sequence,
             kind: new.kind,
             name: new.name,
@@ -247,7 +251,7 @@ impl Catalog {
         }
         let id = match &state.store {
             Some(store) => store.deployment()?,
-            None => Uuid::new_v4(),
+            None => state.new_id(),
         };
         state.deployment = Some(id);
         Ok(id)
@@ -255,16 +259,20 @@ impl Catalog {
 
     /// Whether a job is known to have committed output to another system.
     pub fn has_committed(&self, job: Uuid) -> Result<bool> {
-        match &self.state().store {
+        let state = self.state();
+        match &state.store {
             Some(store) => Ok(store.number(&committed(job))?.is_some()),
-            None => Ok(false),
+            None => Ok(state.committed.contains(&job)),
         }
     }
 
     /// A job has committed output to another system: from now on that system must know of it. Durable on return.
     pub fn note_committed(&self, job: Uuid) -> Result<()> {
-        let state = self.state();
-        let Some(store) = &state.store else { return Ok(()) };
+        let mut state = self.state();
+        let Some(store) = &state.store else {
+            state.committed.insert(job);
+            return Ok(());
+        };
         if store.number(&committed(job))?.is_none() {
             store.put_number(&committed(job), 1)?;
         }
@@ -282,7 +290,18 @@ impl State {
         let next_sequence = objects.iter().map(|object| object.sequence + 1).max().unwrap_or(0);
         let next_job = objects.iter().filter_map(|object| object.job).map(|job| job.id + 1).max().unwrap_or(1);
         let objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
-        Self { store, objects, next_sequence, next_job, epoch_lease: 0, deployment: None }
+        let (committed, numbered) = (BTreeSet::new(), None);
+        Self { store, objects, next_sequence, next_job, epoch_lease: 0, deployment: None, committed, numbered }
+    }
+
+    fn new_id(&mut self) -> Uuid {
+        match &mut self.numbered {
+            None => Uuid::new_v4(),
+            Some(last) => {
+                *last += 1;
+                Uuid::from_u128(*last)
+            }
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::catalog::Catalog;
 use crate::connector::two_phase::Committer;
 use crate::dataflow::{JobHandle, Pool};
 use crate::error::{Error, ErrorKind, Result};
+use crate::safeguard::Safeguard;
 use crate::table::TableStore;
 use crate::time::{Clock, Epoch};
 pub(crate) use begin::{Beginning, Begun};
@@ -154,6 +155,18 @@ struct Known {
     reads: Vec<Uuid>,
     /// The epoch from which it goes on.
     chosen: Option<Epoch>,
+    /// All its inputs had ended then: it is the same at every later epoch.
+    ended: bool,
+    /// Epochs of later checkpoints that may turn out to be chosen: only its sink knows.
+    undecided: Vec<Epoch>,
+}
+
+impl Known {
+    fn of(name: &str, reads: Vec<Uuid>, manifest: Option<&Manifest>) -> Self {
+        let chosen = manifest.map(|manifest| manifest.epoch);
+        let ended = manifest.is_some_and(|manifest| manifest.ended);
+        Self { name: name.to_owned(), reads, chosen, ended, undecided: Vec::new() }
+    }
 }
 
 /// Who is at work.
@@ -162,6 +175,8 @@ struct Work {
     under_way: BTreeSet<Uuid>,
     /// Jobs whose files are being compacted.
     compacting: BTreeSet<Uuid>,
+    /// Of those under way: jobs whose sinks take longer than a checkpoint may. The others of their groups go on without them.
+    left_alone: BTreeSet<Uuid>,
     threads: Vec<JoinHandle<()>>,
     stopped: bool,
 }
@@ -196,21 +211,7 @@ impl Checkpoints {
         (pool, tables, catalog): (&Arc<Pool>, &Arc<TableStore>, &Arc<Catalog>),
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>> {
-        let this = Arc::new(Self {
-            place: Arc::new(place),
-            deployment: catalog.deployment()?,
-            settings,
-            pool: Arc::clone(pool),
-            tables: Arc::clone(tables),
-            catalog: Arc::clone(catalog),
-            clock: Arc::clone(clock),
-            running: Mutex::default(),
-            known: Mutex::default(),
-            savepoints: Mutex::default(),
-            work: Mutex::default(),
-            bell: Condvar::new(),
-            thread: Mutex::default(),
-        });
+        let this = Arc::new(Self::assemble(place, settings, (pool, tables, catalog), clock)?);
         let weak = Arc::downgrade(&this);
         let thread = std::thread::Builder::new().name("rondel:checkpoints".to_owned()).spawn(move || {
             while let Some(keeper) = weak.upgrade() {
@@ -228,6 +229,30 @@ impl Checkpoints {
         Ok(this)
     }
 
+    /// As [`Self::open`], for whoever says himself when checkpoints are taken.
+    pub(crate) fn assemble(
+        place: Place,
+        settings: CheckpointSettings,
+        (pool, tables, catalog): (&Arc<Pool>, &Arc<TableStore>, &Arc<Catalog>),
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self> {
+        Ok(Self {
+            place: Arc::new(place),
+            deployment: catalog.deployment()?,
+            settings,
+            pool: Arc::clone(pool),
+            tables: Arc::clone(tables),
+            catalog: Arc::clone(catalog),
+            clock: Arc::clone(clock),
+            running: Mutex::default(),
+            known: Mutex::default(),
+            savepoints: Mutex::default(),
+            work: Mutex::default(),
+            bell: Condvar::new(),
+            thread: Mutex::default(),
+        })
+    }
+
     /// Takes no more checkpoints; those under way are finished.
     pub(crate) fn stop(&self) {
         lock(&self.work).stopped = true;
@@ -236,6 +261,12 @@ impl Checkpoints {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        // Those that wait for their sinks would be waited for.
+        let left_alone = lock(&self.work).left_alone.clone();
+        let running = lock(&self.running).clone();
+        let sinks =
+            running.values().filter(|job| left_alone.contains(&job.id)).filter_map(|job| job.committer.as_ref());
+        sinks.for_each(|committer| committer.close());
         let threads = std::mem::take(&mut lock(&self.work).threads);
         for thread in threads {
             let _ = thread.join();
@@ -251,8 +282,8 @@ impl Checkpoints {
     pub(crate) fn add(&self, job: Begun, handle: JobHandle) {
         let now = Instant::now();
         let Begun { id, name, sql, plan, reads, committer, settings, store, manifest, .. } = job;
-        let chosen = manifest.as_ref().map(|manifest| manifest.epoch);
-        lock(&self.known).insert(id, Known { name: name.clone(), reads: reads.values().copied().collect(), chosen });
+        let known = Known::of(&name, reads.values().copied().collect(), manifest.as_deref());
+        lock(&self.known).insert(id, known);
         let progress = Mutex::new(Progress {
             begun: now,
             ended: now,
@@ -411,7 +442,8 @@ impl Checkpoints {
     fn groups(&self) -> Vec<Vec<Arc<CheckpointedJob>>> {
         // One that has ended, or has not come to its first epoch's end, holds nobody up.
         let mut running = lock(&self.running).clone();
-        running.retain(|_, job| job.is_running());
+        let left_alone = lock(&self.work).left_alone.clone();
+        running.retain(|id, job| job.is_running() && !left_alone.contains(id));
         let mut groups: Vec<Vec<Arc<CheckpointedJob>>> = Vec::new();
         for job in running.into_values() {
             let touches = |other: &Arc<CheckpointedJob>| {
@@ -427,6 +459,9 @@ impl Checkpoints {
         for group in &mut groups {
             // A job reads only what was there when it was created.
             group.sort_by_key(|job| job.handle.id());
+            if !Safeguard::ViewsFirst.holds() {
+                group.reverse();
+            }
         }
         groups
     }
@@ -440,11 +475,16 @@ impl Checkpoints {
             let due = {
                 let settings = job.settings();
                 let progress = job.progress();
-                (progress.begun + settings.interval).max(progress.ended + settings.minimum_pause)
+                // One whose inputs have ended waits for its last; one that failed is tried again at its time.
+                let interval = match job.handle.is_at_end() && progress.error.is_none() {
+                    true => Duration::ZERO,
+                    false => settings.interval,
+                };
+                (progress.begun + interval).max(progress.ended + settings.minimum_pause)
             };
             if due > now {
                 rest = rest.min(due - now);
-            } else if !job.is_idle() {
+            } else if job.handle.is_at_end() || !job.is_idle() {
                 is_due.insert(job.id);
             }
         }
@@ -490,13 +530,14 @@ impl Checkpoints {
 
     fn release(&self, group: &[Arc<CheckpointedJob>]) {
         let mut work = lock(&self.work);
-        work.under_way.retain(|id| !group.iter().any(|job| job.id == *id));
+        let Work { under_way, left_alone, .. } = &mut *work;
+        under_way.retain(|id| left_alone.contains(id) || !group.iter().any(|job| job.id == *id));
         self.bell.notify_all();
     }
 
     /// Takes a checkpoint of a job, and of those that are connected with it, now. `closes`: sinks that wait for longer are
     /// closed, since the jobs are to end.
-    pub(crate) fn take_now(&self, job: Uuid, timeout: Duration, closes: bool) -> Result<Epoch> {
+    pub(crate) fn take_now(self: &Arc<Self>, job: Uuid, timeout: Duration, closes: bool) -> Result<Epoch> {
         let outcomes = self.take_of(|group| group.iter().any(|of| of.id == job), timeout, closes);
         let own = outcomes.into_iter().find(|(id, _)| *id == job);
         own.map_or_else(
@@ -511,12 +552,12 @@ impl Checkpoints {
     }
 
     /// Takes checkpoints of all jobs now; answers how it went, by job.
-    pub(crate) fn take_all(&self, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
+    pub(crate) fn take_all(self: &Arc<Self>, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
         self.take_of(|_| true, timeout, closes).into_iter().collect()
     }
 
     fn take_of(
-        &self,
+        self: &Arc<Self>,
         wanted: impl Fn(&[Arc<CheckpointedJob>]) -> bool,
         timeout: Duration,
         closes: bool,

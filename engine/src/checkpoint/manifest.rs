@@ -51,6 +51,9 @@ pub struct Manifest {
     /// Rows of files that are gone by their time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired: Vec<Expired>,
+    /// All inputs of the job have ended and all is said: it is the same at every later epoch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// What an exactly-once sink has prepared, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink_token: Option<String>,
@@ -250,6 +253,7 @@ mod tests {
                 column: 2,
                 below: 1_764_349_180_000_000,
             }],
+            ended: false,
             sink_token: Some(Manifest::written_token(&[1, 0xab])),
         }
     }

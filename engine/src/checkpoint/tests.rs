@@ -63,6 +63,7 @@ fn manifest(store: &JobStore, snapshot: &JobSnapshot) -> Manifest {
         positions,
         files: Vec::new(),
         expired: Vec::new(),
+        ended: false,
         sink_token: None,
     }
 }

@@ -60,6 +60,17 @@ pub trait StreamDefinition: Send + Sync {
     fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>>;
 }
 
+/// How often a change can be in a sink after something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Once or more often.
+    AtLeastOnce,
+    /// Once, by the statement's own word: a server that can't promise it refuses the sink.
+    ExactlyOnce,
+    /// Nobody has said, and the sink can write exactly once: it does where its jobs have checkpoints.
+    ExactlyOnceWithCheckpoints,
+}
+
 /// A stream whose schema comes from elsewhere and may change there. Its versions are numbers; a job goes on reading by the
 /// version that it was made for.
 pub trait Evolving {
@@ -83,6 +94,8 @@ pub struct SinkInput {
     pub schema: SchemaRef,
     /// Whether rows may be taken back.
     pub changelog: bool,
+    /// Whether it is to be written exactly once; only where the sink's [`Delivery`] allows it.
+    pub exactly_once: bool,
 }
 
 /// A sink, as its connector defines it.
@@ -94,6 +107,10 @@ pub trait SinkDefinition: Send + Sync {
     /// Whether it keeps one record of a key, so that a new one takes the old one's place.
     fn upserts(&self) -> bool {
         false
+    }
+    /// What it promises.
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
     }
     /// A sink for one job. The error says which column does not fit.
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>>;

@@ -528,7 +528,11 @@ impl Control {
         let mut ending = Vec::new();
         for (id, entry) in &self.jobs {
             if entry.status == Status::Running && entry.is_at_end() {
-                ending.push((*id, Status::Closing));
+                if entry.job.owes_checkpoint.load(Ordering::SeqCst) {
+                    entry.job.is_at_end.store(true, Ordering::SeqCst);
+                } else {
+                    ending.push((*id, Status::Closing));
+                }
             } else if matches!(entry.status, Status::Running | Status::Closing) && entry.job.frontier() == Epoch::MAX {
                 ending.push((*id, Status::Finished));
             }
@@ -607,7 +611,10 @@ impl Control {
                 }
             }
             entry.steps = waiting;
-            let ends = entry.status == Status::Running && entry.inputs_ended.is_some();
+            // Whoever keeps checkpoints says when one may end that owes its last.
+            let ends = entry.status == Status::Running
+                && entry.inputs_ended.is_some()
+                && !entry.job.is_at_end.load(Ordering::SeqCst);
             if ends || entry.steps.iter().any(|step| step.target.is_some()) {
                 entry.job.awaited.store(true, Ordering::SeqCst);
                 // It may have been completed just before: after this turn has looked, and before it was awaited.

@@ -280,6 +280,10 @@ pub(crate) struct JobShared {
     /// The control wants to hear of completed epochs.
     pub(crate) awaited: AtomicBool,
     pub(crate) snapshot: Mutex<Option<SnapshotRequest>>,
+    /// It may not end before a checkpoint of its end is chosen.
+    pub(crate) owes_checkpoint: AtomicBool,
+    /// All inputs have ended and all is said: only that checkpoint is missing.
+    pub(crate) is_at_end: AtomicBool,
     pub(crate) rows_in: AtomicU64,
     pub(crate) rows_out: AtomicU64,
     pub(crate) late_rows: AtomicU64,
@@ -333,6 +337,8 @@ impl JobShared {
             exhausted: AtomicBool::new(false),
             awaited: AtomicBool::new(false),
             snapshot: Mutex::new(None),
+            owes_checkpoint: AtomicBool::new(false),
+            is_at_end: AtomicBool::new(false),
             rows_in: AtomicU64::new(0),
             rows_out: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),

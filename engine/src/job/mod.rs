@@ -8,6 +8,6 @@ mod supervisor;
 
 pub(crate) use live::{Live, LiveObjects};
 pub(crate) use refresher::Refresher;
-pub(crate) use start::{SinkReporter, start};
+pub(crate) use start::{SinkReporter, open_for_late_rows, start};
 pub use status::{JobState, JobStatus, JobView};
 pub(crate) use supervisor::Supervisor;

@@ -28,7 +28,7 @@ use crate::table::TableDefinition;
 use super::table::{self, Checked};
 
 /// Runs a statement that changes definitions; answers with what the user should know.
-pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<String>> {
+pub(crate) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<String>> {
     let _one_at_a_time = engine.changing.lock().unwrap_or_else(PoisonError::into_inner);
     let (name, if_not_exists) = match &parsed.statement {
         Statement::CreateStream(stream) => (&stream.name, stream.if_not_exists),
@@ -52,6 +52,7 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Some(text) => (text, Dialect::Postgres),
         None => (parsed.text.clone(), parsed.dialect),
     };
+    let notices = engine.delivery_notice(name, &made.parts).into_iter().collect();
     let object = engine.catalog.create(NewObject {
         kind: made.kind,
         name: name.clone(),
@@ -67,7 +68,7 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         engine.catalog.remove(std::slice::from_ref(name))?;
         return Err(error);
     }
-    Ok(Vec::new())
+    Ok(notices)
 }
 
 /// What the catalog knows of an object that is not new.
@@ -243,6 +244,7 @@ impl Engine {
             schemas: schemas.as_deref(),
         })
         .map_err(|error| error.context(format!("sink '{}'", sink.name)))?;
+        let exactly_once = self.writes_exactly_once(&sink.name, &*definition)?;
         let descriptor = definition.descriptor();
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
@@ -250,7 +252,7 @@ impl Engine {
                 let mut plan = planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
                 self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
-                definition.open(&sink_input(&plan))?;
+                definition.open(&sink_input(&plan, exactly_once))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
             }
         };
@@ -301,7 +303,8 @@ impl Engine {
         let query = renamed(query, own_columns(query, &columns)?)?;
         let mut plan = planner.plan_for(&query, destination(&*definition), None)?;
         self.fit_late_rows(&mut plan)?;
-        definition.open(&sink_input(&plan))?;
+        let exactly_once = self.writes_exactly_once(&insert.target, &*definition)?;
+        definition.open(&sink_input(&plan, exactly_once))?;
         let mut uses = plan.reads.clone();
         uses.push(insert.target.clone());
         let parts = Parts::Insert { definition, plan: Box::new(plan) };
@@ -458,8 +461,8 @@ pub(super) fn definition(object: &Object) -> Result<Statement> {
 }
 
 /// What is written to the sink of a plan.
-pub(super) fn sink_input(plan: &ContinuousPlan) -> SinkInput {
-    SinkInput { schema: Arc::clone(&plan.schema), changelog: plan.properties().changelog }
+pub(super) fn sink_input(plan: &ContinuousPlan, exactly_once: bool) -> SinkInput {
+    SinkInput { schema: Arc::clone(&plan.schema), changelog: plan.properties().changelog, exactly_once }
 }
 
 /// A view's contents and what the planner is told of it.

@@ -14,7 +14,8 @@
 //! * `stream_scan`: a stream read once
 
 mod alter;
-mod define;
+pub(crate) mod define;
+mod delivery;
 mod describe;
 mod dml;
 mod evolve;

@@ -61,12 +61,14 @@ impl Engine {
             Parts::Sink { definition, own: None } => Live::Sink { definition, own: None },
             Parts::Sink { definition, own: Some(plan) } => {
                 let job = job()?;
-                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan))?))?;
+                let exactly_once = self.writes_exactly_once(&object.name, &*definition)?;
+                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan, exactly_once))?))?;
                 Live::Sink { definition, own: Some(job) }
             }
             Parts::Insert { definition, plan } => {
                 let job = job()?;
-                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan))?))?;
+                let exactly_once = self.writes_exactly_once(&object.name, &*definition)?;
+                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan, exactly_once))?))?;
                 Live::Insert { job }
             }
         };
@@ -103,13 +105,6 @@ impl Engine {
         let live = self.as_of(&object.schemas)?;
         let Some(checkpoints) = &self.checkpoints else {
             let target = match goal {
-                Goal::Sink(sink) if sink.is_exactly_once() => {
-                    return Err(Error::new(
-                        ErrorKind::InvalidState,
-                        format!("'{}' writes exactly once, and this server keeps no checkpoints", object.name),
-                    )
-                    .with_hint("give the server a data directory, or write delivery = 'at_least_once'"));
-                }
                 Goal::Sink(sink) => Target::Sink(sink),
                 Goal::View(view) => Target::View(view),
             };
@@ -126,6 +121,7 @@ impl Engine {
                 let writer = Writer {
                     deployment: self.catalog.deployment()?,
                     job: object.id,
+                    number: job.id,
                     has_committed: self.catalog.has_committed(object.id)?,
                     interval: settings.interval + settings.timeout,
                 };

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use super::settings::FileSinkOptions;
 use super::sink::FileSink;
 use crate::connector::Sink;
-use crate::connector::definition::{Definition, SinkDefinition, SinkInput};
+use crate::connector::definition::{Definition, Delivery, SinkDefinition, SinkInput};
 use crate::error::Result;
 
 /// A sink into a folder.
@@ -31,7 +31,12 @@ impl SinkDefinition for FolderSink {
         None
     }
 
+    fn delivery(&self) -> Delivery {
+        self.options.delivery
+    }
+
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(FileSink::new(&self.name, self.options.clone(), &input.schema, input.changelog)?))
+        let options = FileSinkOptions { exactly_once: input.exactly_once, ..self.options.clone() };
+        Ok(Box::new(FileSink::new(&self.name, options, &input.schema, input.changelog)?))
     }
 }

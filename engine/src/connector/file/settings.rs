@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::connector::definition::Delivery;
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options, check_known};
 use crate::error::{Error, Result};
 
 /// What a sink does that doesn't say.
-const DELIVERY: &str = "at_least_once";
+const DELIVERY: &str = "exactly_once";
 
 /// The options of a sink with `connector = 'file'`.
 pub const SINK: OptionTable = OptionTable {
@@ -54,7 +55,7 @@ pub const SINK: OptionTable = OptionTable {
             kind: OptionKind::Choice(&["exactly_once", "at_least_once"]),
             default: Some(DELIVERY),
             required: false,
-            doc: "'exactly_once' shows files when the checkpoint that holds their rows is chosen. 'at_least_once' shows them when they are full or as old as publish_interval, and writes again what came after the last checkpoint when the job restarts.",
+            doc: "'exactly_once' shows files when the checkpoint that holds their rows is chosen; a server without checkpoints refuses it, and takes 'at_least_once' where nothing is said. 'at_least_once' shows them when they are full or as old as publish_interval, and writes again what came after the last checkpoint when the job restarts.",
         },
         OptionSpec {
             name: "publish_interval",
@@ -100,6 +101,8 @@ pub(super) struct FileSinkOptions {
     pub(super) file_bytes: usize,
     /// Whether rows carry their weights.
     pub(super) weights: bool,
+    pub(super) delivery: Delivery,
+    /// Whether the job that it was opened for shows its files with its checkpoints.
     pub(super) exactly_once: bool,
     pub(super) publish_interval: Duration,
 }
@@ -122,8 +125,12 @@ impl FileSinkOptions {
             }
             _ => FileFormat::Json,
         };
-        let exactly_once = options.choice("delivery")? == Some("exactly_once");
-        if exactly_once && values.contains_key("publish_interval") {
+        let delivery = match options.choice("delivery")? {
+            Some("exactly_once") if options.is_given("delivery") => Delivery::ExactlyOnce,
+            Some("exactly_once") => Delivery::ExactlyOnceWithCheckpoints,
+            _ => Delivery::AtLeastOnce,
+        };
+        if delivery != Delivery::AtLeastOnce && values.contains_key("publish_interval") {
             return Err(Error::invalid("the option \"publish_interval\" goes with delivery = 'at_least_once' only")
                 .with_hint("What is written exactly once is shown with the job's checkpoints."));
         }
@@ -133,7 +140,8 @@ impl FileSinkOptions {
             format,
             file_bytes: megabytes << 20,
             weights: options.choice("changelog")? == Some("weights"),
-            exactly_once,
+            delivery,
+            exactly_once: delivery != Delivery::AtLeastOnce,
             publish_interval: options.duration("publish_interval")?.unwrap_or(Duration::from_secs(60)),
         })
     }
@@ -189,6 +197,7 @@ mod tests {
             (&[("path", "/x"), ("format", "csv")], "allowed is 'json', 'parquet'"),
             (&[("path", "/x"), ("compression", "zstd")], "goes with format = 'parquet'"),
             (&[("path", "/x"), ("delivery", "exactly_once"), ("publish_interval", "1s")], "'at_least_once' only"),
+            (&[("path", "/x"), ("publish_interval", "1s")], "'at_least_once' only"),
             (&[("path", "/x"), ("file_size_mb", "0")], "from 1"),
             (&[("path", "/x"), ("topic", "t")], "no option \"topic\""),
             (&[], "needs the option \"path\""),

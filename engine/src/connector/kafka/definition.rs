@@ -10,7 +10,9 @@ use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use super::settings::{Changelog, KafkaSinkOptions, KafkaSourceOptions, KeyFormat};
 use super::sink::{EncoderFactory, KafkaSink};
 use super::source::KafkaSource;
-use crate::connector::definition::{Definition, Evolving, SinkDefinition, SinkInput, StreamDefinition, Upserts};
+use crate::connector::definition::{
+    Definition, Delivery, Evolving, SinkDefinition, SinkInput, StreamDefinition, Upserts,
+};
 use crate::connector::{ScanRequest, Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::decoder::RowDecoder;
@@ -285,6 +287,10 @@ impl SinkDefinition for KafkaTopicSink {
         self.options.changelog != Changelog::Append
     }
 
+    fn delivery(&self) -> Delivery {
+        self.options.delivery
+    }
+
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {
         let values = encoders(Arc::clone(&self.value), Arc::clone(&input.schema))?;
         let keys = match &self.key {
@@ -294,7 +300,11 @@ impl SinkDefinition for KafkaTopicSink {
             }
             None => None,
         };
-        let sink = KafkaSink::new(&self.name, self.options.clone(), &input.schema, input.changelog, values, keys)?;
+        let mut options = self.options.clone();
+        if !input.exactly_once {
+            options.transactions = None;
+        }
+        let sink = KafkaSink::new(&self.name, options, &input.schema, input.changelog, values, keys)?;
         Ok(Box::new(sink))
     }
 }

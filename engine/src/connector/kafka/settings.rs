@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 
 use super::metadata::MetadataColumn;
 use super::topics::{Start, Topics, check_topic_name};
+use crate::connector::definition::Delivery;
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options, PrefixSpec, check_known};
 use crate::error::{Error, Result};
 
@@ -126,7 +127,7 @@ pub const SOURCE: OptionTable = OptionTable {
 };
 
 /// What a sink does that doesn't say.
-const DELIVERY: &str = "at_least_once";
+const DELIVERY: &str = "exactly_once";
 
 /// The options of a sink with `connector = 'kafka'`.
 pub const SINK: OptionTable = OptionTable {
@@ -173,7 +174,7 @@ pub const SINK: OptionTable = OptionTable {
             kind: OptionKind::Choice(&["exactly_once", "at_least_once"]),
             default: Some(DELIVERY),
             required: false,
-            doc: "'exactly_once' writes in transactions that commit with the job's checkpoints: readers of committed records see each change once, whatever fails. 'at_least_once' writes at once, and writes again what came after the last checkpoint when the job restarts.",
+            doc: "'exactly_once' writes in transactions that commit with the job's checkpoints: readers of committed records see each change once, whatever fails; a server without checkpoints refuses it, and takes 'at_least_once' where nothing is said. 'at_least_once' writes at once, and writes again what came after the last checkpoint when the job restarts.",
         },
         OptionSpec {
             name: "transaction_timeout",
@@ -415,6 +416,8 @@ pub struct KafkaSinkOptions {
     pub key_format: KeyFormat,
     /// How changes become records.
     pub changelog: Changelog,
+    /// What the statement says.
+    pub(super) delivery: Delivery,
     /// `None`: it writes at least once.
     pub(super) transactions: Option<Transactions>,
     passed: BTreeMap<String, String>,
@@ -442,9 +445,12 @@ impl KafkaSinkOptions {
             return Err(Error::invalid(format!("changelog = '{word}' needs the option \"key\""))
                 .with_hint("Name the columns that identify a row of the result."));
         }
-        let transactions = match options.choice("delivery")? {
-            Some("exactly_once") => Some(Transactions::parse(&options)?),
-            _ => None,
+        let (delivery, transactions) = match options.choice("delivery")? {
+            Some("exactly_once") if options.is_given("delivery") => {
+                (Delivery::ExactlyOnce, Some(Transactions::parse(&options)?))
+            }
+            Some("exactly_once") => (Delivery::ExactlyOnceWithCheckpoints, Some(Transactions::parse(&options)?)),
+            _ => (Delivery::AtLeastOnce, None),
         };
         let parsed = Self {
             topic: topic.to_owned(),
@@ -452,6 +458,7 @@ impl KafkaSinkOptions {
             key,
             key_format,
             changelog,
+            delivery,
             transactions,
             passed: pass_through(&options)?,
         };
@@ -460,7 +467,10 @@ impl KafkaSinkOptions {
                 return Err(Error::invalid("the sink's topic can't be the progress topic as well"));
             }
             Some(transactions) => native_check(&parsed.transactional_config(transactions, "rondel"))?,
-            None => native_check(&parsed.producer_config())?,
+            None => {}
+        }
+        if parsed.delivery != Delivery::ExactlyOnce {
+            native_check(&parsed.producer_config())?;
         }
         Ok(parsed)
     }
