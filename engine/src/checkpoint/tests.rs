@@ -264,7 +264,7 @@ fn layers_are_put_together_beside_the_job() {
         let layers: BTreeSet<u64> = last.manifest.files.iter().map(|file| file.layer).collect();
         assert!(layers.len() < 24, "{} layers", layers.len());
     }
-    assert!(plans_of_some > 2 && plans_of_all > 1, "{plans_of_some} and {plans_of_all} compactions");
+    assert!(plans_of_some > 2 && plans_of_all > 0, "{plans_of_some} and {plans_of_all} compactions");
     let bytes: u64 = last.manifest.files.iter().map(|file| file.bytes).sum();
     let whole = write(&store, &whole(99, &expected.into_iter().collect::<Vec<_>>()), None).new_bytes;
     assert!(bytes < whole * 5 / 2, "{bytes} bytes for {whole}");
