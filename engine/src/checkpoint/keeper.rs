@@ -32,6 +32,8 @@ pub(crate) use begin::{Beginning, Begun};
 
 /// How often an idle keeper looks whether a job became due that it does not know of.
 const LONGEST_REST: Duration = Duration::from_millis(500);
+/// How often whoever waits for a job's first epoch looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a job that is dropped waits for a checkpoint that is being written.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -333,6 +335,17 @@ impl Checkpoints {
             *lock(&job.settings) = settings;
         }
         self.bell.notify_all();
+    }
+
+    /// Waits until a job that runs has something to take a checkpoint of.
+    pub(super) fn await_begun(&self, job: Uuid, deadline: Instant) {
+        let is_waited_for = || {
+            let running = lock(&self.running);
+            running.get(&job).is_some_and(|job| !job.is_running() && job.handle.outcome().is_none())
+        };
+        while is_waited_for() && Instant::now() < deadline {
+            drop(self.bell.wait_timeout(lock(&self.work), LOOK_AGAIN));
+        }
     }
 
     /// Where checkpoints lie.

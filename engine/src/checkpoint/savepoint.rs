@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,12 @@ impl Checkpoints {
             return Err(exists(name));
         }
         let epoch = match runs {
-            true => self.take_now(job, timeout, false)?,
+            true => {
+                let deadline = Instant::now() + timeout;
+                // One that was made just now has an epoch first.
+                self.await_begun(job, deadline);
+                self.take_now(job, deadline.saturating_duration_since(Instant::now()), false)?
+            }
             false => self.stands_at(job).ok_or_else(|| {
                 Error::new(ErrorKind::InvalidState, "the job does not run, and has no checkpoint to make one of")
             })?,
