@@ -152,7 +152,7 @@ fn rondel(arguments: &[&str]) -> Result<(bool, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_lists_verifies_and_exports() -> Result<()> {
-    let mut server = RondelServer::start_with(2, &["--checkpoint-interval", "1h"]).await?;
+    let mut server = RondelServer::start_with(2, &["--checkpoint-interval", "60min"]).await?;
     let client = server.connect().await?;
     begin(&client).await?;
     client.batch_execute("FLUSH; CREATE SAVEPOINT before_it FOR JOB sums").await?;

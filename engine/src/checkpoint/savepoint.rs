@@ -71,7 +71,13 @@ fn exists(name: &str) -> Error {
 
 impl Checkpoints {
     /// Makes a savepoint of a job: of a checkpoint that is taken for it, or, if the job does not run, of its last one.
-    pub(crate) fn create_savepoint(&self, job: Uuid, name: &str, runs: bool, timeout: Duration) -> Result<Epoch> {
+    pub(crate) fn create_savepoint(
+        self: &Arc<Self>,
+        job: Uuid,
+        name: &str,
+        runs: bool,
+        timeout: Duration,
+    ) -> Result<Epoch> {
         let store = self.store_of(job);
         if store.savepoints()?.contains_key(name) {
             return Err(exists(name));

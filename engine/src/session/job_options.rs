@@ -71,7 +71,7 @@ impl Engine {
         let runs = job.is_some_and(|job| job.is_built());
         // A sink's transaction outlasts an interval and a time-out; it learns of them when it is opened.
         let bounds = |of: &CheckpointSettings| (of.interval, of.timeout);
-        if runs && bounds(&before) != bounds(&after) && self.writes_exactly_once(&object)? {
+        if runs && bounds(&before) != bounds(&after) && self.job_writes_exactly_once(&object)? {
             return Err(Error::new(
                 ErrorKind::InvalidState,
                 format!(

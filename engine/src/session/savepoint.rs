@@ -1,13 +1,12 @@
 //! Savepoints of jobs.
 
 use crate::catalog::{Object, unknown};
-use crate::connector::Sink;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, Live};
 use crate::sql::Savepoint;
 
-use super::define::{Before, Parts, definition, sink_input};
+use super::define::{Before, Parts, definition};
 
 impl Engine {
     fn object_with_job(&self, name: &str) -> Result<Object> {
@@ -46,7 +45,7 @@ impl Engine {
 
     /// A job that does not run goes on from a savepoint when it is started. The caller changes definitions alone.
     pub(super) fn go_back(&self, object: &Object, savepoint: &str) -> Result<()> {
-        if self.writes_exactly_once(object)? {
+        if self.job_writes_exactly_once(object)? {
             return Err(Error::new(
                 ErrorKind::InvalidState,
                 format!(
@@ -62,18 +61,17 @@ impl Engine {
     }
 
     /// Whether a job's sink shows its output when a checkpoint is chosen.
-    pub(super) fn writes_exactly_once(&self, object: &Object) -> Result<bool> {
+    pub(super) fn job_writes_exactly_once(&self, object: &Object) -> Result<bool> {
         if let Some(Live::MaterializedView { .. }) = self.live.get(&object.name) {
             return Ok(false);
         }
         let descriptor = self.catalog.descriptor(object.id)?;
         let made = self.make(&definition(object)?, Before::of(object, descriptor.as_deref()))?;
-        let sink: Option<Box<dyn Sink>> = match &made.parts {
-            Parts::Sink { definition, own: Some(plan) } | Parts::Insert { definition, plan } => {
-                Some(definition.open(&sink_input(plan))?)
+        match &made.parts {
+            Parts::Sink { definition, own: Some(_) } | Parts::Insert { definition, .. } => {
+                self.writes_exactly_once(&object.name, &**definition)
             }
-            _ => None,
-        };
-        Ok(sink.is_some_and(|sink| sink.is_exactly_once()))
+            _ => Ok(false),
+        }
     }
 }
