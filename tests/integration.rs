@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod documents;
+#[cfg(test)]
+mod files;
 mod nexmark;
 mod options;
 mod packaging;
