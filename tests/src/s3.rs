@@ -153,7 +153,9 @@ impl S3 {
     /// The URL of a folder in a bucket, as `--checkpoints` takes it.
     pub fn url(&self, folder: &str) -> String {
         let endpoint = format!("aws_endpoint=http://127.0.0.1:{}", self.door.port);
-        format!("s3://{folder}?{endpoint}&aws_allow_http=true&aws_region=us-east-1&aws_access_key_id=test&aws_secret_access_key=test")
+        format!(
+            "s3://{folder}?{endpoint}&aws_allow_http=true&aws_region=us-east-1&aws_access_key_id=test&aws_secret_access_key=test"
+        )
     }
 
     /// How many objects the bucket has whose names hold a word.
