@@ -9,7 +9,9 @@ use std::sync::{Arc, PoisonError};
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
 
+use super::job_options::without_job_options;
 use crate::catalog::{NewObject, Object, ObjectKind, unknown};
+use crate::checkpoint::is_job_option;
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
 use crate::connector::registry;
 use crate::dataflow::{JobId, View};
@@ -36,8 +38,10 @@ pub(crate) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Statement::CreateSink(sink) => (&sink.name, sink.if_not_exists),
         Statement::Insert(insert) => return engine.create_insert(insert, parsed).map(|()| Vec::new()),
         Statement::Drop(drop) => return engine.drop_objects(drop),
-        Statement::AlterJob { name, action } => return engine.alter_job(name, *action),
+        Statement::AlterJob { name, action } => return engine.alter_job(name, action),
         Statement::Checkpoint(name) => return engine.checkpoint(name.as_deref()).map(|()| Vec::new()),
+        Statement::CreateSavepoint(savepoint) => return engine.create_savepoint(savepoint).map(|()| Vec::new()),
+        Statement::DropSavepoint { savepoint, if_exists } => return engine.drop_savepoint(savepoint, *if_exists),
         other => return Err(Error::internal(format!("{} defines nothing", other.tag()))),
     };
     if let Err(taken) = engine.catalog.check_free(name) {
@@ -194,7 +198,8 @@ impl Engine {
 
     fn make_view(&self, planner: &Planner, view: &CreateView) -> Result<Made> {
         if view.materialized {
-            let mut plan = planner.plan_materialized_view(view)?;
+            self.check_job_options(&view.options)?;
+            let mut plan = planner.plan_materialized_view(&without_job_options(view))?;
             self.fit_late_rows(&mut plan)?;
             let parts = Parts::MaterializedView { plan: Box::new(plan.clone()) };
             return Ok(Made { kind: ObjectKind::MaterializedView, uses: plan.reads, descriptor: None, parts });
@@ -213,7 +218,15 @@ impl Engine {
             ))
             .with_hint("leave the columns out"));
         }
+        self.check_job_options(&sink.options)?;
         let mut options = sink.options.to_map();
+        if let Some(name) = options.keys().find(|name| is_job_option(name)).filter(|_| sink.query.is_none()) {
+            return Err(Error::invalid(format!("sink '{}' has no job of its own that {name} could be of", sink.name))
+                .with_hint(
+                    "leave it out, or give the sink a query with AS; a job that writes to it has options by ALTER JOB",
+                ));
+        }
+        options.retain(|name, _| !is_job_option(name));
         let state_ttl = StateTtl::taken(&mut options);
         if !state_ttl.is_empty() && sink.query.is_none() {
             return Err(Error::invalid(format!(

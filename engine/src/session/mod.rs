@@ -19,10 +19,12 @@ mod delivery;
 mod describe;
 mod dml;
 mod evolve;
+mod job_options;
 mod late;
 mod one_epoch;
 mod query;
 mod revive;
+mod savepoint;
 mod show;
 mod stream_scan;
 mod table;
@@ -122,6 +124,8 @@ impl Session {
             | Statement::Drop(_)
             | Statement::AlterTable(_)
             | Statement::Checkpoint(_)
+            | Statement::CreateSavepoint(_)
+            | Statement::DropSavepoint { .. }
             | Statement::AlterJob { .. } => {
                 let statement = parsed.clone();
                 let notices = blocking(move || define::run(&engine, &statement)).await?;
