@@ -29,12 +29,14 @@ const RUN: &[&str] = &[
     "docs/aggregates.md",
     "docs/checkpoints.md",
     "docs/emit.md",
+    "docs/files.md",
     "docs/sql.md",
     "docs/joins.md",
     "docs/tables.md",
     "docs/kafka.md",
     "docs/sinks.md",
     "docs/protobuf.md",
+    "docs/schemas.md",
     "docs/flink.md",
     "docs/postgres.md",
     "docs/types.md",
@@ -279,6 +281,16 @@ async fn the_nexmark_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_protobuf_page_runs() -> Result<()> {
     run_page("docs/protobuf.md").await
+}
+
+#[tokio::test]
+async fn the_files_page_runs() -> Result<()> {
+    run_page("docs/files.md").await
+}
+
+#[tokio::test]
+async fn the_schemas_page_runs() -> Result<()> {
+    run_page("docs/schemas.md").await
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod documents;
+#[cfg(test)]
+mod files;
 mod nexmark;
 mod options;
 mod packaging;
@@ -18,6 +20,8 @@ mod limits;
 mod oracle;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod registries;
 #[cfg(test)]
 mod server;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::connector::definition::StreamDefinition;
 use crate::dataflow::{EpochLease, JobId, JobLimits, Pool, PoolSettings};
 pub use crate::delta::EpochChanges;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobState, JobView, Live, LiveObjects, Supervisor};
+use crate::job::{JobState, JobView, Live, LiveObjects, Refresher, Supervisor};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::Session;
 use crate::sql::{self, WatermarkClause};
@@ -97,6 +97,7 @@ pub struct Engine {
     /// Who takes checkpoints; `None`: nothing is kept.
     pub(crate) checkpoints: Option<Arc<Checkpoints>>,
     supervisor: std::sync::OnceLock<Supervisor>,
+    refresher: std::sync::OnceLock<Refresher>,
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
@@ -129,16 +130,36 @@ impl Engine {
             }
             None => None,
         };
+        let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints });
+        engine.recover()?;
+        let refresher = Refresher::start(Arc::downgrade(&engine))?;
+        engine.refresher.get_or_init(|| refresher);
+        if engine.checkpoints.is_some() {
+            let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
+            engine.supervisor.get_or_init(|| supervisor);
+        }
+        Ok(engine)
+    }
+
+    /// An engine of these parts, which knows nothing yet.
+    pub(crate) fn assemble(
+        settings: EngineSettings,
+        functions: Functions,
+        clock: Arc<dyn Clock>,
+        rooms: Rooms,
+    ) -> Arc<Self> {
+        let Rooms { catalog, tables, pool, checkpoints } = rooms;
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
-        let engine = Arc::new(Self {
+        Arc::new(Self {
             settings,
             clock,
             catalog,
             pool,
             checkpoints,
             supervisor: std::sync::OnceLock::new(),
+            refresher: std::sync::OnceLock::new(),
             live,
             planner,
             batch,
@@ -146,13 +167,7 @@ impl Engine {
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
-        });
-        engine.recover()?;
-        if engine.checkpoints.is_some() {
-            let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
-            engine.supervisor.get_or_init(|| supervisor);
-        }
-        Ok(engine)
+        })
     }
 
     /// A session: one connection's view of the engine.
@@ -258,6 +273,14 @@ impl Engine {
     }
 }
 
+/// What an engine is put together from.
+pub(crate) struct Rooms {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tables: Arc<TableStore>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) checkpoints: Option<Arc<Checkpoints>>,
+}
+
 /// Where checkpoints are kept, if anywhere.
 fn place(settings: &EngineSettings) -> Result<Option<Place>> {
     let Some(directory) = &settings.data_dir else {
@@ -278,7 +301,7 @@ fn place(settings: &EngineSettings) -> Result<Option<Place>> {
 }
 
 /// The catalog remembers which epochs were given out.
-struct Lease(Arc<Catalog>);
+pub(crate) struct Lease(pub(crate) Arc<Catalog>);
 
 impl EpochLease for Lease {
     fn extend(&self, epoch: u64) -> u64 {

@@ -30,6 +30,7 @@ pub mod format;
 pub mod job;
 pub mod operator;
 pub mod plan;
+mod safeguard;
 pub mod schema;
 pub mod session;
 pub mod sql;

@@ -3,7 +3,7 @@
 #
 #   setup.sh toolchain    a Rust toolchain that is new enough (only checked)
 #   setup.sh build        what compiling Rondel needs
-#   setup.sh tests        what its tests need: Java and Maven for Kafka, Python for the judges, psql; and the pinned
+#   setup.sh tests        what its tests need: Java and Maven for Kafka and the schema registry, Python for the judges, psql; and the pinned
 #                         packages of both, into the cache
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -92,5 +92,7 @@ done
 install_missing
 if $packages; then
     "$here/kafka/broker.sh" install >/dev/null
+    "$here/registry/registry.sh" install >/dev/null
     "$here/python/python.sh" install >/dev/null
+    "$here/s3/s3.sh" install >/dev/null
 fi

@@ -25,7 +25,7 @@ use crate::server::doors;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether the sizes are those of the promise.
-fn is_full() -> bool {
+pub(crate) fn is_full() -> bool {
     std::env::var_os("RONDEL_LIMITS").is_some_and(|value| value == "full")
 }
 

@@ -24,7 +24,7 @@ async fn a_sink_that_stands_still_holds_its_job_and_loses_nothing() -> Result<()
     let mut neighbour = Neighbour::start(&server, broker, "limits-sink-pings").await?;
     client
         .batch_execute(&format!(
-            "CREATE SINK copied WITH ({}, \"kafka.queue.buffering.max.messages\" = '20000') AS SELECT k, v, text FROM numbers",
+            "CREATE SINK copied WITH ({}, delivery = 'at_least_once', \"kafka.queue.buffering.max.messages\" = '20000') AS SELECT k, v, text FROM numbers",
             options(&other.bootstrap(), "limits-sink-out")
         ))
         .await?;

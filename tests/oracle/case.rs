@@ -136,10 +136,12 @@ impl Case {
             }
             expected.check(self, &sum, epoch, epoch == last, workers)?;
             if rng.random_bool(0.25) {
-                let snapshot = machine.snapshot().map_err(failed)?;
+                machine.write_down(rng.random_bool(0.8)).map_err(failed)?;
                 workers = rng.random_range(1..=4);
-                machine = Machine::new(plan, workers, &mut rng).map_err(failed)?;
-                machine.restore(&snapshot).map_err(failed)?;
+                let before = std::mem::replace(&mut machine, Machine::new(plan, workers, &mut rng).map_err(failed)?);
+                machine.restore(before).map_err(failed)?;
+            } else if rng.random_bool(0.4) {
+                machine.write_down(rng.random_bool(0.8)).map_err(failed)?;
             }
         }
         Ok(())
@@ -161,6 +163,8 @@ impl Case {
                 let snapshot = job.stop().map_err(failed)?;
                 workers = rng.random_range(1..=4);
                 job = PooledJob::start(plan, &self.tables, workers, Some(snapshot), &mut rng).map_err(failed)?;
+            } else if epoch < self.epochs() && !job.has_ended() && rng.random_bool(0.4) {
+                job.write_down(rng.random_bool(0.8)).map_err(failed)?;
             }
         }
         Ok(())

@@ -214,7 +214,7 @@ async fn a_broker_that_goes_away_costs_no_row() -> Result<()> {
     let broker = KafkaBroker::start()?;
     broker.create_topic("in", 2).await?;
     broker.create_topic("out", 1).await?;
-    let server = RondelServer::start(2).await?;
+    let server = RondelServer::start_with(2, &["--checkpoint-interval", "500ms"]).await?;
     let client = server.connect().await?;
     let descriptor = super::descriptor()?;
     let path = descriptor.path().to_string_lossy().into_owned();

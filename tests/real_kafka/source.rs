@@ -74,7 +74,13 @@ impl Reading {
         {
             options.insert(name.to_owned(), value.to_owned());
         }
-        let stream = define_stream(&Definition { name: "s", options: &options, descriptor: None, columns: None })?;
+        let stream = define_stream(&Definition {
+            name: "s",
+            options: &options,
+            descriptor: None,
+            columns: None,
+            schemas: None,
+        })?;
         let schema = Arc::new(stream.schema().project(&[0])?);
         let source = stream.open(ScanRequest { projection: vec![0], schema, bounded })?;
         let (news, woken) = sync_channel(1);

@@ -110,8 +110,9 @@ async fn an_upsert_topic_and_a_debezium_topic_are_joined() -> Result<()> {
     let brokers = broker.bootstrap();
     broker.create_topic("tables-customers", 3).await?;
     broker.create_topic("tables-orders", 2).await?;
-    let server = RondelServer::start(3).await?;
-    let client = server.connect().await?;
+    let mut server =
+        RondelServer::start_with(3, &["--checkpoint-interval", "200ms", "--checkpoint-pause", "50ms"]).await?;
+    let mut client = server.connect().await?;
     client
         .batch_execute(&format!(
             "CREATE STREAM customers (id BIGINT, name TEXT) WITH (connector = 'kafka', brokers = '{brokers}',
@@ -128,6 +129,11 @@ async fn an_upsert_topic_and_a_debezium_topic_are_joined() -> Result<()> {
         let (mut customers, mut orders) = (Vec::new(), Vec::new());
         (0..400).for_each(|_| tables.change(&mut rng, &mut customers, &mut orders));
         produce(broker, "tables-customers", &customers)?;
+        if round > 0 {
+            // In the middle of it: half of the changes are there, and some of those are in no checkpoint.
+            server.kill_and_restart_with(if round == 1 { 2 } else { 3 }).await?;
+            client = server.connect().await?;
+        }
         produce(broker, "tables-orders", &orders)?;
         let joined = tables.joined();
         assert!(!joined.is_empty(), "round {round}");
@@ -143,13 +149,63 @@ async fn an_upsert_topic_and_a_debezium_topic_are_joined() -> Result<()> {
     Ok(())
 }
 
+/// Each change of a result as Debezium writes it: read again it is the result, and any reader of Debezium's can follow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_as_debezium_is_read_as_a_table() -> Result<()> {
+    let broker = KafkaBroker::shared()?;
+    let brokers = broker.bootstrap();
+    broker.create_topic("tables-changes", 1).await?;
+    let server = RondelServer::start(2).await?;
+    let client = server.connect().await?;
+    let with = format!(
+        "connector = 'kafka', brokers = '{brokers}', topic = 'tables-changes', format = 'json', changelog = 'debezium', key = 'zone'"
+    );
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE rides (id BIGINT PRIMARY KEY, zone TEXT, fare NUMERIC(10, 2));
+             CREATE SINK changes WITH ({with}, delivery = 'at_least_once') AS SELECT zone, count(*) AS rides, sum(fare) AS fares FROM rides GROUP BY zone;
+             CREATE STREAM read (zone TEXT, rides BIGINT, fares NUMERIC(20, 2)) WITH ({with});
+             CREATE MATERIALIZED VIEW seen AS SELECT * FROM read;
+             INSERT INTO rides VALUES (1, 'a', 1.50), (2, 'b', 5);"
+        ))
+        .await?;
+    let query = "SELECT zone, rides, fares FROM seen ORDER BY zone";
+    until(&client, query, &[texts(&["a", "1", "1.50"]), texts(&["b", "1", "5.00"])]).await?;
+    client.batch_execute("UPDATE rides SET fare = 4 WHERE id = 1").await?;
+    until(&client, query, &[texts(&["a", "1", "4.00"]), texts(&["b", "1", "5.00"])]).await?;
+    client.batch_execute("DELETE FROM rides WHERE zone = 'b'").await?;
+    until(&client, query, &[texts(&["a", "1", "4.00"])]).await?;
+    broker.until_end("tables-changes", 0, 5)?;
+    let records = broker.read("tables-changes", rondel_tests::kafka::Isolation::Committed)?;
+    let value = |index: usize| serde_json::from_slice::<serde_json::Value>(&records[index].value);
+    let (update, deletion) = (value(2)?, value(3)?);
+    assert_eq!(records[2].key, br#"{"zone":"a"}"#);
+    assert_eq!((update["op"].as_str(), update["before"]["fares"].as_f64()), (Some("u"), Some(1.5)));
+    assert_eq!(update["after"]["fares"].as_f64(), Some(4.0));
+    assert_eq!((deletion["op"].as_str(), &deletion["after"]), (Some("d"), &serde_json::Value::Null));
+    assert_eq!(deletion["before"]["zone"].as_str(), Some("b"));
+    assert_eq!((records[4].key.as_slice(), records[4].value.len()), (&br#"{"zone":"b"}"#[..], 0));
+    for (statement, words) in [
+        (format!("CREATE SINK x WITH ({}) AS SELECT * FROM rides", with.replace("'json'", "'csv'")), "written as JSON"),
+        (
+            format!("CREATE SINK x WITH ({}) AS SELECT * FROM rides", with.replace(", key = 'zone'", "")),
+            "needs the option \"key\"",
+        ),
+    ] {
+        let error = client.batch_execute(&statement).await.err().ok_or("it was taken")?;
+        let said = error.as_db_error().map_or(String::new(), |error| error.message().to_owned());
+        assert!(said.contains(words), "{said}");
+    }
+    Ok(())
+}
+
 /// What our own upsert sink writes is the same table when it is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_as_upserts_is_read_as_a_table() -> Result<()> {
     let broker = KafkaBroker::shared()?;
     let brokers = broker.bootstrap();
     broker.create_topic("tables-written", 2).await?;
-    let server = RondelServer::start(2).await?;
+    let server = RondelServer::start_with(2, &["--checkpoint-interval", "500ms"]).await?;
     let client = server.connect().await?;
     let with = format!("connector = 'kafka', brokers = '{brokers}', topic = 'tables-written', changelog = 'upsert'");
     let json = "format = 'json', key = 'zone, day'";

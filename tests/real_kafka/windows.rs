@@ -46,7 +46,7 @@ async fn a_million_bookings_through_windows() -> Result<()> {
     let expected: BTreeMap<String, Vec<Row>> = serde_json::from_str(&expected)?;
 
     for workers in [1, 4] {
-        let server = RondelServer::start(workers).await?;
+        let server = RondelServer::start_with(workers, &["--checkpoint-interval", "1s"]).await?;
         let client = server.connect().await?;
         client.batch_execute(&super::create_bookings("bookings", &bootstrap, TOPIC, descriptor.path(), "")).await?;
         let queries = [

@@ -1,8 +1,11 @@
 //! Servers that are killed: what was acknowledged is there, and views are what they would have been.
 
+mod commits;
 mod damage;
 mod exactly_once;
+mod finished;
 mod kafka;
+mod place;
 mod tables;
 
 use std::time::Duration;

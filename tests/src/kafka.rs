@@ -64,6 +64,22 @@ struct Process {
     alive: ChildStdin,
 }
 
+/// Hears of new records of a topic.
+pub struct Watch(BaseConsumer);
+
+impl Watch {
+    /// Waits for a record; `false`: there was none in time.
+    pub fn next(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            if let Some(Ok(_)) = self.0.poll(Duration::from_millis(100)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 impl KafkaBroker {
     /// The broker that all tests of this process share. Tests keep out of each other's way by their topics' names.
     pub fn shared() -> Result<&'static KafkaBroker> {
@@ -235,6 +251,18 @@ impl KafkaBroker {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// Hears of records of a topic as soon as the broker has them, committed or not.
+    pub fn watch(&self, topic: &str) -> Result<Watch> {
+        let consumer = self.consumer(Isolation::Uncommitted)?;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions(topic)? as i32 {
+            let end = consumer.fetch_watermarks(topic, partition, PATIENCE)?.1;
+            list.add_partition_offset(topic, partition, Offset::Offset(end))?;
+        }
+        consumer.assign(&list)?;
+        Ok(Watch(consumer))
     }
 
     fn consumer(&self, isolation: Isolation) -> Result<BaseConsumer> {

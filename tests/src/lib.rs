@@ -2,14 +2,18 @@
 //!
 //! # Layout
 //! - [`kafka`]: a real Apache Kafka on loopback, as long as the tests run
+//! - [`registry`]: schema registries; [`http`]: a web server inside the test
 //! - [`python`]: programs in Python, whose protobuf and Kafka libraries judge ours
 //! - [`rondel`]: the `rondel` program itself as a process, and its clients
 //! - [`documents`]: the SQL in Markdown pages and in `sql/`
 
 pub mod documents;
+pub mod http;
 pub mod kafka;
 pub mod python;
+pub mod registry;
 pub mod rondel;
+pub mod s3;
 
 use std::path::PathBuf;
 

@@ -144,6 +144,7 @@ impl Job {
                 limits: JobLimits::default(),
                 observer: Arc::new(()),
                 restore: restore.map(|(snapshot, _)| snapshot),
+                ends_with_checkpoint: false,
             })
             .unwrap();
         Self { pool, job, feeds, sink, passed }

@@ -6,7 +6,7 @@
 mod object;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -34,6 +34,10 @@ struct State {
     next_job: u64,
     epoch_lease: u64,
     deployment: Option<Uuid>,
+    /// Jobs that have committed, where there is no store that knows.
+    committed: BTreeSet<Uuid>,
+    /// The last identity that was given out, where identities are numbers.
+    numbered: Option<u128>,
 }
 
 /// What a new object is made of; the catalog adds the identity.
@@ -49,8 +53,10 @@ pub struct NewObject {
     pub dialect: Dialect,
     /// What it reads from or writes to.
     pub uses: Vec<String>,
-    /// Its descriptor, an encoded `FileDescriptorSet`.
+    /// Its schema's versions, or a table's definition.
     pub descriptor: Option<Vec<u8>>,
+    /// Of the streams that its job reads, by which version of their schemas.
+    pub schemas: BTreeMap<String, u64>,
     /// Whether it has a job.
     pub has_job: bool,
     /// Now, in microseconds since 1970.
@@ -116,14 +122,16 @@ impl Catalog {
         let mut state = self.state();
         let job = new.has_job.then_some(JobRecord { id: state.next_job, desired: DesiredState::Running });
         let object = Object {
-            id: Uuid::new_v4(),
+            id: state.new_id(),
             sequence: state.next_sequence,
             kind: new.kind,
             name: new.name,
             sql: new.sql,
             dialect: new.dialect,
             uses: new.uses,
+            schemas: new.schemas,
             job,
+            options: BTreeMap::new(),
             created_at_micros: new.created_at_micros,
         };
         let next_job = state.next_job + u64::from(new.has_job);
@@ -136,6 +144,18 @@ impl Catalog {
         state.next_sequence += 1;
         state.objects.insert(object.name.clone(), object.clone());
         Ok(object)
+    }
+
+    /// Notes the options of a job that were altered; durable on return.
+    pub fn set_options(&self, name: &str, options: BTreeMap<String, Option<String>>) -> Result<()> {
+        let mut state = self.state();
+        let Some(mut object) = state.objects.get(name).cloned() else { return Err(unknown(name)) };
+        object.options = options;
+        if let Some(store) = &state.store {
+            store.put(&object, None)?;
+        }
+        state.objects.insert(object.name.clone(), object);
+        Ok(())
     }
 
     /// Notes what the user wants of a job; durable on return.
@@ -168,6 +188,16 @@ impl Catalog {
         state.objects.remove(name);
         state.objects.insert(object.name.clone(), object);
         Ok(())
+    }
+
+    /// Keeps another schema of an object; durable on return.
+    pub fn set_descriptor(&self, name: &str, descriptor: &[u8]) -> Result<()> {
+        let state = self.state();
+        let Some(object) = state.objects.get(name) else { return Err(unknown(name)) };
+        match &state.store {
+            Some(store) => store.put(object, Some(descriptor)),
+            None => Ok(()),
+        }
     }
 
     /// Everything that uses `name`, directly or through others, users before what they use (the order to drop in).
@@ -221,7 +251,7 @@ impl Catalog {
         }
         let id = match &state.store {
             Some(store) => store.deployment()?,
-            None => Uuid::new_v4(),
+            None => state.new_id(),
         };
         state.deployment = Some(id);
         Ok(id)
@@ -229,16 +259,20 @@ impl Catalog {
 
     /// Whether a job is known to have committed output to another system.
     pub fn has_committed(&self, job: Uuid) -> Result<bool> {
-        match &self.state().store {
+        let state = self.state();
+        match &state.store {
             Some(store) => Ok(store.number(&committed(job))?.is_some()),
-            None => Ok(false),
+            None => Ok(state.committed.contains(&job)),
         }
     }
 
     /// A job has committed output to another system: from now on that system must know of it. Durable on return.
     pub fn note_committed(&self, job: Uuid) -> Result<()> {
-        let state = self.state();
-        let Some(store) = &state.store else { return Ok(()) };
+        let mut state = self.state();
+        let Some(store) = &state.store else {
+            state.committed.insert(job);
+            return Ok(());
+        };
         if store.number(&committed(job))?.is_none() {
             store.put_number(&committed(job), 1)?;
         }
@@ -256,7 +290,18 @@ impl State {
         let next_sequence = objects.iter().map(|object| object.sequence + 1).max().unwrap_or(0);
         let next_job = objects.iter().filter_map(|object| object.job).map(|job| job.id + 1).max().unwrap_or(1);
         let objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
-        Self { store, objects, next_sequence, next_job, epoch_lease: 0, deployment: None }
+        let (committed, numbered) = (BTreeSet::new(), None);
+        Self { store, objects, next_sequence, next_job, epoch_lease: 0, deployment: None, committed, numbered }
+    }
+
+    fn new_id(&mut self) -> Uuid {
+        match &mut self.numbered {
+            None => Uuid::new_v4(),
+            Some(last) => {
+                *last += 1;
+                Uuid::from_u128(*last)
+            }
+        }
     }
 }
 
@@ -283,6 +328,7 @@ mod tests {
             dialect: Dialect::default(),
             uses: uses.iter().map(|name| (*name).to_owned()).collect(),
             descriptor: (kind == ObjectKind::Stream).then(|| vec![1, 2, 3]),
+            schemas: BTreeMap::new(),
             has_job: matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink),
             created_at_micros: 7,
         }

@@ -1,5 +1,7 @@
 //! What the catalog remembers of a thing that has a name.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -91,8 +93,14 @@ pub struct Object {
     pub dialect: Dialect,
     /// Names of the objects that it reads from or writes to.
     pub uses: Vec<String>,
+    /// Of the streams that its job reads, by which version of their schemas.
+    #[serde(default)]
+    pub schemas: BTreeMap<String, u64>,
     /// Its job, if it has one.
     pub job: Option<JobRecord>,
+    /// Options of the job that were altered since it was made; without a value: reset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Option<String>>,
     /// When it was made, in microseconds since 1970.
     pub created_at_micros: i64,
 }

@@ -16,19 +16,24 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::CheckpointSettings;
+use super::layers::Compacted;
 use super::manifest::Manifest;
 use super::place::Place;
+use super::savepoint::Savepoint;
 use super::store::JobStore;
 use crate::catalog::Catalog;
 use crate::connector::two_phase::Committer;
 use crate::dataflow::{JobHandle, Pool};
 use crate::error::{Error, ErrorKind, Result};
+use crate::safeguard::Safeguard;
 use crate::table::TableStore;
 use crate::time::{Clock, Epoch};
 pub(crate) use begin::{Beginning, Begun};
 
 /// How often an idle keeper looks whether a job became due that it does not know of.
 const LONGEST_REST: Duration = Duration::from_millis(500);
+/// How often whoever waits for a job's first epoch looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a job that is dropped waits for a checkpoint that is being written.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,8 +53,8 @@ pub(crate) struct CheckpointedJob {
     pub(crate) handle: JobHandle,
     /// Its sink, if that writes exactly once.
     pub(crate) committer: Option<Arc<dyn Committer>>,
-    /// From one checkpoint to the next.
-    pub(crate) interval: Duration,
+    /// How they are taken and kept.
+    settings: Mutex<CheckpointSettings>,
     /// Its checkpoints.
     pub(crate) store: JobStore,
     progress: Mutex<Progress>,
@@ -63,6 +68,10 @@ struct Progress {
     /// What the job had done then: rows in, rows out, epochs.
     done: Option<(u64, u64, u64)>,
     last: Option<Arc<Manifest>>,
+    /// What operators tell of their changes is upon `last`: nothing was asked of them since that was not kept.
+    is_upon_last: bool,
+    /// Files that the next checkpoint has in place of some of the last one's.
+    compacted: Vec<Compacted>,
     taken: u64,
     failed: u64,
     took: Duration,
@@ -72,6 +81,10 @@ struct Progress {
 }
 
 impl CheckpointedJob {
+    fn settings(&self) -> CheckpointSettings {
+        lock(&self.settings).clone()
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         lock(&self.progress)
     }
@@ -120,6 +133,23 @@ pub struct CheckpointView {
     pub error: Option<Error>,
 }
 
+/// A checkpoint that is kept.
+pub(crate) struct KeptCheckpoint {
+    /// The job's name.
+    pub(crate) job: String,
+    /// What it consists of.
+    pub(crate) manifest: Arc<Manifest>,
+    /// Whether the job goes on from it.
+    pub(crate) is_chosen: bool,
+    /// The savepoints that it is.
+    pub(crate) savepoints: Vec<String>,
+}
+
+/// The least time-out of jobs that are checkpointed together: a sink may count on its own.
+fn timeout_of(group: &[Arc<CheckpointedJob>]) -> Duration {
+    group.iter().map(|job| job.settings().timeout).min().unwrap_or_default()
+}
+
 /// What is known of a job, whether it runs or not.
 #[derive(Debug, Default, Clone)]
 struct Known {
@@ -127,12 +157,28 @@ struct Known {
     reads: Vec<Uuid>,
     /// The epoch from which it goes on.
     chosen: Option<Epoch>,
+    /// All its inputs had ended then: it is the same at every later epoch.
+    ended: bool,
+    /// Epochs of later checkpoints that may turn out to be chosen: only its sink knows.
+    undecided: Vec<Epoch>,
+}
+
+impl Known {
+    fn of(name: &str, reads: Vec<Uuid>, manifest: Option<&Manifest>) -> Self {
+        let chosen = manifest.map(|manifest| manifest.epoch);
+        let ended = manifest.is_some_and(|manifest| manifest.ended);
+        Self { name: name.to_owned(), reads, chosen, ended, undecided: Vec::new() }
+    }
 }
 
 /// Who is at work.
 #[derive(Default)]
 struct Work {
     under_way: BTreeSet<Uuid>,
+    /// Jobs whose files are being compacted.
+    compacting: BTreeSet<Uuid>,
+    /// Of those under way: jobs whose sinks take longer than a checkpoint may. The others of their groups go on without them.
+    left_alone: BTreeSet<Uuid>,
     threads: Vec<JoinHandle<()>>,
     stopped: bool,
 }
@@ -148,6 +194,8 @@ pub(crate) struct Checkpoints {
     clock: Arc<dyn Clock>,
     running: Mutex<BTreeMap<Uuid, Arc<CheckpointedJob>>>,
     known: Mutex<BTreeMap<Uuid, Known>>,
+    /// By job, of those whose savepoints were asked for.
+    savepoints: Mutex<BTreeMap<Uuid, BTreeMap<String, Savepoint>>>,
     work: Mutex<Work>,
     bell: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -165,20 +213,7 @@ impl Checkpoints {
         (pool, tables, catalog): (&Arc<Pool>, &Arc<TableStore>, &Arc<Catalog>),
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>> {
-        let this = Arc::new(Self {
-            place: Arc::new(place),
-            deployment: catalog.deployment()?,
-            settings,
-            pool: Arc::clone(pool),
-            tables: Arc::clone(tables),
-            catalog: Arc::clone(catalog),
-            clock: Arc::clone(clock),
-            running: Mutex::default(),
-            known: Mutex::default(),
-            work: Mutex::default(),
-            bell: Condvar::new(),
-            thread: Mutex::default(),
-        });
+        let this = Arc::new(Self::assemble(place, settings, (pool, tables, catalog), clock)?);
         let weak = Arc::downgrade(&this);
         let thread = std::thread::Builder::new().name("rondel:checkpoints".to_owned()).spawn(move || {
             while let Some(keeper) = weak.upgrade() {
@@ -196,6 +231,30 @@ impl Checkpoints {
         Ok(this)
     }
 
+    /// As [`Self::open`], for whoever says himself when checkpoints are taken.
+    pub(crate) fn assemble(
+        place: Place,
+        settings: CheckpointSettings,
+        (pool, tables, catalog): (&Arc<Pool>, &Arc<TableStore>, &Arc<Catalog>),
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self> {
+        Ok(Self {
+            place: Arc::new(place),
+            deployment: catalog.deployment()?,
+            settings,
+            pool: Arc::clone(pool),
+            tables: Arc::clone(tables),
+            catalog: Arc::clone(catalog),
+            clock: Arc::clone(clock),
+            running: Mutex::default(),
+            known: Mutex::default(),
+            savepoints: Mutex::default(),
+            work: Mutex::default(),
+            bell: Condvar::new(),
+            thread: Mutex::default(),
+        })
+    }
+
     /// Takes no more checkpoints; those under way are finished.
     pub(crate) fn stop(&self) {
         lock(&self.work).stopped = true;
@@ -204,6 +263,12 @@ impl Checkpoints {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        // Those that wait for their sinks would be waited for.
+        let left_alone = lock(&self.work).left_alone.clone();
+        let running = lock(&self.running).clone();
+        let sinks =
+            running.values().filter(|job| left_alone.contains(&job.id)).filter_map(|job| job.committer.as_ref());
+        sinks.for_each(|committer| committer.close());
         let threads = std::mem::take(&mut lock(&self.work).threads);
         for thread in threads {
             let _ = thread.join();
@@ -218,21 +283,24 @@ impl Checkpoints {
     /// A job runs: it has checkpoints from now on.
     pub(crate) fn add(&self, job: Begun, handle: JobHandle) {
         let now = Instant::now();
-        let Begun { id, name, sql, plan, reads, committer, interval, store, manifest, .. } = job;
-        let chosen = manifest.as_ref().map(|manifest| manifest.epoch);
-        lock(&self.known).insert(id, Known { name: name.clone(), reads: reads.values().copied().collect(), chosen });
+        let Begun { id, name, sql, plan, reads, committer, settings, store, manifest, .. } = job;
+        let known = Known::of(&name, reads.values().copied().collect(), manifest.as_deref());
+        lock(&self.known).insert(id, known);
         let progress = Mutex::new(Progress {
             begun: now,
             ended: now,
             done: None,
+            is_upon_last: manifest.is_some(),
             last: manifest,
+            compacted: Vec::new(),
             taken: 0,
             failed: 0,
             took: Duration::ZERO,
             new_bytes: 0,
             error: None,
         });
-        let job = CheckpointedJob { id, name, sql, plan, reads, handle, committer, interval, store, progress };
+        let settings = Mutex::new(settings);
+        let job = CheckpointedJob { id, name, sql, plan, reads, handle, committer, settings, store, progress };
         lock(&self.running).insert(id, Arc::new(job));
         self.bell.notify_all();
     }
@@ -249,15 +317,84 @@ impl Checkpoints {
     pub(crate) fn drop_job(&self, job: Uuid) -> Result<()> {
         self.remove(job);
         lock(&self.known).remove(&job);
+        lock(&self.savepoints).remove(&job);
         // What is being written would stay. Its sink is closed, so it does not take long.
         let deadline = Instant::now() + DROP_PATIENCE;
         let mut work = lock(&self.work);
-        while work.under_way.contains(&job) && Instant::now() < deadline {
+        while (work.under_way.contains(&job) || work.compacting.contains(&job)) && Instant::now() < deadline {
             work = self.bell.wait_timeout(work, LONGEST_REST).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(work);
         self.tables.let_go(job)?;
         JobStore::open(&self.place, self.deployment, job).remove()
+    }
+
+    /// A running job's checkpoints are taken and kept otherwise from now on.
+    pub(crate) fn alter(&self, job: Uuid, settings: CheckpointSettings) {
+        if let Some(job) = lock(&self.running).get(&job) {
+            *lock(&job.settings) = settings;
+        }
+        self.bell.notify_all();
+    }
+
+    /// Waits until a job that runs has something to take a checkpoint of.
+    pub(super) fn await_begun(&self, job: Uuid, deadline: Instant) {
+        let is_waited_for = || {
+            let running = lock(&self.running);
+            running.get(&job).is_some_and(|job| !job.is_running() && job.handle.outcome().is_none())
+        };
+        while is_waited_for() && Instant::now() < deadline {
+            drop(self.bell.wait_timeout(lock(&self.work), LOOK_AGAIN));
+        }
+    }
+
+    /// Where checkpoints lie.
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Whose they are.
+    pub(super) fn deployment(&self) -> Uuid {
+        self.deployment
+    }
+
+    /// The time.
+    pub(super) fn now_micros(&self) -> i64 {
+        self.clock.now_micros()
+    }
+
+    /// A job that does not run will go on from this epoch.
+    pub(super) fn stand_at(&self, job: Uuid, epoch: Epoch) {
+        if let Some(known) = lock(&self.known).get_mut(&job) {
+            known.chosen = Some(epoch);
+        }
+    }
+
+    /// A job's savepoints; read once.
+    pub(super) fn savepoints_of(&self, job: Uuid) -> Result<Vec<Savepoint>> {
+        if let Some(savepoints) = lock(&self.savepoints).get(&job) {
+            return Ok(savepoints.values().cloned().collect());
+        }
+        let read = JobStore::open(&self.place, self.deployment, job).savepoints()?;
+        let mut savepoints = lock(&self.savepoints);
+        let of_job = savepoints.entry(job).or_default();
+        // One may have been made meanwhile.
+        for (name, savepoint) in read {
+            of_job.entry(name).or_insert(savepoint);
+        }
+        Ok(of_job.values().cloned().collect())
+    }
+
+    /// From now on retention keeps what a savepoint needs.
+    pub(super) fn hold_savepoint(&self, job: Uuid, savepoint: Savepoint) {
+        lock(&self.savepoints).entry(job).or_default().insert(savepoint.name.clone(), savepoint);
+    }
+
+    /// And no longer.
+    pub(super) fn release_savepoint(&self, job: Uuid, name: &str) {
+        if let Some(savepoints) = lock(&self.savepoints).get_mut(&job) {
+            savepoints.remove(name);
+        }
     }
 
     /// How the checkpoints of running jobs are going, by name.
@@ -288,22 +425,29 @@ impl Checkpoints {
         views
     }
 
-    /// All checkpoints that are kept, of all jobs, by name and age; `true`: the one from which the job goes on.
-    pub(crate) fn kept(&self) -> Result<Vec<(String, Arc<Manifest>, bool)>> {
+    /// All checkpoints that are kept, of all jobs, by name and age.
+    pub(crate) fn kept(&self) -> Result<Vec<KeptCheckpoint>> {
         let known = lock(&self.known).clone();
         let mut kept = Vec::new();
         for (id, known) in known {
             let store = JobStore::open(&self.place, self.deployment, id);
             let restorable = store.restorable()?;
             let chosen = restorable.chosen.as_ref().map(|chosen| chosen.manifest.as_str());
-            for file in restorable.manifests.iter().filter(|file| Some(file.as_str()) <= chosen) {
+            let savepoints = self.savepoints_of(id)?;
+            for file in &restorable.manifests {
+                let named = savepoints.iter().filter(|savepoint| savepoint.checkpoint.manifest == *file);
+                let savepoints: Vec<String> = named.map(|savepoint| savepoint.name.clone()).collect();
+                if Some(file.as_str()) > chosen && savepoints.is_empty() {
+                    continue;
+                }
                 // It may have been deleted just now, since a newer one is there.
                 if let Ok(manifest) = store.manifest(file, None) {
-                    kept.push((known.name.clone(), manifest, chosen == Some(file)));
+                    let (job, is_chosen) = (known.name.clone(), chosen == Some(file));
+                    kept.push(KeptCheckpoint { job, manifest, is_chosen, savepoints });
                 }
             }
         }
-        kept.sort_by(|one, other| (&one.0, one.1.epoch).cmp(&(&other.0, other.1.epoch)));
+        kept.sort_by(|one, other| (&one.job, one.manifest.epoch).cmp(&(&other.job, other.manifest.epoch)));
         Ok(kept)
     }
 
@@ -311,7 +455,8 @@ impl Checkpoints {
     fn groups(&self) -> Vec<Vec<Arc<CheckpointedJob>>> {
         // One that has ended, or has not come to its first epoch's end, holds nobody up.
         let mut running = lock(&self.running).clone();
-        running.retain(|_, job| job.is_running());
+        let left_alone = lock(&self.work).left_alone.clone();
+        running.retain(|id, job| job.is_running() && !left_alone.contains(id));
         let mut groups: Vec<Vec<Arc<CheckpointedJob>>> = Vec::new();
         for job in running.into_values() {
             let touches = |other: &Arc<CheckpointedJob>| {
@@ -327,6 +472,9 @@ impl Checkpoints {
         for group in &mut groups {
             // A job reads only what was there when it was created.
             group.sort_by_key(|job| job.handle.id());
+            if !Safeguard::ViewsFirst.holds() {
+                group.reverse();
+            }
         }
         groups
     }
@@ -338,12 +486,18 @@ impl Checkpoints {
         let mut is_due: BTreeSet<Uuid> = BTreeSet::new();
         for job in lock(&self.running).values() {
             let due = {
+                let settings = job.settings();
                 let progress = job.progress();
-                (progress.begun + job.interval).max(progress.ended + self.settings.minimum_pause)
+                // One whose inputs have ended waits for its last; one that failed is tried again at its time.
+                let interval = match job.handle.is_at_end() && progress.error.is_none() {
+                    true => Duration::ZERO,
+                    false => settings.interval,
+                };
+                (progress.begun + interval).max(progress.ended + settings.minimum_pause)
             };
             if due > now {
                 rest = rest.min(due - now);
-            } else if !job.is_idle() {
+            } else if job.handle.is_at_end() || !job.is_idle() {
                 is_due.insert(job.id);
             }
         }
@@ -358,8 +512,9 @@ impl Checkpoints {
                 let group = group.clone();
                 move || {
                     // Each job remembers how it went.
-                    drop(this.take(&group, this.settings.timeout));
+                    drop(this.take(&group, timeout_of(&group)));
                     this.release(&group);
+                    group.iter().for_each(|job| this.compact(job));
                 }
             });
             match spawned {
@@ -388,13 +543,14 @@ impl Checkpoints {
 
     fn release(&self, group: &[Arc<CheckpointedJob>]) {
         let mut work = lock(&self.work);
-        work.under_way.retain(|id| !group.iter().any(|job| job.id == *id));
+        let Work { under_way, left_alone, .. } = &mut *work;
+        under_way.retain(|id| left_alone.contains(id) || !group.iter().any(|job| job.id == *id));
         self.bell.notify_all();
     }
 
     /// Takes a checkpoint of a job, and of those that are connected with it, now. `closes`: sinks that wait for longer are
     /// closed, since the jobs are to end.
-    pub(crate) fn take_now(&self, job: Uuid, timeout: Duration, closes: bool) -> Result<Epoch> {
+    pub(crate) fn take_now(self: &Arc<Self>, job: Uuid, timeout: Duration, closes: bool) -> Result<Epoch> {
         let outcomes = self.take_of(|group| group.iter().any(|of| of.id == job), timeout, closes);
         let own = outcomes.into_iter().find(|(id, _)| *id == job);
         own.map_or_else(
@@ -409,12 +565,12 @@ impl Checkpoints {
     }
 
     /// Takes checkpoints of all jobs now; answers how it went, by job.
-    pub(crate) fn take_all(&self, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
+    pub(crate) fn take_all(self: &Arc<Self>, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
         self.take_of(|_| true, timeout, closes).into_iter().collect()
     }
 
     fn take_of(
-        &self,
+        self: &Arc<Self>,
         wanted: impl Fn(&[Arc<CheckpointedJob>]) -> bool,
         timeout: Duration,
         closes: bool,

@@ -137,6 +137,11 @@ impl<'a> Options<'a> {
         Self { table, values }
     }
 
+    /// Whether the statement has the option.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// The value as given, or the default. A required option that is missing, and an empty value, are errors.
     pub fn text(&self, name: &str) -> Result<Option<&'a str>> {
         let Some(spec) = self.table.spec(name) else {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::blackhole;
 use super::definition::{Definition, SinkDefinition, StreamDefinition};
-use super::file::definition as file;
+use super::file::{definition as file, stream as files};
 use super::kafka::definition as kafka;
 use super::nexmark::definition as nexmark;
 use super::options::OptionTable;
 use crate::error::{Error, Result};
-use crate::format::value::{FORMAT, READING, WRITING};
+use crate::format::value::{FORMAT, READING, REGISTRY, WRITING};
 use crate::schema::nearest;
 
 type DefineStream = fn(&Definition<'_>) -> Result<Arc<dyn StreamDefinition>>;
@@ -40,14 +40,14 @@ pub const CONNECTORS: &[Connector] = &[
     Connector {
         name: "file",
         doc: "Files in a folder of the server's machine.",
-        stream: None,
+        stream: Some((files::define_stream, &[&super::file::settings::SOURCE])),
         sink: Some((file::define_sink, &[&super::file::settings::SINK])),
     },
     Connector {
         name: "kafka",
         doc: "Apache Kafka, and everything that speaks its protocol.",
-        stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT, &READING])),
-        sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT, &WRITING])),
+        stream: Some((kafka::define_stream, &[&super::kafka::settings::SOURCE, &FORMAT, &REGISTRY, &READING])),
+        sink: Some((kafka::define_sink, &[&super::kafka::settings::SINK, &FORMAT, &REGISTRY, &WRITING])),
     },
     Connector {
         name: "nexmark",
@@ -77,7 +77,7 @@ fn connector(options: &BTreeMap<String, String>) -> Result<(&'static Connector, 
 }
 
 /// Connectors whose formats read the columns that a statement declares; those of the others are their own.
-const DECLARED_COLUMNS: &[&str] = &["kafka"];
+const DECLARED_COLUMNS: &[&str] = &["file", "kafka"];
 
 fn check_columns(connector: &Connector, definition: &Definition<'_>) -> Result<()> {
     let Some(column) = definition.columns.and_then(|columns| columns.fields().first()) else { return Ok(()) };

@@ -33,6 +33,8 @@ pub struct Writer {
     pub deployment: Uuid,
     /// The job; one that is dropped and created again is another.
     pub job: Uuid,
+    /// The job's number in its deployment, which spreads what jobs keep in a system that they share.
+    pub number: u64,
     /// Whether the catalog remembers that the job has committed: then the system that decides must know of it.
     pub has_committed: bool,
     /// How long it may be from the begin of one checkpoint to the end of the next: so long output stays hidden.

@@ -67,6 +67,8 @@ pub struct Blueprint {
     /// State to go on from. Sources whose positions the snapshot knows are begun there; others are to stand where they
     /// stood at its epoch.
     pub restore: Option<JobSnapshot>,
+    /// When its inputs have ended it waits for a last checkpoint, with which its sink shows the last of its output.
+    pub ends_with_checkpoint: bool,
 }
 
 /// One worker's part of a unit.
@@ -139,6 +141,7 @@ impl Blueprint {
             observer,
             (signal, memory),
         ));
+        job.owes_checkpoint.store(self.ends_with_checkpoint, Ordering::SeqCst);
         let reporter: Arc<dyn Reporter> = Arc::new(JobReporter(Arc::clone(&job)));
 
         let mut units: Vec<Vec<UnitPart>> = (0..workers).map(|_| Vec::with_capacity(layout.units.len())).collect();

@@ -41,6 +41,7 @@ pub use figures::OperatorFigures;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};
 pub use pool::{EpochLease, JobHandle, Pool, PoolSettings};
+pub use simulated::Outside;
 pub use snapshot::JobSnapshot;
 pub(crate) use snapshot::VIEW;
 pub use subscription::Subscription;

@@ -1,6 +1,6 @@
 //! A pool: a fixed set of workers and the jobs that they run.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -20,9 +20,12 @@ use super::figures::OperatorFigures;
 use super::flow_control::{Memory, lock};
 use super::job::{JobId, JobMetrics, JobShared, Signal};
 use super::operators::{EngineOperators, OperatorFactory};
-use super::simulated::Simulation;
+use super::simulated::{Outside, Simulation};
 use super::snapshot::JobSnapshot;
 use super::worker::{CommandQueue, Worker};
+
+/// Turns of a simulated pool after which a snapshot is given up.
+const SNAPSHOT_TURNS: usize = 20_000;
 
 /// How a pool is set up.
 #[derive(Clone)]
@@ -99,8 +102,14 @@ impl Pool {
     /// how long, and when the clock moves; nothing happens but in calls of this pool, so that equal seeds and equal
     /// calls make equal runs.
     pub fn simulated(settings: PoolSettings, seed: u64) -> Result<Self> {
+        Self::simulated_with(settings, seed, None)
+    }
+
+    /// As [`Pool::simulated`], in a world that has turns as well.
+    pub fn simulated_with(settings: PoolSettings, seed: u64, outside: Option<Arc<dyn Outside>>) -> Result<Self> {
         let shared = share(&settings)?;
-        let simulation = Simulation::start(&shared, settings.last_epoch, seed)?;
+        let epochs = (settings.last_epoch, settings.lease.clone());
+        let simulation = Simulation::start(&shared, epochs, seed, outside)?;
         let clock = simulation.clock();
         Ok(Self { settings, clock, shared, form: Form::Simulated(Box::new(Mutex::new(simulation))) })
     }
@@ -206,29 +215,55 @@ impl Pool {
 
     /// Snapshots of several jobs that read each other's views, at the end of one and the same epoch.
     pub fn snapshots(&self, jobs: &[JobId]) -> Result<Vec<JobSnapshot>> {
-        self.ask(|reply| Request::Snapshot(jobs.to_vec(), reply))
+        self.ask(|reply| Request::Snapshot(jobs.to_vec(), BTreeSet::new(), reply))
     }
 
-    /// As [`Pool::snapshots`], of a pool of threads; given up when it takes longer than `patience` (a sink may wait for a
-    /// system that is away).
-    pub fn snapshots_within(&self, jobs: &[JobId], patience: Duration) -> Result<Vec<JobSnapshot>> {
+    /// As [`Pool::snapshot`], with no more than what has changed since the last one where operators can tell.
+    pub fn changes(&self, job: JobId) -> Result<JobSnapshot> {
+        let mut snapshots = self.ask(|reply| Request::Snapshot(vec![job], BTreeSet::from([job]), reply))?;
+        snapshots.pop().ok_or_else(|| Error::internal("a snapshot without a job"))
+    }
+
+    /// As [`Pool::snapshots`], of some jobs with [changes](Pool::changes) only; given up when it takes longer than `patience`
+    /// (a sink may wait for a system that is away), in a simulated pool after 20,000 turns.
+    pub fn snapshots_within(
+        &self,
+        jobs: &[JobId],
+        only_changes: BTreeSet<JobId>,
+        patience: Duration,
+    ) -> Result<Vec<JobSnapshot>> {
         let (reply, answer) = sync_channel(1);
-        self.shared.ask(Request::Snapshot(jobs.to_vec(), reply));
+        self.shared.ask(Request::Snapshot(jobs.to_vec(), only_changes, reply));
         let start = Instant::now();
+        let mut turns = 0;
         loop {
-            match answer.recv_timeout(Duration::from_millis(200)) {
+            let late = match &self.form {
+                Form::Threads(_) => start.elapsed() > patience,
+                Form::Simulated(_) => turns > SNAPSHOT_TURNS,
+            };
+            match self.answer(&answer) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Disconnected) => return Err(stopped()),
                 Err(RecvTimeoutError::Timeout) if self.shared.broken.load(Ordering::SeqCst) => return Err(stopped()),
-                Err(RecvTimeoutError::Timeout) if start.elapsed() > patience => {
+                Err(RecvTimeoutError::Timeout) if late => {
                     self.ask(|reply| Request::GiveUpSnapshot(jobs.to_vec(), reply))?;
                     return Err(Error::new(
                         ErrorKind::External,
                         format!("the end of an epoch was not reached and written within {patience:?}"),
                     ));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => turns += 1,
             }
+        }
+    }
+
+    /// Waits a little for an answer: a while, or a turn.
+    fn answer<T>(&self, answer: &Receiver<T>) -> std::result::Result<T, RecvTimeoutError> {
+        let Form::Simulated(simulation) = &self.form else { return answer.recv_timeout(Duration::from_millis(200)) };
+        match answer.try_recv() {
+            Ok(answer) => Ok(answer),
+            Err(TryRecvError::Empty) if lock(simulation).turn() => Err(RecvTimeoutError::Timeout),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
         }
     }
 
@@ -265,7 +300,9 @@ impl Pool {
         if let Form::Simulated(simulation) = &self.form {
             let mut simulation = lock(simulation);
             for _ in 0..turns {
-                simulation.turn();
+                if !simulation.turn() {
+                    return;
+                }
             }
         }
     }
@@ -297,7 +334,9 @@ impl Pool {
                     if condition() {
                         return true;
                     }
-                    simulation.turn();
+                    if !simulation.turn() {
+                        return false;
+                    }
                 }
                 condition()
             }
@@ -323,7 +362,8 @@ impl Pool {
                     match answer.try_recv() {
                         Ok(result) => return result,
                         Err(TryRecvError::Disconnected) => return Err(stopped()),
-                        Err(TryRecvError::Empty) => simulation.turn(),
+                        Err(TryRecvError::Empty) if simulation.turn() => {}
+                        Err(TryRecvError::Empty) => return Err(stopped()),
                     }
                 }
                 Err(Error::internal("the simulation does not come to an end"))
@@ -439,6 +479,17 @@ impl JobHandle {
     /// The job cannot go on; what it maintains and what reads it are taken down.
     pub(crate) fn fail(&self, error: Error) {
         self.job.fail(error);
+    }
+
+    /// Whether all its inputs have ended, and only a [last checkpoint](Blueprint::ends_with_checkpoint) is missing.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.job.is_at_end.load(Ordering::SeqCst) && self.job.owes_checkpoint.load(Ordering::SeqCst)
+    }
+
+    /// Its last checkpoint is chosen: it may end.
+    pub(crate) fn let_end(&self) {
+        self.job.owes_checkpoint.store(false, Ordering::SeqCst);
+        self.job.signal.notify();
     }
 
     /// How it ended: `None` while it runs.

@@ -12,7 +12,7 @@ use crate::time::{Clock, Epoch, ManualClock};
 
 use super::control::{Control, PoolShared, Request};
 use super::flow_control::lock;
-use super::pool::{millis, spawn_workers};
+use super::pool::{EpochLease, millis, spawn_workers};
 use super::worker::Worker;
 
 /// Where simulated time starts: 2024-01-01 UTC.
@@ -87,6 +87,12 @@ impl Drop for Returned {
     }
 }
 
+/// What is around a simulated pool and has turns of its own.
+pub trait Outside: Send + Sync {
+    /// Its turn. `false`: the process is killed, and nothing happens in it any more.
+    fn turn(&self) -> bool;
+}
+
 /// See the [module](self).
 pub(crate) struct Simulation {
     baton: Arc<Baton>,
@@ -97,10 +103,16 @@ pub(crate) struct Simulation {
     clock: ManualClock,
     random: StdRng,
     trace: Vec<u64>,
+    outside: Option<Arc<dyn Outside>>,
 }
 
 impl Simulation {
-    pub(crate) fn start(shared: &Arc<PoolShared>, last_epoch: Epoch, seed: u64) -> Result<Self> {
+    pub(crate) fn start(
+        shared: &Arc<PoolShared>,
+        (last_epoch, lease): (Epoch, Option<Arc<dyn EpochLease>>),
+        seed: u64,
+        outside: Option<Arc<dyn Outside>>,
+    ) -> Result<Self> {
         let baton = Arc::new(Baton::default());
         let of_workers = Arc::clone(&baton);
         let threads = spawn_workers(shared, None, move |worker| {
@@ -111,11 +123,12 @@ impl Simulation {
             baton,
             workers: shared.workers.len(),
             threads: Some(threads),
-            control: Control::new(Arc::clone(shared), last_epoch, None),
+            control: Control::new(Arc::clone(shared), last_epoch, lease),
             shared: Arc::clone(shared),
             clock: ManualClock::at(START_MICROS),
             random: StdRng::seed_from_u64(seed),
             trace: Vec::new(),
+            outside,
         })
     }
 
@@ -132,10 +145,10 @@ impl Simulation {
         &self.trace
     }
 
-    /// One party's turn.
-    pub(crate) fn turn(&mut self) {
-        if self.threads.is_none() {
-            return;
+    /// One party's turn, after one of what is outside. `false`: the pool is over.
+    pub(crate) fn turn(&mut self) -> bool {
+        if self.threads.is_none() || self.outside.as_ref().is_some_and(|outside| !outside.turn()) {
+            return false;
         }
         let party = self.random.random_range(0..self.workers + 2);
         let length: usize = 1 << self.random.random_range(0..4);
@@ -152,6 +165,7 @@ impl Simulation {
             let metrics = entry.job.metrics();
             self.trace.extend([metrics.frontier, metrics.rows_in, metrics.rows_out, metrics.bytes_in_flight as u64]);
         }
+        true
     }
 
     pub(crate) fn stop(&mut self) {

@@ -14,6 +14,7 @@ use crate::connector::{SinkState, SinkWriter};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::Output;
+use crate::safeguard::Safeguard;
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::edge::{ABSORBED_ROWS, ViewWriter};
@@ -221,7 +222,7 @@ impl SinkTask {
             return Ok(false);
         }
         if let Some((boundary, given)) = self.boundaries.pop_front() {
-            job.give_snapshot(boundary..boundary + 1, || Ok(given))?;
+            job.give_snapshot(boundary..boundary + 1, |_| Ok(given))?;
         }
         Ok(true)
     }
@@ -237,6 +238,13 @@ impl SinkTask {
             }
             self.full = false;
             self.taken = None;
+        }
+        if !Safeguard::AlignedSnapshots.holds()
+            && let Some(epoch) = self.queue.front().map(|(epoch, _)| *epoch)
+            && !self.pass_boundary(epoch, job)?
+        {
+            activator.activate_after(SINK_RETRY);
+            return Ok(true);
         }
         let mut fuel = 4 * Output::FUEL;
         while let Some((epoch, deltas)) = self.queue.front_mut() {

@@ -4,6 +4,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::fmt;
 
+use crate::schema::registry::ids::Bell;
+
 /// Turns encoded records into record batches, a batch at a time: `begin`, `push` for each record, `finish`.
 ///
 /// A record that [`push`](RowDecoder::push) refuses is not part of the batch: after the error the decoder stands as it
@@ -42,6 +44,9 @@ pub trait RowDecoder: Send {
         }
     }
 
+    /// Sets what to call when a record that [awaits](DecodeError::awaits) its schema can be pushed again.
+    fn ring(&mut self, _bell: &Bell) {}
+
     /// The rows of the records that were pushed since [`begin`](RowDecoder::begin).
     fn finish(&mut self) -> crate::Result<RecordBatch>;
 }
@@ -57,6 +62,9 @@ pub struct DecodeError {
     pub reason: String,
     /// The record may be fine and found no room: finish the batch, begin another and push the record again.
     pub batch_full: bool,
+    /// The record may be fine and its schema is not known yet: push it again when the [bell](RowDecoder::ring) has rung. The
+    /// reason says what is waited for.
+    pub awaits: bool,
 }
 
 impl fmt::Display for DecodeError {

@@ -82,7 +82,7 @@ impl LineDecoder {
 }
 
 fn refused(field: &str, offset: usize, reason: impl Into<String>) -> DecodeError {
-    DecodeError { field: field.to_owned(), offset, reason: reason.into(), batch_full: false }
+    DecodeError { field: field.to_owned(), offset, reason: reason.into(), batch_full: false, awaits: false }
 }
 
 impl RowDecoder for LineDecoder {

@@ -14,6 +14,7 @@ use super::cells::{Cell, Rows};
 use super::decoder::{DecodeError, RowDecoder};
 use super::json::read::{TimeNumbers, cell, row};
 use crate::error::{Error, Result};
+use crate::schema::registry::ids::Bell;
 
 /// The column that says that the key's row is gone.
 pub const DELETED: &str = "_deleted";
@@ -87,7 +88,8 @@ impl TableDecoder {
     }
 
     fn key_cells(&mut self, key: Option<&[u8]>) -> Result<Vec<Cell>, DecodeError> {
-        let refused = |reason: String| DecodeError { field: "_key".into(), offset: 0, reason, batch_full: false };
+        let refused =
+            |reason: String| DecodeError { field: "_key".into(), offset: 0, reason, batch_full: false, awaits: false };
         let key = key.ok_or_else(|| refused("the record has no key, and so names no row".to_owned()))?;
         match &mut self.key {
             KeyReader::Text => {
@@ -154,6 +156,13 @@ impl RowDecoder for TableDecoder {
         }
         self.deleted.push(value.is_none());
         Ok(true)
+    }
+
+    fn ring(&mut self, bell: &Bell) {
+        self.values.ring(bell);
+        if let KeyReader::Message(keys, _) = &mut self.key {
+            keys.ring(bell);
+        }
     }
 
     fn expects_tombstones(&self) -> bool {

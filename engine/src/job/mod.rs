@@ -1,11 +1,13 @@
 //! Jobs: one running continuous query each, with a desired state and a current state.
 
 mod live;
+mod refresher;
 mod start;
 mod status;
 mod supervisor;
 
 pub(crate) use live::{Live, LiveObjects};
-pub(crate) use start::{SinkReporter, start};
+pub(crate) use refresher::Refresher;
+pub(crate) use start::{SinkReporter, open_for_late_rows, start};
 pub use status::{JobState, JobStatus, JobView};
 pub(crate) use supervisor::Supervisor;

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
-use crate::connector::definition::SinkInput;
+use crate::connector::definition::{Delivery, SinkDefinition, SinkInput};
 use crate::connector::table::TableSource;
-use crate::connector::{Reporter, ScanRequest};
+use crate::connector::{Reporter, ScanRequest, Sink};
 use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, JobSnapshot, Pool, Target};
 use crate::error::{Error, Result};
 use crate::plan::flow::{FlowOp, FlowPlan, ScanKind};
@@ -50,15 +51,7 @@ pub(crate) fn start(
         None => target,
         Some(late) => match live.get(&late.target) {
             Some(Live::Sink { definition, .. }) => {
-                let input = SinkInput { schema: Arc::clone(&late.schema), changelog: false };
-                let sink = definition.open(&input)?;
-                if sink.is_exactly_once() {
-                    return Err(Error::not_supported(format!(
-                        "late rows cannot be written exactly once to '{}'",
-                        late.target
-                    ))
-                    .with_hint("give the sink delivery = 'at_least_once'"));
-                }
+                let sink = open_for_late_rows(&*definition, &late.target, &late.schema)?;
                 Target::WithLate(Box::new(target), sink)
             }
             _ => return Err(Error::internal(format!("late rows go to '{}', which is gone", late.target))),
@@ -74,10 +67,24 @@ pub(crate) fn start(
         limits,
         observer: Arc::clone(status) as Arc<dyn JobObserver>,
         restore,
+        ends_with_checkpoint: holder.is_some(),
     };
     let handle = pool.create_job(blueprint).inspect_err(|error| status.fail(error.clone()))?;
     status.attach(handle.clone());
     Ok(handle)
+}
+
+/// Opens a sink for rows that come too late: they are no part of the result, and written at least once.
+pub(crate) fn open_for_late_rows(
+    definition: &dyn SinkDefinition,
+    name: &str,
+    schema: &SchemaRef,
+) -> Result<Box<dyn Sink>> {
+    if definition.delivery() == Delivery::ExactlyOnce {
+        return Err(Error::not_supported(format!("late rows cannot be written exactly once to '{name}'"))
+            .with_hint("give the sink delivery = 'at_least_once'"));
+    }
+    definition.open(&SinkInput { schema: Arc::clone(schema), changelog: false, exactly_once: false })
 }
 
 /// What a sink reports to that was opened before its job was built.

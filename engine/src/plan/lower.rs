@@ -15,7 +15,7 @@ mod shown;
 mod unnest;
 mod watermarks;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -68,6 +68,8 @@ pub(super) struct Lowering<'a> {
     unneeded: BTreeSet<usize>,
     /// The node of each scan met so far.
     scans: Vec<NodeIndex>,
+    /// Those of topics that are tables, with the column that ends a key.
+    ends: BTreeMap<NodeIndex, String>,
     /// What each node does and reads, as text, for [`Lowering::push`]; empty for nodes that are never shared.
     texts: Vec<String>,
     /// Nodes that more than one user was given.
@@ -122,6 +124,7 @@ impl<'a> Lowering<'a> {
             panes: panes.map(std::ptr::from_ref),
             unneeded,
             scans: Vec::new(),
+            ends: BTreeMap::new(),
             texts: Vec::new(),
             shared: BTreeSet::new(),
             watermark,
@@ -273,6 +276,9 @@ impl<'a> Lowering<'a> {
         let nodes = self.plan.nodes.len();
         let op = FlowOp::Scan { relation: relation.name.clone(), kind, projection, watermark };
         let node = self.push(op, Vec::new(), Arc::new(schema), properties)?;
+        if let RelationKind::Upserts { deleted, .. } = &relation.kind {
+            self.ends.insert(node, deleted.clone());
+        }
         let is_new = self.plan.nodes.get(nodes).is_some_and(|node| matches!(node.op, FlowOp::Scan { .. }));
         if !is_new {
             // A scan that was there already has promised already.

@@ -109,7 +109,7 @@ impl Planner {
     }
 
     /// The same planner over another catalog.
-    pub(super) fn over(&self, relations: impl FnOnce(Arc<dyn Relations>) -> Arc<dyn Relations>) -> Self {
+    pub(crate) fn over(&self, relations: impl FnOnce(Arc<dyn Relations>) -> Arc<dyn Relations>) -> Self {
         Self { relations: relations(Arc::clone(&self.relations)), ..self.clone() }
     }
 

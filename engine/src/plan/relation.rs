@@ -60,7 +60,8 @@ impl Relation {
             relation = quoted(name),
         );
         let visible = upserts.visible.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;
-        Ok(Self { kind: RelationKind::Upserts { query, visible }, ..Self::stream(name, schema, None) })
+        let deleted = upserts.deleted.clone();
+        Ok(Self { kind: RelationKind::Upserts { query, visible, deleted }, ..Self::stream(name, schema, None) })
     }
 
     /// Whether its rows come from outside.
@@ -89,6 +90,8 @@ pub enum RelationKind {
         query: String,
         /// The columns that it shows, by index into the relation's.
         visible: Vec<usize>,
+        /// The column that is true where the row of a key is gone.
+        deleted: String,
     },
     /// Rows that Rondel keeps.
     Table,

@@ -3,7 +3,8 @@
 //! A stream names its definition by an option: `file:PATH`, or a bare path. The file is either a
 //! `FileDescriptorSet` as `protoc --include_imports --descriptor_set_out` writes it, or one or several `.proto`
 //! files (comma separated), compiled here. Imports are looked up in the include paths, then in the folders of the
-//! files themselves; Google's well-known types are built in.
+//! files themselves; Google's well-known types are built in. Definitions from elsewhere are a set of bytes
+//! ([`Descriptors::from_set`]).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -52,15 +53,21 @@ impl Descriptors {
         Ok(Self { pool, origin: option.to_owned() })
     }
 
+    /// The definitions of an encoded `FileDescriptorSet` from `origin`.
+    pub fn from_set(bytes: &[u8], origin: &str) -> Result<Self> {
+        Ok(Self { pool: pool_of_set(bytes, origin)?, origin: origin.to_owned() })
+    }
+
     /// Definitions that are already in memory; `origin` names them in error messages.
     pub fn from_pool(pool: DescriptorPool, origin: impl Into<String>) -> Self {
         Self { pool, origin: origin.into() }
     }
 
-    /// The message of that full name (`acme.Booking`).
+    /// The message of that full name (`acme.Booking`), or of its name in Java (`com.acme.Booking`).
     pub fn message(&self, name: &str) -> Result<MessageDescriptor> {
         let name = name.trim().trim_start_matches('.');
-        if let Some(message) = self.pool.get_message_by_name(name).filter(|message| !message.is_map_entry()) {
+        let named = self.pool.get_message_by_name(name).or_else(|| self.message_in_java(name));
+        if let Some(message) = named.filter(|message| !message.is_map_entry()) {
             return Ok(message);
         }
         let what = if self.pool.get_enum_by_name(name).is_some() { "an enum, not a message" } else { "no message" };
@@ -78,6 +85,30 @@ impl Descriptors {
             format!("did you mean {}?", near.join(" or "))
         };
         Err(Error::new(ErrorKind::InvalidDefinition, message).with_hint(hint))
+    }
+
+    /// The message whose file's `java_package`, with what stands behind its own package, is that name.
+    fn message_in_java(&self, name: &str) -> Option<MessageDescriptor> {
+        let name = name.replace('$', ".");
+        self.pool.all_messages().find(|message| {
+            let file = message.parent_file();
+            let Some(java) = file.file_descriptor_proto().options.as_ref().and_then(|o| o.java_package.clone()) else {
+                return false;
+            };
+            let behind = message.full_name().strip_prefix(message.package_name()).unwrap_or_default();
+            name.strip_prefix(&java).and_then(|rest| rest.strip_prefix('.')) == Some(behind.trim_start_matches('.'))
+        })
+    }
+
+    /// The message at these places: of the file's messages, of that one's nested messages, and so on.
+    pub fn message_at(&self, file: &str, places: &[usize]) -> Option<MessageDescriptor> {
+        let (first, inner) = places.split_first()?;
+        let mut message = self.pool.get_file_by_name(file)?.messages().nth(*first)?;
+        for place in inner {
+            let child = message.child_messages().nth(*place)?;
+            message = child;
+        }
+        Some(message)
     }
 
     /// Full names of all messages that the user defined (not Google's, not the entries of maps), sorted.
@@ -138,8 +169,12 @@ fn read_set(path: &Path) -> Result<DescriptorPool> {
     let shown = path.display();
     let bytes = std::fs::read(path)
         .map_err(|error| Error::invalid(format!("the descriptor file {shown} can't be read: {error}")))?;
+    pool_of_set(&bytes, &shown.to_string())
+}
+
+fn pool_of_set(bytes: &[u8], shown: &str) -> Result<DescriptorPool> {
     let no_set = || Error::invalid(format!("{shown} is not a FileDescriptorSet")).with_hint(HINT);
-    let mut set = FileDescriptorSet::decode(bytes.as_slice()).map_err(|_| no_set())?;
+    let mut set = FileDescriptorSet::decode(bytes).map_err(|_| no_set())?;
     if set.file.is_empty() {
         return Err(no_set());
     }

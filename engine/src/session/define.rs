@@ -3,19 +3,22 @@
 //! A definition is checked whole before the catalog hears of it, and durable before the statement is answered. One
 //! definition changes at a time.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
 
+use super::job_options::without_job_options;
 use crate::catalog::{NewObject, Object, ObjectKind, unknown};
+use crate::checkpoint::is_job_option;
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
 use crate::connector::registry;
 use crate::dataflow::{JobId, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
+use crate::plan::{ContinuousPlan, Destination, Planner, Relation, STATE_TTL};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, ParsedStatement, Query,
     Statement, quoted,
@@ -25,7 +28,7 @@ use crate::table::TableDefinition;
 use super::table::{self, Checked};
 
 /// Runs a statement that changes definitions; answers with what the user should know.
-pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<String>> {
+pub(crate) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<String>> {
     let _one_at_a_time = engine.changing.lock().unwrap_or_else(PoisonError::into_inner);
     let (name, if_not_exists) = match &parsed.statement {
         Statement::CreateStream(stream) => (&stream.name, stream.if_not_exists),
@@ -35,18 +38,21 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Statement::CreateSink(sink) => (&sink.name, sink.if_not_exists),
         Statement::Insert(insert) => return engine.create_insert(insert, parsed).map(|()| Vec::new()),
         Statement::Drop(drop) => return engine.drop_objects(drop),
-        Statement::AlterJob { name, action } => return engine.alter_job(name, *action),
+        Statement::AlterJob { name, action } => return engine.alter_job(name, action),
         Statement::Checkpoint(name) => return engine.checkpoint(name.as_deref()).map(|()| Vec::new()),
+        Statement::CreateSavepoint(savepoint) => return engine.create_savepoint(savepoint).map(|()| Vec::new()),
+        Statement::DropSavepoint { savepoint, if_exists } => return engine.drop_savepoint(savepoint, *if_exists),
         other => return Err(Error::internal(format!("{} defines nothing", other.tag()))),
     };
     if let Err(taken) = engine.catalog.check_free(name) {
         return if if_not_exists { Ok(vec![format!("{}, skipping", taken.message())]) } else { Err(taken) };
     }
-    let made = engine.make(&parsed.statement, None)?;
+    let made = engine.make(&parsed.statement, Before::default())?;
     let (sql, dialect) = match made.text() {
         Some(text) => (text, Dialect::Postgres),
         None => (parsed.text.clone(), parsed.dialect),
     };
+    let notices = engine.delivery_notice(name, &made.parts).into_iter().collect();
     let object = engine.catalog.create(NewObject {
         kind: made.kind,
         name: name.clone(),
@@ -54,6 +60,7 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         dialect,
         uses: made.uses.clone(),
         descriptor: made.descriptor.clone(),
+        schemas: if made.has_job() { engine.versions_of(&made.uses) } else { BTreeMap::new() },
         has_job: made.has_job(),
         created_at_micros: engine.clock.now_micros(),
     })?;
@@ -61,7 +68,22 @@ pub(super) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         engine.catalog.remove(std::slice::from_ref(name))?;
         return Err(error);
     }
-    Ok(Vec::new())
+    Ok(notices)
+}
+
+/// What the catalog knows of an object that is not new.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Before<'a> {
+    /// What it kept beside the statement.
+    pub(super) descriptor: Option<&'a [u8]>,
+    /// By which versions of the streams' schemas its job reads; `None`: by those of now.
+    pub(super) schemas: Option<&'a BTreeMap<String, u64>>,
+}
+
+impl<'a> Before<'a> {
+    pub(super) fn of(object: &'a Object, descriptor: Option<&'a [u8]>) -> Self {
+        Self { descriptor, schemas: Some(&object.schemas) }
+    }
 }
 
 /// An object that is checked and not yet known to anyone.
@@ -107,14 +129,19 @@ impl Engine {
         matches!(self.live.get(name), Some(Live::Table { .. }))
     }
 
-    /// Checks a definition. `descriptor` is what the catalog kept of an object that is not new.
-    pub(super) fn make(&self, statement: &Statement, descriptor: Option<&[u8]>) -> Result<Made> {
+    /// Checks a definition. `before` is what the catalog knows of an object that is not new.
+    pub(super) fn make(&self, statement: &Statement, before: Before<'_>) -> Result<Made> {
+        let Before { descriptor, schemas } = before;
+        let planner = match schemas {
+            Some(schemas) => &self.planner_as_of(schemas)?,
+            None => &self.planner,
+        };
         match statement {
             Statement::CreateStream(stream) => self.make_stream(stream, descriptor),
             Statement::CreateTable(table) => self.make_table(table, descriptor),
-            Statement::CreateView(view) => self.make_view(view),
-            Statement::CreateSink(sink) => self.make_sink(sink, descriptor),
-            Statement::Insert(insert) => self.make_insert(insert),
+            Statement::CreateView(view) => self.make_view(planner, view),
+            Statement::CreateSink(sink) => self.make_sink(planner, sink, descriptor),
+            Statement::Insert(insert) => self.make_insert(planner, insert),
             other => Err(Error::internal(format!("{} defines nothing", other.tag()))),
         }
     }
@@ -122,29 +149,16 @@ impl Engine {
     fn make_stream(&self, stream: &CreateStream, descriptor: Option<&[u8]>) -> Result<Made> {
         let columns = self.declared_columns(&stream.columns)?;
         let options = stream.options.to_map();
+        let schemas = self.schemas_folder();
         let definition = registry::define_stream(&Definition {
             name: &stream.name,
             options: &options,
             descriptor,
             columns: columns.as_ref(),
+            schemas: schemas.as_deref(),
         })
         .map_err(|error| error.context(format!("stream '{}'", stream.name)))?;
-        let schema = definition.schema();
-        let watermark = match &stream.watermark {
-            Some(clause) => Some(self.planner.validate_watermark(&schema, clause)?),
-            None => None,
-        };
-        let relation = Arc::new(match definition.upserts() {
-            None => Relation::stream(&stream.name, schema, watermark),
-            Some(_) if watermark.is_some() => {
-                return Err(Error::not_supported(format!(
-                    "the stream '{}' is a table, whose rows change at any time: it has no watermark",
-                    stream.name
-                ))
-                .with_hint("leave WATERMARK FOR out, or read the topic with changelog = 'append'"));
-            }
-            Some(upserts) => Relation::upserts(&stream.name, schema, &upserts)?,
-        });
+        let relation = self.stream_relation(stream, &*definition)?;
         let descriptor = definition.descriptor();
         Ok(Made {
             kind: ObjectKind::Stream,
@@ -182,19 +196,20 @@ impl Engine {
         Ok(Made { kind: ObjectKind::Table, uses: Vec::new(), descriptor, parts })
     }
 
-    fn make_view(&self, view: &CreateView) -> Result<Made> {
+    fn make_view(&self, planner: &Planner, view: &CreateView) -> Result<Made> {
         if view.materialized {
-            let mut plan = self.planner.plan_materialized_view(view)?;
+            self.check_job_options(&view.options)?;
+            let mut plan = planner.plan_materialized_view(&without_job_options(view))?;
             self.fit_late_rows(&mut plan)?;
             let parts = Parts::MaterializedView { plan: Box::new(plan.clone()) };
             return Ok(Made { kind: ObjectKind::MaterializedView, uses: plan.reads, descriptor: None, parts });
         }
-        let (relation, uses) = self.planner.plan_view(view)?;
+        let (relation, uses) = planner.plan_view(view)?;
         let parts = Parts::View { relation: Arc::new(relation) };
         Ok(Made { kind: ObjectKind::View, uses, descriptor: None, parts })
     }
 
-    fn make_sink(&self, sink: &CreateSink, descriptor: Option<&[u8]>) -> Result<Made> {
+    fn make_sink(&self, planner: &Planner, sink: &CreateSink, descriptor: Option<&[u8]>) -> Result<Made> {
         let columns = self.declared_columns(&sink.columns)?;
         if let (Some(_), Some(column)) = (&sink.query, sink.columns.first()) {
             return Err(Error::invalid(format!(
@@ -203,7 +218,15 @@ impl Engine {
             ))
             .with_hint("leave the columns out"));
         }
+        self.check_job_options(&sink.options)?;
         let mut options = sink.options.to_map();
+        if let Some(name) = options.keys().find(|name| is_job_option(name)).filter(|_| sink.query.is_none()) {
+            return Err(Error::invalid(format!("sink '{}' has no job of its own that {name} could be of", sink.name))
+                .with_hint(
+                    "leave it out, or give the sink a query with AS; a job that writes to it has options by ALTER JOB",
+                ));
+        }
+        options.retain(|name, _| !is_job_option(name));
         let state_ttl = options.remove(STATE_TTL);
         if state_ttl.is_some() && sink.query.is_none() {
             return Err(Error::invalid(format!(
@@ -212,28 +235,31 @@ impl Engine {
             ))
             .with_hint("leave it out, or give the sink a query with AS"));
         }
+        let schemas = self.schemas_folder();
         let definition = registry::define_sink(&Definition {
             name: &sink.name,
             options: &options,
             descriptor,
             columns: columns.as_ref(),
+            schemas: schemas.as_deref(),
         })
         .map_err(|error| error.context(format!("sink '{}'", sink.name)))?;
+        let exactly_once = self.writes_exactly_once(&sink.name, &*definition)?;
         let descriptor = definition.descriptor();
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let mut plan = self.planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
+                let mut plan = planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
                 self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
-                definition.open(&sink_input(&plan))?;
+                definition.open(&sink_input(&plan, exactly_once))?;
                 (plan.reads.clone(), Some(Box::new(plan)))
             }
         };
         Ok(Made { kind: ObjectKind::Sink, uses, descriptor, parts: Parts::Sink { definition, own } })
     }
 
-    fn make_insert(&self, insert: &Insert) -> Result<Made> {
+    fn make_insert(&self, planner: &Planner, insert: &Insert) -> Result<Made> {
         let definition = match self.live.get(&insert.target) {
             Some(Live::Sink { definition, own: None }) => definition,
             Some(Live::Sink { own: Some(_), .. }) => {
@@ -262,7 +288,7 @@ impl Engine {
         };
         let columns = match (insert.columns.as_slice(), definition.columns()) {
             ([], Some(schema)) => {
-                let given = self.planner.result_schema(query)?.fields().len();
+                let given = planner.result_schema(query)?.fields().len();
                 if given > schema.fields().len() {
                     return Err(Error::invalid(format!(
                         "INSERT has {given} columns, and sink '{}' has {}",
@@ -275,9 +301,10 @@ impl Engine {
             (named, _) => named.to_vec(),
         };
         let query = renamed(query, own_columns(query, &columns)?)?;
-        let mut plan = self.planner.plan_for(&query, destination(&*definition), None)?;
+        let mut plan = planner.plan_for(&query, destination(&*definition), None)?;
         self.fit_late_rows(&mut plan)?;
-        definition.open(&sink_input(&plan))?;
+        let exactly_once = self.writes_exactly_once(&insert.target, &*definition)?;
+        definition.open(&sink_input(&plan, exactly_once))?;
         let mut uses = plan.reads.clone();
         uses.push(insert.target.clone());
         let parts = Parts::Insert { definition, plan: Box::new(plan) };
@@ -285,7 +312,7 @@ impl Engine {
     }
 
     fn create_insert(&self, insert: &Insert, parsed: &ParsedStatement) -> Result<()> {
-        let made = self.make(&parsed.statement, None)?;
+        let made = self.make(&parsed.statement, Before::default())?;
         let name = (1..)
             .map(|number| format!("{}_insert_{number}", insert.target))
             .find(|name| self.catalog.get(name).is_none())
@@ -297,6 +324,7 @@ impl Engine {
             dialect: parsed.dialect,
             uses: made.uses.clone(),
             descriptor: None,
+            schemas: self.versions_of(&made.uses),
             has_job: true,
             created_at_micros: self.clock.now_micros(),
         })?;
@@ -368,11 +396,31 @@ impl Engine {
 
     /// The columns that a view's query has now.
     pub(super) fn columns_of(&self, object: &Object) -> Result<Option<SchemaRef>> {
-        Ok(match self.make(&definition(object)?, None)?.parts {
+        Ok(match self.make(&definition(object)?, Before::of(object, None))?.parts {
             Parts::View { relation } => Some(Arc::clone(&relation.schema)),
             Parts::MaterializedView { plan } => Some(Arc::clone(&plan.schema)),
             _ => None,
         })
+    }
+
+    /// The plan of an object's job, made again.
+    pub(super) fn plan_again(&self, object: &Object) -> Result<Option<Box<ContinuousPlan>>> {
+        let descriptor = self.catalog.descriptor(object.id)?;
+        let made = self.make(&definition(object)?, Before::of(object, descriptor.as_deref()))?;
+        Ok(match made.parts {
+            Parts::MaterializedView { plan } | Parts::Insert { plan, .. } => Some(plan),
+            Parts::Sink { own, .. } => own,
+            Parts::Stream { .. } | Parts::Table { .. } | Parts::View { .. } => None,
+        })
+    }
+
+    /// Lets readers of a view see the columns that it has now.
+    pub(super) fn renew_view(&self, object: &Object) -> Result<()> {
+        let made = self.make(&definition(object)?, Before::default())?;
+        if let Parts::View { relation } = made.parts {
+            self.live.insert(&object.name, Live::View { relation });
+        }
+        Ok(())
     }
 
     /// Completes an epoch in every job with all that its sources have to read now, and all that is committed in tables.
@@ -413,8 +461,8 @@ pub(super) fn definition(object: &Object) -> Result<Statement> {
 }
 
 /// What is written to the sink of a plan.
-pub(super) fn sink_input(plan: &ContinuousPlan) -> SinkInput {
-    SinkInput { schema: Arc::clone(&plan.schema), changelog: plan.properties().changelog }
+pub(super) fn sink_input(plan: &ContinuousPlan, exactly_once: bool) -> SinkInput {
+    SinkInput { schema: Arc::clone(&plan.schema), changelog: plan.properties().changelog, exactly_once }
 }
 
 /// A view's contents and what the planner is told of it.

@@ -3,10 +3,9 @@
 use arrow::datatypes::SchemaRef;
 
 use crate::catalog::unknown;
-use crate::connector::definition::SinkInput;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::Live;
+use crate::job::{Live, open_for_late_rows};
 use crate::plan::ContinuousPlan;
 use crate::sql::quoted;
 
@@ -20,7 +19,7 @@ impl Engine {
                 let places = places(&late.schema, definition.columns().as_ref(), &target)?;
                 let late = late.projected(&places)?;
                 // Opened once for the check alone.
-                definition.open(&SinkInput { schema: late.schema.clone(), changelog: false })?;
+                open_for_late_rows(&*definition, &target, &late.schema)?;
                 late
             }
             Some(Live::Sink { own: Some(_), .. }) => {

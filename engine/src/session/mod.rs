@@ -3,6 +3,8 @@
 //! * `variables`: SET and SHOW
 //! * `define`: CREATE, DROP
 //! * `revive`: jobs that begin, stop and begin again; what a restart does with the catalog
+//! * `describe`: DESCRIBE, and the versions of schemas
+//! * `evolve`: streams whose schemas change elsewhere
 //! * `query`: SELECT, SUBSCRIBE, COPY, EXPLAIN
 //! * `table`, `alter`: definitions of tables
 //! * `dml`: INSERT, UPDATE, DELETE, TRUNCATE, COPY FROM, transactions
@@ -12,12 +14,17 @@
 //! * `stream_scan`: a stream read once
 
 mod alter;
-mod define;
+pub(crate) mod define;
+mod delivery;
+mod describe;
 mod dml;
+mod evolve;
+mod job_options;
 mod late;
 mod one_epoch;
 mod query;
 mod revive;
+mod savepoint;
 mod show;
 mod stream_scan;
 mod table;
@@ -86,6 +93,7 @@ impl Session {
             Statement::Subscribe { to, .. } => none(Some(query::subscription_schema(&self.engine, to)?)),
             Statement::Explain(_) => none(Some(query::explain_schema())),
             Statement::Show(what) => none(Some(show::schema(what))),
+            Statement::Describe(_) => none(Some(describe::schema())),
             Statement::Insert(insert) if !self.engine.is_table(&insert.target) => none(None),
             statement @ (Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)) => {
                 dml::describe(&self.engine, statement)
@@ -115,6 +123,8 @@ impl Session {
             | Statement::Drop(_)
             | Statement::AlterTable(_)
             | Statement::Checkpoint(_)
+            | Statement::CreateSavepoint(_)
+            | Statement::DropSavepoint { .. }
             | Statement::AlterJob { .. } => {
                 let statement = parsed.clone();
                 let notices = blocking(move || define::run(&engine, &statement)).await?;
@@ -137,7 +147,19 @@ impl Session {
             }
             Statement::Show(Show::All) => show::settings(&self.variables()),
             Statement::Show(Show::Checkpoints) => blocking(move || show::checkpoints(&engine)).await,
+            Statement::Show(Show::SchemaVersions(stream)) => describe::versions(&engine, stream.as_deref()),
             Statement::Show(what) => show::objects(&engine, what),
+            Statement::Describe(name) => describe::describe(&engine, name),
+            Statement::Refresh(name) => {
+                let name = name.clone();
+                let notices = blocking(move || {
+                    let notices = engine.refresh_stream(&name)?;
+                    let none = || vec![format!("stream '{name}' has the newest version of its schema already")];
+                    Ok(if notices.is_empty() { none() } else { notices })
+                })
+                .await?;
+                Ok(Outcome::Done { tag: parsed.statement.tag().to_owned(), notices })
+            }
             Statement::Set { name, value, local: _ } => {
                 match value {
                     SetValue::Default => self.set(name, None)?,

@@ -15,10 +15,12 @@ use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::define::destination;
+use super::job_options::without_job_options;
 use super::variables::READ_FAILED_VIEWS;
 use super::{blocking, show, stream_scan};
 use crate::batch::BatchScans;
 use crate::catalog::{DesiredState, ObjectKind, unknown};
+use crate::checkpoint::is_job_option;
 use crate::connector::ScanRequest;
 use crate::connector::channel::channel;
 use crate::connector::definition::Definition;
@@ -279,7 +281,7 @@ pub(super) fn explain_schema() -> SchemaRef {
 pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcome> {
     let plan = match &inner.statement {
         Statement::Query(query) => engine.planner.plan_continuous(query)?,
-        Statement::CreateView(view) => engine.planner.plan_materialized_view(view)?,
+        Statement::CreateView(view) => engine.planner.plan_materialized_view(&without_job_options(view))?,
         Statement::Insert(insert) => match &insert.query {
             Some(query) if !engine.is_table(&insert.target) => {
                 let destination = match engine.live.get(&insert.target) {
@@ -293,9 +295,16 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
             Some(query) => {
-                let mut options = sink.options.to_map();
+                let mut options = sink.options.without(is_job_option).to_map();
                 let state_ttl = options.remove(STATE_TTL);
-                let definition = Definition { name: &sink.name, options: &options, descriptor: None, columns: None };
+                let schemas = engine.schemas_folder();
+                let definition = Definition {
+                    name: &sink.name,
+                    options: &options,
+                    descriptor: None,
+                    columns: None,
+                    schemas: schemas.as_deref(),
+                };
                 let destination = destination(&*registry::define_sink(&definition)?);
                 engine.planner.plan_for(query, destination, state_ttl.as_deref())?
             }

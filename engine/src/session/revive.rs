@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::define::{Made, Parts, definition, materialized, sink_input};
+use super::define::{Before, Made, Parts, definition, materialized, sink_input};
 use crate::catalog::{DesiredState, Object, ObjectKind, unknown};
 use crate::checkpoint::{Beginning, Checkpoints};
 use crate::connector::two_phase::{Committer, Writer};
@@ -61,12 +61,14 @@ impl Engine {
             Parts::Sink { definition, own: None } => Live::Sink { definition, own: None },
             Parts::Sink { definition, own: Some(plan) } => {
                 let job = job()?;
-                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan))?))?;
+                let exactly_once = self.writes_exactly_once(&object.name, &*definition)?;
+                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan, exactly_once))?))?;
                 Live::Sink { definition, own: Some(job) }
             }
             Parts::Insert { definition, plan } => {
                 let job = job()?;
-                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan))?))?;
+                let exactly_once = self.writes_exactly_once(&object.name, &*definition)?;
+                begin(&job, &plan, Goal::Sink(definition.open(&sink_input(&plan, exactly_once))?))?;
                 Live::Insert { job }
             }
         };
@@ -99,21 +101,17 @@ impl Engine {
     }
 
     fn start_job(&self, object: &Object, job: &Arc<JobStatus>, plan: &ContinuousPlan, goal: Goal) -> Result<()> {
+        self.check_versions(object, plan)?;
+        let live = self.as_of(&object.schemas)?;
         let Some(checkpoints) = &self.checkpoints else {
             let target = match goal {
-                Goal::Sink(sink) if sink.is_exactly_once() => {
-                    return Err(Error::new(
-                        ErrorKind::InvalidState,
-                        format!("'{}' writes exactly once, and this server keeps no checkpoints", object.name),
-                    )
-                    .with_hint("give the server a data directory, or write delivery = 'at_least_once'"));
-                }
                 Goal::Sink(sink) => Target::Sink(sink),
                 Goal::View(view) => Target::View(view),
             };
-            return crate::job::start((&self.pool, &self.live), job, &plan.flow, target, (self.limits(), None, None))
+            return crate::job::start((&self.pool, &live), job, &plan.flow, target, (self.limits(), None, None))
                 .map(|_| ());
         };
+        let settings = self.checkpoint_settings(object)?;
         let reads = self.views_read(plan)?;
         let mut committer: Option<Arc<dyn Committer>> = None;
         let target = match goal {
@@ -123,8 +121,9 @@ impl Engine {
                 let writer = Writer {
                     deployment: self.catalog.deployment()?,
                     job: object.id,
+                    number: job.id,
                     has_committed: self.catalog.has_committed(object.id)?,
-                    interval: checkpoints.settings().interval + checkpoints.settings().timeout,
+                    interval: settings.interval + settings.timeout,
                 };
                 let reporter: Arc<dyn Reporter> = Arc::new(SinkReporter(Arc::clone(job)));
                 let opened = sink.open_exactly_once(self.settings.workers, writer, reporter)?;
@@ -140,7 +139,7 @@ impl Engine {
             plan: plan.explain().lines().map(str::to_owned).collect(),
             reads,
             committer: committer.clone(),
-            interval: None,
+            settings,
         };
         let mut begun = patiently(committer.as_ref(), || checkpoints.begin(beginning))?;
         let restore = begun.snapshot.take();
@@ -149,7 +148,7 @@ impl Engine {
             self.tables.let_go(object.id)?;
         }
         let extras = (self.limits(), restore, Some(object.id));
-        let handle = crate::job::start((&self.pool, &self.live), job, &plan.flow, target, extras)?;
+        let handle = crate::job::start((&self.pool, &live), job, &plan.flow, target, extras)?;
         if let Some(notice) = begun.notice.take() {
             Reporter::waits_for(job.as_ref(), "the checkpoint", None);
             tracing::warn!(job = %object.name, "{notice}");
@@ -177,7 +176,7 @@ impl Engine {
         let made = self
             .catalog
             .descriptor(object.id)
-            .and_then(|descriptor| self.make(&definition(object)?, descriptor.as_deref()));
+            .and_then(|descriptor| self.make(&definition(object)?, Before::of(object, descriptor.as_deref())));
         let Err(error) = made.and_then(|made| self.bring_up(object, made)) else { return };
         tracing::error!(object = %object.name, "cannot be brought back: {error}");
         let job = object.job.map(|job| {
@@ -303,12 +302,22 @@ impl Engine {
         Ok((!written).then(lost))
     }
 
-    pub(super) fn alter_job(&self, name: &str, action: JobAction) -> Result<Vec<String>> {
+    pub(super) fn alter_job(&self, name: &str, action: &JobAction) -> Result<Vec<String>> {
         let Some(live) = self.live.get(name) else { return Err(unknown(name)) };
         let Some(job) = live.job().cloned() else {
             return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
         };
         let Some(object) = self.catalog.get(name) else { return Err(unknown(name)) };
+        let altered = match action {
+            JobAction::Set(options) => {
+                Some(options.to_map().into_iter().map(|(name, value)| (name, Some(value))).collect())
+            }
+            JobAction::Reset(names) => Some(names.iter().map(|name| (name.clone(), None)).collect()),
+            JobAction::Stop | JobAction::Start { .. } => None,
+        };
+        if let Some(altered) = altered {
+            return self.alter_job_options(name, altered).map(|()| Vec::new());
+        }
         let readers: Vec<String> = self
             .catalog
             .dependants(name)
@@ -333,10 +342,15 @@ impl Engine {
                 job.enter(JobState::Stopped);
                 Ok(notice.into_iter().collect())
             }
-            JobAction::Start => {
+            JobAction::Set(_) | JobAction::Reset(_) => Ok(Vec::new()),
+            JobAction::Start { savepoint } => {
                 let state = job.view().state;
                 if matches!(state, JobState::Starting | JobState::Hydrating | JobState::Running | JobState::Waiting) {
                     return Err(Error::new(ErrorKind::InvalidState, format!("job '{name}' runs already")));
+                }
+                if let Some(savepoint) = savepoint {
+                    self.stop_dataflow(object.id, &job)?;
+                    self.go_back(&object, savepoint)?;
                 }
                 self.catalog.set_desired(name, DesiredState::Running)?;
                 let stands = self.checkpoints.as_ref().and_then(|checkpoints| checkpoints.stands_at(object.id));
@@ -345,7 +359,7 @@ impl Engine {
                 }
                 self.stop_dataflow(object.id, &job)?;
                 let descriptor = self.catalog.descriptor(object.id)?;
-                let made = self.make(&definition(&object)?, descriptor.as_deref())?;
+                let made = self.make(&definition(&object)?, Before::of(&object, descriptor.as_deref()))?;
                 let object = self.catalog.get(name).unwrap_or(object);
                 self.bring_up(&object, made).map(|()| Vec::new())
             }
@@ -355,8 +369,8 @@ impl Engine {
     /// Takes a checkpoint of a job, or of all, now.
     pub(crate) fn checkpoint(&self, name: Option<&str>) -> Result<()> {
         let checkpoints = self.checkpoints()?;
-        let timeout = checkpoints.settings().timeout;
         let Some(name) = name else {
+            let timeout = checkpoints.settings().timeout;
             let outcomes = checkpoints.take_all(timeout, false);
             return outcomes.into_values().try_for_each(|outcome| outcome.map(|_| ()));
         };
@@ -365,7 +379,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
         }
         checkpoints
-            .take_now(object.id, timeout, false)
+            .take_now(object.id, self.checkpoint_settings(&object)?.timeout, false)
             .map(|_| ())
             .map_err(|error| error.context(format!("no checkpoint of job '{name}' was taken")))
     }

@@ -9,16 +9,22 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::Variables;
 use crate::catalog::ObjectKind;
+use crate::checkpoint::{CheckpointView, KeptCheckpoint};
 use crate::engine::{Engine, Outcome};
 use crate::error::{Error, Result};
 use crate::job::JobView;
 use crate::sql::Show;
 
 /// One column of a list: its name, type and values.
-enum Column {
+pub(super) enum Column {
     Text(Vec<Option<String>>),
     Number(Vec<i64>),
     Time(Vec<i64>),
+}
+
+/// Columns of text with these names.
+pub(super) fn texts(names: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>()))
 }
 
 /// The columns that a SHOW gives.
@@ -51,11 +57,15 @@ pub(super) fn schema(what: &Show) -> SchemaRef {
             number("epoch"),
             time("taken_at"),
             text("state"),
+            text("savepoint"),
             number("files"),
             number("rows"),
             number("bytes"),
             text("rondel"),
         ],
+        Show::SchemaVersions(_) => {
+            vec![text("stream"), number("version"), text("id"), text("state"), text("jobs"), text("origin")]
+        }
         Show::All => vec![text("name"), text("setting"), text("description")],
         Show::Setting(name) => vec![text(name)],
     }))
@@ -106,8 +116,10 @@ pub(super) fn objects(engine: &Engine, what: &Show) -> Result<Outcome> {
                 Column::Text(tables.iter().map(|table| Some(table.kind.word().to_owned())).collect()),
             ]
         }
-        Show::Jobs => jobs(&engine.jobs()),
-        Show::All | Show::Setting(_) | Show::Checkpoints => return Err(Error::internal("a setting is not an object")),
+        Show::Jobs => jobs(&engine.jobs(), &engine.checkpoint_views()),
+        Show::All | Show::Setting(_) | Show::Checkpoints | Show::SchemaVersions(_) => {
+            return Err(Error::internal("a setting is not an object"));
+        }
     };
     rows(schema(what), columns)
 }
@@ -119,8 +131,10 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let (mut jobs, mut epochs, mut times, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut files, mut rows_of, mut bytes, mut versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (job, manifest, is_chosen) in &kept {
+    let mut savepoints = Vec::new();
+    for KeptCheckpoint { job, manifest, is_chosen, savepoints: names } in &kept {
         let failure = failing.iter().find(|view| *is_chosen && view.job == *job).and_then(|view| view.error.as_ref());
+        savepoints.push((!names.is_empty()).then(|| names.join(", ")));
         jobs.push(Some(job.clone()));
         epochs.push(number(manifest.epoch));
         times.push(manifest.taken_at_micros);
@@ -139,6 +153,7 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
         Column::Number(epochs),
         Column::Time(times),
         Column::Text(states),
+        Column::Text(savepoints),
         Column::Number(files),
         Column::Number(rows_of),
         Column::Number(bytes),
@@ -147,7 +162,21 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
     rows(schema(&Show::Checkpoints), columns)
 }
 
-fn jobs(jobs: &[JobView]) -> Vec<Column> {
+/// What a job waits for; and that it has no checkpoint, if a last one failed: it runs on, but would go on from long ago.
+fn waits_for(job: &JobView, checkpoints: &[CheckpointView]) -> Option<String> {
+    let checkpoint = checkpoints.iter().find(|view| view.job == job.name);
+    let missing = checkpoint.and_then(|view| {
+        let since = match view.taken_at_micros {
+            Some(_) => format!("no checkpoint since {} s", view.age_seconds),
+            None => "no checkpoint yet".to_owned(),
+        };
+        Some(format!("{since}: {}", view.error.as_ref()?.message()))
+    });
+    let all: Vec<String> = job.waits_for.iter().cloned().chain(missing).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn jobs(jobs: &[JobView], checkpoints: &[CheckpointView]) -> Vec<Column> {
     let text = |get: &dyn Fn(&JobView) -> Option<String>| Column::Text(jobs.iter().map(get).collect());
     let number = |get: &dyn Fn(&JobView) -> u64| {
         Column::Number(jobs.iter().map(|job| i64::try_from(get(job)).unwrap_or(i64::MAX)).collect())
@@ -157,7 +186,7 @@ fn jobs(jobs: &[JobView]) -> Vec<Column> {
         text(&|job| Some(job.name.clone())),
         text(&|job| Some(job.kind.word().to_owned())),
         text(&|job| Some(job.state.name().to_owned())),
-        text(&|job| job.waits_for.clone()),
+        text(&|job| waits_for(job, checkpoints)),
         text(&|job| job.error.as_ref().map(|error| error.message().to_owned())),
         number(&|job| job.rows_in),
         number(&|job| job.rows_out),
@@ -190,7 +219,7 @@ pub(super) fn lines(schema: SchemaRef, text: &str) -> Result<Outcome> {
     rows(schema, vec![Column::Text(text.lines().map(|line| Some(line.to_owned())).collect())])
 }
 
-fn rows(schema: SchemaRef, columns: Vec<Column>) -> Result<Outcome> {
+pub(super) fn rows(schema: SchemaRef, columns: Vec<Column>) -> Result<Outcome> {
     let arrays: Vec<ArrayRef> = columns
         .into_iter()
         .map(|column| match column {

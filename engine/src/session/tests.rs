@@ -1,3 +1,5 @@
+mod checkpoints;
+mod delivery;
 mod emission;
 mod flink;
 mod nearest;
@@ -24,6 +26,9 @@ message Ride { string zone = 1; int64 fare = 2; google.protobuf.Timestamp at = 3
 message Late { string zone = 1; int64 fare = 2; google.protobuf.Timestamp at = 3; string late_operator = 4; google.protobuf.Timestamp late_watermark = 5; }
 message Count { string zone = 1; int64 rides = 2; int64 fares = 3; google.protobuf.Timestamp window_start = 4; }
 "#;
+
+/// The mock broker acknowledges transactions without keeping them.
+const MOCK: &str = "delivery = 'at_least_once'";
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -184,7 +189,7 @@ async fn a_view_over_a_view_a_sink_and_a_subscription() {
     server.until("SELECT * FROM totals ORDER BY zone", "| b    | 1 ").await;
     server.run("CREATE MATERIALIZED VIEW big AS SELECT zone, fares FROM totals WHERE fares > 5").await;
     let options = server.options("topic = 'counts', message = 't.Count', key = 'zone', changelog = 'upsert'");
-    server.run(&format!("CREATE SINK counts WITH ({options}) AS SELECT zone, rides, fares FROM totals")).await;
+    server.run(&format!("CREATE SINK counts WITH ({options}, {MOCK}) AS SELECT zone, rides, fares FROM totals")).await;
     let subscription = server.session.parse("SUBSCRIBE TO big").unwrap();
     let Outcome::Changes { mut stream, .. } = server.session.execute(&subscription[0], &[]).await.unwrap() else {
         panic!("a subscription gives changes");
@@ -212,7 +217,7 @@ async fn a_restarted_server_knows_its_streams_views_sinks_and_jobs() {
     server.run("CREATE MATERIALIZED VIEW halted AS SELECT count(*) AS rides FROM rides").await;
     server.run("ALTER JOB halted STOP").await;
     let options = server.options("topic = 'counts', message = 't.Count'");
-    server.run(&format!("CREATE SINK counts WITH ({options})")).await;
+    server.run(&format!("CREATE SINK counts WITH ({options}, {MOCK})")).await;
     server.run("INSERT INTO counts (zone, fares) SELECT zone, fare FROM dear").await;
     server.produce(&[("a", 1, 60), ("a", 4, 61), ("b", 6, 62)]);
     server.until("SELECT * FROM totals ORDER BY zone", "| b    | 6     |").await;
@@ -302,7 +307,7 @@ async fn a_stopped_job_has_written_what_it_had_read() {
     server.stream().await;
     // The producer holds records back for a second: a job that is dropped at once would take them with it.
     let options = server.options("topic = 'counts', message = 't.Count', \"kafka.linger.ms\" = '1000'");
-    server.run(&format!("CREATE SINK counts WITH ({options}) AS SELECT zone, fare AS fares FROM rides")).await;
+    server.run(&format!("CREATE SINK counts WITH ({options}, {MOCK}) AS SELECT zone, fare AS fares FROM rides")).await;
     let written = || {
         let records = crate::connector::kafka::client::read_topic(server.broker.bootstrap(), "counts", PATIENCE);
         records.unwrap().len()

@@ -19,6 +19,20 @@ pub(super) fn parse_show(parser: &mut Parser<'_>) -> Result<Show, ParserError> {
         }
         return Ok(Show::Views);
     }
+    if let [Token::Word(first), Token::Word(second)] = parser.peek_tokens()
+        && super::dialect::is_word(&first, "SCHEMA")
+        && super::dialect::is_word(&second, "VERSIONS")
+    {
+        parser.advance_token();
+        parser.advance_token();
+        if !take_word(parser, "FOR") {
+            return Ok(Show::SchemaVersions(None));
+        }
+        if !take_word(parser, "STREAM") {
+            return parser.expected("STREAM", parser.peek_token());
+        }
+        return Ok(Show::SchemaVersions(Some(name_of(parser)?)));
+    }
     let name = parse_setting_name(parser)?;
     Ok(match name.as_str() {
         "streams" => Show::Streams,
@@ -30,6 +44,11 @@ pub(super) fn parse_show(parser: &mut Parser<'_>) -> Result<Show, ParserError> {
         "all" => Show::All,
         _ => Show::Setting(name),
     })
+}
+
+fn name_of(parser: &mut Parser<'_>) -> Result<String, ParserError> {
+    let name = parser.parse_object_name(false)?;
+    super::name::statement_name(&name).map_err(|error| ParserError::ParserError(error.message().to_owned()))
 }
 
 /// After `SET`. `None`: not an assignment (`SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`).
@@ -122,6 +141,8 @@ impl fmt::Display for Show {
             Show::Jobs => f.write_str("SHOW JOBS"),
             Show::Checkpoints => f.write_str("SHOW CHECKPOINTS"),
             Show::Tables => f.write_str("SHOW TABLES"),
+            Show::SchemaVersions(None) => f.write_str("SHOW SCHEMA VERSIONS"),
+            Show::SchemaVersions(Some(name)) => write!(f, "SHOW SCHEMA VERSIONS FOR STREAM {}", quoted(name)),
             Show::All => f.write_str("SHOW ALL"),
             Show::Setting(name) => write!(f, "SHOW {}", Words(name)),
         }

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Position, Result};
 use super::asof::text_of;
 use super::dialect::Dialect;
 use super::emit::EmitClause;
+use super::job::{JobAction, Savepoint};
 use super::name::quoted;
 use super::show::Words;
 use super::table::{AlterTable, CreateTable, Insert};
@@ -78,7 +79,7 @@ pub enum Statement {
     },
     /// `RESET name`; `None`: `RESET ALL`
     Reset(Option<String>),
-    /// `ALTER JOB name STOP | START`
+    /// `ALTER JOB name STOP | START [FROM SAVEPOINT s] | SET (…) | RESET (…)`, `START JOB name …`, `STOP JOB name`
     AlterJob {
         /// The job's name.
         name: String,
@@ -87,6 +88,19 @@ pub enum Statement {
     },
     /// `CHECKPOINT JOB name`; `None`: `CHECKPOINT`, of all jobs
     Checkpoint(Option<String>),
+    /// `CREATE SAVEPOINT name FOR JOB name`
+    CreateSavepoint(Savepoint),
+    /// `DROP SAVEPOINT [IF EXISTS] name FOR JOB name`
+    DropSavepoint {
+        /// Which.
+        savepoint: Savepoint,
+        /// No error if there is none.
+        if_exists: bool,
+    },
+    /// `DESCRIBE [STREAM] name`
+    Describe(String),
+    /// `REFRESH STREAM name`
+    Refresh(String),
     /// `FLUSH`
     Flush,
     /// `BEGIN`, `COMMIT`, `ROLLBACK`
@@ -216,6 +230,8 @@ pub enum Show {
     Jobs,
     /// Checkpoints that are kept.
     Checkpoints,
+    /// Versions of schemas: of one stream, or of all.
+    SchemaVersions(Option<String>),
     /// Everything that can be read.
     Tables,
     /// All settings.
@@ -231,15 +247,6 @@ pub enum SetValue {
     Default,
     /// One value, or a list (`search_path`), without quotes.
     Values(Vec<String>),
-}
-
-/// What is asked of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobAction {
-    /// Stop it, and let it be known.
-    Stop,
-    /// Let it run.
-    Start,
 }
 
 /// Transaction control.
@@ -312,6 +319,18 @@ impl Options {
         self.0.is_empty()
     }
 
+    /// All but those of which `leaves` says so.
+    pub fn without(&self, leaves: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|entry| !leaves(&entry.name)).cloned().collect())
+    }
+
+    /// As text, without what stands around.
+    pub(super) fn list(&self) -> String {
+        let entries = self.0.iter();
+        let entries = entries.map(|entry| format!("{} = '{}'", quoted(&entry.name), entry.value.replace('\'', "''")));
+        entries.collect::<Vec<_>>().join(", ")
+    }
+
     /// All, by name.
     pub fn to_map(&self) -> std::collections::BTreeMap<String, String> {
         self.0.iter().map(|entry| (entry.name.clone(), entry.value.clone())).collect()
@@ -348,6 +367,10 @@ impl Statement {
             Statement::Reset(_) => "RESET",
             Statement::AlterJob { .. } => "ALTER JOB",
             Statement::Checkpoint(_) => "CHECKPOINT",
+            Statement::CreateSavepoint(_) => "CREATE SAVEPOINT",
+            Statement::DropSavepoint { .. } => "DROP SAVEPOINT",
+            Statement::Describe(_) => "DESCRIBE",
+            Statement::Refresh(_) => "REFRESH STREAM",
             Statement::Flush => "FLUSH",
             Statement::Transaction(Transaction::Begin) => "BEGIN",
             Statement::Transaction(Transaction::Commit) => "COMMIT",
@@ -390,10 +413,15 @@ impl fmt::Display for Statement {
             }
             Statement::Reset(None) => f.write_str("RESET ALL"),
             Statement::Reset(Some(name)) => write!(f, "RESET {}", Words(name)),
-            Statement::AlterJob { name, action: JobAction::Stop } => write!(f, "ALTER JOB {} STOP", quoted(name)),
-            Statement::AlterJob { name, action: JobAction::Start } => write!(f, "ALTER JOB {} START", quoted(name)),
+            Statement::AlterJob { name, action } => write!(f, "ALTER JOB {} {action}", quoted(name)),
+            Statement::CreateSavepoint(savepoint) => write!(f, "CREATE SAVEPOINT {savepoint}"),
+            Statement::DropSavepoint { savepoint, if_exists } => {
+                write!(f, "DROP SAVEPOINT {}{savepoint}", if *if_exists { "IF EXISTS " } else { "" })
+            }
             Statement::Checkpoint(None) => f.write_str("CHECKPOINT"),
             Statement::Checkpoint(Some(name)) => write!(f, "CHECKPOINT JOB {}", quoted(name)),
+            Statement::Describe(name) => write!(f, "DESCRIBE {}", quoted(name)),
+            Statement::Refresh(name) => write!(f, "REFRESH STREAM {}", quoted(name)),
             Statement::Flush => f.write_str("FLUSH"),
             Statement::Transaction(_) => f.write_str(self.tag()),
             Statement::Query(query) => query.fmt(f),
@@ -494,12 +522,7 @@ impl fmt::Display for Options {
         if self.0.is_empty() {
             return Ok(());
         }
-        let entries: Vec<String> = self
-            .0
-            .iter()
-            .map(|entry| format!("{} = '{}'", quoted(&entry.name), entry.value.replace('\'', "''")))
-            .collect();
-        write!(f, " WITH ({})", entries.join(", "))
+        write!(f, " WITH ({})", self.list())
     }
 }
 

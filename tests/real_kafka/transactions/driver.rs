@@ -21,7 +21,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A job that nobody else is.
 pub(crate) fn job(has_committed: bool) -> Writer {
-    Writer { deployment: Uuid::from_u128(0x0d), job: Uuid::new_v4(), has_committed, interval: Duration::ZERO }
+    Writer {
+        deployment: Uuid::from_u128(0x0d),
+        job: Uuid::new_v4(),
+        number: 1,
+        has_committed,
+        interval: Duration::ZERO,
+    }
 }
 
 /// Remembers what the job waits for.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
+use super::super::CheckpointSettings;
 use super::super::manifest::Manifest;
 use super::super::missed::missed;
-use super::super::store::{JobStore, Restorable};
+use super::super::store::{Choice, JobStore, Restorable, epoch_of};
 use super::{Checkpoints, Known, lock};
 use crate::connector::two_phase::{CheckpointName, Committer};
 use crate::dataflow::JobSnapshot;
@@ -24,10 +24,12 @@ pub(crate) struct Begun {
     pub(crate) plan: Vec<String>,
     pub(crate) reads: BTreeMap<String, Uuid>,
     pub(crate) committer: Option<Arc<dyn Committer>>,
-    pub(crate) interval: Duration,
+    pub(crate) settings: CheckpointSettings,
     pub(crate) store: JobStore,
     /// The checkpoint from which it goes on.
     pub(crate) manifest: Option<Arc<Manifest>>,
+    /// The hash of its bytes, as they were written.
+    pub(crate) hash: u64,
     /// What that held.
     pub(crate) snapshot: Option<JobSnapshot>,
     /// What the user should know.
@@ -43,16 +45,19 @@ pub(crate) struct Beginning {
     /// The views that it reads, by scan, and their columns.
     pub(crate) reads: BTreeMap<String, (Uuid, SchemaRef)>,
     pub(crate) committer: Option<Arc<dyn Committer>>,
-    pub(crate) interval: Option<Duration>,
+    pub(crate) settings: CheckpointSettings,
 }
 
 impl Checkpoints {
     /// Begins a run of a job, and says what it goes on from: the newest checkpoint that counts and can be read, and that
     /// is not ahead of a view that the job reads.
     pub(crate) fn begin(&self, job: Beginning) -> Result<Begun> {
-        let Beginning { id, name, sql, plan, reads, committer, interval } = job;
+        let Beginning { id, name, sql, plan, reads, committer, settings } = job;
         let mut store = JobStore::open(&self.place, self.deployment, id);
         let restorable = store.begin()?;
+        // Whatever comes: views keep what this job may have to go on from.
+        let views = reads.values().map(|(view, _)| *view).collect();
+        lock(&self.known).insert(id, undecided(&name, views, &restorable));
         let mut begun = Begun {
             id,
             name,
@@ -60,9 +65,10 @@ impl Checkpoints {
             plan,
             reads: reads.iter().map(|(scan, (view, _))| (scan.clone(), *view)).collect(),
             committer,
-            interval: interval.unwrap_or(self.settings.interval),
+            settings,
             store,
             manifest: None,
+            hash: 0,
             snapshot: None,
             notice: None,
         };
@@ -73,8 +79,8 @@ impl Checkpoints {
         let mut damage: Option<Error> = None;
         let mut ahead = false;
         for (file, hash) in files {
-            let manifest = match begun.store.manifest(&file, hash) {
-                Ok(manifest) => manifest,
+            let (manifest, hash) = match begun.store.manifest(&file, hash) {
+                Ok(manifest) => (manifest, hash.unwrap_or(0)),
                 Err(error) if error.kind() == ErrorKind::External => {
                     tracing::error!(job = %begun.name, "a checkpoint cannot be used: {error}");
                     damage.get_or_insert(error);
@@ -89,7 +95,7 @@ impl Checkpoints {
             }
             match self.snapshot(&begun.store, &manifest, &reads) {
                 Ok(snapshot) => {
-                    (begun.manifest, begun.snapshot) = (Some(manifest), Some(snapshot));
+                    (begun.manifest, begun.hash, begun.snapshot) = (Some(manifest), hash, Some(snapshot));
                     break;
                 }
                 Err(error) => {
@@ -137,21 +143,25 @@ impl Checkpoints {
                 let name = CheckpointName {
                     epoch: manifest.epoch,
                     generation: manifest.generation,
-                    manifest_hash: Manifest::hash(&manifest.to_bytes()?),
+                    manifest_hash: begun.hash,
                 };
                 committer.publish(&token, &name)?;
             }
         }
-        let chosen = begun.manifest.as_ref().map(|manifest| manifest.epoch);
-        let reads = begun.reads.values().copied().collect();
-        lock(&self.known).insert(begun.id, Known { name: begun.name.clone(), reads, chosen });
+        let known = Known::of(&begun.name, begun.reads.values().copied().collect(), begun.manifest.as_deref());
+        lock(&self.known).insert(begun.id, known);
         Ok(())
     }
 
     /// A job that does not run: what its checkpoints need of others is kept.
     pub(crate) fn note(&self, id: Uuid, name: &str, reads: Vec<Uuid>) -> Result<()> {
-        let chosen = JobStore::open(&self.place, self.deployment, id).restorable()?.epoch();
-        lock(&self.known).insert(id, Known { name: name.to_owned(), reads, chosen });
+        let store = JobStore::open(&self.place, self.deployment, id);
+        let restorable = store.restorable()?;
+        // A damaged manifest is told of when the job is started.
+        let chosen = restorable.chosen.as_ref().and_then(|chosen| store.manifest(&chosen.manifest, None).ok());
+        let known =
+            Known { ended: chosen.is_some_and(|manifest| manifest.ended), ..undecided(name, reads, &restorable) };
+        lock(&self.known).insert(id, known);
         Ok(())
     }
 
@@ -162,7 +172,11 @@ impl Checkpoints {
 
     /// Whether a checkpoint is ahead of a view that the job reads.
     fn is_ahead(&self, manifest: &Manifest, reads: &BTreeMap<String, (Uuid, SchemaRef)>) -> bool {
-        reads.values().any(|(view, _)| self.stands_at(*view).is_none_or(|at| at < manifest.epoch))
+        let known = lock(&self.known);
+        reads.values().any(|(view, _)| {
+            let stands = known.get(view).and_then(|known| Some((known.chosen?, known.ended)));
+            stands.is_none_or(|(at, ended)| at < manifest.epoch && !ended)
+        })
     }
 
     /// What a checkpoint held, and what the job missed of the views that it reads.
@@ -178,7 +192,7 @@ impl Checkpoints {
             let Some(at) = self.stands_at(*view).filter(|at| *at > manifest.epoch) else { continue };
             let files = of_view.restorable()?.manifests;
             let manifest_of = |epoch: Epoch| {
-                let file = files.iter().rev().find(|file| super::super::store::epoch_of(file) == Some(epoch));
+                let file = files.iter().rev().find(|file| epoch_of(file) == Some(epoch));
                 let file = file.ok_or_else(|| {
                     Error::new(
                         ErrorKind::External,
@@ -199,8 +213,23 @@ impl Checkpoints {
 fn decided(committer: &dyn Committer, restorable: &Restorable) -> Result<Vec<(String, Option<u64>)>> {
     let known = committer.recover()?;
     if !committer.decides() {
-        return Ok(restorable.chosen.iter().map(|chosen| (chosen.manifest.clone(), None)).collect());
+        return Ok(restorable.chosen.iter().map(chosen_file).collect());
     }
-    let file = |name: CheckpointName| (Manifest::file_name(name.epoch, name.generation), Some(name.manifest_hash));
-    Ok(known.map(file).into_iter().collect())
+    match known {
+        Some(name) => Ok(vec![(Manifest::file_name(name.epoch, name.generation), Some(name.manifest_hash))]),
+        // It has checkpoints and has never committed: it wrote at least once before, and goes on from the last of those.
+        None => Ok(restorable.chosen.iter().map(chosen_file).collect()),
+    }
+}
+
+/// The file of the checkpoint that counts, and the hash that its bytes are to have.
+fn chosen_file(chosen: &Choice) -> (String, Option<u64>) {
+    (chosen.manifest.clone(), u64::from_str_radix(&chosen.hash, 16).ok())
+}
+
+/// What is known of a job of whose checkpoints its sink has not yet said which one counts.
+fn undecided(name: &str, reads: Vec<Uuid>, restorable: &Restorable) -> Known {
+    let epochs = restorable.manifests.iter().filter_map(|file| epoch_of(file));
+    let undecided = epochs.filter(|epoch| Some(*epoch) >= restorable.epoch()).collect();
+    Known { chosen: restorable.epoch(), undecided, ..Known::of(name, reads, None) }
 }

@@ -7,8 +7,8 @@ use arrow::datatypes::SchemaRef;
 use super::settings::FileSinkOptions;
 use super::sink::FileSink;
 use crate::connector::Sink;
-use crate::connector::definition::{Definition, SinkDefinition, SinkInput};
-use crate::error::Result;
+use crate::connector::definition::{Definition, Delivery, SinkDefinition, SinkInput};
+use crate::error::{Error, Result};
 
 /// A sink into a folder.
 struct FolderSink {
@@ -19,6 +19,13 @@ struct FolderSink {
 /// Checks a sink's options.
 pub(in crate::connector) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition>> {
     let options = FileSinkOptions::parse(definition.options)?;
+    if let Some(column) = definition.columns.and_then(|columns| columns.fields().first()) {
+        return Err(Error::invalid(format!(
+            "the columns of files are those of the query, and '{}' is declared beside them",
+            column.name()
+        ))
+        .with_hint("leave the columns out"));
+    }
     Ok(Arc::new(FolderSink { name: definition.name.to_owned(), options }))
 }
 
@@ -31,7 +38,12 @@ impl SinkDefinition for FolderSink {
         None
     }
 
+    fn delivery(&self) -> Delivery {
+        self.options.delivery
+    }
+
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(FileSink::new(&self.name, self.options.clone(), &input.schema, input.changelog)?))
+        let options = FileSinkOptions { exactly_once: input.exactly_once, ..self.options.clone() };
+        Ok(Box::new(FileSink::new(&self.name, options, &input.schema, input.changelog)?))
     }
 }

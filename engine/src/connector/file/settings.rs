@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::connector::definition::Delivery;
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options, check_known};
 use crate::error::{Error, Result};
 
 /// What a sink does that doesn't say.
-const DELIVERY: &str = "at_least_once";
+const DELIVERY: &str = "exactly_once";
 
 /// The options of a sink with `connector = 'file'`.
 pub const SINK: OptionTable = OptionTable {
@@ -54,7 +55,7 @@ pub const SINK: OptionTable = OptionTable {
             kind: OptionKind::Choice(&["exactly_once", "at_least_once"]),
             default: Some(DELIVERY),
             required: false,
-            doc: "'exactly_once' shows files when the checkpoint that holds their rows is chosen. 'at_least_once' shows them when they are full or as old as publish_interval, and writes again what came after the last checkpoint when the job restarts.",
+            doc: "'exactly_once' shows files when the checkpoint that holds their rows is chosen; a server without checkpoints refuses it, and takes 'at_least_once' where nothing is said. 'at_least_once' shows them when they are full or as old as publish_interval, and writes again what came after the last checkpoint when the job restarts.",
         },
         OptionSpec {
             name: "publish_interval",
@@ -66,6 +67,79 @@ pub const SINK: OptionTable = OptionTable {
     ],
     prefixes: &[],
 };
+
+/// The options of a stream with `connector = 'file'`.
+pub const SOURCE: OptionTable = OptionTable {
+    title: "file source",
+    options: &[
+        OptionSpec {
+            name: "path",
+            kind: OptionKind::Text,
+            default: None,
+            required: true,
+            doc: "A file of the server's machine, or a folder, all of whose files are read and those of the folders below; a path or 'file:///…'.",
+        },
+        OptionSpec {
+            name: "format",
+            kind: OptionKind::Choice(&["json", "parquet"]),
+            default: None,
+            required: true,
+            doc: "JSON lines (files that end in .json, .jsonl or .ndjson), whose columns are declared; or Parquet (.parquet), whose columns are those of the first file if none are declared.",
+        },
+        OptionSpec {
+            name: "on_error",
+            kind: OptionKind::Choice(&["fail", "skip"]),
+            default: Some("fail"),
+            required: false,
+            doc: "What a line that is no row does: stop the job, or be skipped and counted.",
+        },
+    ],
+    prefixes: &[],
+};
+
+/// What files of rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceFormat {
+    Json,
+    Parquet,
+}
+
+impl SourceFormat {
+    /// The endings of the files' names.
+    pub(super) fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Json => &["json", "jsonl", "ndjson"],
+            Self::Parquet => &["parquet"],
+        }
+    }
+}
+
+/// The options of a stream of files, checked.
+#[derive(Debug, Clone)]
+pub(super) struct FileSourceOptions {
+    pub(super) path: PathBuf,
+    pub(super) format: SourceFormat,
+    /// Whether lines that are no rows are skipped.
+    pub(super) skips: bool,
+}
+
+impl FileSourceOptions {
+    /// Reads and checks the values of `WITH`. Looks at no disk.
+    pub(super) fn parse(values: &BTreeMap<String, String>) -> Result<Self> {
+        check_known(values, &[&SOURCE])?;
+        let options = Options::new(&SOURCE, values);
+        options.required("format")?;
+        let format = match options.choice("format")? {
+            Some("parquet") => SourceFormat::Parquet,
+            _ => SourceFormat::Json,
+        };
+        if format == SourceFormat::Parquet && values.contains_key("on_error") {
+            return Err(Error::invalid("the option \"on_error\" goes with format = 'json' only"));
+        }
+        let skips = options.choice("on_error")? == Some("skip");
+        Ok(Self { path: folder(options.required("path")?)?, format, skips })
+    }
+}
 
 /// What the files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +174,8 @@ pub(super) struct FileSinkOptions {
     pub(super) file_bytes: usize,
     /// Whether rows carry their weights.
     pub(super) weights: bool,
+    pub(super) delivery: Delivery,
+    /// Whether the job that it was opened for shows its files with its checkpoints.
     pub(super) exactly_once: bool,
     pub(super) publish_interval: Duration,
 }
@@ -122,8 +198,12 @@ impl FileSinkOptions {
             }
             _ => FileFormat::Json,
         };
-        let exactly_once = options.choice("delivery")? == Some("exactly_once");
-        if exactly_once && values.contains_key("publish_interval") {
+        let delivery = match options.choice("delivery")? {
+            Some("exactly_once") if options.is_given("delivery") => Delivery::ExactlyOnce,
+            Some("exactly_once") => Delivery::ExactlyOnceWithCheckpoints,
+            _ => Delivery::AtLeastOnce,
+        };
+        if delivery != Delivery::AtLeastOnce && values.contains_key("publish_interval") {
             return Err(Error::invalid("the option \"publish_interval\" goes with delivery = 'at_least_once' only")
                 .with_hint("What is written exactly once is shown with the job's checkpoints."));
         }
@@ -133,7 +213,8 @@ impl FileSinkOptions {
             format,
             file_bytes: megabytes << 20,
             weights: options.choice("changelog")? == Some("weights"),
-            exactly_once,
+            delivery,
+            exactly_once: delivery != Delivery::AtLeastOnce,
             publish_interval: options.duration("publish_interval")?.unwrap_or(Duration::from_secs(60)),
         })
     }
@@ -157,7 +238,7 @@ fn folder(text: &str) -> Result<PathBuf> {
             }
             Ok(PathBuf::from(path))
         }
-        Some((scheme, _)) => Err(wrong(&format!("files are written to local folders, not to {scheme}://"))),
+        Some((scheme, _)) => Err(wrong(&format!("files are those of local folders, not of {scheme}://"))),
     }
 }
 
@@ -183,12 +264,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         for (pairs, words) in [
-            (&[("path", "s3://bucket/x")][..], "not to s3://"),
+            (&[("path", "s3://bucket/x")][..], "not of s3://"),
             (&[("path", "file://x/y")], "three slashes"),
             (&[("path", "file:///a%20b")], "%-escapes"),
             (&[("path", "/x"), ("format", "csv")], "allowed is 'json', 'parquet'"),
             (&[("path", "/x"), ("compression", "zstd")], "goes with format = 'parquet'"),
             (&[("path", "/x"), ("delivery", "exactly_once"), ("publish_interval", "1s")], "'at_least_once' only"),
+            (&[("path", "/x"), ("publish_interval", "1s")], "'at_least_once' only"),
             (&[("path", "/x"), ("file_size_mb", "0")], "from 1"),
             (&[("path", "/x"), ("topic", "t")], "no option \"topic\""),
             (&[], "needs the option \"path\""),

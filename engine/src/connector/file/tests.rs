@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::definition::define_sink;
-use crate::connector::definition::{Definition, SinkInput};
+use crate::connector::definition::{Definition, Delivery, SinkInput};
 use crate::connector::two_phase::{CheckpointName, Committer, ExactlyOnce, Writer};
 use crate::connector::{Reporter, Sink, SinkState, SinkWriter};
 use crate::delta::Delta;
@@ -44,8 +44,10 @@ fn sink(path: &Path, more: &[(&str, &str)], schema: &SchemaRef, changelog: bool)
     let mut options =
         BTreeMap::from([("path".to_owned(), path.into_owned()), ("format".to_owned(), "json".to_owned())]);
     options.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let definition = define_sink(&Definition { name: "out", options: &options, descriptor: None, columns: None })?;
-    definition.open(&SinkInput { schema: Arc::clone(schema), changelog })
+    let definition =
+        define_sink(&Definition { name: "out", options: &options, descriptor: None, columns: None, schemas: None })?;
+    let exactly_once = definition.delivery() == Delivery::ExactlyOnce;
+    definition.open(&SinkInput { schema: Arc::clone(schema), changelog, exactly_once })
 }
 
 /// A job that writes exactly once, and its coordinator.
@@ -60,7 +62,8 @@ impl Run {
         let mut options = vec![("delivery", "exactly_once")];
         options.extend(more);
         let told = Arc::<Told>::default();
-        let writer = Writer { deployment: Uuid::from_u128(1), job, has_committed: false, interval: Duration::ZERO };
+        let writer =
+            Writer { deployment: Uuid::from_u128(1), job, number: 1, has_committed: false, interval: Duration::ZERO };
         let reporter: Arc<dyn Reporter> = Arc::<Told>::clone(&told);
         let sink = sink(folder, &options, &schema(), false).unwrap();
         assert!(sink.is_exactly_once());
@@ -266,7 +269,7 @@ fn without_checkpoints_files_are_seen_at_the_end_and_when_they_are_old() {
     assert_eq!(numbers(folder.path()), [1, 1, 2, 3]);
 
     let old = TempDir::new().unwrap();
-    let more = [("publish_interval", "10ms")];
+    let more = [("delivery", "at_least_once"), ("publish_interval", "10ms")];
     let mut writers = sink(old.path(), &more, &schema(), false).unwrap().writers(1, told).unwrap();
     until_ready(writers[0].as_mut(), Some(Delta::append(rows(&[4])))).unwrap();
     let until = Instant::now() + PATIENCE;

@@ -231,12 +231,14 @@ fn last_error() -> String {
 
 /// Reads one worker's queue; lives on that worker's thread.
 pub(super) struct BatchReader<C: ConsumerContext + 'static> {
-    /// The array that each call fills, reused.
+    /// The array that each call fills, reused. Between calls: what was given back.
     messages: Vec<*mut sys::rd_kafka_message_t>,
+    /// Last: messages go before their queue.
     queue: Arc<WorkerQueue<C>>,
 }
 
-// SAFETY: the array is empty between calls (a `Batch` empties it when it is dropped); the queue is `Send` and `Sync`.
+// SAFETY: between calls the array holds only messages that were given back, which belong to no thread; the queue is `Send`
+// and `Sync`.
 unsafe impl<C: ConsumerContext + 'static> Send for BatchReader<C> {}
 
 impl<C: ConsumerContext + 'static> BatchReader<C> {
@@ -251,9 +253,12 @@ impl<C: ConsumerContext + 'static> BatchReader<C> {
     }
 
     /// Takes what is there, at most `most` messages and [`BATCH_ROWS`], without waiting. Fewer than asked means that the
-    /// queue was empty.
+    /// queue was empty. What was given back is taken first, however much it is.
     pub(super) fn take(&mut self, most: usize) -> Batch<'_> {
         let most = most.min(BATCH_ROWS);
+        if !self.messages.is_empty() {
+            return Batch { kept_from: self.messages.len(), messages: &mut self.messages };
+        }
         self.messages.clear();
         self.messages.reserve(most);
         // SAFETY: the array has room for `most` pointers, and librdkafka writes as many as it returns. The time-out is
@@ -263,19 +268,40 @@ impl<C: ConsumerContext + 'static> BatchReader<C> {
                 sys::rd_kafka_consume_batch_queue(self.queue.queue.as_ptr(), 0, self.messages.as_mut_ptr(), most);
             self.messages.set_len(usize::try_from(taken).unwrap_or(0).min(most));
         }
-        Batch { messages: &mut self.messages }
+        Batch { kept_from: self.messages.len(), messages: &mut self.messages }
+    }
+}
+
+impl<C: ConsumerContext + 'static> Drop for BatchReader<C> {
+    fn drop(&mut self) {
+        destroy(self.messages.drain(..));
+    }
+}
+
+/// Gives messages back to librdkafka.
+fn destroy(messages: impl Iterator<Item = *mut sys::rd_kafka_message_t>) {
+    for message in messages {
+        // SAFETY: each message is ours and destroyed once: who calls this takes it out of the array that holds it.
+        unsafe { sys::rd_kafka_message_destroy(message) };
     }
 }
 
 /// Messages of one call; dropping it gives them back to librdkafka.
 pub(super) struct Batch<'a> {
     messages: &'a mut Vec<*mut sys::rd_kafka_message_t>,
+    /// Those from here on stay with the reader.
+    kept_from: usize,
 }
 
 impl Batch<'_> {
     /// How many messages, events included.
     pub(super) fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    /// Keeps the messages from this one on for the next call.
+    pub(super) fn give_back(mut self, from: usize) {
+        self.kept_from = from.min(self.messages.len());
     }
 
     /// The messages, in the order of the queue: within a partition that of its offsets.
@@ -287,10 +313,7 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        for message in self.messages.drain(..) {
-            // SAFETY: each message is ours and destroyed once: the array is emptied here.
-            unsafe { sys::rd_kafka_message_destroy(message) };
-        }
+        destroy(self.messages.drain(..self.kept_from));
     }
 }
 

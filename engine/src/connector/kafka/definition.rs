@@ -1,18 +1,25 @@
 //! What `CREATE STREAM` and `CREATE SINK` say of Kafka, checked: options, format and columns together.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 
 use super::settings::{Changelog, KafkaSinkOptions, KafkaSourceOptions, KeyFormat};
 use super::sink::{EncoderFactory, KafkaSink};
 use super::source::KafkaSource;
-use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition, Upserts};
+use crate::connector::definition::{
+    Definition, Delivery, Evolving, SinkDefinition, SinkInput, StreamDefinition, Upserts,
+};
 use crate::connector::{ScanRequest, Sink, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::decoder::RowDecoder;
 use crate::format::table::{DELETED, KeyReader, TableDecoder, deleted_field};
-use crate::format::value::{FORMAT, READING, ValueFormat, WRITING};
+use crate::format::value::{FORMAT, FormatRequest, READING, REGISTRY, Role, ValueFormat, WRITING};
+use crate::schema::evolution::SchemaChange;
+use crate::schema::kept::Kept;
 
 /// A stream over Kafka topics.
 #[derive(Clone)]
@@ -25,6 +32,14 @@ struct KafkaStream {
     /// How many columns the decoder has.
     value_columns: usize,
     table: Option<KafkaTable>,
+    statement: Arc<Statement>,
+}
+
+/// What the statement said, to read it again with another version of the schema.
+struct Statement {
+    options: BTreeMap<String, String>,
+    columns: Option<SchemaRef>,
+    schemas: Option<PathBuf>,
 }
 
 /// What makes a topic a table.
@@ -38,8 +53,8 @@ struct KafkaTable {
 
 /// Checks a stream's options.
 pub(in crate::connector) fn define_stream(definition: &Definition<'_>) -> Result<Arc<dyn StreamDefinition>> {
-    let mut options = KafkaSourceOptions::parse(definition.options, &[&FORMAT, &READING])?;
-    let format = ValueFormat::new(definition.options, definition.descriptor, definition.columns)?;
+    let mut options = KafkaSourceOptions::parse(definition.options, &[&FORMAT, &REGISTRY, &READING])?;
+    let format = ValueFormat::of(request(definition, Role::Stream))?;
     let mut fields: Vec<FieldRef> = format.schema()?.fields().to_vec();
     let table = match options.table.clone() {
         None => None,
@@ -63,10 +78,25 @@ pub(in crate::connector) fn define_stream(definition: &Definition<'_>) -> Result
         schema: Arc::new(Schema::new(fields)),
         value_columns,
         table,
+        statement: Arc::new(Statement {
+            options: definition.options.clone(),
+            columns: definition.columns.cloned(),
+            schemas: definition.schemas.map(PathBuf::from),
+        }),
     };
     // Made once for the check alone: what can't be read is an error here.
     stream.decoder(&(0..value_columns).collect::<Vec<_>>())?;
     Ok(Arc::new(stream))
+}
+
+fn request<'a>(definition: &Definition<'a>, role: Role) -> FormatRequest<'a> {
+    FormatRequest {
+        options: definition.options,
+        role,
+        kept: definition.descriptor,
+        columns: definition.columns,
+        schemas: definition.schemas,
+    }
 }
 
 /// The key's columns. All others may be NULL, since a row that is gone has none.
@@ -155,11 +185,67 @@ impl StreamDefinition for KafkaStream {
         self.table.as_ref().map(|table| table.upserts.clone())
     }
 
+    fn evolving(&self) -> Option<&dyn Evolving> {
+        self.format.kept().map(|_| self as &dyn Evolving)
+    }
+
     fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>> {
         let columns = KafkaSource::value_projection(&scan.projection, self.value_columns);
         let stream = self.clone();
         let decoders = Arc::new(move || stream.decoder(&columns));
         Ok(Box::new(KafkaSource::new(&self.name, self.options.clone(), scan, self.value_columns, decoders)))
+    }
+}
+
+impl KafkaStream {
+    /// The same statement, with what the catalog would keep.
+    fn again(&self, kept: &[u8]) -> Result<Arc<dyn StreamDefinition>> {
+        define_stream(&Definition {
+            name: &self.name,
+            options: &self.statement.options,
+            descriptor: Some(kept),
+            columns: self.statement.columns.as_ref(),
+            schemas: self.statement.schemas.as_deref(),
+        })
+    }
+
+    fn kept_at(&self, version: u64) -> Result<Vec<u8>> {
+        let kept = self.format.kept().and_then(|kept| kept.at(version)).map(|kept| kept.to_bytes());
+        kept.ok_or_else(|| Error::internal(format!("version {version} of the schema of {} is not kept", self.name)))
+    }
+
+    fn format_at(&self, version: u64) -> Result<ValueFormat> {
+        let kept = self.kept_at(version)?;
+        ValueFormat::of(FormatRequest {
+            options: &self.statement.options,
+            role: Role::Stream,
+            kept: Some(&kept),
+            columns: self.statement.columns.as_ref(),
+            schemas: self.statement.schemas.as_deref(),
+        })
+    }
+}
+
+impl Evolving for KafkaStream {
+    fn kept(&self) -> Option<&Kept> {
+        self.format.kept()
+    }
+
+    fn newest(&self, used: &BTreeSet<u64>) -> Result<Option<Arc<dyn StreamDefinition>>> {
+        let kept = self.format.newest(used)?;
+        kept.map(|kept| self.again(&kept)).transpose()
+    }
+
+    fn at(&self, version: u64) -> Result<Arc<dyn StreamDefinition>> {
+        self.again(&self.kept_at(version)?)
+    }
+
+    fn changes(&self, read: u64, written: u64) -> Result<Vec<SchemaChange>> {
+        self.format_at(read)?.changes_to(&self.format_at(written)?)
+    }
+
+    fn refresh_interval(&self) -> Option<Duration> {
+        self.format.refresh_interval()
     }
 }
 
@@ -174,8 +260,12 @@ struct KafkaTopicSink {
 
 /// Checks a sink's options.
 pub(in crate::connector) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition>> {
-    let options = KafkaSinkOptions::parse(definition.options, &[&FORMAT, &WRITING])?;
-    let value = ValueFormat::new(definition.options, definition.descriptor, definition.columns)?;
+    let options = KafkaSinkOptions::parse(definition.options, &[&FORMAT, &REGISTRY, &WRITING])?;
+    let value = ValueFormat::of(request(definition, Role::Sink))?;
+    if options.changelog == Changelog::Debezium && !value.is_plain_json() {
+        return Err(Error::not_supported("Debezium's changes are written as JSON, without the frame of a registry")
+            .with_hint("write format = 'json', or changelog = 'upsert'"));
+    }
     let key = match &options.key_format {
         KeyFormat::Protobuf(message) => Some(value.with_message(message)?.shared()),
         KeyFormat::Text | KeyFormat::Json => None,
@@ -194,7 +284,11 @@ impl SinkDefinition for KafkaTopicSink {
     }
 
     fn upserts(&self) -> bool {
-        self.options.changelog == Changelog::Upsert
+        self.options.changelog != Changelog::Append
+    }
+
+    fn delivery(&self) -> Delivery {
+        self.options.delivery
     }
 
     fn open(&self, input: &SinkInput) -> Result<Box<dyn Sink>> {
@@ -206,7 +300,11 @@ impl SinkDefinition for KafkaTopicSink {
             }
             None => None,
         };
-        let sink = KafkaSink::new(&self.name, self.options.clone(), &input.schema, input.changelog, values, keys)?;
+        let mut options = self.options.clone();
+        if !input.exactly_once {
+            options.transactions = None;
+        }
+        let sink = KafkaSink::new(&self.name, options, &input.schema, input.changelog, values, keys)?;
         Ok(Box::new(sink))
     }
 }

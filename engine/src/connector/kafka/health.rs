@@ -46,6 +46,11 @@ impl Health {
         Self::new(&format!("{} (dead letters to {topic})", self.who), &self.brokers, Arc::clone(&self.reporter))
     }
 
+    /// The health of the registry that has this source's schemas: the same job, another system.
+    pub(super) fn for_schemas(&self) -> Arc<Self> {
+        Self::new(&format!("{} (its schemas)", self.who), &self.brokers, Arc::clone(&self.reporter))
+    }
+
     /// Whether no broker can be reached.
     pub(super) fn down(&self) -> bool {
         self.down.load(Ordering::SeqCst)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::key::{KeyEncoder, Keys};
+use super::settings::Changelog;
 use super::upsert::{Upsert, Upserts};
 use crate::connector::SinkState;
 use crate::connector::transaction::log::Taken;
@@ -19,6 +20,8 @@ pub(super) struct Records {
     values: Box<dyn RowEncoder>,
     keys: KeyEncoder,
     upserts: Option<Upserts>,
+    /// Changes are written as Debezium does.
+    debezium: bool,
     /// In order; more than one only if the job goes on writing to a full sink.
     waiting: VecDeque<Waiting>,
 }
@@ -27,14 +30,42 @@ pub(super) struct Records {
 enum Waiting {
     /// Rows as they are: each as often as its weight.
     Rows { keys: Keys, values: EncodedRows, weights: Option<Vec<i64>>, next: usize, written: i64 },
-    /// The states of keys.
-    Upserts { upserts: Vec<Upsert>, next: usize },
+    /// The states of keys: key and value.
+    Keyed { records: Vec<(Vec<u8>, Option<Vec<u8>>)>, next: usize },
 }
 
 impl Records {
-    pub(super) fn new(name: &str, values: Box<dyn RowEncoder>, keys: KeyEncoder, upserts: bool) -> Self {
-        Self { name: name.to_owned(), values, keys, upserts: upserts.then(Upserts::default), waiting: VecDeque::new() }
+    pub(super) fn new(name: &str, values: Box<dyn RowEncoder>, keys: KeyEncoder, changelog: Changelog) -> Self {
+        Self {
+            name: name.to_owned(),
+            values,
+            keys,
+            upserts: (changelog != Changelog::Append).then(Upserts::default),
+            debezium: changelog == Changelog::Debezium,
+            waiting: VecDeque::new(),
+        }
     }
+}
+
+/// A key's change as Debezium writes it, around the rows' JSON. Behind a deletion comes a record without a value, so that a
+/// compacted topic forgets the key.
+fn changed(sink: &str, epoch: Epoch, upsert: Upsert) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let Upsert { key, before, value } = upsert;
+    let operation = match (&before, &value) {
+        (None, Some(_)) => "c",
+        (Some(_), Some(_)) => "u",
+        (_, None) => "d",
+    };
+    let row = |row: Option<Vec<u8>>| row.unwrap_or_else(|| b"null".to_vec());
+    let deletes = value.is_none();
+    let source = serde_json::json!({"connector": "rondel", "name": sink, "ts_ms": epoch});
+    let rest = format!(",\"source\":{source},\"op\":\"{operation}\",\"ts_ms\":{epoch}}}");
+    let change = [b"{\"before\":", &row(before)[..], b",\"after\":", &row(value)[..], rest.as_bytes()].concat();
+    let mut records = vec![(key.clone(), Some(change))];
+    if deletes {
+        records.push((key, None));
+    }
+    records
 }
 
 /// Gives away what is taken of one delta.
@@ -53,9 +84,9 @@ fn offer(waiting: &mut Waiting, send: &mut Send<'_>) -> Result<Taken> {
                 *next += 1;
             }
         }
-        Waiting::Upserts { upserts, next } => {
-            while let Some(upsert) = upserts.get(*next) {
-                if send(Some(&upsert.key), upsert.value.as_deref())? == Taken::Full {
+        Waiting::Keyed { records, next } => {
+            while let Some((key, value)) = records.get(*next) {
+                if send(Some(key), value.as_deref())? == Taken::Full {
                     return Ok(Taken::Full);
                 }
                 *next += 1;
@@ -83,7 +114,11 @@ impl RecordQueue for Records {
                 let upserts = upserts
                     .take(epoch, &keys, &values, |row| delta.weight(row))
                     .map_err(|error| error.context(format!("sink {}", self.name)))?;
-                Waiting::Upserts { upserts, next: 0 }
+                let records = match self.debezium {
+                    true => upserts.into_iter().flat_map(|upsert| changed(&self.name, epoch, upsert)).collect(),
+                    false => upserts.into_iter().map(|upsert| (upsert.key, upsert.value)).collect(),
+                };
+                Waiting::Keyed { records, next: 0 }
             }
             None => {
                 let weights = delta.weights().map(|weights| weights.values().to_vec());

@@ -76,6 +76,8 @@ pub(super) struct Rows {
     pub(super) left_out: LeftOut,
     pub(super) letters: Option<LetterBox>,
     pub(super) health: Arc<Health>,
+    /// How the schemas' registry is doing.
+    pub(super) schemas: Arc<Health>,
     pub(super) skip: bool,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -89,8 +91,10 @@ pub(super) struct LeftOut {
 }
 
 impl Rows {
-    /// Decodes one batch of the queue into `out`: usually one batch of rows, more if the decoder runs out of room.
-    pub(super) fn decode(&mut self, batch: &Batch<'_>, view: &mut View, out: &mut Vec<SourceBatch>) -> Result<()> {
+    /// Decodes one batch of the queue into `out`: usually one batch of rows, more if the decoder runs out of room. Answers
+    /// how many of its messages are done: the next one waits for its schema, if there is a next one.
+    pub(super) fn decode(&mut self, batch: &Batch<'_>, view: &mut View, out: &mut Vec<SourceBatch>) -> Result<usize> {
+        let mut done = batch.len();
         let records = batch.iter().filter(|record| record.event().is_none());
         let mut bytes: usize = records.filter_map(|record| record.payload()).map(<[u8]>::len).sum();
         self.decoder.begin(batch.len(), bytes);
@@ -107,6 +111,7 @@ impl Rows {
             let payload = record.payload();
             if !reads(partition, record) {
                 bytes -= payload.map_or(0, <[u8]>::len);
+                passed(partition, record);
                 continue;
             }
             let mut pushed = self.decoder.push_keyed(record.key(), payload);
@@ -115,7 +120,15 @@ impl Rows {
                 self.decoder.begin(batch.len() - index, bytes);
                 pushed = self.decoder.push_keyed(record.key(), payload);
             }
+            if let Err(error) = &pushed
+                && error.awaits
+            {
+                self.schemas.waits_for(Some(error.reason.clone()));
+                done = index;
+                break;
+            }
             bytes -= payload.map_or(0, <[u8]>::len);
+            passed(partition, record);
             match pushed {
                 Ok(true) => self.accept(record, partition.number)?,
                 Ok(false) if self.decoder.expects_tombstones() => {}
@@ -123,8 +136,12 @@ impl Rows {
                 Err(error) => self.refuse(record, &error)?,
             }
         }
+        if done == batch.len() {
+            self.schemas.waits_for(None);
+        }
         self.tell_left_out();
-        self.finish(out)
+        self.finish(out)?;
+        Ok(done)
     }
 
     /// The decoder has taken a record.
@@ -233,12 +250,16 @@ impl Rows {
 #[inline]
 fn reads(partition: &Partition, record: Record<'_>) -> bool {
     partition.moved();
+    partition.end.is_none_or(|end| record.offset() < end)
+}
+
+/// Notes that a record is done with.
+#[inline]
+fn passed(partition: &Partition, record: Record<'_>) {
     partition.passed(record.offset() + 1);
-    let Some(end) = partition.end else { return true };
-    if record.offset() + 1 >= end {
+    if partition.end.is_some_and(|end| record.offset() + 1 >= end) {
         partition.finish();
     }
-    record.offset() < end
 }
 
 /// Where a record stands, in words.

@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 
 use super::metadata::MetadataColumn;
 use super::topics::{Start, Topics, check_topic_name};
+use crate::connector::definition::Delivery;
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options, PrefixSpec, check_known};
 use crate::error::{Error, Result};
 
@@ -126,7 +127,7 @@ pub const SOURCE: OptionTable = OptionTable {
 };
 
 /// What a sink does that doesn't say.
-const DELIVERY: &str = "at_least_once";
+const DELIVERY: &str = "exactly_once";
 
 /// The options of a sink with `connector = 'kafka'`.
 pub const SINK: OptionTable = OptionTable {
@@ -163,17 +164,17 @@ pub const SINK: OptionTable = OptionTable {
         },
         OptionSpec {
             name: "changelog",
-            kind: OptionKind::Choice(&["append", "upsert"]),
+            kind: OptionKind::Choice(&["append", "upsert", "debezium"]),
             default: Some("append"),
             required: false,
-            doc: "How changes are written: 'append' for results that only grow; 'upsert' writes the newest row of each key and a null value when the row is gone.",
+            doc: "How changes are written: 'append' for results that only grow; 'upsert' writes the newest row of each key and a null value when the row is gone; 'debezium' writes each change of a key's row with the row before and after, as Debezium does in JSON, and a null value behind a deletion.",
         },
         OptionSpec {
             name: "delivery",
             kind: OptionKind::Choice(&["exactly_once", "at_least_once"]),
             default: Some(DELIVERY),
             required: false,
-            doc: "'exactly_once' writes in transactions that commit with the job's checkpoints: readers of committed records see each change once, whatever fails. 'at_least_once' writes at once, and writes again what came after the last checkpoint when the job restarts.",
+            doc: "'exactly_once' writes in transactions that commit with the job's checkpoints: readers of committed records see each change once, whatever fails; a server without checkpoints refuses it, and takes 'at_least_once' where nothing is said. 'at_least_once' writes at once, and writes again what came after the last checkpoint when the job restarts.",
         },
         OptionSpec {
             name: "transaction_timeout",
@@ -372,6 +373,8 @@ pub enum Changelog {
     Append,
     /// The newest row of each key, null when it is gone.
     Upsert,
+    /// Each key's row before and after, as Debezium writes it in JSON.
+    Debezium,
 }
 
 /// How a sink writes exactly once.
@@ -413,6 +416,8 @@ pub struct KafkaSinkOptions {
     pub key_format: KeyFormat,
     /// How changes become records.
     pub changelog: Changelog,
+    /// What the statement says.
+    pub(super) delivery: Delivery,
     /// `None`: it writes at least once.
     pub(super) transactions: Option<Transactions>,
     passed: BTreeMap<String, String>,
@@ -427,15 +432,25 @@ impl KafkaSinkOptions {
         let (key, key_format) = key_and_format(&options)?;
         let changelog = match options.choice("changelog")? {
             Some("upsert") => Changelog::Upsert,
+            Some("debezium") => Changelog::Debezium,
             _ => Changelog::Append,
         };
-        if changelog == Changelog::Upsert && key.is_empty() {
-            return Err(Error::invalid("changelog = 'upsert' needs the option \"key\"")
+        // Debezium's keys are objects, whatever they hold.
+        let key_format = match (changelog, options.choice("key_format")?, key_format) {
+            (Changelog::Debezium, None, KeyFormat::Text) => KeyFormat::Json,
+            (_, _, said) => said,
+        };
+        if changelog != Changelog::Append && key.is_empty() {
+            let word = if changelog == Changelog::Upsert { "upsert" } else { "debezium" };
+            return Err(Error::invalid(format!("changelog = '{word}' needs the option \"key\""))
                 .with_hint("Name the columns that identify a row of the result."));
         }
-        let transactions = match options.choice("delivery")? {
-            Some("exactly_once") => Some(Transactions::parse(&options)?),
-            _ => None,
+        let (delivery, transactions) = match options.choice("delivery")? {
+            Some("exactly_once") if options.is_given("delivery") => {
+                (Delivery::ExactlyOnce, Some(Transactions::parse(&options)?))
+            }
+            Some("exactly_once") => (Delivery::ExactlyOnceWithCheckpoints, Some(Transactions::parse(&options)?)),
+            _ => (Delivery::AtLeastOnce, None),
         };
         let parsed = Self {
             topic: topic.to_owned(),
@@ -443,6 +458,7 @@ impl KafkaSinkOptions {
             key,
             key_format,
             changelog,
+            delivery,
             transactions,
             passed: pass_through(&options)?,
         };
@@ -451,7 +467,10 @@ impl KafkaSinkOptions {
                 return Err(Error::invalid("the sink's topic can't be the progress topic as well"));
             }
             Some(transactions) => native_check(&parsed.transactional_config(transactions, "rondel"))?,
-            None => native_check(&parsed.producer_config())?,
+            None => {}
+        }
+        if parsed.delivery != Delivery::ExactlyOnce {
+            native_check(&parsed.producer_config())?;
         }
         Ok(parsed)
     }

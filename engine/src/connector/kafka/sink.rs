@@ -52,7 +52,7 @@ impl KafkaSink {
                 "the rows of sink {name} are corrected as input comes, and its option \"changelog\" is 'append'"
             ))
             .with_hint(
-                "Write changelog = 'upsert' with key = the columns that identify a row, or make the result final with EMIT AFTER WATERMARK.",
+                "Write changelog = 'upsert' or 'debezium' with key = the columns that identify a row, or make the result final with EMIT AFTER WATERMARK.",
             ));
         }
         if matches!(options.key_format, KeyFormat::Protobuf(_)) && key_message.is_none() {
@@ -69,8 +69,7 @@ impl KafkaSink {
 
     /// What makes one writer's records.
     fn records(&self) -> Result<Records> {
-        let upserts = self.options.changelog == Changelog::Upsert;
-        Ok(Records::new(&self.name, (self.values)()?, self.key_encoder()?, upserts))
+        Ok(Records::new(&self.name, (self.values)()?, self.key_encoder()?, self.options.changelog))
     }
 
     fn key_encoder(&self) -> Result<KeyEncoder> {
@@ -88,7 +87,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn meeting_columns(&self) -> Option<Vec<usize>> {
         // A key's old row may go on one worker while its new row comes on another; only together they are an update.
-        (self.options.changelog == Changelog::Upsert).then(|| self.key_columns.clone())
+        (self.options.changelog != Changelog::Append).then(|| self.key_columns.clone())
     }
 
     fn is_exactly_once(&self) -> bool {

@@ -26,6 +26,7 @@ use crate::connector::{
 };
 use crate::error::{Error, Result};
 use crate::format::decoder::RowDecoder;
+use crate::schema::registry::ids::Bell;
 use crate::time::Clock;
 
 /// Makes the decoder of one reader, for the value's columns that [`KafkaSource::value_projection`] names.
@@ -117,20 +118,26 @@ impl Source for KafkaSource {
             }
             OnError::Fail | OnError::Skip => None,
         };
+        let schemas = health.for_schemas();
         let mut readers: Vec<Box<dyn SourceReader>> = Vec::with_capacity(workers);
         for (worker, queue) in queues.iter().enumerate() {
+            let mut decoder = (self.decoders)()?;
+            let wake = Arc::clone(queue.wake());
+            let bell: Bell = Arc::new(move || wake.wake());
+            decoder.ring(&bell);
             readers.push(Box::new(KafkaReader {
                 worker,
                 queue: BatchReader::new(Arc::clone(queue)),
                 view: View::default(),
                 rows: Rows {
                     schema: Arc::clone(&self.request.schema),
-                    decoder: (self.decoders)()?,
+                    decoder,
                     metadata: self.metadata()?,
                     runs: Vec::new(),
                     left_out: LeftOut::default(),
                     letters: letters.clone().map(LetterBox::new),
                     health: Arc::clone(&health),
+                    schemas: Arc::clone(&schemas),
                     skip: self.options.on_error == OnError::Skip,
                     clock: Arc::clone(&clock),
                 },
@@ -210,7 +217,12 @@ impl SourceReader for KafkaReader {
             let taken = batch.len();
             if taken > 0 {
                 self.view.refresh(self.worker, &self.membership.0);
-                self.rows.decode(&batch, &mut self.view, out)?;
+                let done = self.rows.decode(&batch, &mut self.view, out)?;
+                if done < taken {
+                    // Whoever knows the schema wakes the worker.
+                    batch.give_back(done);
+                    return Ok(PollState::Idle);
+                }
             }
             drop(batch);
             if self.finished() {
@@ -219,7 +231,7 @@ impl SourceReader for KafkaReader {
             if taken < most {
                 return Ok(PollState::Idle);
             }
-            budget -= taken;
+            budget = budget.saturating_sub(taken);
             if budget == 0 {
                 return Ok(PollState::More);
             }

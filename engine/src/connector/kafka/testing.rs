@@ -114,6 +114,7 @@ impl RowDecoder for NumberDecoder {
             offset: 0,
             reason: reason.to_owned(),
             batch_full,
+            awaits: false,
         };
         if self.numbers.len() == ROOM {
             return Err(error("no room", true));

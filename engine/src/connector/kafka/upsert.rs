@@ -16,6 +16,8 @@ use crate::time::Epoch;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Upsert {
     pub(super) key: Vec<u8>,
+    /// The row that readers know, as far as this epoch says.
+    pub(super) before: Option<Vec<u8>>,
     /// `None`: a tombstone.
     pub(super) value: Option<Vec<u8>>,
 }
@@ -52,6 +54,14 @@ impl KeyChanges {
                 self.rows.push(row);
             }
             None => self.rows.push(RowChange { value: value.to_vec(), weight, was_there: weight < 0 }),
+        }
+    }
+
+    /// The row that was written last, or was there when the epoch began.
+    fn before(&self) -> Option<&[u8]> {
+        match &self.written {
+            Some(written) => written.as_deref(),
+            None => self.rows.iter().find(|row| row.was_there).map(|row| row.value.as_slice()),
         }
     }
 
@@ -102,8 +112,9 @@ impl Upserts {
             let Some(changes) = self.keys.get_mut(key) else { continue };
             let Some(state) = changes.state().map(|value| value.map(<[u8]>::to_vec)) else { continue };
             if changes.written.as_ref() != Some(&state) {
+                let before = changes.before().map(<[u8]>::to_vec);
                 changes.written = Some(state.clone());
-                upserts.push(Upsert { key: key.to_vec(), value: state });
+                upserts.push(Upsert { key: key.to_vec(), before, value: state });
             }
         }
         Ok(upserts)
@@ -147,6 +158,30 @@ mod tests {
         );
         assert_eq!(take(&mut upserts, 3, &[("a", "3", 1), ("a", "2", -1)]), [record("a", Some("3"))]);
         assert_eq!(take(&mut upserts, 4, &[("a", "3", -1)]), [record("a", None)]);
+    }
+
+    #[test]
+    fn the_row_before_is_the_one_that_readers_know() {
+        let mut upserts = Upserts::default();
+        let mut before = |epoch, rows: &[(&str, &str, i64)]| -> Vec<Option<String>> {
+            let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, false)]));
+            let column = StringArray::from_iter_values(rows.iter().map(|(key, _, _)| key));
+            let batch = RecordBatch::try_new(schema, vec![Arc::new(column)]).unwrap();
+            let keys = KeyEncoder::Text(0).encode(&batch).unwrap();
+            let mut values = EncodedRows::default();
+            for (_, value, _) in rows {
+                values.buffer().extend_from_slice(value.as_bytes());
+                values.end_row();
+            }
+            let upserts = upserts.take(epoch, &keys, &values, |row| rows[row].2).unwrap();
+            upserts.into_iter().map(|upsert| upsert.before.map(|bytes| String::from_utf8(bytes).unwrap())).collect()
+        };
+        assert_eq!(before(1, &[("a", "1", 1)]), [None]);
+        assert_eq!(before(2, &[("a", "2", 1), ("a", "1", -1)]), [Some("1".to_owned())]);
+        // In two deltas: the second is a change of what the first has said.
+        assert_eq!(before(3, &[("a", "3", 1)]), [None]);
+        assert_eq!(before(3, &[("a", "4", 1), ("a", "3", -1)]), [Some("3".to_owned())]);
+        assert_eq!(before(4, &[("a", "4", -1)]), [Some("4".to_owned())]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::cluster::{Cluster, Isolation, ProducerEpoch, Refusal};
 use super::partition::StoredRecord;
 use crate::connector::transaction::log::{LogRecord, Taken, TransactionalLog, TransactionalProducer, Trouble, Visit};
 use crate::error::{Error, ErrorKind, Result};
+use crate::safeguard::Safeguard;
 
 /// Records that may wait in a producer's queue.
 const QUEUE: usize = 1_000;
@@ -21,6 +22,8 @@ pub enum Fate {
     Lost,
     /// It is done, and its answer is lost.
     AnswerLost,
+    /// It arrives later, when the client has given it up, whether that lives or not; but before the client's next call.
+    Delayed,
 }
 
 /// The world around a client: what becomes of its calls, and what happens while it waits.
@@ -90,6 +93,12 @@ impl MemoryLog {
         producer.deliver();
         true
     }
+
+    /// Lets a call arrive that is under way, also one of a client that is gone. Answers whether there was one.
+    pub fn arrive(&self) -> bool {
+        let producers = self.lock().producers.clone();
+        producers.iter().any(|producer| producer.arrive())
+    }
 }
 
 impl TransactionalLog for MemoryLog {
@@ -119,7 +128,11 @@ impl TransactionalLog for MemoryLog {
     }
 
     fn end_of_progress(&self, partition: i32) -> Result<i64> {
-        self.cluster.end_offset(&self.progress, partition, Isolation::Uncommitted).map_err(unreadable)
+        let isolation = match Safeguard::UncommittedEnd.holds() {
+            true => Isolation::Uncommitted,
+            false => Isolation::Committed,
+        };
+        self.cluster.end_offset(&self.progress, partition, isolation).map_err(unreadable)
     }
 
     fn read_progress(&self, partition: i32, end: i64, visit: &mut Visit<'_>) -> Result<()> {
@@ -178,11 +191,21 @@ struct ProducerState {
     /// Whether the transaction has records.
     written: bool,
     failed: Option<Refusal>,
+    /// The end of a transaction that is under way: of which producer, and whether it commits.
+    under_way: Option<(ProducerEpoch, bool)>,
 }
 
 impl MemoryProducer {
     fn lock(&self) -> MutexGuard<'_, ProducerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is under way arrives; nobody hears what comes of it.
+    fn arrive(&self) -> bool {
+        let under_way = self.lock().under_way.take();
+        let Some((epoch, commit)) = under_way else { return false };
+        let _ = self.cluster.end(epoch, commit);
+        true
     }
 
     /// Sends the first record of the queue; it leaves the queue when it is acknowledged.
@@ -196,7 +219,7 @@ impl MemoryProducer {
             return;
         };
         let fate = self.world.fate();
-        if fate == Fate::Lost {
+        if matches!(fate, Fate::Lost | Fate::Delayed) {
             return;
         }
         match self.cluster.produce(epoch, (&topic, partition), sequence, record) {
@@ -245,8 +268,14 @@ impl MemoryProducer {
             return Ok(());
         };
         let fate = self.world.fate();
-        if fate == Fate::Lost {
-            return Err(Trouble::Unknown("no answer".to_owned()));
+        self.arrive();
+        match fate {
+            Fate::Answered | Fate::AnswerLost => {}
+            Fate::Lost => return Err(Trouble::Unknown("no answer".to_owned())),
+            Fate::Delayed => {
+                self.lock().under_way = Some((epoch, commit));
+                return Err(Trouble::Unknown("no answer yet".to_owned()));
+            }
         }
         self.cluster.end(epoch, commit).map_err(|refusal| self.trouble(refusal))?;
         if fate == Fate::AnswerLost {
@@ -260,7 +289,8 @@ impl MemoryProducer {
 impl TransactionalProducer for MemoryProducer {
     fn init(&self) -> Result<(), Trouble> {
         let fate = self.world.fate();
-        if fate == Fate::Lost {
+        self.arrive();
+        if matches!(fate, Fate::Lost | Fate::Delayed) {
             return Err(Trouble::Unknown("no answer".to_owned()));
         }
         let epoch = self.cluster.init(&self.id, self.timeout_millis).map_err(|refusal| self.trouble(refusal))?;

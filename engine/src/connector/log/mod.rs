@@ -10,11 +10,13 @@
 //! * [`partition`]: records, marks, and who may read what
 //! * [`client`]: the producer's side, with a queue of its own, as the [protocol](super::transaction) sees it
 //! * [`sink`]: a sink that writes exactly once by that protocol
+//! * [`source`]: a stream of a topic's rows
 
 pub mod client;
 pub mod cluster;
 pub mod partition;
 pub mod sink;
+pub mod source;
 
 #[cfg(test)]
 mod tests;

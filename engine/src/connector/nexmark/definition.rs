@@ -137,7 +137,7 @@ mod tests {
     fn defined(pairs: &[(&str, &str)]) -> Result<Arc<dyn StreamDefinition>> {
         let options: BTreeMap<String, String> =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        define_stream(&Definition { name: "s", options: &options, descriptor: None, columns: None })
+        define_stream(&Definition { name: "s", options: &options, descriptor: None, columns: None, schemas: None })
     }
 
     #[test]

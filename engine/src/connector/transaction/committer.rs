@@ -7,6 +7,7 @@ use super::progress;
 use super::turns::Turns;
 use crate::connector::two_phase::{CheckpointName, Committer, Writer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::safeguard::Safeguard;
 use crate::time::Epoch;
 
 /// See the [module](self).
@@ -125,6 +126,10 @@ impl TransactionCommitter {
         partition: i32,
         name: &CheckpointName,
     ) -> Result<()> {
+        if !Safeguard::ProgressInside.holds() {
+            self.until_known("the commit of a transaction", || producer.commit()).map_err(Trouble::into_error)?;
+            producer.begin().map_err(Trouble::into_error)?;
+        }
         let outcome = match self.mark(producer, partition, name) {
             Ok(()) => self.until_known("the commit of a transaction", || producer.commit()),
             Err(error) if error.kind() == ErrorKind::Canceled => Err(Trouble::Canceled(error)),

@@ -26,9 +26,13 @@ pub(super) fn key(writer: &Writer) -> Vec<u8> {
     format!("{}/{}", writer.deployment, writer.job).into_bytes()
 }
 
-/// The job's partition of `partitions`.
+/// The job's partition of `partitions`. Jobs of a deployment that have consecutive numbers have partitions of their own, as
+/// long as there are enough. Two that share one are right all the same: each looks for its own key, and waits until it has
+/// passed what it knew to be the end; but while one's transaction hangs (its server has died between progress record and
+/// commit), the other can't start before that is ended by its next run, or by its time-out.
 pub(super) fn partition(writer: &Writer, partitions: i32) -> i32 {
-    (xxh3_64(writer.job.as_bytes()) % partitions.max(1) as u64) as i32
+    let first = xxh3_64(writer.deployment.as_bytes());
+    (first.wrapping_add(writer.number) % partitions.max(1) as u64) as i32
 }
 
 /// A checkpoint as the record's value.

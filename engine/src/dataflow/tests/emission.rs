@@ -135,6 +135,7 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
             limits,
             observer,
             restore: restore.take(),
+            ends_with_checkpoint: false,
         };
         let job = pool.create_job(job).unwrap();
         for _ in 0..random.random_range(1..6) {
@@ -216,8 +217,20 @@ fn a_delay_runs_out_without_input() {
         let (id, name, observer) = (JobId(1), "delayed".to_owned(), Arc::new(Witness::default()));
         let (views, limits, restore) = (HashMap::new(), JobLimits::default(), None);
         let flow = plan.flow.clone();
-        pool.create_job(Blueprint { job: id, name, plan: flow, sources, views, target, limits, observer, restore })
-            .unwrap();
+        let ends_with_checkpoint = false;
+        pool.create_job(Blueprint {
+            job: id,
+            name,
+            plan: flow,
+            sources,
+            views,
+            target,
+            limits,
+            observer,
+            restore,
+            ends_with_checkpoint,
+        })
+        .unwrap();
         let given = |rows_: &[Row]| {
             feed.push(0, rows(rows_).project(projection).unwrap()).unwrap();
             pool.step(id).unwrap()

@@ -118,6 +118,7 @@ impl RowDecoder for ProtobufDecoder {
             let field = error.path.strip_prefix(&self.compiled.plan.name).unwrap_or(&error.path);
             decoder::DecodeError {
                 batch_full: error.is_batch_full(),
+                awaits: false,
                 field: field.trim_start_matches('.').to_owned(),
                 offset: error.offset,
                 reason: error.reason.to_string(),
@@ -131,6 +132,7 @@ impl RowDecoder for ProtobufDecoder {
             offset: 0,
             reason: reason.to_string(),
             batch_full: true,
+            awaits: false,
         };
         self.compiled.store.add_row(0).map(drop).map_err(full)
     }

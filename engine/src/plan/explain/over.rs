@@ -77,6 +77,7 @@ pub(super) fn state(spec: &OverSpec, append_only: bool, released: Option<String>
         }
         _ => "all rows of each partition".to_owned(),
     };
+    let rows = if spec.ends.is_some() { format!("{rows} that is not gone") } else { rows };
     match released {
         Some(promise) if spec.forgets_settled_rows() => {
             format!("rows that a later one's frame may reach, released by {promise}")

@@ -27,6 +27,9 @@ pub struct OverSpec {
     /// Later ones are late. Rows that it settles are shown then with [`Emit::AfterWatermark`], and those that no frame
     /// reaches any more are released.
     pub settles: Option<(WatermarkId, i64)>,
+    /// A column of the input that is true in a row which ends its key: where that row is the first, nothing is kept of its
+    /// partition. Of a topic that is a table, whose rows come in their order; what is above shows no such row.
+    pub ends: Option<usize>,
     /// When results are shown.
     pub emit: Emit,
 }

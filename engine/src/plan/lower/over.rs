@@ -86,6 +86,7 @@ impl Lowering<'_> {
             limit: Some(limit),
             closes: None,
             settles: None,
+            ends: None,
             emit: self.emit,
         };
         self.over(input, spec, Vec::new())
@@ -119,8 +120,26 @@ impl Lowering<'_> {
             }
         }
         let (functions, fields) = functions.into_iter().unzip();
-        let spec = OverSpec { partition, order, functions, limit, closes: None, settles: None, emit: self.emit };
+        let ends = limit.and_then(|limit| self.ends(input, limit));
+        let spec = OverSpec { partition, order, functions, limit, closes: None, settles: None, ends, emit: self.emit };
         self.over(input, spec, fields)
+    }
+
+    /// The column that ends a key, where the newest row of each is taken from a topic that is a table.
+    fn ends(&self, input: NodeIndex, limit: OverLimit) -> Option<usize> {
+        if (limit.by, limit.skip, limit.take) != (RankedBy::RowNumber, 0, Some(1)) {
+            return None;
+        }
+        let mut below = input;
+        let deleted = loop {
+            let node = self.plan.nodes.get(below)?;
+            match (&node.op, self.ends.get(&below)) {
+                (_, Some(deleted)) => break deleted,
+                (FlowOp::Filter { .. } | FlowOp::Project { .. }, None) => below = *node.inputs.first()?,
+                _ => return None,
+            }
+        };
+        self.schema(input).inner().index_of(deleted).ok()
     }
 
     /// Adds the operator; `fields` are its functions'.

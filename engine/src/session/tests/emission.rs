@@ -233,7 +233,7 @@ async fn what_means_nothing_is_refused() {
     server.rides_table().await;
     server.run("CREATE SINK out WITH (connector = 'blackhole')").await;
     let options = server.options("topic = 'counts', message = 't.Count', changelog = 'upsert', key = 'zone'");
-    server.run(&format!("CREATE SINK keyed WITH ({options})")).await;
+    server.run(&format!("CREATE SINK keyed WITH ({options}, {MOCK})")).await;
     let query = "SELECT zone, count(*) AS rides FROM rides GROUP BY zone";
     let view = |emit: &str| format!("CREATE MATERIALIZED VIEW v AS {query} EMIT {emit}");
     let into = |sink: &str, emit: &str| format!("INSERT INTO {sink} (zone, rides) {query} EMIT {emit}");

@@ -26,6 +26,8 @@ fn sink(broker: &MockBroker, options: &[(&str, &str)], changelog: bool) -> Resul
     let mut given = values(options);
     given.insert("brokers".to_owned(), broker.bootstrap().to_owned());
     given.insert("topic".to_owned(), "out".to_owned());
+    // The mock broker acknowledges transactions without enforcing them.
+    given.entry("delivery".to_owned()).or_insert_with(|| "at_least_once".to_owned());
     let options = KafkaSinkOptions::parse(&given, &[])?;
     KafkaSink::new("demand", options, &schema(), changelog, Arc::new(|| Ok(Box::new(TextEncoder))), None)
 }
@@ -156,7 +158,13 @@ fn a_transaction_that_a_checkpoint_outlasts_is_refused() {
     let broker = broker(1);
     let open = |interval| {
         let options = [("delivery", "exactly_once"), ("transaction_timeout", "30s")];
-        let writer = Writer { deployment: Uuid::from_u128(1), job: Uuid::from_u128(2), has_committed: false, interval };
+        let writer = Writer {
+            deployment: Uuid::from_u128(1),
+            job: Uuid::from_u128(2),
+            number: 2,
+            has_committed: false,
+            interval,
+        };
         Box::new(sink(&broker, &options, false).unwrap()).open_exactly_once(1, writer, TestReporter::new().0)
     };
     let error = open(Duration::from_secs(30)).err().unwrap();

@@ -77,6 +77,7 @@ impl World for Weather {
             _ if self.calm.load(Ordering::SeqCst) => Fate::Answered,
             0 => Fate::Lost,
             1 => Fate::AnswerLost,
+            2 => Fate::Delayed,
             _ => Fate::Answered,
         }
     }
@@ -144,6 +145,7 @@ impl Deployment {
         let writer = Writer {
             deployment: Uuid::from_u128(1),
             job: Uuid::from_u128(2),
+            number: 2,
             has_committed: false,
             interval: std::time::Duration::ZERO,
         };

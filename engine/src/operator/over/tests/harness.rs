@@ -42,6 +42,7 @@ pub(super) fn spec(functions: Vec<Expr>) -> OverSpec {
         limit: None,
         closes: None,
         settles: None,
+        ends: None,
         emit: Emit::OnChange,
     }
 }

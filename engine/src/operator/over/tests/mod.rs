@@ -1,4 +1,5 @@
 mod cost;
+mod ends;
 mod harness;
 mod partition;
 mod rows;

@@ -1,0 +1,46 @@
+"""Writes records with the official serializers, which register their schemas.
+
+    registry_produce.py protobuf BOOTSTRAP REGISTRY TOPIC DESCRIPTOR_SET MESSAGE RECORDS
+    registry_produce.py avro|json BOOTSTRAP REGISTRY TOPIC SCHEMA_FILE - RECORDS
+
+RECORDS is a JSON list of objects. Of protobuf they are read as protobuf's JSON. A record's key is its field "id".
+"""
+
+import json
+import sys
+
+import confluent_kafka
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.json_schema import JSONSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf import json_format
+
+import messages
+
+
+def main():
+    kind, bootstrap, registry, topic, schema, name, records = sys.argv[1:]
+    client = SchemaRegistryClient({"url": registry})
+    values = json.loads(records)
+    if kind == "protobuf":
+        message = messages.message_class(schema, name)
+        serializer = ProtobufSerializer(message, client, {"use.deprecated.format": False})
+        values = [json_format.ParseDict(value, message()) for value in values]
+        keys = [str(value.id) for value in values]
+    else:
+        with open(schema, encoding="utf-8") as file:
+            text = file.read()
+        serializer = AvroSerializer(client, text) if kind == "avro" else JSONSerializer(text, client)
+        keys = [str(value.get("id")) for value in values]
+    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap})
+    context = SerializationContext(topic, MessageField.VALUE)
+    for key, value in zip(keys, values):
+        producer.produce(topic, key=key, value=serializer(value, context), partition=0)
+    if producer.flush(60):
+        sys.exit("some records were not delivered")
+
+
+if __name__ == "__main__":
+    main()
