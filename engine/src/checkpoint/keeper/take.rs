@@ -45,6 +45,13 @@ impl Checkpoints {
             Ok(snapshots) => {
                 for ((job, ended), snapshot) in group.iter().zip(ended).zip(snapshots) {
                     let outcome = match self.unchosen(job, &outcomes) {
+                        // It was restored from its end: that checkpoint holds at every later epoch, and readers stand behind it.
+                        _ if self.end_of(job.id).is_some() => {
+                            if ended {
+                                job.handle.let_end();
+                            }
+                            Ok(self.end_of(job.id).unwrap_or(snapshot.epoch))
+                        }
                         None if job.committer.is_some() => self.keep_within(job, snapshot, ended, begun + timeout),
                         None => self.keep(job, &snapshot, ended, Some(begun + timeout)),
                         Some(error) => Err(error),
@@ -81,14 +88,21 @@ impl Checkpoints {
         outcomes
     }
 
+    /// The epoch of the job's last checkpoint, if that is the one of its end.
+    fn end_of(&self, job: Uuid) -> Option<Epoch> {
+        lock(&self.known).get(&job).filter(|known| known.ended)?.chosen
+    }
+
     /// Why a job's checkpoint can't be chosen: one of a view that it reads is not, and the view has not ended either.
     fn unchosen(&self, job: &CheckpointedJob, outcomes: &[(Uuid, Result<Epoch>)]) -> Option<Error> {
         if !Safeguard::ViewsFirst.holds() {
             return None;
         }
-        let has_ended = |view: &Uuid| lock(&self.known).get(view).is_some_and(|known| known.ended);
         let outcome = |view: &Uuid| outcomes.iter().find(|(id, _)| id == view).map(|(_, outcome)| outcome);
-        let view = job.reads.values().find(|view| !outcome(view).is_some_and(Result::is_ok) && !has_ended(view))?;
+        let view = job
+            .reads
+            .values()
+            .find(|view| !outcome(view).is_some_and(Result::is_ok) && self.end_of(**view).is_none())?;
         let kind = match outcome(view) {
             Some(Err(error)) if is_for_good(error) => ErrorKind::NotSupported,
             _ => ErrorKind::InvalidState,
@@ -200,16 +214,8 @@ impl Checkpoints {
         job.store.let_go(early.iter().map(String::as_str));
         let written = written?;
         let Written { manifest, file, hash, new_bytes } = written;
-        let chosen = self.choose(job, &manifest, &file, hash);
-        if let Err(error) = chosen {
-            // Where the sink decides nobody knows whether it has.
-            if job.committer.is_none()
-                && let Err(error) = job.store.forget(&file)
-            {
-                tracing::warn!(job = %job.name, "a checkpoint that was not chosen stays: {error}");
-            }
-            return Err(error);
-        }
+        // An error doesn't say that it was not chosen: only the answer may be lost. So it stays until retention lets it go.
+        self.choose(job, &manifest, &file, hash)?;
         let mut progress = job.progress();
         progress.new_bytes = new_bytes;
         progress.last = Some(manifest);
