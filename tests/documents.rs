@@ -29,6 +29,7 @@ const RUN: &[&str] = &[
     "docs/aggregates.md",
     "docs/checkpoints.md",
     "docs/emit.md",
+    "docs/files.md",
     "docs/sql.md",
     "docs/joins.md",
     "docs/tables.md",
@@ -280,6 +281,11 @@ async fn the_nexmark_page_runs() -> Result<()> {
 #[tokio::test]
 async fn the_protobuf_page_runs() -> Result<()> {
     run_page("docs/protobuf.md").await
+}
+
+#[tokio::test]
+async fn the_files_page_runs() -> Result<()> {
+    run_page("docs/files.md").await
 }
 
 #[tokio::test]

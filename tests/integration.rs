@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod documents;
+#[cfg(test)]
+mod files;
 mod nexmark;
 mod options;
 mod packaging;
@@ -12,6 +14,8 @@ mod postgres;
 mod protobuf;
 mod real_kafka;
 // Their helpers may unwrap as tests do.
+#[cfg(test)]
+mod language;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

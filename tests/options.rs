@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use rondel_engine::checkpoint::JOB_OPTIONS;
 use rondel_engine::connector::options::OptionTable;
 use rondel_engine::connector::registry::CONNECTORS;
 use rondel_tests::Result;
@@ -20,6 +21,7 @@ fn the_manual_has_every_option() -> Result<()> {
             }
         }
     }
+    tables.insert(JOB_OPTIONS.title, &JOB_OPTIONS);
     let update = std::env::var_os("RONDEL_UPDATE_DOCS").is_some();
     let mut shown = Vec::new();
     for page in pages()? {

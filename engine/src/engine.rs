@@ -18,7 +18,7 @@ pub use crate::delta::EpochChanges;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobView, Live, LiveObjects, Refresher, Supervisor};
 use crate::plan::{Functions, Planner, Relation};
-use crate::session::Session;
+use crate::session::{LateRowsOfTables, Session};
 use crate::sql::{self, WatermarkClause};
 use crate::table::TableStore;
 use crate::time::Clock;
@@ -152,7 +152,7 @@ impl Engine {
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
-        Arc::new(Self {
+        let engine = Arc::new(Self {
             settings,
             clock,
             catalog,
@@ -167,7 +167,9 @@ impl Engine {
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
-        })
+        });
+        engine.live.inserts.get_or_init(|| Arc::new(LateRowsOfTables(Arc::downgrade(&engine))));
+        engine
     }
 
     /// A session: one connection's view of the engine.

@@ -94,4 +94,5 @@ if $packages; then
     "$here/kafka/broker.sh" install >/dev/null
     "$here/registry/registry.sh" install >/dev/null
     "$here/python/python.sh" install >/dev/null
+    "$here/s3/s3.sh" install >/dev/null
 fi

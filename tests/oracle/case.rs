@@ -14,6 +14,7 @@ use super::engine::PooledJob;
 use super::machine::Machine;
 use super::multiset::Multiset;
 use super::row::Pool;
+use super::said::Said;
 use super::statement::{Readable, Statement};
 use super::table::{SECOND, START, Table};
 
@@ -111,7 +112,7 @@ impl Case {
     /// Runs a plan by calling its operators, and compares.
     pub(crate) fn run_by_hand(&self, plan: &FlowPlan, expected: &Expected) -> Result<(), String> {
         let mut rng = SmallRng::seed_from_u64(self.seed ^ 0x6d61_6368);
-        let mut sum = Multiset::default();
+        let mut said = Said::new(plan, &self.statement.folds);
         let failed = |error: rondel_engine::Error| format!("{error}");
         let mut workers = rng.random_range(1..=4);
         let mut machine = Machine::new(plan, workers, &mut rng).map_err(failed)?;
@@ -132,14 +133,16 @@ impl Case {
             let now_micros = START + epoch as i64 * 2 * SECOND + if epoch > self.epochs() { 60 * SECOND } else { 0 };
             let context = EpochContext { epoch: epoch as u64 + 1, now_micros, watermarks: &watermarks };
             for delta in machine.epoch(&arrivals, &context, &mut rng).map_err(failed)? {
-                sum.add(delta.rows(), |row| delta.weight(row));
+                said.add(&delta)?;
             }
-            expected.check(self, &sum, epoch, epoch == last, workers)?;
+            expected.check(self, &said.sum(), epoch, epoch == last, workers)?;
             if rng.random_bool(0.25) {
-                let snapshot = machine.snapshot().map_err(failed)?;
+                machine.write_down(rng.random_bool(0.8)).map_err(failed)?;
                 workers = rng.random_range(1..=4);
-                machine = Machine::new(plan, workers, &mut rng).map_err(failed)?;
-                machine.restore(&snapshot).map_err(failed)?;
+                let before = std::mem::replace(&mut machine, Machine::new(plan, workers, &mut rng).map_err(failed)?);
+                machine.restore(before).map_err(failed)?;
+            } else if rng.random_bool(0.4) {
+                machine.write_down(rng.random_bool(0.8)).map_err(failed)?;
             }
         }
         Ok(())
@@ -149,18 +152,20 @@ impl Case {
     pub(crate) fn run_on_a_pool(&self, plan: &FlowPlan, expected: &Expected) -> Result<(), String> {
         let mut rng = SmallRng::seed_from_u64(self.seed ^ 0x706f_6f6c);
         let failed = |error: rondel_engine::Error| format!("{error}");
-        let mut sum = Multiset::default();
+        let mut said = Said::new(plan, &self.statement.folds);
         let mut workers = rng.random_range(1..=4);
         let mut job = PooledJob::start(plan, &self.tables, workers, None, &mut rng).map_err(failed)?;
         for epoch in 0..=self.epochs() {
             for delta in job.epoch(&self.tables, epoch).map_err(failed)? {
-                sum.add(delta.rows(), |row| delta.weight(row));
+                said.add(&delta)?;
             }
-            expected.check(self, &sum, epoch, epoch == self.epochs(), workers)?;
+            expected.check(self, &said.sum(), epoch, epoch == self.epochs(), workers)?;
             if epoch < self.epochs() && !job.has_ended() && rng.random_bool(0.25) {
                 let snapshot = job.stop().map_err(failed)?;
                 workers = rng.random_range(1..=4);
                 job = PooledJob::start(plan, &self.tables, workers, Some(snapshot), &mut rng).map_err(failed)?;
+            } else if epoch < self.epochs() && !job.has_ended() && rng.random_bool(0.4) {
+                job.write_down(rng.random_bool(0.8)).map_err(failed)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rondel_engine::plan::flow::{Emit, FlowNode, FlowOp, FlowPlan, WindowSpec};
+use rondel_engine::plan::flow::{Corrections, Emit, FlowNode, FlowOp, FlowPlan, WindowSpec};
 
 /// Constructs of SQL, as the generator writes them. Each must be met in a run of many cases.
 const CONSTRUCTS: &[&str] = &[
@@ -100,6 +100,12 @@ const CONSTRUCTS: &[&str] = &[
     "EMIT AFTER DELAY",
     " ROWS AND AFTER WATERMARK",
     "ALLOWED LATENESS",
+    "EMIT STREAM",
+    "EMIT STREAM AFTER WATERMARK",
+    "EMIT STREAM AFTER DELAY",
+    "RETRACTING",
+    "ACCUMULATING",
+    "DISCARDING",
     // Window functions.
     " OVER (",
     "row_number()",
@@ -184,6 +190,12 @@ const OPERATORS: &[&str] = &[
     "unnest that keeps rows without elements",
     "as-of join, corrected",
     "as-of join, at the watermark",
+    "aggregate of parts",
+    "show",
+    "show, held back",
+    "show, each row in the place of the last",
+    "show, a changelog",
+    "show, a changelog with numbers",
 ];
 
 /// What a case has of both.
@@ -238,8 +250,19 @@ fn operators(plan: &FlowPlan, node: &FlowNode) -> Vec<String> {
         FlowOp::Unnest(spec) if spec.keep_empty => vec!["unnest that keeps rows without elements".to_owned()],
         FlowOp::Unnest(_) => vec!["unnest".to_owned()],
         FlowOp::AsOf(spec) => vec![format!("as-of join, {}", how(spec.emit))],
-        // The time of day and early results have tests of their own: `tests/time`, `dataflow/tests/emission.rs`.
-        FlowOp::TemporalFilter { .. } | FlowOp::PaneAggregate { .. } | FlowOp::Show(_) => Vec::new(),
+        FlowOp::PaneAggregate { .. } => vec!["aggregate of parts".to_owned()],
+        FlowOp::Show(spec) => {
+            let said = [
+                (true, "show"),
+                (spec.firing.holds_back(), "show, held back"),
+                (spec.corrections == Corrections::Replaced, "show, each row in the place of the last"),
+                (spec.stream, "show, a changelog"),
+                (spec.numbered, "show, a changelog with numbers"),
+            ];
+            said.into_iter().filter(|(is_so, _)| *is_so).map(|(_, name)| name.to_owned()).collect()
+        }
+        // The time of day has tests of its own: `tests/time`.
+        FlowOp::TemporalFilter { .. } => Vec::new(),
     }
 }
 

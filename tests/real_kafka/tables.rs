@@ -163,7 +163,7 @@ async fn what_is_written_as_debezium_is_read_as_a_table() -> Result<()> {
     client
         .batch_execute(&format!(
             "CREATE TABLE rides (id BIGINT PRIMARY KEY, zone TEXT, fare NUMERIC(10, 2));
-             CREATE SINK changes WITH ({with}) AS SELECT zone, count(*) AS rides, sum(fare) AS fares FROM rides GROUP BY zone;
+             CREATE SINK changes WITH ({with}, delivery = 'at_least_once') AS SELECT zone, count(*) AS rides, sum(fare) AS fares FROM rides GROUP BY zone;
              CREATE STREAM read (zone TEXT, rides BIGINT, fares NUMERIC(20, 2)) WITH ({with});
              CREATE MATERIALIZED VIEW seen AS SELECT * FROM read;
              INSERT INTO rides VALUES (1, 'a', 1.50), (2, 'b', 5);"

@@ -5,6 +5,7 @@ mod damage;
 mod exactly_once;
 mod finished;
 mod kafka;
+mod place;
 mod tables;
 
 use std::time::Duration;

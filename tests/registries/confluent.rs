@@ -115,7 +115,7 @@ async fn protobuf_of_the_official_client_is_read_and_ours_read_by_it() -> Result
     // Out again: the schema is registered, by the file that has the message.
     client
         .batch_execute(&format!(
-            "CREATE SINK out WITH ({}, message = 'acme.Order', descriptor = 'file:{}')
+            "CREATE SINK out WITH ({}, delivery = 'at_least_once', message = 'acme.Order', descriptor = 'file:{}')
                  AS SELECT id, leg, tags, status, at FROM orders;",
             scene.with("sr-out"),
             files.path()
@@ -229,7 +229,7 @@ async fn a_registry_that_is_away_is_waited_for_and_not_needed_at_start() -> Resu
              CREATE MATERIALIZED VIEW seen AS SELECT id FROM s;
              CREATE SINK out WITH ({}) AS SELECT id FROM s;",
             with("sr-away", login),
-            with("sr-away-out", &format!("{login}, format = 'json'"))
+            with("sr-away-out", &format!("{login}, format = 'json', delivery = 'at_least_once'"))
         ))
         .await?;
     until(&client, "SELECT * FROM seen", &["1"]).await?;
@@ -295,7 +295,9 @@ async fn json_has_its_columns_from_its_schema() -> Result<()> {
     assert_eq!(shown(&client, "SELECT * FROM declared ORDER BY id").await?, ["1", "2"]);
     let out = scene.with("sr-json-out");
     client
-        .batch_execute(&format!("CREATE SINK out WITH ({out}, format = 'json') AS SELECT id, fare FROM rides"))
+        .batch_execute(&format!(
+            "CREATE SINK out WITH ({out}, format = 'json', delivery = 'at_least_once') AS SELECT id, fare FROM rides"
+        ))
         .await?;
     scene.broker.until_end("sr-json-out", 0, 2)?;
     let read = scene.consume("json", "sr-json-out", ("-", "-"))?;
@@ -357,7 +359,7 @@ async fn avro_of_the_official_client_is_read_and_ours_read_by_it() -> Result<()>
     let out = scene.with("sr-avro-out");
     client
         .batch_execute(&format!(
-            "CREATE SINK out WITH ({out}, format = 'avro') AS SELECT id, zone, tags, leg FROM rides"
+            "CREATE SINK out WITH ({out}, format = 'avro', delivery = 'at_least_once') AS SELECT id, zone, tags, leg FROM rides"
         ))
         .await?;
     scene.broker.until_end("sr-avro-out", 0, 4)?;

@@ -13,6 +13,7 @@ pub mod kafka;
 pub mod python;
 pub mod registry;
 pub mod rondel;
+pub mod s3;
 
 use std::path::PathBuf;
 

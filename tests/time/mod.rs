@@ -20,7 +20,7 @@ use rondel_engine::connector::memory::{MemoryHandle, MemorySink};
 use rondel_engine::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobSnapshot, Pool, PoolSettings, Target};
 use rondel_engine::plan::flow::{FlowOp, NodeIndex};
 use rondel_engine::plan::{
-    ContinuousPlan, Destination, Functions, Planner, Relation, RelationKind, Relations, WatermarkDefinition,
+    ContinuousPlan, Destination, Functions, Planner, Relation, RelationKind, Relations, StateTtl, WatermarkDefinition,
 };
 use rondel_engine::sql::parse_query;
 use rondel_engine::{Error, Result};
@@ -66,7 +66,8 @@ fn relation(watermark: Option<WatermarkDefinition>) -> Relation {
 /// The plan of a query over the stream, with what it says of `state_ttl`.
 fn planned_over(relation: Relation, sql: &str, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
     let planner = Planner::new(Arc::new(Catalog(Arc::new(relation))), Arc::new(Functions::builtin()));
-    planner.plan_for(&parse_query(sql)?, Destination::Appends, state_ttl)
+    let state_ttl = StateTtl { all: state_ttl.map(str::to_owned), ..StateTtl::default() };
+    planner.plan_for(&parse_query(sql)?, Destination::Appends, &state_ttl)
 }
 
 /// The same, without a watermark.

@@ -75,7 +75,7 @@ fn a_distinct_row_stays_and_is_said_again() {
 #[test]
 fn rows_of_a_join_meet_those_that_came_not_so_long_before() {
     for workers in 1..=2 {
-        let sql = "SELECT a.k, a.ms, b.ms FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms";
+        let sql = "SELECT a.k, a.ms, b.ms AS other FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms";
         let mut job = start(sql, workers);
         job.take(&[(1, 1), (2, 1)]);
         job.rest(40);
@@ -176,4 +176,106 @@ fn what_cannot_be_bounded_is_refused() {
         plan.contains("state: the groups, each forgotten when no row has touched it for 1 h (state_ttl)"),
         "{plan}"
     );
+}
+
+#[test]
+fn one_side_of_a_join_is_forgotten_and_the_other_is_not() {
+    for (sql, found) in [
+        // The old row is of the side that is remembered.
+        (
+            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms AS other FROM s a JOIN s b ON a.k = b.k AND a.ms < b.ms",
+            said(&[("1 | 1 | 2", 1)]),
+        ),
+        // It is of the side that is forgotten.
+        (
+            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms AS other FROM s a JOIN s b ON a.k = b.k AND a.ms > b.ms",
+            Sums::new(),
+        ),
+        // Sides that are exchanged.
+        (
+            "SELECT /*+ STATE_TTL('b' = '64m') */ a.k, a.ms, b.ms AS other FROM s b RIGHT JOIN s a ON a.k = b.k AND a.ms > b.ms",
+            said(&[("1 | 1 | NULL", 1), ("1 | 2 | NULL", 1)]),
+        ),
+    ] {
+        for workers in 1..=2 {
+            let plan = planned(sql, None).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let mut job = Job::start(&plan, workers, None, 5);
+            job.take(&[(1, 1)]);
+            job.rest(90);
+            job.take(&[(1, 2)]);
+            assert_eq!(job.sums(), found, "{sql}, {workers} workers");
+        }
+    }
+}
+
+#[test]
+fn operators_of_a_query_forget_at_different_times() {
+    // The groups live for 64 minutes, the rows of the join for 128.
+    let sql = "SELECT /*+ STATE_TTL('j' = '64 min') */ k, count(*) FROM (
+                   SELECT /*+ STATE_TTL('a' = '128 min', 'b' = '128 min') */ a.k, a.ms FROM s a JOIN s b ON a.k = b.k
+               ) j GROUP BY k";
+    let mut job = Job::start(&planned(sql, None).unwrap(), 2, None, 7);
+    job.take(&[(1, 0)]);
+    assert_eq!(job.sums(), said(&[("1 | 1", 1)]));
+    job.rest(90);
+    assert_eq!(job.sums(), Sums::new(), "the group is forgotten");
+    job.take(&[(1, 0)]);
+    assert_eq!(job.sums(), said(&[("1 | 3", 1)]), "both sides find the first row, and each other's second");
+    job.rest(140);
+    job.take(&[(1, 0)]);
+    assert_eq!(job.sums(), said(&[("1 | 1", 1)]), "all is forgotten");
+}
+
+#[test]
+fn what_is_said_of_a_name_is_shown_and_beats_what_is_said_of_all() {
+    let explained =
+        |sql: &str, all: Option<&str>| planned(sql, all).unwrap_or_else(|error| panic!("{sql}: {error}")).explain();
+    let join = "SELECT /*+ STATE_TTL('a' = '1d') */ a.k FROM s AS a JOIN s AS b ON a.k = b.k";
+    let text = explained(join, None);
+    assert!(text.contains("state: left rows, each forgotten 1 d after it came (state_ttl)"), "{text}");
+    assert!(text.contains("state: right rows, all of them: not bounded"), "{text}");
+    let text = explained(join, Some("2 hours"));
+    assert!(text.contains("state: left rows, each forgotten 1 d after it came (state_ttl)"), "{text}");
+    assert!(text.contains("state: right rows, each forgotten 2 h after it came (state_ttl)"), "{text}");
+    for (sql, length) in [
+        ("SELECT /*+ STATE_TTL('s' = '3h') */ k, count(*) FROM s WHERE ms > 1 GROUP BY k", "3 h"),
+        ("SELECT /*+ STATE_TTL('x' = '10 s') */ k, sum(ms) FROM s AS x GROUP BY k", "10 s"),
+        ("SELECT /*+ STATE_TTL('x' = '90 seconds') */ DISTINCT k FROM s AS x", "90 s"),
+        ("SELECT /*+ STATE_TTL('x' = '2h') */ k, ms, rank() OVER (PARTITION BY k ORDER BY ms) FROM s AS x", "2 h"),
+    ] {
+        let text = explained(sql, None);
+        assert!(text.contains(&format!("for {length} (state_ttl)")), "{sql}: {text}");
+    }
+}
+
+#[test]
+fn a_name_that_bounds_nothing_or_could_not_is_refused() {
+    for (sql, all, why) in [
+        ("SELECT /*+ STATE_TTL('t' = '1d') */ k, count(*) FROM s GROUP BY k", None, "nothing to bound of 't'"),
+        // The name behind the alias is not what FROM calls it.
+        ("SELECT /*+ STATE_TTL('s' = '1d') */ k, count(*) FROM s AS x GROUP BY k", None, "nothing to bound of 's'"),
+        ("SELECT /*+ STATE_TTL('s' = '1d') */ k FROM s", None, "nothing to bound of 's'"),
+        // An aggregate over a join reads no relation directly.
+        (
+            "SELECT /*+ STATE_TTL('a' = '1d') */ a.k, count(*) FROM s a JOIN s b ON a.k = b.k GROUP BY a.k",
+            Some("1 hour"),
+            "",
+        ),
+        (
+            "SELECT /*+ STATE_TTL('x' = '1d') */ n, count(*) FROM (SELECT k, count(*) AS n FROM s GROUP BY k) x GROUP BY n",
+            None,
+            "an aggregate over rows that may be corrected",
+        ),
+        (
+            "SELECT /*+ STATE_TTL('s' = 'soon') */ k, count(*) FROM s GROUP BY k",
+            None,
+            "is a length of time, not 'soon'",
+        ),
+        ("SELECT /*+ STATE_TTL('s') */ k, count(*) FROM s GROUP BY k", None, "cannot be read"),
+    ] {
+        match planned(sql, all) {
+            Ok(plan) => assert!(why.is_empty(), "{sql} is planned:\n{}", plan.explain()),
+            Err(error) => assert!(!why.is_empty() && error.to_string().contains(why), "{sql}: {error}"),
+        }
+    }
 }

@@ -139,6 +139,7 @@ impl Catalog {
             uses: new.uses,
             schemas: new.schemas,
             job,
+            options: BTreeMap::new(),
             created_at_micros: new.created_at_micros,
         };
         let next_job = state.next_job + u64::from(new.has_job);
@@ -151,6 +152,18 @@ impl Catalog {
         state.next_sequence += 1;
         state.objects.insert(object.name.clone(), object.clone());
         Ok(object)
+    }
+
+    /// Notes the options of a job that were altered; durable on return.
+    pub fn set_options(&self, name: &str, options: BTreeMap<String, Option<String>>) -> Result<()> {
+        let mut state = self.state();
+        let Some(mut object) = state.objects.get(name).cloned() else { return Err(unknown(name)) };
+        object.options = options;
+        if let Some(store) = &state.store {
+            store.put(&object, None)?;
+        }
+        state.objects.insert(object.name.clone(), object);
+        Ok(())
     }
 
     /// Notes what the user wants of a job; durable on return.

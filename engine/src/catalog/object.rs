@@ -98,6 +98,9 @@ pub struct Object {
     pub schemas: BTreeMap<String, u64>,
     /// Its job, if it has one.
     pub job: Option<JobRecord>,
+    /// Options of the job that were altered since it was made; without a value: reset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Option<String>>,
     /// When it was made, in microseconds since 1970.
     pub created_at_micros: i64,
 }

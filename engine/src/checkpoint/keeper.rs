@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::CheckpointSettings;
+use super::layers::Compacted;
 use super::manifest::Manifest;
 use super::place::Place;
+use super::savepoint::Savepoint;
 use super::store::JobStore;
 use crate::catalog::Catalog;
 use crate::connector::two_phase::Committer;
@@ -30,6 +32,8 @@ pub(crate) use begin::{Beginning, Begun};
 
 /// How often an idle keeper looks whether a job became due that it does not know of.
 const LONGEST_REST: Duration = Duration::from_millis(500);
+/// How often whoever waits for a job's first epoch looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a job that is dropped waits for a checkpoint that is being written.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -49,8 +53,8 @@ pub(crate) struct CheckpointedJob {
     pub(crate) handle: JobHandle,
     /// Its sink, if that writes exactly once.
     pub(crate) committer: Option<Arc<dyn Committer>>,
-    /// From one checkpoint to the next.
-    pub(crate) interval: Duration,
+    /// How they are taken and kept.
+    settings: Mutex<CheckpointSettings>,
     /// Its checkpoints.
     pub(crate) store: JobStore,
     progress: Mutex<Progress>,
@@ -64,6 +68,10 @@ struct Progress {
     /// What the job had done then: rows in, rows out, epochs.
     done: Option<(u64, u64, u64)>,
     last: Option<Arc<Manifest>>,
+    /// What operators tell of their changes is upon `last`: nothing was asked of them since that was not kept.
+    is_upon_last: bool,
+    /// Files that the next checkpoint has in place of some of the last one's.
+    compacted: Vec<Compacted>,
     taken: u64,
     failed: u64,
     took: Duration,
@@ -73,6 +81,10 @@ struct Progress {
 }
 
 impl CheckpointedJob {
+    fn settings(&self) -> CheckpointSettings {
+        lock(&self.settings).clone()
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         lock(&self.progress)
     }
@@ -121,6 +133,23 @@ pub struct CheckpointView {
     pub error: Option<Error>,
 }
 
+/// A checkpoint that is kept.
+pub(crate) struct KeptCheckpoint {
+    /// The job's name.
+    pub(crate) job: String,
+    /// What it consists of.
+    pub(crate) manifest: Arc<Manifest>,
+    /// Whether the job goes on from it.
+    pub(crate) is_chosen: bool,
+    /// The savepoints that it is.
+    pub(crate) savepoints: Vec<String>,
+}
+
+/// The least time-out of jobs that are checkpointed together: a sink may count on its own.
+fn timeout_of(group: &[Arc<CheckpointedJob>]) -> Duration {
+    group.iter().map(|job| job.settings().timeout).min().unwrap_or_default()
+}
+
 /// What is known of a job, whether it runs or not.
 #[derive(Debug, Default, Clone)]
 struct Known {
@@ -148,6 +177,8 @@ impl Known {
 #[derive(Default)]
 struct Work {
     under_way: BTreeSet<Uuid>,
+    /// Jobs whose files are being compacted.
+    compacting: BTreeSet<Uuid>,
     /// Of those under way: jobs whose sinks take longer than a checkpoint may. The others of their groups go on without them.
     left_alone: BTreeSet<Uuid>,
     threads: Vec<JoinHandle<()>>,
@@ -165,6 +196,8 @@ pub(crate) struct Checkpoints {
     clock: Arc<dyn Clock>,
     running: Mutex<BTreeMap<Uuid, Arc<CheckpointedJob>>>,
     known: Mutex<BTreeMap<Uuid, Known>>,
+    /// By job, of those whose savepoints were asked for.
+    savepoints: Mutex<BTreeMap<Uuid, BTreeMap<String, Savepoint>>>,
     work: Mutex<Work>,
     bell: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -217,6 +250,7 @@ impl Checkpoints {
             clock: Arc::clone(clock),
             running: Mutex::default(),
             known: Mutex::default(),
+            savepoints: Mutex::default(),
             work: Mutex::default(),
             bell: Condvar::new(),
             thread: Mutex::default(),
@@ -251,21 +285,24 @@ impl Checkpoints {
     /// A job runs: it has checkpoints from now on.
     pub(crate) fn add(&self, job: Begun, handle: JobHandle) {
         let now = Instant::now();
-        let Begun { id, name, sql, plan, reads, committer, interval, store, manifest, .. } = job;
+        let Begun { id, name, sql, plan, reads, committer, settings, store, manifest, .. } = job;
         let known = Known::of(&name, reads.values().copied().collect(), manifest.as_deref());
         lock(&self.known).insert(id, known);
         let progress = Mutex::new(Progress {
             begun: now,
             ended: now,
             done: None,
+            is_upon_last: manifest.is_some(),
             last: manifest,
+            compacted: Vec::new(),
             taken: 0,
             failed: 0,
             took: Duration::ZERO,
             new_bytes: 0,
             error: None,
         });
-        let job = CheckpointedJob { id, name, sql, plan, reads, handle, committer, interval, store, progress };
+        let settings = Mutex::new(settings);
+        let job = CheckpointedJob { id, name, sql, plan, reads, handle, committer, settings, store, progress };
         lock(&self.running).insert(id, Arc::new(job));
         self.bell.notify_all();
     }
@@ -282,15 +319,84 @@ impl Checkpoints {
     pub(crate) fn drop_job(&self, job: Uuid) -> Result<()> {
         self.remove(job);
         lock(&self.known).remove(&job);
+        lock(&self.savepoints).remove(&job);
         // What is being written would stay. Its sink is closed, so it does not take long.
         let deadline = Instant::now() + DROP_PATIENCE;
         let mut work = lock(&self.work);
-        while work.under_way.contains(&job) && Instant::now() < deadline {
+        while (work.under_way.contains(&job) || work.compacting.contains(&job)) && Instant::now() < deadline {
             work = self.bell.wait_timeout(work, LONGEST_REST).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(work);
         self.tables.let_go(job)?;
         JobStore::open(&self.place, self.deployment, job).remove()
+    }
+
+    /// A running job's checkpoints are taken and kept otherwise from now on.
+    pub(crate) fn alter(&self, job: Uuid, settings: CheckpointSettings) {
+        if let Some(job) = lock(&self.running).get(&job) {
+            *lock(&job.settings) = settings;
+        }
+        self.bell.notify_all();
+    }
+
+    /// Waits until a job that runs has something to take a checkpoint of.
+    pub(super) fn await_begun(&self, job: Uuid, deadline: Instant) {
+        let is_waited_for = || {
+            let running = lock(&self.running);
+            running.get(&job).is_some_and(|job| !job.is_running() && job.handle.outcome().is_none())
+        };
+        while is_waited_for() && Instant::now() < deadline {
+            drop(self.bell.wait_timeout(lock(&self.work), LOOK_AGAIN));
+        }
+    }
+
+    /// Where checkpoints lie.
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// Whose they are.
+    pub(super) fn deployment(&self) -> Uuid {
+        self.deployment
+    }
+
+    /// The time.
+    pub(super) fn now_micros(&self) -> i64 {
+        self.clock.now_micros()
+    }
+
+    /// A job that does not run will go on from this epoch.
+    pub(super) fn stand_at(&self, job: Uuid, epoch: Epoch) {
+        if let Some(known) = lock(&self.known).get_mut(&job) {
+            known.chosen = Some(epoch);
+        }
+    }
+
+    /// A job's savepoints; read once.
+    pub(super) fn savepoints_of(&self, job: Uuid) -> Result<Vec<Savepoint>> {
+        if let Some(savepoints) = lock(&self.savepoints).get(&job) {
+            return Ok(savepoints.values().cloned().collect());
+        }
+        let read = JobStore::open(&self.place, self.deployment, job).savepoints()?;
+        let mut savepoints = lock(&self.savepoints);
+        let of_job = savepoints.entry(job).or_default();
+        // One may have been made meanwhile.
+        for (name, savepoint) in read {
+            of_job.entry(name).or_insert(savepoint);
+        }
+        Ok(of_job.values().cloned().collect())
+    }
+
+    /// From now on retention keeps what a savepoint needs.
+    pub(super) fn hold_savepoint(&self, job: Uuid, savepoint: Savepoint) {
+        lock(&self.savepoints).entry(job).or_default().insert(savepoint.name.clone(), savepoint);
+    }
+
+    /// And no longer.
+    pub(super) fn release_savepoint(&self, job: Uuid, name: &str) {
+        if let Some(savepoints) = lock(&self.savepoints).get_mut(&job) {
+            savepoints.remove(name);
+        }
     }
 
     /// How the checkpoints of running jobs are going, by name.
@@ -321,22 +427,29 @@ impl Checkpoints {
         views
     }
 
-    /// All checkpoints that are kept, of all jobs, by name and age; `true`: the one from which the job goes on.
-    pub(crate) fn kept(&self) -> Result<Vec<(String, Arc<Manifest>, bool)>> {
+    /// All checkpoints that are kept, of all jobs, by name and age.
+    pub(crate) fn kept(&self) -> Result<Vec<KeptCheckpoint>> {
         let known = lock(&self.known).clone();
         let mut kept = Vec::new();
         for (id, known) in known {
             let store = JobStore::open(&self.place, self.deployment, id);
             let restorable = store.restorable()?;
             let chosen = restorable.chosen.as_ref().map(|chosen| chosen.manifest.as_str());
-            for file in restorable.manifests.iter().filter(|file| Some(file.as_str()) <= chosen) {
+            let savepoints = self.savepoints_of(id)?;
+            for file in &restorable.manifests {
+                let named = savepoints.iter().filter(|savepoint| savepoint.checkpoint.manifest == *file);
+                let savepoints: Vec<String> = named.map(|savepoint| savepoint.name.clone()).collect();
+                if Some(file.as_str()) > chosen && savepoints.is_empty() {
+                    continue;
+                }
                 // It may have been deleted just now, since a newer one is there.
                 if let Ok(manifest) = store.manifest(file, None) {
-                    kept.push((known.name.clone(), manifest, chosen == Some(file)));
+                    let (job, is_chosen) = (known.name.clone(), chosen == Some(file));
+                    kept.push(KeptCheckpoint { job, manifest, is_chosen, savepoints });
                 }
             }
         }
-        kept.sort_by(|one, other| (&one.0, one.1.epoch).cmp(&(&other.0, other.1.epoch)));
+        kept.sort_by(|one, other| (&one.job, one.manifest.epoch).cmp(&(&other.job, other.manifest.epoch)));
         Ok(kept)
     }
 
@@ -375,13 +488,14 @@ impl Checkpoints {
         let mut is_due: BTreeSet<Uuid> = BTreeSet::new();
         for job in lock(&self.running).values() {
             let due = {
+                let settings = job.settings();
                 let progress = job.progress();
                 // One whose inputs have ended waits for its last; one that failed is tried again at its time.
                 let interval = match job.handle.is_at_end() && progress.error.is_none() {
                     true => Duration::ZERO,
-                    false => job.interval,
+                    false => settings.interval,
                 };
-                (progress.begun + interval).max(progress.ended + self.settings.minimum_pause)
+                (progress.begun + interval).max(progress.ended + settings.minimum_pause)
             };
             if due > now {
                 rest = rest.min(due - now);
@@ -400,8 +514,9 @@ impl Checkpoints {
                 let group = group.clone();
                 move || {
                     // Each job remembers how it went.
-                    drop(this.take(&group, this.settings.timeout));
+                    drop(this.take(&group, timeout_of(&group)));
                     this.release(&group);
+                    group.iter().for_each(|job| this.compact(job));
                 }
             });
             match spawned {

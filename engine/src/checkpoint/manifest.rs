@@ -7,10 +7,11 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::operator::change::Below;
 use crate::time::Epoch;
 
 /// The version of the format that is written; older ones are read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Manifest {
     pub positions: BTreeMap<String, BTreeMap<String, String>>,
     /// What operators and the view remember.
     pub files: Vec<StateFile>,
+    /// Rows of files that are gone by their time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<Expired>,
     /// All inputs of the job have ended and all is said: it is the same at every later epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
@@ -70,6 +74,48 @@ pub struct StateFile {
     pub bytes: u64,
     /// `xxh3_128` of its bytes.
     pub hash: String,
+    /// The least and the greatest key group of its rows; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<[u8; 2]>,
+    /// The files of a part are layers: those of a greater number are younger.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub layer: u64,
+    /// The columns of the part that say which row a row is: rows of older layers with equal values in them are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<usize>,
+    /// The last column is a number of times: rows of all layers that are equal in the others are added up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sum: bool,
+    /// Its rows say what is gone, and are not there themselves: they have `_group` and the columns of `keys`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+    /// Where rows go by their time: the greatest in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Rows of a part with less than `below` in a column are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expired {
+    /// The operator whose state it is.
+    pub operator: String,
+    /// Which part of it.
+    pub part: String,
+    /// The column of the part.
+    pub column: usize,
+    /// The least value that stays.
+    pub below: i64,
+}
+
+impl Expired {
+    /// As operators know it.
+    pub(crate) fn below(&self) -> Below {
+        Below { column: self.column, at: self.below }
+    }
 }
 
 impl Manifest {
@@ -156,7 +202,31 @@ impl Manifest {
 mod tests {
     use super::*;
 
+    fn file() -> StateFile {
+        StateFile {
+            operator: "aggregate-0c".to_owned(),
+            part: "groups".to_owned(),
+            path: "state/0000000003-00ff.arrow".to_owned(),
+            rows: 12,
+            bytes: 2_048,
+            hash: "00ff".to_owned(),
+            groups: Some([0, 15]),
+            layer: 0,
+            keys: Vec::new(),
+            is_sum: false,
+            gone: false,
+            until: None,
+        }
+    }
+
     fn manifest() -> Manifest {
+        let changes = StateFile {
+            layer: 1_764_349_200_123,
+            keys: vec![1, 2],
+            gone: true,
+            until: Some(1_764_349_190_000_000),
+            ..file()
+        };
         Manifest {
             format: FORMAT,
             rondel: "0.1.0".to_owned(),
@@ -176,13 +246,12 @@ mod tests {
                 "scan-0a".to_owned(),
                 BTreeMap::from([("bookings/0".to_owned(), "0@1042".to_owned())]),
             )]),
-            files: vec![StateFile {
+            files: vec![StateFile { groups: None, ..file() }, changes],
+            expired: vec![Expired {
                 operator: "aggregate-0c".to_owned(),
                 part: "groups".to_owned(),
-                path: "state/0000000003-00ff.arrow".to_owned(),
-                rows: 12,
-                bytes: 2_048,
-                hash: "00ff".to_owned(),
+                column: 2,
+                below: 1_764_349_180_000_000,
             }],
             ended: false,
             sink_token: Some(Manifest::written_token(&[1, 0xab])),
@@ -193,16 +262,20 @@ mod tests {
     #[test]
     fn the_format_stands() {
         let written = String::from_utf8(manifest().to_bytes().unwrap()).unwrap();
-        assert_eq!(written, include_str!("manifest/format-1.json"));
+        assert_eq!(written, include_str!("manifest/format-2.json"));
         let read = Manifest::from_bytes(written.as_bytes()).unwrap();
         assert_eq!(read, manifest());
         assert_eq!(read.token().unwrap().unwrap(), [1, 0xab]);
+        // Before there were layers.
+        let first = Manifest::from_bytes(include_bytes!("manifest/format-1.json")).unwrap();
+        let files = vec![StateFile { groups: None, ..file() }];
+        assert_eq!(first, Manifest { format: 1, files, expired: Vec::new(), ..manifest() });
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_changed() {
         let newer =
-            String::from_utf8(manifest().to_bytes().unwrap()).unwrap().replace("\"format\": 1", "\"format\": 9");
+            String::from_utf8(manifest().to_bytes().unwrap()).unwrap().replace("\"format\": 2", "\"format\": 9");
         let error = Manifest::from_bytes(newer.as_bytes()).unwrap_err();
         assert!(error.message().contains("in format 9, and this version"), "{error}");
         let error = Manifest::from_bytes(b"{\"format\": 1").unwrap_err();

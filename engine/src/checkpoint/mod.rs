@@ -10,13 +10,23 @@
 //! * [`place`]: folder or bucket, with durable writes
 //! * [`state_file`]: an operator's rows as a file, by key group
 //! * [`manifest`]: what a checkpoint consists of, as JSON
+//! * [`layers`]: what of a checkpoint is written anew, and upon which files
+//! * [`compaction`]: layers that have become many or large are put together
 //! * [`store`]: one job's checkpoints; generations, choosing, reading back, retention
+//! * [`savepoint`]: checkpoints with a name, which stay
+//! * [`job_options`]: what a job says about its own checkpoints
+//! * [`archive`]: what is there, for who reads it from outside
 //! * [`keeper`]: takes checkpoints of running jobs, and knows those of all
 
+mod archive;
+mod compaction;
+mod job_options;
 mod keeper;
+mod layers;
 mod manifest;
 mod missed;
 mod place;
+mod savepoint;
 mod state_file;
 mod store;
 
@@ -25,9 +35,12 @@ mod tests;
 
 use std::time::Duration;
 
+pub use archive::{Archive, ArchivedCheckpoint};
+pub use job_options::JOB_OPTIONS;
+pub(crate) use job_options::is_job_option;
 pub use keeper::CheckpointView;
-pub(crate) use keeper::{Beginning, Checkpoints};
-pub use manifest::{FORMAT, Manifest, StateFile};
+pub(crate) use keeper::{Beginning, Checkpoints, KeptCheckpoint};
+pub use manifest::{Expired, FORMAT, Manifest, StateFile};
 pub(crate) use place::Place;
 
 /// How checkpoints are taken and kept.

@@ -3,11 +3,13 @@
 //! In a folder a file is written beside its place, synced, renamed, and the folder synced: what was put is there after a
 //! power cut, whole or not at all. Object stores promise that by themselves.
 
+mod bucket;
+
 use std::fs::{self, File};
 use std::io::{ErrorKind as IoKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -20,6 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long one call of an object store may take, its own repetitions included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Files that are on their way to a bucket at once.
+const PUTS_AT_ONCE: usize = 8;
 
 /// See the [module](self). Calls block; paths have forward slashes.
 pub(crate) enum Place {
@@ -57,21 +61,17 @@ impl Place {
             let folder = parsed.to_file_path();
             return folder.map(Self::Folder).map_err(|()| Error::invalid(format!("'{url}' names no folder")));
         }
-        let options = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
-        let (store, root) = object_store::parse_url_opts(&parsed, options)
-            .map_err(|error| Error::invalid(format!("checkpoints cannot be kept in '{url}': {error}")))?;
+        // What stands behind the question mark may be secret.
+        let shown = url.split('?').next().unwrap_or_default();
+        let (store, root) = bucket::open(&parsed)
+            .map_err(|error| Error::invalid(format!("checkpoints cannot be kept in '{shown}': {error}")))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("rondel:bucket")
             .enable_all()
             .build()
             .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
-        Ok(Self::Bucket(Box::new(Bucket {
-            url: url.to_owned(),
-            store: Arc::from(store),
-            root,
-            runtime: Some(runtime),
-        })))
+        Ok(Self::Bucket(Box::new(Bucket { url: shown.to_owned(), store, root, runtime: Some(runtime) })))
     }
 
     /// A bucket of any store.
@@ -84,12 +84,14 @@ impl Place {
 
     /// Puts files, over what is there; durable on return.
     pub(crate) fn put(&self, files: &[(String, Bytes)]) -> Result<()> {
+        self.put_before(files, None)
+    }
+
+    /// As [`Self::put`]; given up when it is not done at a moment.
+    pub(crate) fn put_before(&self, files: &[(String, Bytes)], deadline: Option<Instant>) -> Result<()> {
         match self {
-            Self::Folder(root) => put_files(root, files),
-            Self::Bucket(bucket) => files.iter().try_for_each(|(path, bytes)| {
-                let (at, bytes) = (bucket.path(path), bytes.clone());
-                bucket.wait(path, bucket.store.put(&at, bytes.into())).map(|_| ())
-            }),
+            Self::Folder(root) => put_files(root, files, deadline),
+            Self::Bucket(bucket) => bucket.put_all(files, deadline),
         }
     }
 
@@ -153,6 +155,20 @@ impl Place {
         Ok(names)
     }
 
+    /// The names of the folders in a folder, in order.
+    pub(crate) fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        let mut names: Vec<String> = match self {
+            Self::Folder(root) => list_folders(&root.join(folder))?,
+            Self::Bucket(bucket) => {
+                let prefix = if folder.is_empty() { bucket.root.clone() } else { bucket.path(folder) };
+                let listed = bucket.wait(folder, bucket.store.list_with_delimiter(Some(&prefix)))?;
+                listed.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect()
+            }
+        };
+        names.sort();
+        Ok(names)
+    }
+
     /// Deletes files; those that are not there are gone.
     pub(crate) fn delete(&self, paths: &[String]) -> Result<()> {
         for path in paths {
@@ -194,6 +210,35 @@ impl Place {
 }
 
 impl Bucket {
+    /// A few files at a time.
+    fn put_all(&self, files: &[(String, Bytes)], deadline: Option<Instant>) -> Result<()> {
+        let puts = files.iter().map(|(path, bytes)| async move {
+            let put = tokio::time::timeout(CALL_TIMEOUT, self.store.put(&self.path(path), bytes.clone().into())).await;
+            match put {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(self.failed(path, &error.to_string())),
+                Err(_) => Err(self.late(path)),
+            }
+        });
+        let Some(runtime) = &self.runtime else { return Err(Error::internal("a bucket without threads")) };
+        runtime.block_on(async {
+            let mut done = futures::stream::iter(puts).buffer_unordered(PUTS_AT_ONCE);
+            loop {
+                let next = match deadline {
+                    None => done.next().await,
+                    Some(deadline) => match tokio::time::timeout_at(deadline.into(), done.next()).await {
+                        Ok(next) => next,
+                        Err(_) => return Err(too_slow(&self.url)),
+                    },
+                };
+                match next {
+                    Some(put) => put?,
+                    None => return Ok(()),
+                }
+            }
+        })
+    }
+
     fn path(&self, path: &str) -> ObjectPath {
         path.split('/').fold(self.root.clone(), |at, part| at.join(part))
     }
@@ -249,9 +294,17 @@ fn write_beside(target: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
     Ok(beside)
 }
 
-fn put_files(root: &Path, files: &[(String, Bytes)]) -> Result<()> {
+fn too_slow(place: &str) -> Error {
+    Error::new(ErrorKind::External, format!("its files were not written to {place} before its time was over"))
+        .with_hint("look at the place, or raise checkpoint_timeout")
+}
+
+fn put_files(root: &Path, files: &[(String, Bytes)], deadline: Option<Instant>) -> Result<()> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for (path, bytes) in files {
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            return Err(too_slow(&root.display().to_string()));
+        }
         let target = root.join(path);
         let mut write = || -> std::io::Result<()> {
             let folder = target.parent().unwrap_or(root).to_path_buf();
@@ -286,6 +339,22 @@ fn create_file(root: &Path, path: &str, bytes: &[u8]) -> Result<bool> {
         Ok(linked)
     };
     create().map_err(|error| failed(&target, &error))
+}
+
+fn list_folders(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == IoKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(folder, &error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(folder, &error))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 fn list_files(folder: &Path) -> Result<Vec<String>> {

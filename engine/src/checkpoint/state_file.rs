@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::StatePart;
+use crate::operator::change::Below;
 use crate::state::key_group::KEY_GROUPS;
 
 /// Rows from which on a state is cut into pieces, and into how many.
@@ -26,11 +27,13 @@ const BATCH_ROWS: usize = 1 << 16;
 
 /// A file that is about to be written.
 pub(super) struct NewFile {
-    pub(super) operator: String,
-    pub(super) part: String,
     pub(super) rows: usize,
     pub(super) hash: String,
     pub(super) bytes: Bytes,
+    /// The least and the greatest key group.
+    pub(super) groups: [u8; 2],
+    /// The greatest value of the column by which rows go, if they do.
+    pub(super) until: Option<i64>,
 }
 
 /// The hash that names a file.
@@ -38,33 +41,59 @@ pub(super) fn hash(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }
 
-/// The files of all parts.
-pub(super) fn files(parts: &[(String, StatePart)]) -> Result<Vec<NewFile>> {
-    let mut by_part: BTreeMap<(&str, &str), Vec<&RecordBatch>> = BTreeMap::new();
-    for (operator, part) in parts.iter().filter(|(_, part)| part.rows.num_rows() > 0) {
-        by_part.entry((operator, &part.name)).or_default().push(&part.rows);
+/// The rows of each part of each operator.
+pub(super) type Parts = BTreeMap<(String, String), Vec<RecordBatch>>;
+
+/// Parts by operator and name.
+pub(super) fn by_part(parts: impl Iterator<Item = (String, StatePart)>) -> Parts {
+    let mut by_part = Parts::new();
+    for (operator, part) in parts {
+        by_part.entry((operator, part.name)).or_default().push(part.rows);
     }
+    by_part
+}
+
+/// Into how many files so many rows are cut.
+pub(super) fn pieces(rows: usize) -> usize {
+    PIECES.iter().find(|(from, _)| rows >= *from).map_or(1, |(_, pieces)| *pieces)
+}
+
+/// The files of one part.
+pub(super) fn files(mut batches: Vec<RecordBatch>, below: Option<Below>) -> Result<Vec<NewFile>> {
+    batches.retain(|rows| rows.num_rows() > 0);
+    // Workers give theirs in any order.
+    batches.sort_by_key(|rows| groups(rows).map_or(0, |groups| groups.value(0)));
+    let pieces = pieces(batches.iter().map(RecordBatch::num_rows).sum());
     let mut files = Vec::new();
-    for ((operator, part), mut batches) in by_part {
-        // Workers give theirs in any order.
-        batches.sort_by_key(|rows| groups(rows).map_or(0, |groups| groups.value(0)));
-        let rows: usize = batches.iter().map(|rows| rows.num_rows()).sum();
-        let pieces = PIECES.iter().find(|(from, _)| rows >= *from).map_or(1, |(_, pieces)| *pieces);
-        for piece in 0..pieces {
-            let mut cut = Vec::new();
-            for rows in &batches {
-                cut.extend(piece_of(rows, piece, pieces)?);
-            }
-            let rows: usize = cut.iter().map(RecordBatch::num_rows).sum();
-            if rows == 0 {
-                continue;
-            }
-            let bytes = Bytes::from(written(&cut)?);
-            let hash = hash(&bytes);
-            files.push(NewFile { operator: operator.to_owned(), part: part.to_owned(), rows, hash, bytes });
+    for piece in 0..pieces {
+        let mut cut = Vec::new();
+        for rows in &batches {
+            cut.extend(piece_of(rows, piece, pieces)?);
         }
+        files.extend(file(&cut, below)?);
     }
     Ok(files)
+}
+
+/// One file of some rows, if there are any.
+pub(super) fn file(batches: &[RecordBatch], below: Option<Below>) -> Result<Option<NewFile>> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    if rows == 0 {
+        return Ok(None);
+    }
+    let mut range = [u8::MAX, 0];
+    let mut until: Option<i64> = None;
+    for rows in batches {
+        let groups = groups(rows)?.values();
+        range[0] = groups.iter().copied().fold(range[0], u8::min);
+        range[1] = groups.iter().copied().fold(range[1], u8::max);
+        if let Some(below) = below {
+            until = until.max(Some(below.greatest(rows)?));
+        }
+    }
+    let bytes = Bytes::from(written(batches)?);
+    let hash = hash(&bytes);
+    Ok(Some(NewFile { rows, hash, bytes, groups: range, until }))
 }
 
 fn groups(rows: &RecordBatch) -> Result<&arrow::array::UInt8Array> {
@@ -73,7 +102,7 @@ fn groups(rows: &RecordBatch) -> Result<&arrow::array::UInt8Array> {
 }
 
 /// The rows of one of several ranges of key groups, by group.
-fn piece_of(rows: &RecordBatch, piece: usize, pieces: usize) -> Result<Option<RecordBatch>> {
+pub(super) fn piece_of(rows: &RecordBatch, piece: usize, pieces: usize) -> Result<Option<RecordBatch>> {
     let groups = groups(rows)?;
     let is_here = |row: &u32| usize::from(groups.value(*row as usize)) * pieces / KEY_GROUPS == piece;
     let mut here: Vec<u32> = (0..rows.num_rows() as u32).filter(is_here).collect();
@@ -115,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    fn part(name: &str, rows: impl Iterator<Item = (u8, i64)>) -> (String, StatePart) {
+    fn part(rows: impl Iterator<Item = (u8, i64)>) -> RecordBatch {
         let (groups, values): (Vec<u8>, Vec<i64>) = rows.unzip();
         let texts = StringArray::from_iter_values(values.iter().map(|value| format!("text {value}")));
         let columns: [(&str, ArrayRef); 3] = [
@@ -123,17 +152,18 @@ mod tests {
             ("n", Arc::new(Int64Array::from(values))),
             ("text", Arc::new(texts)),
         ];
-        let rows = RecordBatch::try_from_iter(columns).unwrap();
-        ("operator".to_owned(), StatePart { name: name.to_owned(), rows })
+        RecordBatch::try_from_iter(columns).unwrap()
     }
 
     #[test]
     fn equal_state_is_an_equal_file_whoever_gave_it_first() {
-        let one = part("p", [(7, 1), (3, 2), (7, 3)].into_iter());
-        let two = part("p", [(200, 4)].into_iter());
-        let files_of = |parts: &[(String, StatePart)]| files(parts).unwrap();
+        let one = part([(7, 1), (3, 2), (7, 3)].into_iter());
+        let two = part([(200, 4)].into_iter());
+        let below = Some(Below { column: 1, at: 0 });
+        let files_of = |parts: &[RecordBatch]| files(parts.to_vec(), below).unwrap();
         let (first, second) = (files_of(&[one.clone(), two.clone()]), files_of(&[two, one]));
         assert_eq!(first.len(), 1);
+        assert_eq!((first[0].groups, first[0].until), ([3, 200], Some(4)));
         assert_eq!((&first[0].hash, first[0].rows), (&second[0].hash, 4));
         let rows = read(first[0].bytes.clone()).unwrap();
         assert_eq!(rows[0].column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[2, 1, 3, 4]);
@@ -141,14 +171,13 @@ mod tests {
 
     #[test]
     fn a_large_state_is_cut_and_only_what_has_changed_is_new() {
-        let state =
-            |changed: i64| part("p", (0..40_000).map(move |n| ((n % 256) as u8, if n == 3 { changed } else { n })));
-        let (before, after) = (files(&[state(3)]).unwrap(), files(&[state(-3)]).unwrap());
+        let state = |changed: i64| part((0..40_000).map(move |n| ((n % 256) as u8, if n == 3 { changed } else { n })));
+        let (before, after) = (files(vec![state(3)], None).unwrap(), files(vec![state(-3)], None).unwrap());
         assert_eq!(before.len(), 16);
         assert_eq!(before.iter().map(|file| file.rows).sum::<usize>(), 40_000);
         let changed = before.iter().zip(&after).filter(|(before, after)| before.hash != after.hash).count();
         assert_eq!(changed, 1);
-        assert!(files(&[part("p", std::iter::empty())]).unwrap().is_empty());
+        assert!(files(vec![part(std::iter::empty())], None).unwrap().is_empty());
         assert!(read(Bytes::from_static(b"nonsense")).is_err());
     }
 }

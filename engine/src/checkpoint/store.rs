@@ -12,18 +12,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::manifest::{Manifest, StateFile};
+use super::layers::{self, Compacted, Layers};
+use super::manifest::{Expired, Manifest, StateFile};
 use super::place::Place;
-use super::state_file;
+use super::state_file::{self, NewFile};
 use crate::connector::Positions;
 use crate::dataflow::JobSnapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::StatePart;
+use crate::operator::change::merged;
 use crate::time::Epoch;
 
 /// The checkpoint that counts.
@@ -80,13 +84,15 @@ pub(crate) struct JobStore {
     generation: u64,
     /// Manifests that were read or written.
     read: Mutex<BTreeMap<String, Arc<Manifest>>>,
+    /// State files that no manifest names yet.
+    early: Mutex<BTreeSet<String>>,
 }
 
 impl JobStore {
     /// The checkpoints of a job, to be read.
     pub(crate) fn open(place: &Arc<Place>, deployment: Uuid, job: Uuid) -> Self {
         let folder = format!("{deployment}/{job}");
-        Self { place: Arc::clone(place), folder, generation: 0, read: Mutex::default() }
+        Self { place: Arc::clone(place), folder, generation: 0, read: Mutex::default(), early: Mutex::default() }
     }
 
     /// Begins a run of the job: what was chosen before is chosen for it as well.
@@ -137,6 +143,31 @@ impl JobStore {
         format!("{}/{path}", self.folder)
     }
 
+    /// The names of the files in one of the job's folders.
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>> {
+        self.place.list(&self.path(folder))
+    }
+
+    /// One of the job's files.
+    pub(super) fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.place.get(&self.path(path))
+    }
+
+    /// Makes one of the job's files; `false`: it is there.
+    pub(super) fn create(&self, path: &str, bytes: Bytes) -> Result<bool> {
+        self.place.create(&self.path(path), bytes)
+    }
+
+    /// Deletes one of the job's files.
+    pub(super) fn delete(&self, path: &str) -> Result<()> {
+        self.place.delete(&[self.path(path)])
+    }
+
+    /// The error of one of the job's files that can't be read.
+    pub(super) fn damaged_file(&self, path: &str, what: &str) -> Error {
+        self.damaged(&self.path(path), what)
+    }
+
     fn damaged(&self, path: &str, what: &str) -> Error {
         Error::new(ErrorKind::Data, format!("the checkpoint file {} is damaged: {what}", self.place.describe(path)))
     }
@@ -162,38 +193,39 @@ impl JobStore {
     }
 
     /// Writes a checkpoint: state files, then the manifest that names them. `manifest` has everything but the files.
-    /// Durable on return, and not chosen.
+    /// Durable on return, and not chosen. What has changed of a state is written as a layer upon `last`, in which files
+    /// that were `compacted` meanwhile stand in place of those that they came from.
     pub(crate) fn write(
         &self,
         snapshot: &JobSnapshot,
         mut manifest: Manifest,
         last: Option<&Manifest>,
+        compacted: Vec<Compacted>,
+        deadline: Option<Instant>,
     ) -> Result<Written> {
-        let parts: Vec<(String, StatePart)> = snapshot.state().cloned().collect();
-        let mut put = Vec::new();
-        let mut new_bytes = 0;
-        for file in state_file::files(&parts)? {
-            let known = last.into_iter().flat_map(|last| &last.files);
-            let known = known.chain(&manifest.files).find(|known| known.hash == file.hash);
+        let mut earlier = last.map(|last| last.files.clone()).unwrap_or_default();
+        for compacted in compacted {
+            compacted.replace(&mut earlier);
+        }
+        let mut layers = Layers::of(snapshot, last.is_some())?;
+        (manifest.files, manifest.expired) = layers.carried(&earlier);
+        let mut put = BTreeMap::new();
+        for (named, file) in layers.files()? {
+            let known = earlier.iter().chain(&manifest.files).find(|known| known.hash == file.hash);
             let path = match known {
                 Some(known) => known.path.clone(),
-                None => {
-                    let path = format!("state/{:010}-{}.arrow", self.generation, file.hash);
-                    new_bytes += file.bytes.len() as u64;
-                    put.push((self.path(&path), file.bytes.clone()));
-                    path
-                }
+                None => self.state_path(&file.hash),
             };
-            manifest.files.push(StateFile {
-                operator: file.operator,
-                part: file.part,
-                path,
-                rows: file.rows as u64,
-                bytes: file.bytes.len() as u64,
-                hash: file.hash,
-            });
+            if known.is_none() {
+                put.insert(self.path(&path), file.bytes.clone());
+            }
+            manifest.files.push(named.file(path, &file));
         }
-        self.place.put(&put)?;
+        manifest.files.sort_by(|one, other| {
+            (&one.operator, &one.part, one.layer).cmp(&(&other.operator, &other.part, other.layer))
+        });
+        let new_bytes = put.values().map(|bytes| bytes.len() as u64).sum();
+        self.place.put_before(&put.into_iter().collect::<Vec<_>>(), deadline)?;
         let bytes = manifest.to_bytes()?;
         let hash = Manifest::hash(&bytes);
         let file = Manifest::file_name(manifest.epoch, self.generation);
@@ -203,13 +235,37 @@ impl JobStore {
         Ok(Written { manifest, file, hash, new_bytes })
     }
 
+    fn state_path(&self, hash: &str) -> String {
+        format!("state/{:010}-{hash}.arrow", self.generation)
+    }
+
+    /// Writes a file that no manifest names yet. It is not swept before [`Self::let_go`].
+    pub(super) fn put_early(&self, file: &NewFile) -> Result<String> {
+        let path = self.state_path(&file.hash);
+        self.early().insert(path.clone());
+        self.place.put(&[(self.path(&path), file.bytes.clone())])?;
+        Ok(path)
+    }
+
+    /// Files that were written early stand in a manifest, or are of no use to anybody.
+    pub(super) fn let_go<'a>(&self, paths: impl Iterator<Item = &'a str>) {
+        let mut early = self.early();
+        for path in paths {
+            early.remove(path);
+        }
+    }
+
+    fn early(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on the job goes on from this checkpoint.
     pub(crate) fn choose(&self, file: &str, hash: u64) -> Result<()> {
         self.check_newest()?;
         self.put_choice(&Choice { manifest: file.to_owned(), hash: format!("{hash:016x}") })
     }
 
-    fn put_choice(&self, choice: &Choice) -> Result<()> {
+    pub(super) fn put_choice(&self, choice: &Choice) -> Result<()> {
         let bytes = serde_json::to_vec(choice).map_err(|error| Error::internal(error.to_string()))?;
         self.place.put(&[(self.path(&format!("chosen/{:010}", self.generation)), bytes.into())])
     }
@@ -228,24 +284,36 @@ impl JobStore {
 
     /// What a checkpoint holds; every file is as it was written.
     pub(crate) fn restore(&self, manifest: &Manifest) -> Result<JobSnapshot> {
-        let mut parts = Vec::new();
-        for file in &manifest.files {
-            parts.extend(self.rows(manifest, file)?);
-        }
+        let parts = self.parts(manifest, |_| true)?;
         let positions = manifest.positions.iter().map(|(scan, at)| (scan.clone(), Positions(at.clone()))).collect();
         JobSnapshot::restored(manifest.epoch, parts, &manifest.watermarks, positions)
     }
 
     /// The rows that an operator has in a checkpoint.
     pub(crate) fn part_of(&self, manifest: &Manifest, operator: &str) -> Result<JobSnapshot> {
-        let mut parts = Vec::new();
-        for file in manifest.files.iter().filter(|file| file.operator == operator) {
-            parts.extend(self.rows(manifest, file)?);
-        }
+        let parts = self.parts(manifest, |of| of == operator)?;
         JobSnapshot::restored(manifest.epoch, parts, &BTreeMap::new(), BTreeMap::new())
     }
 
-    fn rows(&self, manifest: &Manifest, file: &StateFile) -> Result<Vec<(String, StatePart)>> {
+    /// The state of some operators: of each part what its layers come to.
+    fn parts(&self, manifest: &Manifest, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, StatePart)>> {
+        let mut by_part: BTreeMap<(&str, &str), Vec<&StateFile>> = BTreeMap::new();
+        for file in manifest.files.iter().filter(|file| wanted(&file.operator)) {
+            by_part.entry((&file.operator, &file.part)).or_default().push(file);
+        }
+        let mut parts = Vec::new();
+        for ((operator, name), files) in by_part {
+            let below = manifest.expired.iter().find(|of| (of.operator.as_str(), of.part.as_str()) == (operator, name));
+            let layers = layers::read(&files, |file| self.rows(manifest, file))?;
+            for rows in merged(&layers, below.map(Expired::below))? {
+                parts.push((operator.to_owned(), StatePart { name: name.to_owned(), rows }));
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The rows of a file, which is as it was written.
+    pub(super) fn rows(&self, manifest: &Manifest, file: &StateFile) -> Result<Vec<RecordBatch>> {
         let path = self.path(&file.path);
         let of =
             |error: Error| error.context(format!("the checkpoint of epoch {} of '{}'", manifest.epoch, manifest.name));
@@ -261,11 +329,7 @@ impl JobStore {
             );
             return Err(of(self.damaged(&path, &what)));
         }
-        let batches = state_file::read(bytes).map_err(|error| of(self.damaged(&path, error.message())))?;
-        Ok(batches
-            .into_iter()
-            .map(|rows| (file.operator.clone(), StatePart { name: file.part.clone(), rows }))
-            .collect())
+        state_file::read(bytes).map_err(|error| of(self.damaged(&path, error.message())))
     }
 
     /// A checkpoint that will never be chosen goes.
@@ -305,10 +369,13 @@ impl JobStore {
         let needed: BTreeSet<&str> =
             kept.iter().flat_map(|manifest| &manifest.files).map(|file| file.path.as_str()).collect();
         let mut paths = Vec::new();
+        // What is written while the folder is being listed is early, or stands in a manifest already.
+        let early = self.early().clone();
         for name in self.place.list(&self.path("state"))? {
             let path = format!("state/{name}");
             let generation = name.split_once('-').and_then(|(generation, _)| generation.parse::<u64>().ok());
-            if !needed.contains(path.as_str()) && generation.is_some_and(|generation| generation <= self.generation) {
+            let is_needed = needed.contains(path.as_str()) || early.contains(&path) || self.early().contains(&path);
+            if !is_needed && generation.is_some_and(|generation| generation <= self.generation) {
                 paths.push(self.path(&path));
             }
         }
@@ -321,7 +388,7 @@ impl JobStore {
 
     /// Deletes everything: the job is dropped.
     pub(crate) fn remove(&self) -> Result<()> {
-        for kind in ["chosen", "manifests", "state", "owner"] {
+        for kind in ["savepoints", "chosen", "manifests", "state", "owner"] {
             let names = self.place.list(&self.path(kind))?;
             let paths: Vec<String> = names.iter().map(|name| self.path(&format!("{kind}/{name}"))).collect();
             self.place.delete(&paths)?;

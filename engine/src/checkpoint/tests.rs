@@ -1,19 +1,24 @@
 //! One job's checkpoints: what is chosen, shared, kept and refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
+use super::compaction::{paths, plans};
+use super::layers::Compacted;
 use super::manifest::{FORMAT, Manifest};
 use super::place::Place;
 use super::store::{JobStore, Written};
 use crate::connector::Positions;
 use crate::dataflow::JobSnapshot;
-use crate::operator::StatePart;
+use crate::operator::change::{Below, ChangedRows};
+use crate::operator::{StateChange, StatePart};
 
 fn part(operator: &str, values: &[i64]) -> (String, StatePart) {
     let columns: [(&str, ArrayRef); 2] = [
@@ -31,8 +36,16 @@ fn snapshot(epoch: u64, parts: Vec<(String, StatePart)>) -> JobSnapshot {
 }
 
 fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> Written {
+    store.write(snapshot, manifest(store, snapshot), last, Vec::new(), None).unwrap()
+}
+
+fn write_compacted(store: &JobStore, snapshot: &JobSnapshot, last: &Manifest, compacted: Vec<Compacted>) -> Written {
+    store.write(snapshot, manifest(store, snapshot), Some(last), compacted, None).unwrap()
+}
+
+fn manifest(store: &JobStore, snapshot: &JobSnapshot) -> Manifest {
     let positions = snapshot.positions.iter().map(|(scan, at)| (scan.clone(), at.clone().unwrap().0)).collect();
-    let manifest = Manifest {
+    Manifest {
         format: FORMAT,
         rondel: "test".to_owned(),
         deployment: Uuid::from_u128(1),
@@ -49,10 +62,10 @@ fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> W
         watermarks: snapshot.promised(),
         positions,
         files: Vec::new(),
+        expired: Vec::new(),
         ended: false,
         sink_token: None,
-    };
-    store.write(snapshot, manifest, last).unwrap()
+    }
 }
 
 fn opened(place: &Arc<Place>) -> JobStore {
@@ -130,4 +143,138 @@ fn what_nobody_needs_is_deleted_and_damage_is_told() {
     assert!(error.message().contains("its bytes are not those that were written"), "{error}");
     store.remove().unwrap();
     assert!(store.restorable().unwrap().manifests.is_empty());
+}
+
+/// A part whose rows are told apart by `n`, with a value.
+fn keyed(values: &[(i64, i64)]) -> RecordBatch {
+    let columns: [(&str, ArrayRef); 3] = [
+        ("_group", Arc::new(UInt8Array::from_iter_values(values.iter().map(|(n, _)| *n as u8)))),
+        ("n", Arc::new(Int64Array::from_iter_values(values.iter().map(|(n, _)| *n)))),
+        ("value", Arc::new(Int64Array::from_iter_values(values.iter().map(|(_, value)| *value)))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn changes(epoch: u64, rows: &[(i64, i64)], gone: &[i64], below: Option<Below>) -> JobSnapshot {
+    let gone: Vec<(i64, i64)> = gone.iter().map(|n| (*n, 0)).collect();
+    let change = ChangedRows {
+        name: "rows".to_owned(),
+        keys: vec![1],
+        is_sum: false,
+        rows: vec![keyed(rows)],
+        gone: vec![keyed(&gone).project(&[0, 1]).unwrap()],
+        below,
+    };
+    let mut snapshot = snapshot(epoch, Vec::new());
+    snapshot.changes.insert("keyed".to_owned(), vec![StateChange::Rows(change)]);
+    snapshot
+}
+
+fn whole(epoch: u64, rows: &[(i64, i64)]) -> JobSnapshot {
+    let part = StatePart { name: "rows".to_owned(), rows: keyed(rows) };
+    snapshot(epoch, vec![("keyed".to_owned(), part)])
+}
+
+fn restored(store: &JobStore, manifest: &Manifest) -> BTreeMap<i64, i64> {
+    let restored = store.restore(manifest).unwrap();
+    let mut values = BTreeMap::new();
+    for (_, part) in restored.state() {
+        let column = |number: usize| part.rows.column(number).as_primitive::<Int64Type>().clone();
+        for (n, value) in column(1).values().iter().zip(column(2).values()) {
+            assert_eq!(values.insert(*n, *value), None, "{n} is there twice");
+        }
+    }
+    values
+}
+
+#[test]
+fn a_checkpoint_is_what_has_changed_upon_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Arc::new(Place::Folder(directory.path().to_owned()));
+    let mut store = opened(&place);
+    store.begin().unwrap();
+    let all: Vec<(i64, i64)> = (0..20_000).map(|n| (n, n)).collect();
+    let first = write(&store, &whole(10, &all), None);
+    let second = write(&store, &changes(20, &[(3, 33), (20_000, 1)], &[4], None), Some(&first.manifest));
+    let third = write(&store, &changes(30, &[(4, 44)], &[3], None), Some(&second.manifest));
+    assert!(second.new_bytes * 20 < first.new_bytes, "{} of {}", second.new_bytes, first.new_bytes);
+    assert!(third.manifest.files.len() > second.manifest.files.len());
+    // A store that has never seen them reads the same; each checkpoint stands for itself.
+    let again = opened(&place);
+    let mut expected: BTreeMap<i64, i64> = all.into_iter().collect();
+    assert_eq!(restored(&again, &again.manifest(&first.file, None).unwrap()), expected);
+    expected.extend([(3, 33), (20_000, 1)]);
+    expected.remove(&4);
+    assert_eq!(restored(&again, &again.manifest(&second.file, None).unwrap()), expected);
+    expected.insert(4, 44);
+    expected.remove(&3);
+    assert_eq!(restored(&again, &again.manifest(&third.file, None).unwrap()), expected);
+    // What lies below goes, and so do files that have nothing else; a whole state has no layers.
+    let below = |at| Some(Below { column: 1, at });
+    let fourth = write(&store, &changes(40, &[], &[], below(19_999)), Some(&third.manifest));
+    assert_eq!(restored(&again, &fourth.manifest), BTreeMap::from([(19_999, 19_999), (20_000, 1)]));
+    let fifth = write(&store, &changes(50, &[(30_000, 5)], &[], below(30_000)), Some(&fourth.manifest));
+    let sixth = write(&store, &changes(60, &[(40_000, 6)], &[], below(40_000)), Some(&fifth.manifest));
+    assert!(!sixth.manifest.files.iter().any(|file| file.layer == 50 && !file.gone), "its only row is over");
+    assert_eq!(restored(&again, &sixth.manifest), BTreeMap::from([(40_000, 6)]));
+    let seventh = write(&store, &whole(70, &[(1, 1)]), Some(&sixth.manifest));
+    assert_eq!(seventh.manifest.files.len(), 1);
+    assert!(seventh.manifest.expired.is_empty());
+}
+
+#[test]
+fn layers_are_put_together_beside_the_job() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Arc::new(Place::Folder(directory.path().to_owned()));
+    let mut store = opened(&place);
+    store.begin().unwrap();
+    let mut expected: BTreeMap<i64, i64> = (0..18_000).map(|n| (n, n)).collect();
+    let all: Vec<(i64, i64)> = expected.iter().map(|(n, value)| (*n, *value)).collect();
+    let mut last = write(&store, &whole(1, &all), None);
+    let mut random = SmallRng::seed_from_u64(7);
+    let (mut plans_of_some, mut plans_of_all) = (0, 0);
+    let mut compacted = Vec::new();
+    for epoch in 2..80 {
+        let keys: BTreeSet<i64> = (0..700).map(|_| random.random_range(0..19_000)).collect();
+        let (gone, rows): (Vec<i64>, Vec<i64>) = keys.iter().partition(|_| random.random_bool(0.3));
+        let rows: Vec<(i64, i64)> = rows.into_iter().map(|n| (n, n + epoch)).collect();
+        for n in &gone {
+            expected.remove(n);
+        }
+        expected.extend(rows.iter().copied());
+        // The files of a compaction that ran since the last checkpoint stand in place of others from this one on.
+        let ready = std::mem::take(&mut compacted);
+        let early = paths(&ready);
+        last = write_compacted(&store, &changes(epoch as u64, &rows, &gone, None), &last.manifest, ready);
+        store.let_go(early.iter().map(String::as_str));
+        store.choose(&last.file, last.hash).unwrap();
+        if epoch % 6 == 0 || epoch > 70 {
+            assert_eq!(restored(&store, &last.manifest), expected, "epoch {epoch}");
+        }
+        for plan in plans(&last.manifest) {
+            assert!(store.compact(&last.manifest, &plan, &|| true).unwrap().is_none(), "given up");
+            let put = store.compact(&last.manifest, &plan, &|| false).unwrap().unwrap();
+            let from_the_first = last.manifest.files.iter().all(|file| put.from.contains(&file.path));
+            (plans_of_some, plans_of_all) =
+                (plans_of_some + usize::from(!from_the_first), plans_of_all + usize::from(from_the_first));
+            compacted.push(put);
+        }
+        // What no manifest names yet is not swept.
+        store.retain(|_, age| age < 2).unwrap();
+        let layers: BTreeSet<u64> = last.manifest.files.iter().map(|file| file.layer).collect();
+        assert!(layers.len() < 24, "{} layers", layers.len());
+    }
+    assert!(plans_of_some > 2 && plans_of_all > 0, "{plans_of_some} and {plans_of_all} compactions");
+    let bytes: u64 = last.manifest.files.iter().map(|file| file.bytes).sum();
+    let whole = write(&store, &whole(99, &expected.into_iter().collect::<Vec<_>>()), None).new_bytes;
+    assert!(bytes < whole * 5 / 2, "{bytes} bytes for {whole}");
+    // What came of a compaction that was never taken up goes.
+    for put in compacted {
+        store.let_go(put.files.iter().map(|file| file.path.as_str()));
+    }
+    let kept = store.retain(|_, age| age < 1).unwrap();
+    let named: BTreeSet<&str> =
+        kept.iter().flat_map(|manifest| &manifest.files).map(|file| file.path.as_str()).collect();
+    let folder = format!("{}/{}", Uuid::from_u128(1), Uuid::from_u128(2));
+    assert_eq!(place.list(&format!("{folder}/state")).unwrap().len(), named.len());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::blackhole;
 use super::definition::{Definition, SinkDefinition, StreamDefinition};
-use super::file::definition as file;
+use super::file::{definition as file, stream as files};
 use super::kafka::definition as kafka;
 use super::nexmark::definition as nexmark;
 use super::options::OptionTable;
@@ -40,7 +40,7 @@ pub const CONNECTORS: &[Connector] = &[
     Connector {
         name: "file",
         doc: "Files in a folder of the server's machine.",
-        stream: None,
+        stream: Some((files::define_stream, &[&super::file::settings::SOURCE])),
         sink: Some((file::define_sink, &[&super::file::settings::SINK])),
     },
     Connector {
@@ -77,7 +77,7 @@ fn connector(options: &BTreeMap<String, String>) -> Result<(&'static Connector, 
 }
 
 /// Connectors whose formats read the columns that a statement declares; those of the others are their own.
-const DECLARED_COLUMNS: &[&str] = &["kafka"];
+const DECLARED_COLUMNS: &[&str] = &["file", "kafka"];
 
 fn check_columns(connector: &Connector, definition: &Definition<'_>) -> Result<()> {
     let Some(column) = definition.columns.and_then(|columns| columns.fields().first()) else { return Ok(()) };

@@ -250,7 +250,7 @@ impl Chain {
         // Before the epoch is complete: whoever sees that it is knows what is still to be said.
         self.job.set_timer(&self.timer, timer);
         let job = Arc::clone(&self.job);
-        job.give_snapshot(self.ended + 1..epoch + 1, || self.snapshot())?;
+        job.give_snapshot(self.ended + 1..epoch + 1, |only_changes| self.snapshot(only_changes))?;
         let moved = std::mem::take(&mut self.moved);
         for outlet in self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet)) {
             if !moved.is_empty() {
@@ -267,13 +267,21 @@ impl Chain {
         self.outlets.iter_mut().chain(self.late.iter_mut().map(|late| &mut late.outlet))
     }
 
-    fn snapshot(&mut self) -> Result<Given> {
-        let mut parts = Vec::new();
+    fn snapshot(&mut self, only_changes: bool) -> Result<Given> {
+        let mut given = Given::default();
         for member in &mut self.members {
             let operator = &mut member.operator;
-            parts.extend(guarded(|| operator.snapshot())?.into_iter().map(|part| (member.id.clone(), part)));
+            let changes = if only_changes { guarded(|| operator.changes())? } else { None };
+            match changes {
+                Some(changes) => given.changes.entry(member.id.clone()).or_default().extend(changes),
+                None => {
+                    let parts = guarded(|| operator.snapshot())?;
+                    given.parts.extend(parts.into_iter().map(|part| (member.id.clone(), part)));
+                    given.whole.insert(member.id.clone());
+                }
+            }
         }
-        Ok(Given::state(parts))
+        Ok(given)
     }
 
     fn blame(&self, index: usize, error: Error) -> Error {

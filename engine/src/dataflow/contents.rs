@@ -24,19 +24,32 @@ use weights::Weights;
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) enum Contents {
-    AppendOnly(SchemaRef, Pieces),
+    AppendOnly(AppendOnly),
     Changelog(Changelog),
+}
+
+/// Rows that only come.
+#[derive(Debug)]
+pub(crate) struct AppendOnly {
+    schema: SchemaRef,
+    pieces: Pieces,
+    /// How many of the rows, in the order in which they came, were written down; `None`: nobody has.
+    written: Option<usize>,
 }
 
 impl Contents {
     pub(crate) fn new(schema: SchemaRef, changelog: bool) -> Self {
-        if changelog { Self::Changelog(Changelog::new(schema)) } else { Self::AppendOnly(schema, Pieces::default()) }
+        if changelog {
+            Self::Changelog(Changelog::new(schema))
+        } else {
+            Self::AppendOnly(AppendOnly { schema, pieces: Pieces::default(), written: None })
+        }
     }
 
     /// Rows with a weight.
     pub(crate) fn live_rows(&self) -> usize {
         match self {
-            Self::AppendOnly(_, pieces) => pieces.rows(),
+            Self::AppendOnly(only) => only.pieces.rows(),
             Self::Changelog(changelog) => changelog.live_rows(),
         }
     }
@@ -44,7 +57,7 @@ impl Contents {
     /// Bytes held, indexes included.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::AppendOnly(_, pieces) => pieces.bytes(),
+            Self::AppendOnly(only) => only.pieces.bytes(),
             Self::Changelog(changelog) => changelog.bytes(),
         }
     }
@@ -52,11 +65,11 @@ impl Contents {
     /// Takes in a delta.
     pub(crate) fn apply(&mut self, delta: &Delta) -> Result<()> {
         match self {
-            Self::AppendOnly(schema, pieces) => {
+            Self::AppendOnly(only) => {
                 if delta.weights().is_some_and(|weights| weights.values().iter().any(|weight| *weight != 1)) {
                     return Err(Error::internal("an append-only view was given rows with weights"));
                 }
-                pieces.push(delta.rows(), schema, BLOCK_ROWS)
+                only.pieces.push(delta.rows(), &only.schema, BLOCK_ROWS)
             }
             Self::Changelog(changelog) => changelog.apply(delta),
         }
@@ -66,10 +79,10 @@ impl Contents {
     /// shared), and independent of what happens to the contents afterwards.
     pub(crate) fn image<'a>(&self, later: impl Iterator<Item = &'a Delta>) -> Result<Image> {
         match self {
-            Self::AppendOnly(schema, pieces) => {
-                let mut batches = pieces.batches().to_vec();
+            Self::AppendOnly(only) => {
+                let mut batches = only.pieces.batches().to_vec();
                 batches.extend(later.map(|delta| delta.rows().clone()));
-                Ok(Image { schema: Arc::clone(schema), blocks: vec![ImageBlock { batches, weights: None }] })
+                Ok(Image { schema: Arc::clone(&only.schema), blocks: vec![ImageBlock { batches, weights: None }] })
             }
             Self::Changelog(changelog) => changelog.image(later),
         }
@@ -78,12 +91,47 @@ impl Contents {
     /// At most `rows` rows from place `from` on (at first 0), as a delta, and the place to go on with; `None` at the end.
     pub(crate) fn piece(&self, from: usize, rows: usize) -> Result<Option<(Delta, usize)>> {
         match self {
-            Self::AppendOnly(_, pieces) => Ok(pieces.slice(from, rows).map(|slice| {
+            Self::AppendOnly(only) => Ok(only.pieces.slice(from, rows).map(|slice| {
                 let next = from + slice.num_rows();
                 (Delta::append(slice), next)
             })),
             Self::Changelog(changelog) => changelog.piece(from, rows),
         }
+    }
+
+    /// The contents, with `later` deltas, were written down or read back: changes are noted from now on.
+    pub(crate) fn note_changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta>) -> Result<()> {
+        match self {
+            Self::AppendOnly(only) => {
+                only.written = Some(only.pieces.rows() + later.map(Delta::num_rows).sum::<usize>());
+                Ok(())
+            }
+            Self::Changelog(changelog) => changelog.note_changes(later),
+        }
+    }
+
+    /// What has changed since then, with `later` deltas, as a sum; from now on what comes after those is noted. If nothing
+    /// was noted, all there is.
+    pub(crate) fn changes<'a>(&mut self, later: impl Iterator<Item = &'a Delta> + Clone) -> Result<Vec<Delta>> {
+        let changes = match self {
+            Self::AppendOnly(only) => {
+                let mut before = only.written.unwrap_or(0);
+                let mut rows = Vec::new();
+                let mut add = |batch: &RecordBatch| {
+                    let skipped = before.min(batch.num_rows());
+                    before -= skipped;
+                    if skipped < batch.num_rows() {
+                        rows.push(Delta::append(batch.slice(skipped, batch.num_rows() - skipped)));
+                    }
+                };
+                only.pieces.batches().iter().for_each(&mut add);
+                later.clone().for_each(|delta| add(delta.rows()));
+                rows
+            }
+            Self::Changelog(changelog) => changelog.changes(later.clone())?,
+        };
+        self.note_changes(later)?;
+        Ok(changes)
     }
 }
 

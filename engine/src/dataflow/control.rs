@@ -1,7 +1,7 @@
 //! The pool's control: decides when jobs are stepped through epochs, and orders what all workers must do in the same
 //! order. It is one thread, or one party of a simulation, and never blocks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,8 @@ pub(crate) enum Request {
     Drop(JobId, Reply<()>),
     Step(JobId, Reply<Epoch>),
     Stop(JobId, Reply<Epoch>),
-    Snapshot(Vec<JobId>, Reply<Vec<JobSnapshot>>),
+    /// Of several jobs; of some of them only what has changed since the last.
+    Snapshot(Vec<JobId>, BTreeSet<JobId>, Reply<Vec<JobSnapshot>>),
     /// Nobody waits for the snapshots of these jobs any more.
     GiveUpSnapshot(Vec<JobId>, Reply<()>),
     /// No job is moved on; what is created meanwhile has its first epoch afterwards, all in the same one.
@@ -148,6 +149,8 @@ struct Dropping {
 
 struct Snapshotting {
     jobs: Vec<JobId>,
+    /// Those that give what has changed since their last.
+    only_changes: BTreeSet<JobId>,
     /// Whether the request stands with the jobs.
     placed: bool,
     reply: Reply<Vec<JobSnapshot>>,
@@ -235,9 +238,9 @@ impl Control {
                     Err(error) => answer(&reply, Err(error)),
                 },
                 Request::Stop(job, reply) => self.stop_job(job, reply),
-                Request::Snapshot(jobs, reply) => {
+                Request::Snapshot(jobs, only_changes, reply) => {
                     match jobs.iter().try_for_each(|job| self.running(*job).map(|_| ())) {
-                        Ok(()) => self.snapshots.push(Snapshotting { jobs, placed: false, reply }),
+                        Ok(()) => self.snapshots.push(Snapshotting { jobs, only_changes, placed: false, reply }),
                         Err(error) => answer(&reply, Err(error)),
                     }
                 }
@@ -635,7 +638,9 @@ impl Control {
             for job in &snapshotting.jobs {
                 if let Some(entry) = self.jobs.get(job) {
                     let missing = entry.snapshot_givers * workers;
-                    *lock(&entry.job.snapshot) = Some(SnapshotRequest { epoch, missing, given: Given::default() });
+                    let only_changes = snapshotting.only_changes.contains(job);
+                    let request = SnapshotRequest { epoch, missing, only_changes, given: Given::default() };
+                    *lock(&entry.job.snapshot) = Some(request);
                 }
             }
         }
@@ -666,10 +671,9 @@ impl Control {
             }
             let taken = snapshotting.jobs.iter().filter_map(|job| self.jobs.get(job)).filter_map(|entry| {
                 let request = lock(&entry.job.snapshot).take()?;
-                let Given { parts, positions } = request.given;
-                Some(JobSnapshot { epoch: request.epoch, parts, positions, missed: BTreeMap::new() })
+                Some(JobSnapshot::given(request.epoch, request.given))
             });
-            answer(&snapshotting.reply, Ok(taken.collect()));
+            answer(&snapshotting.reply, taken.collect());
         }
     }
 
@@ -742,6 +746,6 @@ fn refuse(request: Request, error: &Error) {
         | Request::Shutdown(reply)
         | Request::GiveUpSnapshot(_, reply)
         | Request::Hold(_, reply) => answer(&reply, Err(error.clone())),
-        Request::Snapshot(_, reply) => answer(&reply, Err(error.clone())),
+        Request::Snapshot(_, _, reply) => answer(&reply, Err(error.clone())),
     }
 }

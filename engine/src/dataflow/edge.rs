@@ -6,7 +6,7 @@
 //! The frontier that a writer has seen accounts for all workers, so a reader may follow the one on its own worker.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use timely::scheduling::Activator;
 
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::operator::{Output, StatePart};
+use crate::operator::{Output, StateChange, StatePart};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
@@ -25,7 +25,7 @@ use super::job::{Gate, GateState, Given, JobShared};
 use super::packet::Promise;
 use super::snapshot;
 use super::source::BACK_OFF;
-use super::view::View;
+use super::view::{Shard, View};
 
 /// Rows that one activation takes into a view's contents: about a millisecond, then other jobs run.
 pub(crate) const ABSORBED_ROWS: usize = Output::FUEL / 4;
@@ -129,7 +129,7 @@ impl ViewWriter {
             true
         });
         let job = Arc::clone(&self.job);
-        job.give_snapshot(epoch..epoch + 1, || self.snapshot())
+        job.give_snapshot(epoch..epoch + 1, |only_changes| self.snapshot(only_changes))
     }
 
     /// All inputs of the view's job have ended.
@@ -245,19 +245,28 @@ impl ViewWriter {
         self.view.shard(self.worker).is_some_and(|shard| !lock(shard).pending.is_empty())
     }
 
-    /// The contents at the end of the epoch that was just ended.
-    fn snapshot(&self) -> Result<Given> {
+    /// The contents at the end of the epoch that was just ended, or what has changed of them.
+    fn snapshot(&self, only_changes: bool) -> Result<Given> {
         let mut parts: Vec<(String, StatePart)> = Vec::new();
         if self.worker == 0 {
             parts.push(snapshot::watermarks(&self.watermarks)?);
         }
         let Some(shard) = self.view.shard(self.worker) else { return Ok(Given::state(parts)) };
-        let shard = lock(shard);
-        let later = shard.pending.iter().flat_map(|(_, deltas)| deltas.iter().map(|(delta, _)| delta));
-        for delta in shard.contents.image(later)?.deltas()? {
-            parts.push(snapshot::view_part(&delta)?);
+        let mut shard = lock(shard);
+        let Shard { contents, pending } = &mut *shard;
+        let later = pending.iter().flat_map(|(_, deltas)| deltas.iter().map(|(delta, _)| delta));
+        // Rows without columns are all the same.
+        if only_changes && !self.view.schema().fields().is_empty() {
+            let changes = contents.changes(later)?;
+            let change = snapshot::view_change(&changes, self.view.is_changelog())?;
+            let changes = BTreeMap::from([(snapshot::VIEW.to_owned(), vec![StateChange::Rows(change)])]);
+            return Ok(Given { changes, ..Given::state(parts) });
         }
-        Ok(Given::state(parts))
+        for delta in contents.image(later.clone())?.deltas()? {
+            parts.push((snapshot::VIEW.to_owned(), snapshot::view_part(&delta)?));
+        }
+        contents.note_changes(later)?;
+        Ok(Given { whole: BTreeSet::from([snapshot::VIEW.to_owned()]), ..Given::state(parts) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A job as all workers and the pool's control see it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::connector::{Positions, Reporter};
 use crate::error::{Error, Result};
-use crate::operator::StatePart;
+use crate::operator::{StateChange, StatePart};
 use crate::time::Epoch;
 use timely::scheduling::SyncActivator;
 
@@ -208,6 +208,8 @@ pub(crate) struct SnapshotRequest {
     pub(crate) epoch: Epoch,
     /// How many timely operators have yet to give theirs.
     pub(crate) missing: usize,
+    /// Operators give what has changed since the last snapshot, where they can tell.
+    pub(crate) only_changes: bool,
     pub(crate) given: Given,
 }
 
@@ -216,6 +218,10 @@ pub(crate) struct SnapshotRequest {
 pub(crate) struct Given {
     /// State, by the identity of the plan's node.
     pub(crate) parts: Vec<(String, StatePart)>,
+    /// What has changed of the state of operators that can tell.
+    pub(crate) changes: BTreeMap<String, Vec<StateChange>>,
+    /// Operators that gave all that they remember.
+    pub(crate) whole: BTreeSet<String>,
     /// Where sources stand, by the scan's identity.
     pub(crate) positions: BTreeMap<String, Option<Positions>>,
 }
@@ -223,11 +229,15 @@ pub(crate) struct Given {
 impl Given {
     /// State alone.
     pub(crate) fn state(parts: Vec<(String, StatePart)>) -> Self {
-        Self { parts, positions: BTreeMap::new() }
+        Self { parts, ..Self::default() }
     }
 
     fn add(&mut self, other: Self) {
         self.parts.extend(other.parts);
+        self.whole.extend(other.whole);
+        for (operator, changes) in other.changes {
+            self.changes.entry(operator).or_default().extend(changes);
+        }
         for (scan, positions) in other.positions {
             match (self.positions.entry(scan).or_insert_with(|| Some(Positions::default())), positions) {
                 (Some(all), Some(positions)) => all.0.extend(positions.0),
@@ -578,11 +588,11 @@ impl JobShared {
     }
 
     /// Gives one timely operator's parts of the snapshot, if one is taken at the end of one of the `ended` epochs.
-    pub(crate) fn give_snapshot(&self, ended: Range<Epoch>, given: impl FnOnce() -> Result<Given>) -> Result<()> {
-        if !self.is_snapshot(ended.clone()) {
-            return Ok(());
-        }
-        let given = given()?;
+    pub(crate) fn give_snapshot(&self, ended: Range<Epoch>, given: impl FnOnce(bool) -> Result<Given>) -> Result<()> {
+        let wanted =
+            lock(&self.snapshot).as_ref().filter(|request| ended.contains(&request.epoch)).map(|r| r.only_changes);
+        let Some(only_changes) = wanted else { return Ok(()) };
+        let given = given(only_changes)?;
         // It may have been given up meanwhile.
         if let Some(request) = lock(&self.snapshot).as_mut().filter(|request| ended.contains(&request.epoch)) {
             request.given.add(given);

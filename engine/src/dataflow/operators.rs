@@ -56,4 +56,8 @@ impl Operator for Nothing {
     fn on_delta(&mut self, _input: usize, _delta: crate::Delta, _out: &mut Output) -> Result<Step> {
         Ok(Step::Done)
     }
+
+    fn changes(&mut self) -> Result<Option<Vec<crate::operator::StateChange>>> {
+        Ok(Some(Vec::new()))
+    }
 }

@@ -1,6 +1,6 @@
 //! A pool: a fixed set of workers and the jobs that they run.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -215,14 +215,25 @@ impl Pool {
 
     /// Snapshots of several jobs that read each other's views, at the end of one and the same epoch.
     pub fn snapshots(&self, jobs: &[JobId]) -> Result<Vec<JobSnapshot>> {
-        self.ask(|reply| Request::Snapshot(jobs.to_vec(), reply))
+        self.ask(|reply| Request::Snapshot(jobs.to_vec(), BTreeSet::new(), reply))
     }
 
-    /// As [`Pool::snapshots`]; given up when it takes longer than `patience` (a sink may wait for a
-    /// system that is away), in a simulated pool after 20,000 turns.
-    pub fn snapshots_within(&self, jobs: &[JobId], patience: Duration) -> Result<Vec<JobSnapshot>> {
+    /// As [`Pool::snapshot`], with no more than what has changed since the last one where operators can tell.
+    pub fn changes(&self, job: JobId) -> Result<JobSnapshot> {
+        let mut snapshots = self.ask(|reply| Request::Snapshot(vec![job], BTreeSet::from([job]), reply))?;
+        snapshots.pop().ok_or_else(|| Error::internal("a snapshot without a job"))
+    }
+
+    /// As [`Pool::snapshots`], of some jobs with [changes](Pool::changes) only; given up when it takes longer than `patience`
+    /// (a sink may wait for a system that is away), in a simulated pool after 20,000 turns.
+    pub fn snapshots_within(
+        &self,
+        jobs: &[JobId],
+        only_changes: BTreeSet<JobId>,
+        patience: Duration,
+    ) -> Result<Vec<JobSnapshot>> {
         let (reply, answer) = sync_channel(1);
-        self.shared.ask(Request::Snapshot(jobs.to_vec(), reply));
+        self.shared.ask(Request::Snapshot(jobs.to_vec(), only_changes, reply));
         let start = Instant::now();
         let mut turns = 0;
         loop {

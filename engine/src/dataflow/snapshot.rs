@@ -8,10 +8,12 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::job::Given;
 use crate::connector::Positions;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::operator::StatePart;
+use crate::operator::change::{ChangedRows, changed};
+use crate::operator::{StateChange, StatePart};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
@@ -30,6 +32,8 @@ pub struct JobSnapshot {
     pub epoch: Epoch,
     /// Parts, by the identity of the plan's node (and two of the job itself).
     pub parts: Vec<(String, StatePart)>,
+    /// By the identity of the plan's node: what has changed since the snapshot before, of those that gave no more than that.
+    pub changes: BTreeMap<String, Vec<StateChange>>,
     /// By the scan's identity: where the source stood. `None`: it can't be opened there again.
     pub positions: BTreeMap<String, Option<Positions>>,
     /// By the scan's identity, where a view is restored as of a later epoch than its reader: what changed between. The
@@ -38,6 +42,35 @@ pub struct JobSnapshot {
 }
 
 impl JobSnapshot {
+    /// What all timely operators gave.
+    pub(crate) fn given(epoch: Epoch, given: Given) -> Result<Self> {
+        let Given { mut parts, mut changes, whole, positions } = given;
+        for operator in whole {
+            // The local half of an aggregate may have told its changes, and always does so as a whole.
+            for change in changes.remove(&operator).into_iter().flatten() {
+                let StateChange::Whole { name, rows } = change else {
+                    return Err(Error::internal(format!("workers gave the state of {operator} in different ways")));
+                };
+                let rows = rows.into_iter().map(|rows| (operator.clone(), StatePart { name: name.clone(), rows }));
+                parts.extend(rows);
+            }
+        }
+        Ok(Self { epoch, parts, changes, positions, missed: BTreeMap::new() })
+    }
+
+    /// A snapshot that has changes, on top of the snapshot before.
+    pub fn onto(mut self, before: Self) -> Result<Self> {
+        let mut earlier: BTreeMap<String, Vec<StatePart>> = BTreeMap::new();
+        for (operator, part) in before.parts.into_iter().filter(|(operator, _)| self.changes.contains_key(operator)) {
+            earlier.entry(operator).or_default().push(part);
+        }
+        for (operator, changes) in std::mem::take(&mut self.changes) {
+            let parts = changed(earlier.remove(&operator).unwrap_or_default(), changes)?;
+            self.parts.extend(parts.into_iter().map(|part| (operator.clone(), part)));
+        }
+        Ok(self)
+    }
+
     /// A snapshot that was read back.
     pub(crate) fn restored(
         epoch: Epoch,
@@ -48,7 +81,7 @@ impl JobSnapshot {
         let promised = pairs_part(WATERMARKS, promised.iter().map(|(id, at)| (*id, *at)))?;
         parts.push((WATERMARKS.to_owned(), promised));
         let positions = positions.into_iter().map(|(scan, positions)| (scan, Some(positions))).collect();
-        Ok(Self { epoch, parts, positions, missed: BTreeMap::new() })
+        Ok(Self { epoch, parts, changes: BTreeMap::new(), positions, missed: BTreeMap::new() })
     }
 
     /// What operators and the view remember.
@@ -171,7 +204,21 @@ pub(crate) fn watermarks(watermarks: &Watermarks) -> Result<(String, StatePart)>
 }
 
 /// Rows of a view, by the key group of the whole row.
-pub(crate) fn view_part(delta: &Delta) -> Result<(String, StatePart)> {
+pub(crate) fn view_part(delta: &Delta) -> Result<StatePart> {
+    Ok(StatePart { name: ROWS.to_owned(), rows: view_rows(delta)? })
+}
+
+/// The one part of a view.
+const ROWS: &str = "rows";
+
+/// What has changed of a view: how much more or less often each row is there. A row that came on one worker may go on
+/// another, so that sums are told (`is_sum`), and not what a row weighs now. Rows that only come are told as they came.
+pub(crate) fn view_change(changes: &[Delta], is_sum: bool) -> Result<ChangedRows> {
+    let rows = changes.iter().map(view_rows).collect::<Result<_>>()?;
+    Ok(ChangedRows { name: ROWS.to_owned(), is_sum, rows, ..ChangedRows::default() })
+}
+
+fn view_rows(delta: &Delta) -> Result<RecordBatch> {
     let rows = delta.rows();
     let mut hashes = Vec::new();
     hash_keys(rows.columns(), rows.num_rows(), &mut hashes)?;
@@ -184,6 +231,5 @@ pub(crate) fn view_part(delta: &Delta) -> Result<(String, StatePart)> {
     let mut columns: Vec<ArrayRef> = vec![Arc::new(groups)];
     columns.extend(rows.columns().iter().cloned());
     columns.push(Arc::new(weights));
-    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-    Ok((VIEW.to_owned(), StatePart { name: "rows".to_owned(), rows }))
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

@@ -114,7 +114,7 @@ impl SourceTask {
             self.promise();
         }
         let job = Arc::clone(&self.job);
-        job.give_snapshot(self.epoch..next, || self.snapshot())
+        job.give_snapshot(self.epoch..next, |_| self.snapshot())
     }
 
     fn promise(&mut self) {

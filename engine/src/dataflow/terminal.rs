@@ -222,7 +222,7 @@ impl SinkTask {
             return Ok(false);
         }
         if let Some((boundary, given)) = self.boundaries.pop_front() {
-            job.give_snapshot(boundary..boundary + 1, || Ok(given))?;
+            job.give_snapshot(boundary..boundary + 1, |_| Ok(given))?;
         }
         Ok(true)
     }

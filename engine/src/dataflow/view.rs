@@ -144,6 +144,9 @@ impl View {
         for deltas in &restored {
             let mut contents = Contents::new(Arc::clone(&self.schema), self.changelog);
             deltas.iter().try_for_each(|delta| contents.apply(delta))?;
+            if !deltas.is_empty() {
+                contents.note_changes(std::iter::empty())?;
+            }
             shards.push(Mutex::new(Shard { contents, pending: VecDeque::new() }));
         }
         lock(&self.hub).ended = vec![0; shards.len()];

@@ -20,3 +20,5 @@ pub mod protobuf;
 mod schemas;
 pub mod table;
 pub mod value;
+
+pub(crate) use json::{check_json_columns, json_lines_decoder};

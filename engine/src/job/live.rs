@@ -1,9 +1,10 @@
 //! What stands behind the catalog's names while the server runs: definitions, views, jobs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::connector::definition::{SinkDefinition, StreamDefinition};
+use crate::connector::table::InsertsRows;
 use crate::dataflow::View;
 use crate::error::Error;
 use crate::plan::{Relation, Relations};
@@ -90,24 +91,28 @@ impl Live {
 
 /// All named things, by name.
 #[derive(Default)]
-pub(crate) struct LiveObjects(RwLock<BTreeMap<String, Live>>);
+pub(crate) struct LiveObjects {
+    objects: RwLock<BTreeMap<String, Live>>,
+    /// Puts rows into tables, once there is an engine.
+    pub(crate) inserts: OnceLock<Arc<dyn InsertsRows>>,
+}
 
 impl LiveObjects {
     pub(crate) fn get(&self, name: &str) -> Option<Live> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     pub(crate) fn insert(&self, name: &str, live: Live) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), live);
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), live);
     }
 
     pub(crate) fn remove(&self, name: &str) -> Option<Live> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+        self.objects.write().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
     /// All, in order of names.
     pub(crate) fn all(&self) -> Vec<(String, Live)> {
-        let objects = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
         objects.iter().map(|(name, live)| (name.clone(), live.clone())).collect()
     }
 }

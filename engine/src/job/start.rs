@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
 use crate::connector::definition::{Delivery, SinkDefinition, SinkInput};
-use crate::connector::table::TableSource;
+use crate::connector::table::{TableSink, TableSource};
 use crate::connector::{Reporter, ScanRequest, Sink};
 use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, JobSnapshot, Pool, Target};
 use crate::error::{Error, Result};
@@ -53,6 +53,11 @@ pub(crate) fn start(
             Some(Live::Sink { definition, .. }) => {
                 let sink = open_for_late_rows(&*definition, &late.target, &late.schema)?;
                 Target::WithLate(Box::new(target), sink)
+            }
+            Some(Live::Table { .. }) => {
+                let rows = live.inserts.get().ok_or_else(|| Error::internal("nobody puts rows into tables"))?;
+                let sink = TableSink::new(&late.target, Arc::clone(rows));
+                Target::WithLate(Box::new(target), Box::new(sink))
             }
             _ => return Err(Error::internal(format!("late rows go to '{}', which is gone", late.target))),
         },

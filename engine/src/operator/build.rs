@@ -92,7 +92,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::Unnest(spec) => Box::new(Unnest::new(spec, schema)),
         FlowOp::Over(spec) => {
             let over = Over::new(spec, input(plan, node, 0)?, &this.schema)?;
-            Box::new(over.forgetting(state_ttl(plan, node)))
+            Box::new(over.forgetting(state_ttl(plan, node)[0]))
         }
     })
 }

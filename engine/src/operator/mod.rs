@@ -13,6 +13,7 @@
 pub mod aggregate;
 pub mod asof;
 pub mod build;
+pub mod change;
 pub(crate) mod columns;
 pub mod consolidate;
 mod counted;
@@ -37,6 +38,7 @@ use crate::error::Result;
 use crate::time::{Epoch, Watermarks};
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
+pub use change::StateChange;
 
 /// Whether an operator has said all that it has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +197,13 @@ pub trait Operator: Send {
     /// All that the operator remembers at the end of an epoch. The operator goes on afterwards as if nothing had been.
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         Ok(Vec::new())
+    }
+
+    /// What has changed since the last snapshot or call, or since [`Operator::restore`]; nothing but changes is copied, and
+    /// the operator goes on as after a snapshot. `None`: it can't tell, and has to be asked for a snapshot. Which of the two
+    /// depends on the operator's plan only: all workers answer alike.
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        Ok(None)
     }
 
     /// Takes up what snapshots of this operator (of any number of workers) held for the key groups of this worker.

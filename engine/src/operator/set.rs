@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt8Array, UInt32Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
 
+use super::change::ChangedRows;
 use super::counted::{shown, stored};
 use super::expression::batch;
 use super::join::release::{first_tick_at, less, ticks, time_unit};
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::flow::SetKind;
 use crate::state::key_group::{KEY_GROUPS, hash_keys, key_group};
+use crate::state::marks::Marks;
 use crate::state::slots::{Slot, Slots};
 use crate::time::WatermarkId;
 
@@ -52,6 +55,9 @@ pub struct SetOperation {
     rows: Slots,
     /// By slot.
     counts: Vec<Counts>,
+    /// Rows whose counts have changed since they were last written down, and those that are no more.
+    marks: Marks,
+    gone: Vec<Vec<ArrayRef>>,
     /// By slot: whether it stands in `touched`.
     is_touched: Vec<bool>,
     /// Rows that this epoch touched, and their counts before.
@@ -85,8 +91,20 @@ impl SetOperation {
     pub fn new(kind: SetKind, schema: SchemaRef, changelog: bool) -> Result<Self> {
         let types: Vec<DataType> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
         let rows = Slots::new(&types)?;
-        let (counts, is_touched, touched) = Default::default();
-        Ok(Self { kind, schema, changelog, rows, counts, is_touched, touched, ending: false, closes: None })
+        let (counts, marks, gone, is_touched, touched) = Default::default();
+        Ok(Self {
+            kind,
+            schema,
+            changelog,
+            rows,
+            counts,
+            marks,
+            gone,
+            is_touched,
+            touched,
+            ending: false,
+            closes: None,
+        })
     }
 
     /// Lets rows go by a column that grows with a watermark: (column, watermark, delay in microseconds). `append_only` says
@@ -140,8 +158,10 @@ impl SetOperation {
         for slot in &gone {
             self.counts[*slot as usize] = [0; 2];
         }
-        self.rows.release(&gone);
-        closes.remained = self.rows.len();
+        self.release(&gone)?;
+        if let Some(closes) = &mut self.closes {
+            closes.remained = self.rows.len();
+        }
         Ok(())
     }
 
@@ -187,12 +207,51 @@ impl SetOperation {
             }
             let rows = batch(&self.schema, stored(&self.rows, &slots, &self.schema)?, slots.len())?;
             out.push(shown("a set operation", self.changelog, rows, weights)?);
-            self.rows.release(&gone);
+            self.release(&gone)?;
         }
         self.ending = false;
         self.let_go()?;
         Ok(Step::Done)
     }
+
+    fn release(&mut self, slots: &[Slot]) -> Result<()> {
+        if self.marks.is_on() && !slots.is_empty() {
+            self.gone.push(stored(&self.rows, slots, &self.schema)?);
+            self.marks.unmark(slots);
+        }
+        self.rows.release(slots);
+        Ok(())
+    }
+
+    /// The columns of the part: `_group`, those of a row, and its counts on both sides.
+    fn state_schema(&self) -> SchemaRef {
+        let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
+        fields.extend(self.schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))));
+        fields.extend(["_left", "_right"].map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// Some rows as a snapshot has them, in pieces.
+    fn state_rows(&self, slots: &[Slot]) -> Result<Vec<RecordBatch>> {
+        let schema = self.state_schema();
+        let pieces = slots.chunks(PIECE).map(|slots| {
+            let mut columns = with_groups(stored(&self.rows, slots, &self.schema)?, slots.len())?;
+            for side in 0..2 {
+                let counts = slots.iter().map(|slot| self.counts[*slot as usize][side]);
+                columns.push(Arc::new(Int64Array::from_iter_values(counts)));
+            }
+            batch(&schema, columns, slots.len())
+        });
+        pieces.collect()
+    }
+}
+
+/// Rows with the key group of each before them.
+fn with_groups(columns: Vec<ArrayRef>, count: usize) -> Result<Vec<ArrayRef>> {
+    let mut hashes = Vec::new();
+    hash_keys(&columns, count, &mut hashes)?;
+    let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
+    Ok(std::iter::once(groups).chain(columns).collect())
 }
 
 impl Operator for SetOperation {
@@ -202,6 +261,7 @@ impl Operator for SetOperation {
         }
         let delta = self.on_time(input, delta, out)?;
         let slots = self.locate(delta.rows().columns(), delta.num_rows())?;
+        self.marks.mark(&slots);
         for (row, slot) in slots.into_iter().enumerate() {
             let counts = &mut self.counts[slot as usize];
             if !std::mem::replace(&mut self.is_touched[slot as usize], true) {
@@ -230,28 +290,39 @@ impl Operator for SetOperation {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
-        fields.extend(self.schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))));
-        fields.extend(["_left", "_right"].map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
-        let schema = Arc::new(Schema::new(fields));
-        let mut parts = Vec::new();
-        let mut hashes = Vec::new();
-        for slots in self.rows.live().chunks(PIECE) {
-            let stored = stored(&self.rows, slots, &self.schema)?;
-            hash_keys(&stored, slots.len(), &mut hashes)?;
-            let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.iter().map(|hash| key_group(*hash))));
-            let mut columns = vec![groups];
-            columns.extend(stored);
-            for side in 0..2 {
-                let counts = slots.iter().map(|slot| self.counts[*slot as usize][side]);
-                columns.push(Arc::new(Int64Array::from_iter_values(counts)));
-            }
-            parts.push(StatePart { name: ROWS.to_owned(), rows: batch(&schema, columns, slots.len())? });
-        }
+        self.marks.begin();
+        self.gone.clear();
+        let rows = self.state_rows(&self.rows.live())?;
+        let mut parts: Vec<StatePart> =
+            rows.into_iter().map(|rows| StatePart { name: ROWS.to_owned(), rows }).collect();
         if let Some(closes) = &self.closes {
             parts.push(closes.snapshot()?);
         }
         Ok(parts)
+    }
+
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        let width = self.schema.fields().len();
+        if width == 0 {
+            // There is one row.
+            return Ok(None);
+        }
+        let slots = self.marks.take().unwrap_or_else(|| self.rows.live());
+        let schema: SchemaRef = Arc::new(self.state_schema().project(&(0..=width).collect::<Vec<_>>())?);
+        let gone = std::mem::take(&mut self.gone).into_iter().map(|columns| {
+            let count = columns[0].len();
+            batch(&schema, with_groups(columns, count)?, count)
+        });
+        let gone = gone.collect::<Result<Vec<_>>>()?;
+        let rows = self.state_rows(&slots)?;
+        let rows =
+            ChangedRows { name: ROWS.to_owned(), keys: (1..=width).collect(), rows, gone, ..ChangedRows::default() };
+        let mut changes = vec![StateChange::Rows(rows)];
+        if let Some(closes) = &self.closes {
+            let StatePart { name, rows } = closes.snapshot()?;
+            changes.push(StateChange::Whole { name, rows: vec![rows] });
+        }
+        Ok(Some(changes))
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
@@ -287,11 +358,14 @@ impl Operator for SetOperation {
                 self.counts[slot as usize] = [left.value(row), right.value(row)];
             }
         }
+        self.marks.begin();
         Ok(())
     }
 
     fn state_size(&self) -> StateSize {
-        let bytes = self.rows.bytes() + self.counts.capacity() * size_of::<Counts>() + self.is_touched.capacity();
+        let gone: usize = self.gone.iter().flatten().map(|column| column.get_array_memory_size()).sum();
+        let counts = self.counts.capacity() * size_of::<Counts>() + self.is_touched.capacity() + self.marks.bytes();
+        let bytes = self.rows.bytes() + counts + gone;
         StateSize { rows: self.rows.len(), bytes }
     }
 }

@@ -20,8 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::schema::distance;
 use crate::sql;
 
-use super::column_names::name_columns;
-use super::fault::{planning_error, with_nearest_function};
+use super::column_names::{Naming, name_columns, restored};
+use super::fault::{is_about_names, planning_error, with_nearest_function};
 use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
@@ -68,15 +68,21 @@ impl<'a> Context<'a> {
     }
 
     /// A query's plan, as SQL says it.
-    pub(super) fn plan(&self, query: &ast::Query) -> Result<LogicalPlan> {
+    pub(super) fn plan(&self, query: &ast::Query, naming: Naming) -> Result<LogicalPlan> {
+        let plan = match self.planned(query, naming, false) {
+            Err(error) if is_about_names(&error) => self.planned(query, naming, true).map_err(|_| error),
+            plan => plan,
+        };
+        restored(resolved(plan.map_err(|error| self.fault(error))?)?)
+    }
+
+    fn planned(&self, query: &ast::Query, naming: Naming, beside_wildcards: bool) -> PlanResult<LogicalPlan> {
         let mut query = Box::new(query.clone());
         limited(&mut query);
-        name_columns(&mut query);
+        name_columns(&mut query, naming, beside_wildcards);
         nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);
-        let statement = ast::Statement::Query(query);
-        let plan = self.sql().sql_statement_to_plan(statement).and_then(settled).map_err(|error| self.fault(error))?;
-        resolved(plan)
+        self.sql().sql_statement_to_plan(ast::Statement::Query(query)).and_then(settled)
     }
 
     fn fault(&self, error: DataFusionError) -> Error {
@@ -95,7 +101,7 @@ impl<'a> Context<'a> {
             return Err(Error::not_supported(format!("views are nested more than {MOST_NESTED_VIEWS} deep")));
         }
         self.views.borrow_mut().push(relation.name.clone());
-        let plan = sql::parse_query(query).and_then(|query| self.plan(&query.body));
+        let plan = sql::parse_query(query).and_then(|query| self.plan(&query.body, Naming::Relation));
         self.views.borrow_mut().pop();
         // A place in the view's text would point into the wrong text.
         let plan = plan.map_err(|error| {

@@ -12,6 +12,8 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
+use super::series::called;
+
 /// The elements, before their fields are columns.
 const ELEMENT: &str = "unnest element";
 
@@ -40,13 +42,22 @@ impl RelationPlanner for Elements {
             },
             Ok(DataType::List(element) | DataType::LargeList(element)) => match element.data_type() {
                 DataType::Struct(fields) if names != 1 => (list, fields.clone()),
-                _ => return Ok(RelationPlanning::Original(Box::new(relation))),
+                DataType::Struct(_) => return Ok(RelationPlanning::Original(Box::new(relation))),
+                _ => return Ok(RelationPlanning::Original(Box::new(named(relation)))),
             },
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
         let plan = of_fields(list, &fields)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
     }
+}
+
+/// A list of values makes one column.
+fn named(mut relation: TableFactor) -> TableFactor {
+    if let TableFactor::UNNEST { alias, .. } = &mut relation {
+        *alias = Some(called("unnest", alias.as_ref()));
+    }
+    relation
 }
 
 fn of_fields(list: Expr, fields: &Fields) -> PlanResult<LogicalPlan> {

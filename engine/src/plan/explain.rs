@@ -226,14 +226,15 @@ impl Explained<'_> {
             FlowOp::SingleRow => vec!["the number of rows".to_owned()],
             FlowOp::Join { .. } => {
                 let [left, right] = join_release(self.plan, index).map(|release| release?.promise());
-                let side = |side: &str, promise: Option<Promise>| match (promise, state_ttl(self.plan, index)) {
+                let ttl = state_ttl(self.plan, index);
+                let side = |side: &str, promise: Option<Promise>, ttl: Option<i64>| match (promise, ttl) {
                     (Some(promise), _) => format!("{side} rows, released by {}", self.promise(promise)),
                     (None, Some(ttl)) => {
                         format!("{side} rows, each forgotten {} after it came (state_ttl)", Length(ttl))
                     }
                     (None, None) => format!("{side} rows, all of them: not bounded"),
                 };
-                vec![side("left", left), side("right", right)]
+                vec![side("left", left, ttl[0]), side("right", right, ttl[1])]
             }
             FlowOp::AsOf(spec) => asof::state(spec, &|promises| self.promises(promises)),
             FlowOp::Over(spec) => {
@@ -266,7 +267,7 @@ impl Explained<'_> {
 
     /// When a node's keys are forgotten that no row touches.
     fn forgotten(&self, index: NodeIndex) -> Option<String> {
-        let ttl = state_ttl(self.plan, index)?;
+        let ttl = state_ttl(self.plan, index)[0]?;
         Some(format!("when no row has touched it for {} (state_ttl)", Length(ttl)))
     }
 

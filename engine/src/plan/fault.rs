@@ -5,13 +5,15 @@ use datafusion::error::DataFusionError;
 
 use crate::error::{Error, ErrorKind, Position};
 
+use super::column_names::{is_repeated, shown};
 use super::context::nearest;
 
 /// Keeps DataFusion's sentence and its place in the statement, if it has one.
 pub(super) fn planning_error(error: DataFusionError) -> Error {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let position = span.map(|span| Position { line: span.start.line, column: span.start.column });
-    let own = match no_match(&error.strip_backtrace()) {
+    let text = error.strip_backtrace();
+    let own = match no_match(&text).or_else(|| no_signature(&text)) {
         Some(own) => own,
         None => sentence(error),
     };
@@ -28,6 +30,38 @@ fn no_match(text: &str) -> Option<Error> {
     let call = sentence.strip_prefix("No function matches ")?;
     let error = Error::new(ErrorKind::UndefinedFunction, format!("{NO_FUNCTION}{call}"));
     Some(error.with_hint(format!("write {}", usage.trim_end_matches('"'))))
+}
+
+/// Arguments that one of DataFusion's functions does not take.
+fn no_signature(text: &str) -> Option<Error> {
+    let (_, rest) = text.split_once("No function matches the given name and argument types '")?;
+    let (name, types) = rest[..rest.find('\'')?].strip_suffix(')')?.split_once('(')?;
+    let types: Vec<String> = separated(types).into_iter().map(sql_type).collect();
+    let sentence = format!("the function {name} does not take ({})", types.join(", "));
+    Some(
+        Error::new(ErrorKind::UndefinedFunction, sentence)
+            .with_hint("cast the arguments to types that it takes; the manual lists the functions: docs/functions.md"),
+    )
+}
+
+/// What stands between commas, those in parentheses left alone.
+fn separated(list: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut parts) = (0_usize, 0, Vec::new());
+    for (at, letter) in list.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(list[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if !list[start..].trim().is_empty() {
+        parts.push(list[start..].trim());
+    }
+    parts
 }
 
 /// Before the name of a function that does not exist, whatever its arguments.
@@ -58,11 +92,17 @@ fn sentence(error: DataFusionError) -> Error {
             _ => Error::new(ErrorKind::InvalidDefinition, inner.strip_backtrace()),
         },
         DataFusionError::SchemaError(schema, _) => match *schema {
+            SchemaError::FieldNotFound { field, valid_fields }
+                if valid_fields.iter().any(|valid| is_repeated(&valid.name) && shown(&valid.name) == field.name) =>
+            {
+                one_of_several(&field.flat_name()).with_hint("give each of them a name of its own with AS")
+            }
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let error = Error::new(ErrorKind::UndefinedColumn, format!("there is no column {}", field.flat_name()));
                 let near = nearest(&field.name, valid_fields.iter().map(|column| column.name.clone()).collect());
                 let near = near.map(|name| format!("do you mean {name}?"));
-                let names: Vec<String> = valid_fields.iter().map(|column| column.flat_name()).collect();
+                let shown = valid_fields.iter().filter(|column| !column.name.starts_with("__rondel_"));
+                let names: Vec<String> = shown.map(|column| column.flat_name()).collect();
                 let all =
                     (!names.is_empty() && names.len() <= 40).then(|| format!("columns here: {}", names.join(", ")));
                 match (near, all) {
@@ -71,15 +111,38 @@ fn sentence(error: DataFusionError) -> Error {
                     (None, None) => error,
                 }
             }
-            SchemaError::AmbiguousReference { field } => Error::new(
-                ErrorKind::UndefinedColumn,
-                format!("the column {} could be one of several", field.flat_name()),
-            )
-            .with_hint("write the table's name or alias before it"),
-            other => Error::new(ErrorKind::InvalidDefinition, other.to_string()),
+            SchemaError::AmbiguousReference { field } => {
+                one_of_several(&field.flat_name()).with_hint("write the table's name or alias before it")
+            }
+            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+                specified_twice(&name)
+            }
         },
         DataFusionError::Plan(text) => plan_sentence(text),
         other => other.into(),
+    }
+}
+
+fn one_of_several(name: &str) -> Error {
+    Error::new(ErrorKind::UndefinedColumn, format!("the column {name} could be one of several")).with_code("42702")
+}
+
+/// A name that two columns have.
+pub(super) fn specified_twice(name: &str) -> Error {
+    Error::new(ErrorKind::InvalidDefinition, format!("column \"{}\" specified more than once", shown(name)))
+        .with_code("42701")
+        .with_hint("give one of them another name with AS")
+}
+
+/// In DataFusion's sentence about columns of a SELECT that have one name.
+const NOT_UNIQUE: &str = " require unique expression names but the expression \"";
+
+/// Whether an error may be gone if columns have other names.
+pub(super) fn is_about_names(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema, _) => !matches!(**schema, SchemaError::FieldNotFound { .. }),
+        DataFusionError::Plan(text) => text.contains(NOT_UNIQUE),
+        _ => false,
     }
 }
 
@@ -96,12 +159,59 @@ fn plan_sentence(text: String) -> Error {
             .with_code("42883")
             .with_hint(format!("cast one of them, as in x::{}", left.to_lowercase()));
     }
+    if let Some((_, rest)) = text.split_once(NOT_UNIQUE) {
+        let column = rest.split('"').next().unwrap_or_default();
+        let name = column.rsplit_once(" AS ").or_else(|| column.rsplit_once('.')).map_or(column, |(_, name)| name);
+        return specified_twice(name);
+    }
+    if let Some(error) = of_clause(&text) {
+        return error;
+    }
     match () {
         () if text.contains("could not be coerced") || text.contains("cannot be coerced") => {
             Error::new(ErrorKind::DatatypeMismatch, text)
         }
         () => DataFusionError::Plan(text).into(),
     }
+}
+
+/// What a clause of a query does not allow, with PostgreSQL's SQLSTATE for it.
+fn of_clause(text: &str) -> Option<Error> {
+    let of = |code, sentence: String| Error::new(ErrorKind::InvalidDefinition, sentence).with_code(code);
+    if let Some(name) = text.strip_prefix("Invalid qualifier ") {
+        return Some(
+            of("42P01", format!("there is no relation {name} in FROM")).with_hint("write its alias, if it has one"),
+        );
+    }
+    if let Some(rest) = text.strip_prefix("Cannot create filter with non-boolean predicate '") {
+        let (predicate, data_type) = rest.split_once("' returning ")?;
+        let sentence = format!("a condition is BOOLEAN, and {predicate} is {}", sql_type(data_type));
+        return Some(of("42804", sentence).with_hint("compare it with a value"));
+    }
+    if text.contains(" must be in GROUP BY or an aggregate function") {
+        let (_, rest) = text.split_once("column \"")?;
+        let name = &rest[..rest.find('"')?];
+        let sentence =
+            format!("column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function");
+        return Some(of("42803", sentence).with_hint(format!("write GROUP BY …, {name}, or max({name})")));
+    }
+    if text.starts_with("Aggregate functions are not allowed in the WHERE clause") {
+        return Some(aggregate_in_where());
+    }
+    if let Some((kind, _)) = text.split_once(" queries have different number of columns") {
+        return Some(of("42601", format!("each {kind} query must have the same number of columns")));
+    }
+    text.starts_with("Too many columns! The subquery should only return one column").then(|| {
+        of("42601", "a subquery in the place of a value must return only one column".to_owned())
+            .with_hint("leave the others out, or put the subquery into FROM")
+    })
+}
+
+/// The error of an aggregate in WHERE.
+pub(super) fn aggregate_in_where() -> Error {
+    Error::new(ErrorKind::InvalidDefinition, "aggregate functions are not allowed in WHERE")
+        .with_code("42803")
+        .with_hint("write HAVING, which is about groups")
 }
 
 /// The operator and the types of a sentence about types that do not fit.
@@ -140,7 +250,10 @@ fn sql_type(arrow: &str) -> String {
         other if other.starts_with("Timestamp") => "TIMESTAMPTZ",
         other if other.starts_with("Interval") || other.starts_with("Duration") => "INTERVAL",
         other if other.starts_with("Time") => "TIME",
-        other => other,
+        other => match other.strip_prefix("List(").and_then(|item| item.strip_suffix(')')) {
+            Some(item) => return format!("{}[]", sql_type(item)),
+            None => other,
+        },
     };
     name.to_owned()
 }

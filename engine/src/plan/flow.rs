@@ -11,6 +11,7 @@ mod over;
 mod set;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
@@ -40,6 +41,8 @@ pub struct FlowPlan {
     pub derived: Vec<DerivedWatermark>,
     /// How long operators remember keys that no row touches, in microseconds: see [`super::state_ttl`].
     pub state_ttl: Option<i64>,
+    /// Of nodes for which the statement says something of its own: of a join by side, of others the first counts.
+    pub state_ttls: BTreeMap<NodeIndex, [Option<i64>; 2]>,
     /// Where rows go that come too late, if not nowhere.
     pub late: Option<LatePlan>,
 }

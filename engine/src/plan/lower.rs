@@ -49,6 +49,7 @@ use super::relation::{Relation, RelationKind, RelationSource};
 use super::session_node::SessionNode;
 use super::set_node::SetNode;
 use super::single_row::SingleRowNode;
+use super::state_ttl::Lengths;
 use super::window_node::WindowNode;
 use super::windowed::windowed;
 use super::{state_ttl, temporal_filter};
@@ -76,20 +77,22 @@ pub(super) struct Lowering<'a> {
     shared: BTreeSet<NodeIndex>,
     /// A stream's watermark expression over its columns.
     watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
+    /// By name, how long what reads the relation directly is to remember it, and the nodes and sides that do.
+    ttls: BTreeMap<String, (i64, Vec<(NodeIndex, usize)>)>,
     /// The columns that all scans of a stream read together.
     columns: HashMap<String, BTreeSet<usize>>,
     plan: FlowPlan,
 }
 
 /// What a statement says besides its query.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Terms {
     /// When results are shown.
     pub(super) emission: Emission,
     /// Where they go.
     pub(super) destination: Destination,
-    /// How long keys are remembered that no row touches, in microseconds.
-    pub(super) state_ttl: Option<i64>,
+    /// How long keys are remembered that no row touches.
+    pub(super) state_ttl: Lengths,
 }
 
 impl<'a> Lowering<'a> {
@@ -99,21 +102,19 @@ impl<'a> Lowering<'a> {
         terms: Terms,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
     ) -> Result<FlowPlan> {
-        let (all, scans) = Self::with(grouped, terms, watermark, BTreeSet::new())?;
+        let (all, scans) = Self::with(grouped, &terms, watermark, BTreeSet::new())?;
         // A watermark that nobody waits for need not be computed, nor its column read.
         let unneeded = unneeded(&all, &scans);
-        let lowered = if unneeded.is_empty() { all } else { Self::with(grouped, terms, watermark, unneeded)?.0 };
-        state_ttl::check(&lowered)?;
-        Ok(lowered)
+        Ok(if unneeded.is_empty() { all } else { Self::with(grouped, &terms, watermark, unneeded)?.0 })
     }
 
     fn with(
         grouped: &Grouped,
-        Terms { emission, destination, state_ttl }: Terms,
+        Terms { emission, destination, state_ttl }: &Terms,
         watermark: &'a dyn Fn(&Relation) -> Result<Option<Expr>>,
         unneeded: BTreeSet<usize>,
     ) -> Result<(FlowPlan, Vec<NodeIndex>)> {
-        let (plan, emit) = (&grouped.plan, emission.emit);
+        let (plan, emission, emit) = (&grouped.plan, *emission, emission.emit);
         let discards = emission.mode == Some(EmitMode::Discarding) && emit == Emit::OnChange;
         let panes = last_aggregate(plan).filter(|last| discards && !last.aggr_expr.is_empty());
         let mut lowering = Self {
@@ -129,7 +130,8 @@ impl<'a> Lowering<'a> {
             shared: BTreeSet::new(),
             watermark,
             columns: columns_by_stream(plan)?,
-            plan: FlowPlan { state_ttl, ..FlowPlan::default() },
+            ttls: state_ttl.named.iter().map(|(name, ttl)| (name.clone(), (*ttl, Vec::new()))).collect(),
+            plan: FlowPlan { state_ttl: state_ttl.all, ..FlowPlan::default() },
         };
         let root = lowering.node(plan)?;
         let root = lowering.fitted(root, plan.schema())?;
@@ -146,8 +148,10 @@ impl<'a> Lowering<'a> {
             )
             .with_hint("create the view that it reads with EMIT AFTER WATERMARK as well, or leave EMIT out here"));
         }
-        lowering.shown(root, grouped, destination)?;
+        lowering.shown(root, grouped, *destination)?;
         let scans = std::mem::take(&mut lowering.scans);
+        let named = std::mem::take(&mut lowering.ttls).into_iter().map(|(name, (_, uses))| (name, uses)).collect();
+        state_ttl::check(&lowering.plan, &named)?;
         let mut flow = lowering.numbered();
         if let Some(target) = &grouped.late_rows {
             flow.late = Some(late_rows(&flow, target)?);

@@ -6,40 +6,71 @@
 //! nobody can write.
 //!
 //! Nor does DataFusion know in WHERE that such columns are one. So the condition is put into the parentheses of the join, as one
-//! with a relation of no name ([`condition_join`]), and planned here as well.
+//! with a relation of no name ([`condition_join`]), and planned here as well; and so is a later join whose ON may name one of them
+//! ([`may_name_merged`]).
 //!
 //! DataFusion's planner learns from joins with USING that their columns are one, whatever they are called in full. So one
 //! that joins nothing stands above the projection as long as it plans ([`announced`]), and goes with [`settled`].
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, DFSchema, JoinConstraint, JoinType, NullEquality, TableReference};
 use datafusion::error::Result as PlanResult;
 use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::logical_expr::expr_rewriter::normalize_col_with_schemas_and_ambiguity_check;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::{expand_wildcard, find_aggregate_exprs};
 use datafusion::logical_expr::{EmptyRelation, Expr, Join, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::ast::{self, JoinOperator, ObjectName, ObjectNamePart, TableFactor, TableWithJoins};
+use datafusion::sql::sqlparser::ast::{
+    self, JoinOperator, ObjectName, ObjectNamePart, TableFactor, TableWithJoins, visit_expressions,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::table_factor;
 
 use super::asof::{compared, is_as_of};
-use super::fault::planning_error;
+use super::fault::{aggregate_in_where, planning_error};
 
 /// Whether it is a join that merges columns.
 pub(super) fn merges(join: &ast::Join) -> bool {
     use ast::JoinConstraint::{Natural, Using};
-    // What names the rows before it is not a relation of its own: DataFusion plans it.
-    let lateral = matches!(
-        &join.relation,
+    let constraint = kind(&join.join_operator).map(|(_, constraint)| constraint);
+    !is_lateral(&join.relation) && !is_as_of(join) && matches!(constraint, Some(Using(_) | Natural))
+}
+
+/// Whether a relation names the rows before it: it is none of its own, and DataFusion plans it.
+pub(super) fn is_lateral(relation: &TableFactor) -> bool {
+    matches!(
+        relation,
         TableFactor::Derived { lateral: true, .. }
             | TableFactor::Function { lateral: true, .. }
             | TableFactor::UNNEST { .. }
-    );
-    let constraint = kind(&join.join_operator).map(|(_, constraint)| constraint);
-    !lateral && !is_as_of(join) && matches!(constraint, Some(Using(_) | Natural))
+    )
+}
+
+/// Whether some of the columns of a FROM clause are merged.
+pub(super) fn has_merged(table: &TableWithJoins) -> bool {
+    is_merging(&table.relation) || table.joins.iter().any(|join| merges(join) || is_merging(&join.relation))
+}
+
+fn is_merging(relation: &TableFactor) -> bool {
+    matches!(relation, TableFactor::NestedJoin { table_with_joins, alias: None } if has_merged(table_with_joins))
+}
+
+/// Whether the last of these joins has a condition that may name a merged column, as one that has no qualifier.
+pub(super) fn may_name_merged(relation: &TableFactor, joins: &[ast::Join]) -> bool {
+    let Some((last, before)) = joins.split_last() else { return false };
+    let Some((_, ast::JoinConstraint::On(condition))) = kind(&last.join_operator) else { return false };
+    let merged = is_merging(relation)
+        || is_merging(&last.relation)
+        || before.iter().any(|join| merges(join) || is_merging(&join.relation));
+    let bare = |expr: &ast::Expr| match expr {
+        ast::Expr::Identifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    merged && !is_lateral(&last.relation) && !is_as_of(last) && visit_expressions(condition, bare).is_break()
 }
 
 fn kind(operator: &JoinOperator) -> Option<(JoinType, &ast::JoinConstraint)> {
@@ -88,6 +119,12 @@ impl RelationPlanner for MergedJoins {
             TableFactor::NestedJoin { table_with_joins, alias: None } if matches!(table_with_joins.joins.as_slice(), [join] if merges(join)) => {
                 planned(joined(*table_with_joins, context)?, None)
             }
+            TableFactor::NestedJoin { table_with_joins, alias: None }
+                if table_with_joins.joins.len() == 1
+                    && may_name_merged(&table_with_joins.relation, &table_with_joins.joins) =>
+            {
+                planned(joined_on(*table_with_joins, context)?, None)
+            }
             TableFactor::NestedJoin { table_with_joins, alias: None } if matches!(table_with_joins.joins.as_slice(), [join] if is_condition(join)) => {
                 planned(filtered(*table_with_joins, context)?, None)
             }
@@ -132,6 +169,31 @@ fn joined(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Re
         .map_err(planning_error)
 }
 
+/// A join whose condition names merged columns of its sides.
+fn joined_on(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let missing = || Error::internal("a join with a condition has none");
+    let TableWithJoins { relation, joins } = table;
+    let ast::Join { relation: right, join_operator, .. } = joins.into_iter().next().ok_or_else(missing)?;
+    let Some((kind, ast::JoinConstraint::On(condition))) = kind(&join_operator) else { return Err(missing()) };
+    let left = context.plan(relation).map_err(planning_error)?;
+    let right = context.plan(right).map_err(planning_error)?;
+    let both = left.schema().join(right.schema()).map_err(planning_error)?;
+    let condition = context.sql_to_expr(condition.clone(), &both).map_err(planning_error)?;
+    let merged: Vec<_> = [&left, &right]
+        .iter()
+        .map(|side| side.using_columns())
+        .collect::<PlanResult<Vec<_>>>()
+        .map_err(planning_error)?
+        .concat();
+    let condition =
+        normalize_col_with_schemas_and_ambiguity_check(condition, &[&[left.schema(), right.schema()]], &merged)
+            .map_err(planning_error)?;
+    LogicalPlanBuilder::from(left)
+        .join_on(right, kind, [condition])
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(planning_error)
+}
+
 /// The rows of a relation for which a condition is true.
 fn filtered(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
     let operator = table.joins.into_iter().next().map(|join| join.join_operator);
@@ -141,9 +203,7 @@ fn filtered(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> 
     let plan = context.plan(table.relation).map_err(planning_error)?;
     let condition = context.sql_to_expr(condition, plan.schema()).map_err(planning_error)?;
     if !find_aggregate_exprs(std::slice::from_ref(&condition)).is_empty() {
-        return Err(Error::new(ErrorKind::InvalidDefinition, "aggregate functions are not allowed in WHERE")
-            .with_code("42803")
-            .with_hint("write HAVING, which is about groups"));
+        return Err(aggregate_in_where());
     }
     LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build).map_err(planning_error)
 }

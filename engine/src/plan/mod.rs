@@ -62,7 +62,7 @@ pub use asof::AsOfNode;
 pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
-pub use planner::{ContinuousPlan, Planner, STATE_TTL};
+pub use planner::{ContinuousPlan, Planner, answer_columns};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;
 pub(crate) use push_down::PushDownConditions;
@@ -71,5 +71,5 @@ pub use release::{SideRelease, join_release, side_releases};
 pub use row::RowValues;
 pub use session_node::SessionNode;
 pub use set_node::SetNode;
-pub use state_ttl::state_ttl;
+pub use state_ttl::{STATE_TTL, StateTtl, state_ttl};
 pub use window_node::{Bounds, WindowNode};

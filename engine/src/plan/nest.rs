@@ -1,14 +1,17 @@
 //! Joins that are planned here in parentheses: `a ASOF JOIN b … JOIN c …` becomes `(a ASOF JOIN b …) JOIN c …`.
 //!
 //! The SQL planner asks for one relation after the other, and joins them itself. An as-of join ([`super::asof`]), or one with
-//! merged columns ([`super::merged`]), is put into parentheses with its left side, so that it is one relation.
+//! merged columns ([`super::merged`]), is put into parentheses with its left side, so that it is one relation; and so is a join
+//! behind such a one whose condition may name a merged column.
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Join, Query, Select, TableFactor, TableWithJoins, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Join, JoinConstraint, JoinOperator, Query, Select, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+};
 
 use super::asof::is_as_of;
-use super::merged::{condition_join, merges};
+use super::merged::{condition_join, has_merged, is_lateral, may_name_merged, merges};
 
 /// Puts all such joins of a query into parentheses.
 pub(super) fn nest_joins(query: &mut Query) {
@@ -16,8 +19,13 @@ pub(super) fn nest_joins(query: &mut Query) {
     let _ = query.visit(&mut Nester);
 }
 
-fn is_ours(join: &Join) -> bool {
-    is_as_of(join) || merges(join)
+fn is_ours(table: &TableWithJoins, index: usize) -> bool {
+    let join = &table.joins[index];
+    is_as_of(join) || merges(join) || may_name_merged(&table.relation, &table.joins[..=index])
+}
+
+fn last_of_ours(table: &TableWithJoins) -> Option<usize> {
+    (0..table.joins.len()).rev().find(|index| is_ours(table, *index))
 }
 
 struct Nester;
@@ -42,13 +50,16 @@ impl VisitorMut for Nester {
 }
 
 fn nest(table: &mut TableWithJoins) {
-    if table.joins.iter().any(is_ours) {
+    if last_of_ours(table).is_some() {
         *table = nested(table.clone());
     }
 }
 
 /// Puts the condition of a WHERE into the parentheses of a join that merges columns ([`super::merged`]).
 fn with_condition(select: &mut Select) {
+    if select.selection.is_some() && select.from.iter().any(has_merged) {
+        crossed(&mut select.from);
+    }
     let [table] = select.from.as_mut_slice() else { return };
     if has_merged(table)
         && let Some(condition) = select.selection.take()
@@ -59,17 +70,32 @@ fn with_condition(select: &mut Select) {
     }
 }
 
-fn has_merged(table: &TableWithJoins) -> bool {
-    let within = match &table.relation {
-        TableFactor::NestedJoin { table_with_joins, alias: None } => has_merged(table_with_joins),
-        _ => false,
-    };
-    within || table.joins.iter().any(merges)
+/// `FROM a, b` as `FROM a CROSS JOIN b`, if no relation names the ones before it.
+fn crossed(from: &mut Vec<TableWithJoins>) {
+    if from.len() < 2 || from.iter().any(has_lateral) {
+        return;
+    }
+    let mut tables = std::mem::take(from).into_iter().map(|table| match table.joins.as_slice() {
+        [] => table.relation,
+        _ => parenthesised(table),
+    });
+    if let Some(relation) = tables.next() {
+        let joins = tables.map(|relation| Join {
+            relation,
+            global: false,
+            join_operator: JoinOperator::CrossJoin(JoinConstraint::None),
+        });
+        from.push(TableWithJoins { relation, joins: joins.collect() });
+    }
+}
+
+fn has_lateral(table: &TableWithJoins) -> bool {
+    std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)).any(is_lateral)
 }
 
 /// The last such join with all that stands before it as one relation.
 fn nested(mut table: TableWithJoins) -> TableWithJoins {
-    let Some(last) = table.joins.iter().rposition(is_ours) else { return table };
+    let Some(last) = last_of_ours(&table) else { return table };
     let after = table.joins.split_off(last + 1);
     let join = table.joins.split_off(last);
     let before = nested(table);
@@ -112,6 +138,16 @@ mod tests {
         assert_eq!(
             nested("a JOIN b ON true FULL JOIN c USING (k) JOIN d ON true, e NATURAL LEFT JOIN f"),
             "((a JOIN b ON true) FULL JOIN c USING(k)) JOIN d ON true, (e NATURAL LEFT JOIN f)"
+        );
+        // A condition that may name a merged column is planned here as well.
+        assert_eq!(
+            nested("a JOIN b USING (k) LEFT JOIN c ON k = c.x JOIN d ON c.x = d.x"),
+            "((a JOIN b USING(k)) LEFT JOIN c ON k = c.x) JOIN d ON c.x = d.x"
+        );
+        assert_eq!(nested("c JOIN (a JOIN b USING (k)) ON k = c.x"), "(c JOIN (a JOIN b USING(k)) ON k = c.x)");
+        assert_eq!(
+            nested("a JOIN b USING (k), c JOIN d ON true WHERE k = 1"),
+            "(((a JOIN b USING(k)) CROSS JOIN (c JOIN d ON true)) STRAIGHT_JOIN  ON k = 1)"
         );
         assert_eq!(nested("a LEFT SEMI JOIN b USING (k)"), "a LEFT SEMI JOIN b USING(k)");
         assert_eq!(

@@ -11,23 +11,25 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sql::{self, CreateView, Query, WatermarkClause};
 use crate::time::WatermarkId;
 
 use super::canonical::canonical;
 use super::check::check;
 use super::checked_sums::checked_sums;
+use super::column_names::{Naming, shown_columns};
 use super::context::{Context, renamed};
 use super::emission::{Destination, Grouped, answered_once, changelog_fields, emission, fitted};
 use super::event_time::interval_micros;
 use super::explain::explain;
-use super::fault::planning_error;
+use super::fault::{planning_error, specified_twice};
 use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::functions::Functions;
 use super::lower::{Lowering, Terms};
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
 use super::rules::{optimized, options, typed};
+use super::state_ttl::{Lengths, STATE_TTL, StateTtl};
 use super::temporal_filter::rearranged;
 use super::watermark::{planned, validated};
 use super::window_functions::relation_planners;
@@ -119,21 +121,20 @@ impl Planner {
 
     /// A continuous query whose changes a subscriber hears.
     pub fn plan_continuous(&self, query: &Query) -> Result<ContinuousPlan> {
-        self.plan_for(query, Destination::Subscriber, None)
+        self.plan_for(query, Destination::Subscriber, &StateTtl::default())
     }
 
-    /// A continuous query whose result goes somewhere: `state_ttl` is the statement's option of that name.
-    pub fn plan_for(&self, query: &Query, destination: Destination, state_ttl: Option<&str>) -> Result<ContinuousPlan> {
+    /// A continuous query whose result goes somewhere: `state_ttl` is what the statement's options say beside its hints.
+    pub fn plan_for(&self, query: &Query, destination: Destination, state_ttl: &StateTtl) -> Result<ContinuousPlan> {
         self.continuous(query, &[], destination, state_ttl)
     }
 
     /// The continuous query of a materialized view: its columns are renamed as the statement says, and each has a name of
     /// its own.
     pub fn plan_materialized_view(&self, view: &CreateView) -> Result<ContinuousPlan> {
-        view.options.allow(&[STATE_TTL])?;
-        let plan = self.continuous(&view.query, &view.columns, Destination::View, view.options.get(STATE_TTL))?;
-        distinct_names(&plan.schema)?;
-        Ok(plan)
+        view.options.allow(&[STATE_TTL, "state_ttl.*"])?;
+        let state_ttl = StateTtl::taken(&mut view.options.to_map());
+        self.continuous(&view.query, &view.columns, Destination::View, &state_ttl)
     }
 
     /// A plain view: its relation, if the query can be planned. It is not checked for running continuously: a plain view
@@ -144,8 +145,14 @@ impl Planner {
             return Err(Error::not_supported(format!("{emit} has no meaning in a view that is not materialized"))
                 .with_hint("write CREATE MATERIALIZED VIEW, or write EMIT in the query that reads the view"));
         }
+        if !sql::state_ttl_hints(&view.query.body)?.is_empty() {
+            return Err(Error::not_supported("the hint STATE_TTL has no meaning in a view that is not materialized")
+                .with_hint("write it in the query that reads the view"));
+        }
         let context = self.context();
-        let plan = renamed(context.plan(&view.query.body)?, &view.columns)?;
+        let plan = renamed(context.plan(&view.query.body, Naming::Relation)?, &view.columns)?;
+        // Types that do not fit are found where the view is read, or here.
+        typed(canonical(rearranged(plan.clone())?)?, &self.options)?;
         let schema = Arc::clone(plan.schema().inner());
         distinct_names(&schema)?;
         let relation = Relation {
@@ -163,8 +170,8 @@ impl Planner {
     /// The columns of a query, as a subscriber or a sink is given them.
     pub fn result_schema(&self, query: &Query) -> Result<SchemaRef> {
         let emission = self.emission(query)?;
-        let plan = typed(canonical(self.context().plan(&query.body)?)?, &self.options)?;
-        let own = Arc::clone(plan.schema().inner());
+        let plan = typed(canonical(self.context().plan(&query.body, Naming::Answer)?)?, &self.options)?;
+        let own = shown_columns(plan.schema().inner());
         if !emission.stream {
             return Ok(own);
         }
@@ -175,8 +182,19 @@ impl Planner {
     /// A snapshot query, in canonical form, for [`crate::batch`]. Triggers change nothing in it: a snapshot is over complete
     /// data, so all windows are final. Parameters (`$1`) are put in if values are given.
     pub fn plan_batch(&self, query: &Query, parameters: Option<&[ScalarValue]>) -> Result<LogicalPlan> {
+        self.bounded(query, parameters, Naming::Answer)
+    }
+
+    /// The rows of `CREATE TABLE … AS`, whose columns have different names.
+    pub fn plan_table_as(&self, query: &Query, parameters: &[ScalarValue]) -> Result<LogicalPlan> {
+        let plan = self.bounded(query, Some(parameters), Naming::Relation)?;
+        distinct_names(plan.schema().inner())?;
+        Ok(plan)
+    }
+
+    fn bounded(&self, query: &Query, parameters: Option<&[ScalarValue]>, naming: Naming) -> Result<LogicalPlan> {
         answered_once(self.emission(query)?)?;
-        let plan = canonical(rearranged(self.context().plan(&query.body)?)?)?;
+        let plan = canonical(rearranged(self.context().plan(&query.body, naming)?)?)?;
         let plan = match parameters {
             // A parameter without a value may have no type that fits yet.
             None if !plan.get_parameter_names().map_err(planning_error)?.is_empty() => {
@@ -194,7 +212,7 @@ impl Planner {
     /// The names of the relations that a snapshot query reads.
     pub fn reads(&self, query: &Query) -> Result<Vec<String>> {
         let context = self.context();
-        context.plan(&query.body)?;
+        context.plan(&query.body, Naming::Answer)?;
         Ok(context.into_named())
     }
 
@@ -212,7 +230,7 @@ impl Planner {
     /// zone are in UTC.
     pub fn column_schema(&self, columns: &[ast::ColumnDef]) -> Result<Schema> {
         let context = self.context();
-        let schema = context.sql().build_schema(columns.to_vec()).map_err(planning_error)?;
+        let schema = Arc::new(context.sql().build_schema(columns.to_vec()).map_err(planning_error)?);
         distinct_names(&schema)?;
         let fields = schema.fields().iter().zip(columns).map(|(field, column)| match &column.data_type {
             ast::DataType::Timestamp(_, zone) => {
@@ -236,13 +254,29 @@ impl Planner {
         })
     }
 
+    /// How long is remembered, as options and hints say.
+    fn lengths(&self, said: &StateTtl, query: &Query) -> Result<Lengths> {
+        let mut named = said.named.clone();
+        for (name, ttl) in sql::state_ttl_hints(&query.body)? {
+            if let Some(before) = named.insert(name.clone(), ttl.clone()) {
+                return Err(Error::invalid(format!("{STATE_TTL} is said of '{name}' twice: '{before}' and '{ttl}'"))
+                    .with_hint("leave the option or the hint out"));
+            }
+        }
+        let named = named.into_iter().map(|(name, ttl)| Ok((name, self.state_ttl(&ttl)?)));
+        Ok(Lengths {
+            all: said.all.as_deref().map(|text| self.state_ttl(text)).transpose()?,
+            named: named.collect::<Result<_>>()?,
+        })
+    }
+
     /// The length of `state_ttl = '1 day'`.
     fn state_ttl(&self, text: &str) -> Result<i64> {
         let invalid = || {
             Error::invalid(format!("the option {STATE_TTL} is a length of time, not '{text}'"))
                 .with_hint("write state_ttl = '1 hour', '30 minutes' or '7 days'")
         };
-        let interval = format!("INTERVAL '{}'", text.replace('\'', "''"));
+        let interval = format!("INTERVAL '{}'", spelled_out(text).replace('\'', "''"));
         let interval = sql::parse_expression(&interval).map_err(|_| invalid())?;
         match planned(&self.context(), &Schema::empty(), &interval) {
             Ok(Expr::Literal(value, _)) => match interval_micros(&value) {
@@ -258,13 +292,17 @@ impl Planner {
         query: &Query,
         columns: &[String],
         destination: Destination,
-        state_ttl: Option<&str>,
+        state_ttl: &StateTtl,
     ) -> Result<ContinuousPlan> {
         let emission = fitted(self.emission(query)?, destination)?;
         let emit = emission.emit;
-        let terms = Terms { emission, destination, state_ttl: state_ttl.map(|text| self.state_ttl(text)).transpose()? };
+        let terms = Terms { emission, destination, state_ttl: self.lengths(state_ttl, query)? };
         let context = self.context();
-        let plan = renamed(context.plan(&query.body)?, columns)?;
+        let naming = if destination == Destination::Subscriber { Naming::Answer } else { Naming::Relation };
+        let plan = renamed(context.plan(&query.body, naming)?, columns)?;
+        if naming == Naming::Relation {
+            distinct_names(plan.schema().inner())?;
+        }
         check(&plan)?;
         let batch = typed(canonical(rearranged(plan)?)?, &self.options)?;
         let mut grouped = Grouped::new(batch.clone(), emission).map_err(planning_error)?;
@@ -284,12 +322,24 @@ impl Planner {
             Some(root) => Arc::new(as_rows_are(batch.schema().inner(), root.schema.inner())),
             None => Arc::clone(batch.schema().inner()),
         };
-        Ok(ContinuousPlan { flow, schema, batch, emit, reads: context.into_named() })
+        Ok(ContinuousPlan { flow, schema: shown_columns(&schema), batch, emit, reads: context.into_named() })
     }
 }
 
-/// The option that bounds what operators remember.
-pub const STATE_TTL: &str = "state_ttl";
+/// A length of time as SQL says it, also if Flink does: `1d`, `2 min`.
+fn spelled_out(text: &str) -> String {
+    let trimmed = text.trim();
+    let (number, unit) = trimmed.split_at(trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len()));
+    let unit = match unit.trim() {
+        "d" => "day",
+        "h" => "hour",
+        "m" | "min" => "minute",
+        "s" | "sec" => "second",
+        "ms" => "millisecond",
+        _ => return text.to_owned(),
+    };
+    format!("{number} {unit}")
+}
 
 /// The columns with the types of the rows. What the rules have made of the plan knows them best: that a subquery as a value is
 /// NULL where it has no row, and a scale that is computed from constants.
@@ -301,14 +351,19 @@ fn as_rows_are(columns: &Schema, rows: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// A view's columns must be told apart by their names.
-fn distinct_names(schema: &Schema) -> Result<()> {
+/// The columns of what is known by their names must be told apart by them.
+fn distinct_names(schema: &SchemaRef) -> Result<()> {
+    let schema = shown_columns(schema);
     let fields = schema.fields();
     for (index, field) in fields.iter().enumerate() {
         if fields[..index].iter().any(|earlier| earlier.name() == field.name()) {
-            return Err(Error::new(ErrorKind::InvalidDefinition, format!("two columns are named {}", field.name()))
-                .with_hint("give one of them another name with AS"));
+            return Err(specified_twice(field.name()));
         }
     }
     Ok(())
+}
+
+/// The columns of a snapshot's plan as they are shown: several may have one name.
+pub fn answer_columns(plan: &LogicalPlan) -> SchemaRef {
+    shown_columns(plan.schema().inner())
 }

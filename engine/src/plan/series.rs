@@ -28,14 +28,7 @@ impl RelationPlanner for Series {
         if !matches!(function.as_str(), "generate_series" | "range") {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
-        let mut alias = alias.clone();
-        // As in PostgreSQL the column is called as the relation is.
-        let column = alias.as_ref().map_or_else(|| Ident::new(function.as_str()), |alias| alias.name.clone());
-        if let Some(alias) = &mut alias
-            && alias.columns.is_empty()
-        {
-            alias.columns.push(ast::TableAliasColumnDef { name: column, data_type: None });
-        }
+        let alias = Some(called(&function, alias.as_ref()));
         let unnest = TableFactor::UNNEST {
             alias: None,
             array_exprs: vec![call(&function, arguments)],
@@ -49,6 +42,21 @@ impl RelationPlanner for Series {
         })?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
+}
+
+/// The alias of a function that makes one column: as in PostgreSQL the relation and its column are called as the function
+/// is, if nothing else is said.
+pub(super) fn called(function: &str, alias: Option<&ast::TableAlias>) -> ast::TableAlias {
+    let mut alias = alias.cloned().unwrap_or_else(|| ast::TableAlias {
+        explicit: true,
+        name: Ident::new(function),
+        columns: Vec::new(),
+        at: None,
+    });
+    if alias.columns.is_empty() {
+        alias.columns.push(ast::TableAliasColumnDef { name: alias.name.clone(), data_type: None });
+    }
+    alias
 }
 
 fn call(function: &str, arguments: &[FunctionArg]) -> ast::Expr {

@@ -9,14 +9,16 @@ use std::sync::{Arc, PoisonError};
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
 
+use super::job_options::without_job_options;
 use crate::catalog::{NewObject, Object, ObjectKind, unknown};
+use crate::checkpoint::is_job_option;
 use crate::connector::definition::{Definition, SinkDefinition, SinkInput, StreamDefinition};
 use crate::connector::registry;
 use crate::dataflow::{JobId, View};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Planner, Relation, STATE_TTL};
+use crate::plan::{ContinuousPlan, Destination, Planner, Relation, STATE_TTL, StateTtl};
 use crate::sql::{
     self, CreateSink, CreateStream, CreateTable, CreateView, Dialect, DropObjects, Insert, ParsedStatement, Query,
     Statement, quoted,
@@ -36,8 +38,10 @@ pub(crate) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Statement::CreateSink(sink) => (&sink.name, sink.if_not_exists),
         Statement::Insert(insert) => return engine.create_insert(insert, parsed).map(|()| Vec::new()),
         Statement::Drop(drop) => return engine.drop_objects(drop),
-        Statement::AlterJob { name, action } => return engine.alter_job(name, *action),
+        Statement::AlterJob { name, action } => return engine.alter_job(name, action),
         Statement::Checkpoint(name) => return engine.checkpoint(name.as_deref()).map(|()| Vec::new()),
+        Statement::CreateSavepoint(savepoint) => return engine.create_savepoint(savepoint).map(|()| Vec::new()),
+        Statement::DropSavepoint { savepoint, if_exists } => return engine.drop_savepoint(savepoint, *if_exists),
         other => return Err(Error::internal(format!("{} defines nothing", other.tag()))),
     };
     if let Err(taken) = engine.catalog.check_free(name) {
@@ -194,7 +198,8 @@ impl Engine {
 
     fn make_view(&self, planner: &Planner, view: &CreateView) -> Result<Made> {
         if view.materialized {
-            let mut plan = planner.plan_materialized_view(view)?;
+            self.check_job_options(&view.options)?;
+            let mut plan = planner.plan_materialized_view(&without_job_options(view))?;
             self.fit_late_rows(&mut plan)?;
             let parts = Parts::MaterializedView { plan: Box::new(plan.clone()) };
             return Ok(Made { kind: ObjectKind::MaterializedView, uses: plan.reads, descriptor: None, parts });
@@ -213,9 +218,17 @@ impl Engine {
             ))
             .with_hint("leave the columns out"));
         }
+        self.check_job_options(&sink.options)?;
         let mut options = sink.options.to_map();
-        let state_ttl = options.remove(STATE_TTL);
-        if state_ttl.is_some() && sink.query.is_none() {
+        if let Some(name) = options.keys().find(|name| is_job_option(name)).filter(|_| sink.query.is_none()) {
+            return Err(Error::invalid(format!("sink '{}' has no job of its own that {name} could be of", sink.name))
+                .with_hint(
+                    "leave it out, or give the sink a query with AS; a job that writes to it has options by ALTER JOB",
+                ));
+        }
+        options.retain(|name, _| !is_job_option(name));
+        let state_ttl = StateTtl::taken(&mut options);
+        if !state_ttl.is_empty() && sink.query.is_none() {
             return Err(Error::invalid(format!(
                 "sink '{}' has no query whose state {STATE_TTL} could bound",
                 sink.name
@@ -236,7 +249,7 @@ impl Engine {
         let (uses, own) = match &sink.query {
             None => (Vec::new(), None),
             Some(query) => {
-                let mut plan = planner.plan_for(query, destination(&*definition), state_ttl.as_deref())?;
+                let mut plan = planner.plan_for(query, destination(&*definition), &state_ttl)?;
                 self.fit_late_rows(&mut plan)?;
                 // Opened once for the check alone: a column that does not fit is an error here.
                 definition.open(&sink_input(&plan, exactly_once))?;
@@ -288,7 +301,7 @@ impl Engine {
             (named, _) => named.to_vec(),
         };
         let query = renamed(query, own_columns(query, &columns)?)?;
-        let mut plan = planner.plan_for(&query, destination(&*definition), None)?;
+        let mut plan = planner.plan_for(&query, destination(&*definition), &StateTtl::default())?;
         self.fit_late_rows(&mut plan)?;
         let exactly_once = self.writes_exactly_once(&insert.target, &*definition)?;
         definition.open(&sink_input(&plan, exactly_once))?;

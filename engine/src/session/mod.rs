@@ -19,10 +19,12 @@ mod delivery;
 mod describe;
 mod dml;
 mod evolve;
+mod job_options;
 mod late;
 mod one_epoch;
 mod query;
 mod revive;
+mod savepoint;
 mod show;
 mod stream_scan;
 mod table;
@@ -37,6 +39,7 @@ use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, CreateTable, Dialect, ParsedStatement, SetValue, Show, Statement, Transaction};
 
+pub(crate) use late::LateRowsOfTables;
 pub use variables::{Allowed, SERVER_VERSION, VARIABLES, VariableSpec, Variables};
 use variables::{DIALECT, READ_FAILED_VIEWS};
 
@@ -121,6 +124,8 @@ impl Session {
             | Statement::Drop(_)
             | Statement::AlterTable(_)
             | Statement::Checkpoint(_)
+            | Statement::CreateSavepoint(_)
+            | Statement::DropSavepoint { .. }
             | Statement::AlterJob { .. } => {
                 let statement = parsed.clone();
                 let notices = blocking(move || define::run(&engine, &statement)).await?;
@@ -203,7 +208,7 @@ impl Session {
     /// `CREATE TABLE … AS query`.
     async fn create_table_as(&self, create: &CreateTable, parameters: &Parameters) -> Result<Outcome> {
         let Some(query) = &create.query else { return Err(Error::internal("a table without a query")) };
-        let plan = self.engine.planner.plan_batch(query, Some(parameters))?;
+        let plan = self.engine.planner.plan_table_as(query, parameters)?;
         let made = table::columns_of(create, plan.schema().inner())?;
         let parsed = sql::parse_one(&made.to_string())?;
         let engine = Arc::clone(&self.engine);

@@ -15,10 +15,12 @@ use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::define::destination;
+use super::job_options::without_job_options;
 use super::variables::READ_FAILED_VIEWS;
 use super::{blocking, show, stream_scan};
 use crate::batch::BatchScans;
 use crate::catalog::{DesiredState, ObjectKind, unknown};
+use crate::checkpoint::is_job_option;
 use crate::connector::ScanRequest;
 use crate::connector::channel::channel;
 use crate::connector::definition::Definition;
@@ -28,14 +30,15 @@ use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobStatus, Live};
-use crate::plan::{ContinuousPlan, Destination, Relation, STATE_TTL};
+use crate::operator::expression::batch;
+use crate::plan::{ContinuousPlan, Destination, Relation, StateTtl, answer_columns};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
 use crate::table::{RowBatches, TableView, lookup_keys};
 
 /// A query's parameters and columns.
 pub(super) fn describe(engine: &Engine, query: &Query) -> Result<Shape> {
     let plan = engine.planner.plan_batch(query, None)?;
-    Ok(Shape { parameters: parameter_types(&plan)?, columns: Some(Arc::clone(plan.schema().inner())) })
+    Ok(Shape { parameters: parameter_types(&plan)?, columns: Some(answer_columns(&plan)) })
 }
 
 /// The types of `$1`, `$2`, …; text where planning could not tell.
@@ -66,7 +69,24 @@ pub(super) async fn select(
     let views = super::one_epoch::read(engine, &plan).await?;
     let scans = Arc::new(LiveScans { failed_views, views, ..LiveScans::new(engine, tables) });
     let (now, memory) = (engine.clock.now_micros(), engine.settings.job_memory_bytes);
-    Ok(Outcome::Rows(engine.batch.execute(&plan, scans, now, memory).await?))
+    let rows = engine.batch.execute(&plan, scans, now, memory).await?;
+    let columns = answer_columns(&plan);
+    let differ = rows.schema().fields().iter().zip(columns.fields()).any(|(row, column)| row.name() != column.name());
+    Ok(Outcome::Rows(if differ { called(rows, &columns) } else { rows }))
+}
+
+/// The rows with other names for their columns.
+fn called(rows: SendableRecordBatchStream, columns: &Schema) -> SendableRecordBatchStream {
+    let own = rows.schema();
+    let fields = own.fields().iter().zip(columns.fields());
+    let fields = fields.map(|(row, column)| row.as_ref().clone().with_name(column.name()));
+    let schema = Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), own.metadata().clone()));
+    let named = Arc::clone(&schema);
+    let rows = rows.map(move |rows| {
+        let rows = rows?;
+        batch(&named, rows.columns().to_vec(), rows.num_rows()).map_err(Into::into)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 /// The rows behind the names, now.
@@ -279,22 +299,22 @@ pub(super) fn explain_schema() -> SchemaRef {
 pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcome> {
     let plan = match &inner.statement {
         Statement::Query(query) => engine.planner.plan_continuous(query)?,
-        Statement::CreateView(view) => engine.planner.plan_materialized_view(view)?,
+        Statement::CreateView(view) => engine.planner.plan_materialized_view(&without_job_options(view))?,
         Statement::Insert(insert) => match &insert.query {
             Some(query) if !engine.is_table(&insert.target) => {
                 let destination = match engine.live.get(&insert.target) {
                     Some(Live::Sink { definition, .. }) => destination(&*definition),
                     _ => Destination::Appends,
                 };
-                engine.planner.plan_for(query, destination, None)?
+                engine.planner.plan_for(query, destination, &StateTtl::default())?
             }
             _ => return Err(Error::not_supported("an INSERT into a table has no plan that runs on")),
         },
         Statement::Subscribe { to, .. } => engine.planner.plan_continuous(&subscribed(engine, to)?)?,
         Statement::CreateSink(sink) => match &sink.query {
             Some(query) => {
-                let mut options = sink.options.to_map();
-                let state_ttl = options.remove(STATE_TTL);
+                let mut options = sink.options.without(is_job_option).to_map();
+                let state_ttl = StateTtl::taken(&mut options);
                 let schemas = engine.schemas_folder();
                 let definition = Definition {
                     name: &sink.name,
@@ -304,7 +324,7 @@ pub(super) fn explain(engine: &Engine, inner: &ParsedStatement) -> Result<Outcom
                     schemas: schemas.as_deref(),
                 };
                 let destination = destination(&*registry::define_sink(&definition)?);
-                engine.planner.plan_for(query, destination, state_ttl.as_deref())?
+                engine.planner.plan_for(query, destination, &state_ttl)?
             }
             None => return Err(Error::not_supported("a sink without a query has no plan")),
         },

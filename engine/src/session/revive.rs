@@ -111,6 +111,7 @@ impl Engine {
             return crate::job::start((&self.pool, &live), job, &plan.flow, target, (self.limits(), None, None))
                 .map(|_| ());
         };
+        let settings = self.checkpoint_settings(object)?;
         let reads = self.views_read(plan)?;
         let mut committer: Option<Arc<dyn Committer>> = None;
         let target = match goal {
@@ -122,7 +123,7 @@ impl Engine {
                     job: object.id,
                     number: job.id,
                     has_committed: self.catalog.has_committed(object.id)?,
-                    interval: checkpoints.settings().interval + checkpoints.settings().timeout,
+                    interval: settings.interval + settings.timeout,
                 };
                 let reporter: Arc<dyn Reporter> = Arc::new(SinkReporter(Arc::clone(job)));
                 let opened = sink.open_exactly_once(self.settings.workers, writer, reporter)?;
@@ -138,7 +139,7 @@ impl Engine {
             plan: plan.explain().lines().map(str::to_owned).collect(),
             reads,
             committer: committer.clone(),
-            interval: None,
+            settings,
         };
         let mut begun = patiently(committer.as_ref(), || checkpoints.begin(beginning))?;
         let restore = begun.snapshot.take();
@@ -319,12 +320,22 @@ impl Engine {
         Ok((!written).then(lost))
     }
 
-    pub(super) fn alter_job(&self, name: &str, action: JobAction) -> Result<Vec<String>> {
+    pub(super) fn alter_job(&self, name: &str, action: &JobAction) -> Result<Vec<String>> {
         let Some(live) = self.live.get(name) else { return Err(unknown(name)) };
         let Some(job) = live.job().cloned() else {
             return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
         };
         let Some(object) = self.catalog.get(name) else { return Err(unknown(name)) };
+        let altered = match action {
+            JobAction::Set(options) => {
+                Some(options.to_map().into_iter().map(|(name, value)| (name, Some(value))).collect())
+            }
+            JobAction::Reset(names) => Some(names.iter().map(|name| (name.clone(), None)).collect()),
+            JobAction::Stop | JobAction::Start { .. } => None,
+        };
+        if let Some(altered) = altered {
+            return self.alter_job_options(name, altered).map(|()| Vec::new());
+        }
         let readers: Vec<String> = self
             .catalog
             .dependants(name)
@@ -349,10 +360,15 @@ impl Engine {
                 job.enter(JobState::Stopped);
                 Ok(notice.into_iter().collect())
             }
-            JobAction::Start => {
+            JobAction::Set(_) | JobAction::Reset(_) => Ok(Vec::new()),
+            JobAction::Start { savepoint } => {
                 let state = job.view().state;
                 if matches!(state, JobState::Starting | JobState::Hydrating | JobState::Running | JobState::Waiting) {
                     return Err(Error::new(ErrorKind::InvalidState, format!("job '{name}' runs already")));
+                }
+                if let Some(savepoint) = savepoint {
+                    self.stop_dataflow(object.id, &job)?;
+                    self.go_back(&object, savepoint)?;
                 }
                 self.catalog.set_desired(name, DesiredState::Running)?;
                 let stands = self.checkpoints.as_ref().and_then(|checkpoints| checkpoints.stands_at(object.id));
@@ -371,8 +387,8 @@ impl Engine {
     /// Takes a checkpoint of a job, or of all, now.
     pub(crate) fn checkpoint(&self, name: Option<&str>) -> Result<()> {
         let checkpoints = self.checkpoints()?;
-        let timeout = checkpoints.settings().timeout;
         let Some(name) = name else {
+            let timeout = checkpoints.settings().timeout;
             let outcomes = checkpoints.take_all(timeout, false);
             return outcomes.into_values().try_for_each(|outcome| outcome.map(|_| ()));
         };
@@ -381,7 +397,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::InvalidState, format!("'{name}' has no job")));
         }
         checkpoints
-            .take_now(object.id, timeout, false)
+            .take_now(object.id, self.checkpoint_settings(&object)?.timeout, false)
             .map(|_| ())
             .map_err(|error| error.context(format!("no checkpoint of job '{name}' was taken")))
     }

@@ -9,6 +9,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::Variables;
 use crate::catalog::ObjectKind;
+use crate::checkpoint::{CheckpointView, KeptCheckpoint};
 use crate::engine::{Engine, Outcome};
 use crate::error::{Error, Result};
 use crate::job::JobView;
@@ -56,6 +57,7 @@ pub(super) fn schema(what: &Show) -> SchemaRef {
             number("epoch"),
             time("taken_at"),
             text("state"),
+            text("savepoint"),
             number("files"),
             number("rows"),
             number("bytes"),
@@ -114,7 +116,7 @@ pub(super) fn objects(engine: &Engine, what: &Show) -> Result<Outcome> {
                 Column::Text(tables.iter().map(|table| Some(table.kind.word().to_owned())).collect()),
             ]
         }
-        Show::Jobs => jobs(&engine.jobs()),
+        Show::Jobs => jobs(&engine.jobs(), &engine.checkpoint_views()),
         Show::All | Show::Setting(_) | Show::Checkpoints | Show::SchemaVersions(_) => {
             return Err(Error::internal("a setting is not an object"));
         }
@@ -129,8 +131,10 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let (mut jobs, mut epochs, mut times, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut files, mut rows_of, mut bytes, mut versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (job, manifest, is_chosen) in &kept {
+    let mut savepoints = Vec::new();
+    for KeptCheckpoint { job, manifest, is_chosen, savepoints: names } in &kept {
         let failure = failing.iter().find(|view| *is_chosen && view.job == *job).and_then(|view| view.error.as_ref());
+        savepoints.push((!names.is_empty()).then(|| names.join(", ")));
         jobs.push(Some(job.clone()));
         epochs.push(number(manifest.epoch));
         times.push(manifest.taken_at_micros);
@@ -149,6 +153,7 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
         Column::Number(epochs),
         Column::Time(times),
         Column::Text(states),
+        Column::Text(savepoints),
         Column::Number(files),
         Column::Number(rows_of),
         Column::Number(bytes),
@@ -157,7 +162,21 @@ pub(super) fn checkpoints(engine: &Engine) -> Result<Outcome> {
     rows(schema(&Show::Checkpoints), columns)
 }
 
-fn jobs(jobs: &[JobView]) -> Vec<Column> {
+/// What a job waits for; and that it has no checkpoint, if a last one failed: it runs on, but would go on from long ago.
+fn waits_for(job: &JobView, checkpoints: &[CheckpointView]) -> Option<String> {
+    let checkpoint = checkpoints.iter().find(|view| view.job == job.name);
+    let missing = checkpoint.and_then(|view| {
+        let since = match view.taken_at_micros {
+            Some(_) => format!("no checkpoint since {} s", view.age_seconds),
+            None => "no checkpoint yet".to_owned(),
+        };
+        Some(format!("{since}: {}", view.error.as_ref()?.message()))
+    });
+    let all: Vec<String> = job.waits_for.iter().cloned().chain(missing).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn jobs(jobs: &[JobView], checkpoints: &[CheckpointView]) -> Vec<Column> {
     let text = |get: &dyn Fn(&JobView) -> Option<String>| Column::Text(jobs.iter().map(get).collect());
     let number = |get: &dyn Fn(&JobView) -> u64| {
         Column::Number(jobs.iter().map(|job| i64::try_from(get(job)).unwrap_or(i64::MAX)).collect())
@@ -167,7 +186,7 @@ fn jobs(jobs: &[JobView]) -> Vec<Column> {
         text(&|job| Some(job.name.clone())),
         text(&|job| Some(job.kind.word().to_owned())),
         text(&|job| Some(job.state.name().to_owned())),
-        text(&|job| job.waits_for.clone()),
+        text(&|job| waits_for(job, checkpoints)),
         text(&|job| job.error.as_ref().map(|error| error.message().to_owned())),
         number(&|job| job.rows_in),
         number(&|job| job.rows_out),

@@ -1,3 +1,4 @@
+mod checkpoints;
 mod delivery;
 mod emission;
 mod flink;

@@ -147,6 +147,7 @@ fn spec(name: &str) -> Result<&'static VariableSpec> {
     let folded = if folded == "time zone" { "timezone" } else { folded.as_str() };
     VARIABLES.iter().find(|spec| spec.name == folded).ok_or_else(|| {
         Error::new(ErrorKind::UndefinedObject, format!("there is no setting '{name}'"))
+            .with_code("42704")
             .with_hint("SHOW ALL lists the settings")
     })
 }
@@ -181,6 +182,7 @@ impl Variables {
             Allowed::Only(values) => {
                 if !values.iter().any(|allowed| allowed.eq_ignore_ascii_case(value.trim())) {
                     return Err(Error::invalid(format!("the setting '{}' cannot be '{value}'", spec.name))
+                        .with_code("22023")
                         .with_hint(format!("it can be {}", values.join(" or "))));
                 }
             }

@@ -81,6 +81,11 @@ pub(super) fn parse_options(parser: &mut Parser<'_>) -> Parsed<Options> {
     if !parser.parse_keyword(Keyword::WITH) {
         return Ok(Options::default());
     }
+    parse_option_list(parser)
+}
+
+/// `(name = value, …)`
+pub(super) fn parse_option_list(parser: &mut Parser<'_>) -> Parsed<Options> {
     parser.expect_token(&Token::LParen)?;
     if parser.consume_token(&Token::RParen) {
         return Ok(Options::default());

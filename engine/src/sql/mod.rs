@@ -10,6 +10,8 @@ mod clauses;
 mod dialect;
 mod emit;
 mod flink;
+mod hints;
+mod job;
 mod name;
 mod parser;
 mod show;
@@ -25,11 +27,13 @@ pub(crate) use asof::text_of;
 pub use dialect::{Dialect, RondelDialect, partition_function};
 pub use emit::{EmitClause, EmitMode, Trigger};
 pub use flink::{GROUP_BOUNDS, GROUP_WINDOW};
+pub use hints::state_ttl_hints;
+pub use job::{JobAction, Savepoint};
 pub use name::{quoted, statement_name};
 pub use parser::{parse, parse_expression, parse_in, parse_one, parse_one_in, parse_query};
 pub use statement::{
-    CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, OptionEntry, Options, ParsedStatement,
-    Query, SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,
+    CreateSink, CreateStream, CreateView, DropObjects, ObjectKind, OptionEntry, Options, ParsedStatement, Query,
+    SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,
 };
 pub use table::{AlterTable, CreateTable, DoUpdate, Insert, OnConflict};
 pub(crate) use table_factor::table_factor;

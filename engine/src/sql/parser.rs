@@ -15,11 +15,14 @@ use super::clauses::{parse_columns, parse_names, parse_options};
 use super::dialect::{Dialect, is_word};
 use super::emit::{EmitClause, parse_emit};
 use super::flink;
+use super::job::{
+    parse_alter_job, parse_checkpoint, parse_create_savepoint, parse_drop_savepoint, parse_start_job, parse_stop_job,
+};
 use super::name::{folded, statement_name};
 use super::show::{parse_reset, parse_set, parse_show};
 use super::statement::{
-    CreateSink, CreateStream, CreateView, DropObjects, JobAction, ObjectKind, ParsedStatement, Query, SetValue,
-    Statement, Subscription, Transaction,
+    CreateSink, CreateStream, CreateView, DropObjects, ObjectKind, ParsedStatement, Query, SetValue, Statement,
+    Subscription, Transaction,
 };
 use super::table::{Insert, parse_alter_table, parse_create_table, parse_on_conflict, parse_returning};
 use super::text::{Lines, position_of};
@@ -81,6 +84,12 @@ pub(super) fn take_word(parser: &mut Parser<'_>, word: &str) -> bool {
         parser.advance_token();
     }
     found
+}
+
+/// The parser behind so many words that are known.
+fn advanced<'a, 'b>(parser: &'a mut Parser<'b>, words: usize) -> &'a mut Parser<'b> {
+    (0..words).for_each(|_| parser.advance_token());
+    parser
 }
 
 pub(super) fn expect_word(parser: &mut Parser<'_>, word: &str) -> Result<(), ParserError> {
@@ -227,15 +236,12 @@ impl<'a> StatementParser<'a> {
                 parser.advance_token();
                 Ok(parse_reset(parser)?)
             }
-            ("ALTER", "JOB") => self.alter_job(),
-            ("CHECKPOINT", _) => {
-                parser.advance_token();
-                let name = match take_word(parser, "JOB") {
-                    true => Some(statement_name(&parser.parse_object_name(false)?)?),
-                    false => None,
-                };
-                Ok(Statement::Checkpoint(name))
-            }
+            ("ALTER", "JOB") => parse_alter_job(advanced(parser, 2)),
+            ("START", "JOB") => parse_start_job(advanced(parser, 2)),
+            ("STOP", "JOB") => parse_stop_job(advanced(parser, 2)),
+            ("CHECKPOINT", _) => parse_checkpoint(advanced(parser, 1)),
+            ("CREATE", "SAVEPOINT") => parse_create_savepoint(advanced(parser, 2)),
+            ("DROP", "SAVEPOINT") => parse_drop_savepoint(advanced(parser, 2)),
             ("DESCRIBE", word) if !matches!(word, "SELECT" | "WITH" | "VALUES") => {
                 parser.advance_token();
                 // A table may be called "stream".
@@ -480,24 +486,6 @@ impl<'a> StatementParser<'a> {
             Some(statement) => Ok(statement),
             None => self.query_or_other(),
         }
-    }
-
-    fn alter_job(&mut self) -> Parsed<Statement> {
-        let parser = &mut self.df.parser;
-        parser.advance_token();
-        parser.advance_token();
-        let name = statement_name(&parser.parse_object_name(false)?)?;
-        let action = if take_word(parser, "STOP") {
-            JobAction::Stop
-        } else if take_word(parser, "START") {
-            JobAction::Start
-        } else {
-            return Err(parser
-                .expected::<()>("STOP or START", parser.peek_token())
-                .err()
-                .map_or_else(|| Mistake::Own(Error::internal("a parser's error without one")), Mistake::Parser));
-        };
-        Ok(Statement::AlterJob { name, action })
     }
 
     /// Isolation levels and modes have nothing to choose from here: they are read over.

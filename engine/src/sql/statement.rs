@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Position, Result};
 use super::asof::text_of;
 use super::dialect::Dialect;
 use super::emit::EmitClause;
+use super::job::{JobAction, Savepoint};
 use super::name::quoted;
 use super::show::Words;
 use super::table::{AlterTable, CreateTable, Insert};
@@ -78,7 +79,7 @@ pub enum Statement {
     },
     /// `RESET name`; `None`: `RESET ALL`
     Reset(Option<String>),
-    /// `ALTER JOB name STOP | START`
+    /// `ALTER JOB name STOP | START [FROM SAVEPOINT s] | SET (…) | RESET (…)`, `START JOB name …`, `STOP JOB name`
     AlterJob {
         /// The job's name.
         name: String,
@@ -87,6 +88,15 @@ pub enum Statement {
     },
     /// `CHECKPOINT JOB name`; `None`: `CHECKPOINT`, of all jobs
     Checkpoint(Option<String>),
+    /// `CREATE SAVEPOINT name FOR JOB name`
+    CreateSavepoint(Savepoint),
+    /// `DROP SAVEPOINT [IF EXISTS] name FOR JOB name`
+    DropSavepoint {
+        /// Which.
+        savepoint: Savepoint,
+        /// No error if there is none.
+        if_exists: bool,
+    },
     /// `DESCRIBE [STREAM] name`
     Describe(String),
     /// `REFRESH STREAM name`
@@ -239,15 +249,6 @@ pub enum SetValue {
     Values(Vec<String>),
 }
 
-/// What is asked of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobAction {
-    /// Stop it, and let it be known.
-    Stop,
-    /// Let it run.
-    Start,
-}
-
 /// Transaction control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transaction {
@@ -294,9 +295,14 @@ impl Options {
         self.0.iter().find(|entry| entry.name == name).map(|entry| entry.value.as_str())
     }
 
-    /// Refuses options other than these.
+    /// Refuses options other than these; `state_ttl.*` are all whose names begin so.
     pub fn allow(&self, names: &[&str]) -> Result<()> {
-        let Some(entry) = self.0.iter().find(|entry| !names.contains(&entry.name.as_str())) else { return Ok(()) };
+        let allows = |allowed: &str, name: &str| match allowed.strip_suffix('*') {
+            Some(start) => name.len() > start.len() && name.starts_with(start),
+            None => name == allowed,
+        };
+        let is_other = |entry: &&OptionEntry| !names.iter().any(|allowed| allows(allowed, &entry.name));
+        let Some(entry) = self.0.iter().find(is_other) else { return Ok(()) };
         let error = Error::new(ErrorKind::InvalidDefinition, format!("there is no option {} here", entry.name));
         let error = match names {
             [] => error.with_hint("leave WITH out"),
@@ -316,6 +322,18 @@ impl Options {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// All but those of which `leaves` says so.
+    pub fn without(&self, leaves: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|entry| !leaves(&entry.name)).cloned().collect())
+    }
+
+    /// As text, without what stands around.
+    pub(super) fn list(&self) -> String {
+        let entries = self.0.iter();
+        let entries = entries.map(|entry| format!("{} = '{}'", quoted(&entry.name), entry.value.replace('\'', "''")));
+        entries.collect::<Vec<_>>().join(", ")
     }
 
     /// All, by name.
@@ -354,6 +372,8 @@ impl Statement {
             Statement::Reset(_) => "RESET",
             Statement::AlterJob { .. } => "ALTER JOB",
             Statement::Checkpoint(_) => "CHECKPOINT",
+            Statement::CreateSavepoint(_) => "CREATE SAVEPOINT",
+            Statement::DropSavepoint { .. } => "DROP SAVEPOINT",
             Statement::Describe(_) => "DESCRIBE",
             Statement::Refresh(_) => "REFRESH STREAM",
             Statement::Flush => "FLUSH",
@@ -398,8 +418,11 @@ impl fmt::Display for Statement {
             }
             Statement::Reset(None) => f.write_str("RESET ALL"),
             Statement::Reset(Some(name)) => write!(f, "RESET {}", Words(name)),
-            Statement::AlterJob { name, action: JobAction::Stop } => write!(f, "ALTER JOB {} STOP", quoted(name)),
-            Statement::AlterJob { name, action: JobAction::Start } => write!(f, "ALTER JOB {} START", quoted(name)),
+            Statement::AlterJob { name, action } => write!(f, "ALTER JOB {} {action}", quoted(name)),
+            Statement::CreateSavepoint(savepoint) => write!(f, "CREATE SAVEPOINT {savepoint}"),
+            Statement::DropSavepoint { savepoint, if_exists } => {
+                write!(f, "DROP SAVEPOINT {}{savepoint}", if *if_exists { "IF EXISTS " } else { "" })
+            }
             Statement::Checkpoint(None) => f.write_str("CHECKPOINT"),
             Statement::Checkpoint(Some(name)) => write!(f, "CHECKPOINT JOB {}", quoted(name)),
             Statement::Describe(name) => write!(f, "DESCRIBE {}", quoted(name)),
@@ -504,12 +527,7 @@ impl fmt::Display for Options {
         if self.0.is_empty() {
             return Ok(());
         }
-        let entries: Vec<String> = self
-            .0
-            .iter()
-            .map(|entry| format!("{} = '{}'", quoted(&entry.name), entry.value.replace('\'', "''")))
-            .collect();
-        write!(f, " WITH ({})", entries.join(", "))
+        write!(f, " WITH ({})", self.list())
     }
 }
 

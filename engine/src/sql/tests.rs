@@ -193,7 +193,7 @@ fn mistakes_have_places() {
     let (sentence, ..) = mistake("CREATE STREAM other.s");
     assert_eq!(sentence, "the name other.s has a schema, and there is only the schema public");
     let (sentence, ..) = mistake("ALTER JOB j PAUSE");
-    assert_eq!(sentence, "expected STOP or START, found PAUSE");
+    assert_eq!(sentence, "expected STOP, START, SET or RESET, found PAUSE");
 }
 
 #[test]

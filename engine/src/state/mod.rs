@@ -2,4 +2,5 @@
 
 pub mod ages;
 pub mod key_group;
+pub mod marks;
 pub mod slots;

@@ -1,6 +1,7 @@
 //! The `rondel` command.
 
 mod bench;
+mod checkpoint;
 mod run;
 mod serve;
 mod table;
@@ -44,6 +45,8 @@ enum Task {
     Demo(ServerOptions),
     /// Runs files of SQL in this process, in order, and waits until their jobs have finished
     Run(RunOptions),
+    /// Lists, verifies and copies checkpoints where they lie; no server has to run
+    Checkpoint(checkpoint::CheckpointOptions),
     /// Measures how many events a second of processor time handles, from memory and from Kafka
     Bench(bench::BenchOptions),
     /// The broker that `bench` reads from, in a process of its own; ends with its standard input
@@ -82,6 +85,7 @@ pub fn main<F: Frontend>() -> ExitCode {
         Task::Server(_) => ("info", "the server ended"),
         Task::Demo(_) => ("warn", "the demo ended"),
         Task::Run(_) => ("warn", "the files were run"),
+        Task::Checkpoint(_) => ("warn", "the checkpoints were read"),
         Task::Bench(_) | Task::BenchBroker(_) => ("warn", "all was measured"),
     };
     let done = start_logging(line.log.as_deref().unwrap_or(level)).and_then(|()| {
@@ -121,6 +125,11 @@ async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
             let code = run::run_files(&frontend, &options.files, options.format).await?;
             frontend.close().await;
             Ok(code)
+        }
+        Task::Checkpoint(options) => {
+            // A bucket is waited for, which nothing else may be kept up by.
+            let read = tokio::task::spawn_blocking(move || checkpoint::checkpoint(options, &mut io::stdout().lock()));
+            read.await.map_err(|error| Error::internal(error.to_string()))?
         }
         Task::Bench(options) => {
             bench::bench(&options).await?;

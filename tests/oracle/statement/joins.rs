@@ -189,9 +189,17 @@ impl Author<'_> {
             .collect();
         let batched = format!("{} {how} {} ON {}", left.from, right.from, on.join(" AND "));
         let from = self.twin(streamed, batched);
-        let columns = merged.iter().chain(&left.columns).chain(&right.columns).cloned().collect();
+        let columns: Vec<Column> = merged.iter().chain(&left.columns).chain(&right.columns).cloned().collect();
         let append_only = left.append_only && right.append_only && how == "JOIN";
-        self.projection(&Relation { from, columns, append_only, rows: (left.rows * right.rows / 5).max(1) }, true)
+        let pairs = Relation { from, columns, append_only, rows: (left.rows * right.rows / 5).max(1) };
+        let third = self.table();
+        if self.chance(0.6) || pairs.rows * third.rows > MOST_JOINED * 2 {
+            return self.projection(&pairs, true);
+        }
+        // A later condition that names a merged column.
+        let on = format!("{} = {}", pairs.columns[0].name, third.columns[1].name);
+        let all = self.paired(&pairs, &third, &on);
+        self.projection(&all, true)
     }
 
     /// Two relations with windows, joined on the window and perhaps more.

@@ -49,6 +49,15 @@ impl Author<'_> {
         }
     }
 
+    /// A table whose rows only come, if there is one.
+    pub(super) fn growing_table(&mut self) -> Option<Relation> {
+        let tables: Vec<usize> = (0..self.tables.len()).filter(|table| !self.tables[*table].changing).collect();
+        (!tables.is_empty()).then(|| {
+            let table = tables[self.rng.random_range(0..tables.len())];
+            self.table_of(table)
+        })
+    }
+
     /// Constant rows.
     pub(super) fn values(&mut self) -> Relation {
         let alias = self.name("a");

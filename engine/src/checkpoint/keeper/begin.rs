@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use uuid::Uuid;
 
+use super::super::CheckpointSettings;
 use super::super::manifest::Manifest;
 use super::super::missed::missed;
 use super::super::store::{Choice, JobStore, Restorable, epoch_of};
@@ -24,7 +24,7 @@ pub(crate) struct Begun {
     pub(crate) plan: Vec<String>,
     pub(crate) reads: BTreeMap<String, Uuid>,
     pub(crate) committer: Option<Arc<dyn Committer>>,
-    pub(crate) interval: Duration,
+    pub(crate) settings: CheckpointSettings,
     pub(crate) store: JobStore,
     /// The checkpoint from which it goes on.
     pub(crate) manifest: Option<Arc<Manifest>>,
@@ -45,14 +45,14 @@ pub(crate) struct Beginning {
     /// The views that it reads, by scan, and their columns.
     pub(crate) reads: BTreeMap<String, (Uuid, SchemaRef)>,
     pub(crate) committer: Option<Arc<dyn Committer>>,
-    pub(crate) interval: Option<Duration>,
+    pub(crate) settings: CheckpointSettings,
 }
 
 impl Checkpoints {
     /// Begins a run of a job, and says what it goes on from: the newest checkpoint that counts and can be read, and that
     /// is not ahead of a view that the job reads.
     pub(crate) fn begin(&self, job: Beginning) -> Result<Begun> {
-        let Beginning { id, name, sql, plan, reads, committer, interval } = job;
+        let Beginning { id, name, sql, plan, reads, committer, settings } = job;
         self.expect(id, &name, reads.values().map(|(view, _)| *view).collect());
         let mut store = JobStore::open(&self.place, self.deployment, id);
         let restorable = store.begin()?;
@@ -66,7 +66,7 @@ impl Checkpoints {
             plan,
             reads: reads.iter().map(|(scan, (view, _))| (scan.clone(), *view)).collect(),
             committer,
-            interval: interval.unwrap_or(self.settings.interval),
+            settings,
             store,
             manifest: None,
             hash: 0,

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::super::compaction::{paths, plans};
 use super::super::manifest::{FORMAT, Manifest};
+use super::super::savepoint::Savepoint;
 use super::super::store::Written;
 use super::{CheckpointedJob, Checkpoints, lock};
 use crate::connector::Positions;
@@ -33,15 +35,25 @@ impl Checkpoints {
         let done: Vec<_> = group.iter().map(|job| job.done()).collect();
         // Asked before: what comes after it is in none of the snapshots.
         let ended: Vec<bool> = group.iter().map(|job| job.handle.is_at_end()).collect();
-        let snapshots = self.pool.snapshots_within(&ids, timeout);
+        // If this one is not kept, the next has all again.
+        let only_changes = group.iter().filter(|job| std::mem::take(&mut job.progress().is_upon_last));
+        let only_changes: BTreeSet<JobId> = only_changes.map(|job| job.handle.id()).collect();
+        let snapshots = self.pool.snapshots_within(&ids, only_changes, timeout);
         let mut outcomes: Vec<(Uuid, Result<Epoch>)> = Vec::with_capacity(group.len());
         match snapshots {
             Err(error) => outcomes.extend(group.iter().map(|job| (job.id, Err(error.clone())))),
             Ok(snapshots) => {
                 for ((job, ended), snapshot) in group.iter().zip(ended).zip(snapshots) {
                     let outcome = match self.unchosen(job, &outcomes) {
+                        // It was restored from its end: that checkpoint holds at every later epoch, and readers stand behind it.
+                        _ if self.end_of(job.id).is_some() => {
+                            if ended {
+                                job.handle.let_end();
+                            }
+                            Ok(self.end_of(job.id).unwrap_or(snapshot.epoch))
+                        }
                         None if job.committer.is_some() => self.keep_within(job, snapshot, ended, begun + timeout),
-                        None => self.keep(job, &snapshot, ended),
+                        None => self.keep(job, &snapshot, ended, Some(begun + timeout)),
                         Some(error) => Err(error),
                     };
                     if ended && job.committer.is_none() && outcome.as_ref().is_err_and(is_for_good) {
@@ -60,6 +72,7 @@ impl Checkpoints {
                     tracing::debug!(job = %job.name, epoch, took = ?progress.took, "checkpoint");
                     progress.taken += 1;
                     progress.error = None;
+                    progress.is_upon_last = true;
                     progress.done = Some(done);
                 }
                 Err(error) => {
@@ -75,14 +88,21 @@ impl Checkpoints {
         outcomes
     }
 
+    /// The epoch of the job's last checkpoint, if that is the one of its end.
+    fn end_of(&self, job: Uuid) -> Option<Epoch> {
+        lock(&self.known).get(&job).filter(|known| known.ended)?.chosen
+    }
+
     /// Why a job's checkpoint can't be chosen: one of a view that it reads is not, and the view has not ended either.
     fn unchosen(&self, job: &CheckpointedJob, outcomes: &[(Uuid, Result<Epoch>)]) -> Option<Error> {
         if !Safeguard::ViewsFirst.holds() {
             return None;
         }
-        let has_ended = |view: &Uuid| lock(&self.known).get(view).is_some_and(|known| known.ended);
         let outcome = |view: &Uuid| outcomes.iter().find(|(id, _)| id == view).map(|(_, outcome)| outcome);
-        let view = job.reads.values().find(|view| !outcome(view).is_some_and(Result::is_ok) && !has_ended(view))?;
+        let view = job
+            .reads
+            .values()
+            .find(|view| !outcome(view).is_some_and(Result::is_ok) && self.end_of(**view).is_none())?;
         let kind = match outcome(view) {
             Some(Err(error)) if is_for_good(error) => ErrorKind::NotSupported,
             _ => ErrorKind::InvalidState,
@@ -102,7 +122,8 @@ impl Checkpoints {
         let (told, outcome) = sync_channel(1);
         let (this, of) = (Arc::clone(self), Arc::clone(job));
         let spawned = std::thread::Builder::new().name("rondel:sink".to_owned()).spawn(move || {
-            let kept = this.keep(&of, &snapshot, ended);
+            // The sink has its own patience.
+            let kept = this.keep(&of, &snapshot, ended, None);
             let mut work = lock(&this.work);
             if work.left_alone.remove(&of.id) {
                 work.under_way.remove(&of.id);
@@ -110,6 +131,7 @@ impl Checkpoints {
                 progress.ended = Instant::now();
                 progress.error = kept.as_ref().err().cloned();
                 progress.taken += u64::from(kept.is_ok());
+                progress.is_upon_last = kept.is_ok();
                 drop(progress);
                 this.bell.notify_all();
             }
@@ -135,11 +157,17 @@ impl Checkpoints {
     }
 
     /// Writes a job's checkpoint, and chooses it; one that has `ended` may go then.
-    fn keep(&self, job: &CheckpointedJob, snapshot: &JobSnapshot, ended: bool) -> Result<Epoch> {
+    fn keep(
+        &self,
+        job: &CheckpointedJob,
+        snapshot: &JobSnapshot,
+        ended: bool,
+        deadline: Option<Instant>,
+    ) -> Result<Epoch> {
         if let Some(known) = lock(&self.known).get_mut(&job.id) {
             known.undecided.push(snapshot.epoch);
         }
-        let kept = self.write_and_choose(job, snapshot, ended);
+        let kept = self.write_and_choose(job, snapshot, ended, deadline);
         if let Err(error) = &kept
             && job.committer.is_some()
         {
@@ -161,14 +189,30 @@ impl Checkpoints {
         Ok(snapshot.epoch)
     }
 
-    fn write_and_choose(&self, job: &CheckpointedJob, snapshot: &JobSnapshot, ended: bool) -> Result<()> {
+    fn write_and_choose(
+        &self,
+        job: &CheckpointedJob,
+        snapshot: &JobSnapshot,
+        ended: bool,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         let mut manifest = self.manifest(job, snapshot)?;
         manifest.ended = ended;
         if let Some(committer) = &job.committer {
             manifest.sink_token = Some(Manifest::written_token(&committer.prepare(snapshot.epoch)?));
         }
-        let last = job.progress().last.clone();
-        let written = job.store.write(snapshot, manifest, last.as_deref())?;
+        let (last, mut compacted) = {
+            let mut progress = job.progress();
+            (progress.last.clone(), std::mem::take(&mut progress.compacted))
+        };
+        let early = paths(&compacted);
+        if snapshot.changes.is_empty() {
+            // All is written anew.
+            compacted.clear();
+        }
+        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted, deadline);
+        job.store.let_go(early.iter().map(String::as_str));
+        let written = written?;
         let Written { manifest, file, hash, new_bytes } = written;
         let chosen = self.choose(job, &manifest, &file, hash);
         if let Err(error) = chosen {
@@ -184,6 +228,36 @@ impl Checkpoints {
         progress.new_bytes = new_bytes;
         progress.last = Some(manifest);
         Ok(())
+    }
+
+    /// Puts files of the job's last checkpoint together where that is worth it.
+    pub(super) fn compact(&self, job: &CheckpointedJob) {
+        let last = {
+            let progress = job.progress();
+            progress.last.clone().filter(|_| progress.is_upon_last && progress.compacted.is_empty())
+        };
+        let Some(last) = last else { return };
+        let plans = plans(&last);
+        if plans.is_empty() || !lock(&self.work).compacting.insert(job.id) {
+            return;
+        }
+        let is_over = || lock(&self.work).stopped || !lock(&self.running).contains_key(&job.id);
+        for plan in plans {
+            match job.store.compact(&last, &plan, &is_over) {
+                Ok(Some(compacted)) => job.progress().compacted.push(compacted),
+                Ok(None) => break,
+                Err(error) => {
+                    if !is_over() {
+                        tracing::warn!(job = %job.name, "checkpoints could not be compacted: {error}");
+                        // A file may be damaged: the next checkpoint stands for itself.
+                        job.progress().is_upon_last = false;
+                    }
+                    break;
+                }
+            }
+        }
+        lock(&self.work).compacting.remove(&job.id);
+        self.bell.notify_all();
     }
 
     fn choose(&self, job: &CheckpointedJob, manifest: &Manifest, file: &str, hash: u64) -> Result<()> {
@@ -226,6 +300,7 @@ impl Checkpoints {
             watermarks: snapshot.promised(),
             positions,
             files: Vec::new(),
+            expired: Vec::new(),
             ended: false,
             sink_token: None,
         })
@@ -235,7 +310,7 @@ impl Checkpoints {
     fn retain(&self, job: &CheckpointedJob) -> Result<()> {
         let now = self.clock.now_micros();
         // A reader that stands still, or failed, goes on from a checkpoint of the view at its own epoch.
-        let pinned: BTreeSet<Epoch> = {
+        let mut pinned: BTreeSet<Epoch> = {
             let known = lock(&self.known);
             let readers = known.values().filter(|reader| reader.reads.contains(&job.id));
             if readers.clone().any(|reader| reader.unread) {
@@ -243,9 +318,18 @@ impl Checkpoints {
             }
             readers.flat_map(|reader| reader.chosen.iter().chain(&reader.undecided)).copied().collect()
         };
-        let young = i64::try_from(self.settings.retained_for.as_micros()).unwrap_or(i64::MAX);
+        let readers: Vec<Uuid> = lock(&self.known)
+            .iter()
+            .filter(|(id, known)| **id == job.id || known.reads.contains(&job.id))
+            .map(|(id, _)| *id)
+            .collect();
+        for reader in readers {
+            pinned.extend(self.savepoints_of(reader)?.iter().filter_map(Savepoint::epoch));
+        }
+        let settings = job.settings();
+        let young = i64::try_from(settings.retained_for.as_micros()).unwrap_or(i64::MAX);
         let kept = job.store.retain(|manifest, age| {
-            age < self.settings.retained
+            age < settings.retained
                 || pinned.contains(&manifest.epoch)
                 || now.saturating_sub(manifest.taken_at_micros) < young
         })?;

@@ -8,7 +8,7 @@ use super::settings::FileSinkOptions;
 use super::sink::FileSink;
 use crate::connector::Sink;
 use crate::connector::definition::{Definition, Delivery, SinkDefinition, SinkInput};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A sink into a folder.
 struct FolderSink {
@@ -19,6 +19,13 @@ struct FolderSink {
 /// Checks a sink's options.
 pub(in crate::connector) fn define_sink(definition: &Definition<'_>) -> Result<Arc<dyn SinkDefinition>> {
     let options = FileSinkOptions::parse(definition.options)?;
+    if let Some(column) = definition.columns.and_then(|columns| columns.fields().first()) {
+        return Err(Error::invalid(format!(
+            "the columns of files are those of the query, and '{}' is declared beside them",
+            column.name()
+        ))
+        .with_hint("leave the columns out"));
+    }
     Ok(Arc::new(FolderSink { name: definition.name.to_owned(), options }))
 }
 

@@ -1,4 +1,6 @@
-//! Files: a sink that writes rows into a folder, as JSON lines or Parquet.
+//! Files of JSON lines or Parquet: a source that reads those of a folder once, and a sink that writes rows into one.
+//!
+//! * `stream`, `source`, `reading`: what streams are of, and how they are read
 //!
 //! A file is written under `_pending/`, which readers of data lakes pass over, and is seen when it is *published*: synced,
 //! and renamed into the folder. What is written exactly once is published when its checkpoint is chosen, under a name that
@@ -17,8 +19,11 @@ pub(super) mod definition;
 mod encode;
 mod interval;
 mod pending;
+mod reading;
 pub mod settings;
 mod sink;
+mod source;
+pub(super) mod stream;
 mod writing;
 
 #[cfg(test)]

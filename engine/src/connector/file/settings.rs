@@ -68,6 +68,79 @@ pub const SINK: OptionTable = OptionTable {
     prefixes: &[],
 };
 
+/// The options of a stream with `connector = 'file'`.
+pub const SOURCE: OptionTable = OptionTable {
+    title: "file source",
+    options: &[
+        OptionSpec {
+            name: "path",
+            kind: OptionKind::Text,
+            default: None,
+            required: true,
+            doc: "A file of the server's machine, or a folder, all of whose files are read and those of the folders below; a path or 'file:///…'.",
+        },
+        OptionSpec {
+            name: "format",
+            kind: OptionKind::Choice(&["json", "parquet"]),
+            default: None,
+            required: true,
+            doc: "JSON lines (files that end in .json, .jsonl or .ndjson), whose columns are declared; or Parquet (.parquet), whose columns are those of the first file if none are declared.",
+        },
+        OptionSpec {
+            name: "on_error",
+            kind: OptionKind::Choice(&["fail", "skip"]),
+            default: Some("fail"),
+            required: false,
+            doc: "What a line that is no row does: stop the job, or be skipped and counted.",
+        },
+    ],
+    prefixes: &[],
+};
+
+/// What files of rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceFormat {
+    Json,
+    Parquet,
+}
+
+impl SourceFormat {
+    /// The endings of the files' names.
+    pub(super) fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Json => &["json", "jsonl", "ndjson"],
+            Self::Parquet => &["parquet"],
+        }
+    }
+}
+
+/// The options of a stream of files, checked.
+#[derive(Debug, Clone)]
+pub(super) struct FileSourceOptions {
+    pub(super) path: PathBuf,
+    pub(super) format: SourceFormat,
+    /// Whether lines that are no rows are skipped.
+    pub(super) skips: bool,
+}
+
+impl FileSourceOptions {
+    /// Reads and checks the values of `WITH`. Looks at no disk.
+    pub(super) fn parse(values: &BTreeMap<String, String>) -> Result<Self> {
+        check_known(values, &[&SOURCE])?;
+        let options = Options::new(&SOURCE, values);
+        options.required("format")?;
+        let format = match options.choice("format")? {
+            Some("parquet") => SourceFormat::Parquet,
+            _ => SourceFormat::Json,
+        };
+        if format == SourceFormat::Parquet && values.contains_key("on_error") {
+            return Err(Error::invalid("the option \"on_error\" goes with format = 'json' only"));
+        }
+        let skips = options.choice("on_error")? == Some("skip");
+        Ok(Self { path: folder(options.required("path")?)?, format, skips })
+    }
+}
+
 /// What the files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileFormat {
@@ -165,7 +238,7 @@ fn folder(text: &str) -> Result<PathBuf> {
             }
             Ok(PathBuf::from(path))
         }
-        Some((scheme, _)) => Err(wrong(&format!("files are written to local folders, not to {scheme}://"))),
+        Some((scheme, _)) => Err(wrong(&format!("files are those of local folders, not of {scheme}://"))),
     }
 }
 
@@ -191,7 +264,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         for (pairs, words) in [
-            (&[("path", "s3://bucket/x")][..], "not to s3://"),
+            (&[("path", "s3://bucket/x")][..], "not of s3://"),
             (&[("path", "file://x/y")], "three slashes"),
             (&[("path", "file:///a%20b")], "%-escapes"),
             (&[("path", "/x"), ("format", "csv")], "allowed is 'json', 'parquet'"),

@@ -1,5 +1,7 @@
-//! Tables as sources of continuous queries: what is there, then every change.
+//! Tables as sources of continuous queries: what is there, then every change; and as places where late rows go.
 
+mod sink;
 mod source;
 
+pub(crate) use sink::{InsertsRows, TableSink};
 pub(crate) use source::{TableSource, lsns};

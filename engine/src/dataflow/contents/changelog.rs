@@ -7,11 +7,13 @@
 //! A block of which half the rows are gone is given up, and what is left of it moves to the last block. So no moment
 //! costs more than what has changed in it, however large the view is.
 
+mod changes;
+
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use super::pieces::Pieces;
 use super::weights::Weights;
@@ -41,7 +43,7 @@ fn place(slot: Slot) -> (usize, usize) {
 }
 
 /// 96 bits of a row's hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
     low: u64,
     high: u32,
@@ -61,6 +63,8 @@ struct Block {
     weights: Arc<Weights>,
     /// Rows whose weight is 0.
     dead: usize,
+    /// Rows that have changed since the contents were last written down, each with its weight then.
+    before: HashMap<u32, i64>,
 }
 
 impl Block {
@@ -80,7 +84,8 @@ impl Block {
     }
 
     fn bytes(&self) -> usize {
-        self.pieces.bytes() + self.low.capacity() * 8 + self.high.capacity() * 4 + self.weights.bytes()
+        let hashes = self.low.capacity() * 8 + self.high.capacity() * 4;
+        self.pieces.bytes() + hashes + self.weights.bytes() + self.before.allocation_size()
     }
 
     /// Takes no more rows.
@@ -89,6 +94,16 @@ impl Block {
         self.high.shrink_to_fit();
         Arc::make_mut(&mut self.weights).seal();
         self.pieces.seal(schema)
+    }
+
+    /// Some rows, with weights that are given.
+    fn delta(&self, mut rows: Vec<(u32, i64)>, schema: &SchemaRef) -> Result<Option<Delta>> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        rows.sort_unstable();
+        let (rows, weights): (Vec<u32>, Vec<i64>) = rows.into_iter().unzip();
+        Ok(Some(Delta::weighted(self.pieces.taken(&rows, schema)?, Int64Array::from(weights))))
     }
 
     fn is_wasteful(&self) -> bool {
@@ -108,6 +123,16 @@ pub(crate) struct Changelog {
     live: usize,
     /// Full blocks that may have become wasteful.
     wasteful: Vec<usize>,
+    written: Option<Written>,
+}
+
+/// What the contents were when they were last written down, as far as they have changed since.
+#[derive(Debug, Default)]
+struct Written {
+    /// Rows that are gone since then, of blocks that are gone too, with what they weighed, negated.
+    gone: Vec<Delta>,
+    /// Rows of deltas that were written down before they were taken in, each with its weight then.
+    ahead: HashMap<Identity, i64>,
 }
 
 /// The identities of a delta's rows.
@@ -127,7 +152,7 @@ impl Changelog {
     pub(super) fn new(schema: SchemaRef) -> Self {
         let index = (0..TABLES).map(|_| HashTable::new()).collect();
         let blocks = vec![Some(Block::default())];
-        Self { schema, blocks, free: Vec::new(), last: 0, index, live: 0, wasteful: Vec::new() }
+        Self { schema, blocks, free: Vec::new(), last: 0, index, live: 0, wasteful: Vec::new(), written: None }
     }
 
     /// Rows with a weight.
@@ -138,7 +163,11 @@ impl Changelog {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         let index: usize = self.index.iter().map(HashTable::allocation_size).sum();
-        index + self.blocks.iter().flatten().map(Block::bytes).sum::<usize>()
+        let written = self.written.as_ref().map_or(0, |written| {
+            let gone = written.gone.iter().map(|delta| delta.rows().get_array_memory_size());
+            gone.sum::<usize>() + written.ahead.allocation_size()
+        });
+        index + written + self.blocks.iter().flatten().map(Block::bytes).sum::<usize>()
     }
 
     fn find(&self, identity: Identity) -> Option<Slot> {
@@ -150,11 +179,15 @@ impl Changelog {
     }
 
     /// Enters a row into the last block, which has room; its columns are to follow.
-    fn enter(&mut self, identity: Identity, weight: i64) -> Result<()> {
+    /// `before`: what the row weighed when the contents were last written down, if it weighs something else since.
+    fn enter(&mut self, identity: Identity, weight: i64, before: Option<i64>) -> Result<()> {
         let last = self.last;
         let block = self.blocks[last].as_mut().ok_or_else(lost)?;
         let new = slot(last, block.rows());
         block.push(identity, weight);
+        if let (Some(before), true) = (before, self.written.is_some()) {
+            block.before.insert(block.rows() as u32 - 1, before);
+        }
         self.live += usize::from(weight != 0);
         let blocks = &self.blocks;
         self.index[identity.table()].insert_unique(identity.low, new, |slot| {
@@ -206,7 +239,8 @@ impl Changelog {
             self.make_room(|block, schema| {
                 block.pieces.push_taken(delta.rows(), std::mem::take(rows), schema, BLOCK_ROWS)
             })?;
-            self.enter(identity, weight)?;
+            let before = self.written.as_mut().and_then(|written| written.ahead.remove(&identity));
+            self.enter(identity, weight, Some(before.unwrap_or(0)))?;
             new.push(row as u32);
         }
         let block = self.blocks[self.last].as_mut().ok_or_else(lost)?;
@@ -217,6 +251,12 @@ impl Changelog {
     fn change(&mut self, slot: Slot, weight: i64) -> Result<()> {
         let (number, row) = place(slot);
         let block = self.blocks[number].as_mut().ok_or_else(lost)?;
+        if let Some(written) = &mut self.written
+            && !block.before.contains_key(&(row as u32))
+        {
+            let before = written.ahead.remove(&block.identity(row)).unwrap_or_else(|| block.weights.get(row));
+            block.before.insert(row as u32, before);
+        }
         let died = Arc::make_mut(&mut block.weights).add(row, weight)?;
         block.dead = block.dead.saturating_add_signed(died);
         self.live = self.live.saturating_add_signed(-died);
@@ -247,6 +287,12 @@ impl Changelog {
 
     fn move_rows(&mut self, number: usize, block: &Block) -> Result<()> {
         let batch = block.pieces.batches().first().ok_or_else(lost)?;
+        if let Some(written) = &mut self.written {
+            let gone =
+                block.before.iter().filter(|(row, before)| **before != 0 && block.weights.get(**row as usize) == 0);
+            let gone = gone.map(|(row, before)| (*row, -before)).collect();
+            written.gone.extend(block.delta(gone, &self.schema)?);
+        }
         // All leave before one comes back: a table that grows asks its rows' blocks for their hashes.
         for row in 0..block.rows() {
             let (identity, old) = (block.identity(row), slot(number, row));
@@ -259,7 +305,7 @@ impl Changelog {
             let rows = &mut kept;
             self.make_room(|last, schema| last.pieces.push_taken(batch, std::mem::take(rows), schema, BLOCK_ROWS))?;
             self.live -= 1;
-            self.enter(block.identity(row), weight)?;
+            self.enter(block.identity(row), weight, block.before.get(&(row as u32)).copied())?;
             kept.push(row as u32);
         }
         let last = self.blocks[self.last].as_mut().ok_or_else(lost)?;

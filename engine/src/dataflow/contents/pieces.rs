@@ -105,6 +105,22 @@ impl Pieces {
         Ok(())
     }
 
+    /// The rows at ascending `indices`, copied; all in one batch.
+    pub(super) fn taken(&self, indices: &[u32], schema: &SchemaRef) -> Result<RecordBatch> {
+        let mut parts = Vec::new();
+        let (mut start, mut at) = (0, 0);
+        for batch in &self.batches {
+            let end = start + batch.num_rows() as u32;
+            let count = indices[at..].partition_point(|index| *index < end);
+            if count > 0 {
+                let places = indices[at..at + count].iter().map(|index| index - start);
+                parts.push(take_record_batch(batch, &UInt32Array::from_iter_values(places))?);
+            }
+            (start, at) = (end, at + count);
+        }
+        Ok(concat_batches(schema, &parts)?)
+    }
+
     /// At most `rows` rows from row `from` on, and how many; all of one batch. `None`: there are none.
     pub(super) fn slice(&self, from: usize, rows: usize) -> Option<RecordBatch> {
         let mut start = 0;

@@ -135,3 +135,48 @@ fn a_row_of_a_changelog_costs_no_more_than_twice_its_columns() {
     assert_eq!(contents.live_rows(), 512 * 4_096);
     assert!(most <= 24 + 13 + 12, "{most} bytes a row at most");
 }
+
+/// What is told of changes adds up to what is there, whether deltas were taken in before or after they were told.
+#[test]
+fn changes_add_up_to_the_contents() {
+    let add = |sums: &mut BTreeMap<i64, i64>, delta: &Delta| {
+        for (row, value) in delta.rows().column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+            *sums.entry(*value).or_default() += delta.weight(row);
+        }
+        sums.retain(|_, sum| *sum != 0);
+    };
+    for seed in 0..40 {
+        let mut random = StdRng::seed_from_u64(seed);
+        // Few values die and come back; many fill blocks, which are given up.
+        let values = if seed % 4 == 0 { 30_000 } else { 50 };
+        let mut contents = Contents::new(schema(), true);
+        let mut pending: std::collections::VecDeque<Delta> = std::collections::VecDeque::new();
+        let (mut truth, mut told) = (BTreeMap::new(), BTreeMap::new());
+        for round in 0..30 {
+            let count = random.random_range(1..if values > 50 { 6_000 } else { 20 });
+            let mut rows: Vec<(i64, i64)> = Vec::with_capacity(count);
+            for _ in 0..count {
+                rows.push((random.random_range(0..values), if random.random_bool(0.5) { 1 } else { -1 }));
+            }
+            add(&mut truth, &delta(&rows));
+            pending.push_back(delta(&rows));
+            while pending.len() > 3 || (!pending.is_empty() && random.random_bool(0.5)) {
+                contents.apply(&pending.pop_front().unwrap()).unwrap();
+            }
+            match random.random_range(0..10) {
+                0 => {
+                    told.clear();
+                    let whole = contents.image(pending.iter()).unwrap().deltas().unwrap();
+                    whole.iter().for_each(|delta| add(&mut told, delta));
+                    contents.note_changes(pending.iter()).unwrap();
+                }
+                1..5 => {
+                    let changes = contents.changes(pending.iter()).unwrap();
+                    changes.iter().for_each(|delta| add(&mut told, delta));
+                }
+                _ => continue,
+            }
+            assert_eq!(told, truth, "seed {seed}, round {round}");
+        }
+    }
+}

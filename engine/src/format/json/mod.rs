@@ -9,5 +9,21 @@ pub(crate) mod encoder;
 pub(crate) mod read;
 pub(crate) mod schema;
 
+use arrow::datatypes::SchemaRef;
+
+use super::cells::check_type;
+use super::decoder::RowDecoder;
+use crate::error::Result;
+
+/// Refuses columns that JSON can't say.
+pub(crate) fn check_json_columns(columns: &SchemaRef) -> Result<()> {
+    columns.fields().iter().try_for_each(|field| check_type(field, "JSON"))
+}
+
+/// A decoder of objects with these columns.
+pub(crate) fn json_lines_decoder(columns: &SchemaRef) -> Box<dyn RowDecoder> {
+    Box::new(decoder::JsonDecoder::new(SchemaRef::clone(columns), read::TimeNumbers::Millis, decoder::Envelope::None))
+}
+
 #[cfg(test)]
 mod tests;

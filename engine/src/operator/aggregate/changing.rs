@@ -6,16 +6,17 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
 
 use super::closing::Horizon;
-use super::output::{PIECE, WindowOutput, restored, table_parts};
+use super::output::{PIECE, WindowOutput, forgotten_rows, no_changes, restored, table_changes, table_parts};
 use super::plan::{AggregatePlan, Input, Kind};
-use super::table::{Rows, Shape, Table};
+use super::table::{Forgotten, Rows, Shape, Table};
 use super::tracked::{Showing, Tracked};
 use super::windowed::{for_each_slice, keep_late};
 use super::windows::{Window, Windows};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::build::Role;
-use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use crate::operator::change::Below;
+use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::state::slots::Slot;
 
 /// See the [module](self).
@@ -38,6 +39,8 @@ pub(super) struct Changing {
     open: BTreeMap<Window, Tracked>,
     /// Windows that changed since they were shown.
     touched: BTreeSet<Window>,
+    /// Groups of windows that have none left, forgotten since the state was last written down.
+    forgotten: Vec<(Window, Forgotten)>,
     ending: Option<Ending>,
 }
 
@@ -67,6 +70,7 @@ impl Changing {
             slices: BTreeMap::new(),
             open: BTreeMap::new(),
             touched: BTreeSet::new(),
+            forgotten: Vec::new(),
             ending: None,
         })
     }
@@ -140,8 +144,10 @@ impl Changing {
                     ending.showing = Some((window, showing));
                 } else if let Some(groups) = self.open.get_mut(&window) {
                     let vanished = groups.vanished();
-                    groups.table().release(&vanished);
+                    groups.table().release(&vanished)?;
                     if groups.len() == 0 {
+                        let forgotten = groups.table().take_forgotten();
+                        self.forgotten.extend(forgotten.into_iter().map(|groups| (window, groups)));
                         self.open.remove(&window);
                     }
                 }
@@ -187,6 +193,7 @@ impl Operator for Changing {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        self.forgotten.clear();
         let mut parts = vec![self.horizon.snapshot()?];
         if let Some(from) = &self.shown_from {
             parts.push(StatePart { name: SHOWN.to_owned(), ..from.snapshot()? });
@@ -196,6 +203,25 @@ impl Operator for Changing {
             parts.extend(table_parts(WINDOWS, &self.state_schema, groups.table(), &between, &self.shape.calls)?);
         }
         Ok(parts)
+    }
+
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        let keys = self.shape.keys.len();
+        let mut windows = no_changes(WINDOWS, keys + 2);
+        for (window, groups) in &mut self.open {
+            let between = [window.start, window.end];
+            table_changes(&mut windows, &self.state_schema, groups.table(), &between, &self.shape.calls)?;
+        }
+        for (window, groups) in self.forgotten.drain(..) {
+            windows.gone.push(forgotten_rows(&self.state_schema, groups, &[window.start, window.end])?);
+        }
+        windows.below = Some(Below { column: keys + 2, at: self.horizon.at().saturating_add(1) });
+        let mut changes = vec![StateChange::Rows(windows), self.horizon.change()?];
+        if let Some(from) = &self.shown_from {
+            let StatePart { rows, .. } = from.snapshot()?;
+            changes.push(StateChange::Whole { name: SHOWN.to_owned(), rows: vec![rows] });
+        }
+        Ok(Some(changes))
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
@@ -238,6 +264,7 @@ impl Operator for Changing {
                 other => return Err(Error::internal(format!("a windowed aggregate has no state '{other}'"))),
             }
         }
+        self.open.values_mut().for_each(|groups| groups.table().note_changes());
         Ok(())
     }
 

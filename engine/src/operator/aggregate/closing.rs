@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::windows::micros;
 use crate::error::{Error, Result};
-use crate::operator::StatePart;
+use crate::operator::{StateChange, StatePart};
 use crate::state::key_group::KEY_GROUPS;
 use crate::state::slots::Slot;
 use crate::time::{WatermarkId, Watermarks};
@@ -55,6 +55,12 @@ impl Horizon {
         let closed = Int64Array::from_value(self.at, KEY_GROUPS);
         let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(groups), Arc::new(closed)])?;
         Ok(StatePart { name: Self::PART.to_owned(), rows })
+    }
+
+    /// The part, which is always written as a whole.
+    pub(in crate::operator) fn change(&self) -> Result<StateChange> {
+        let StatePart { name, rows } = self.snapshot()?;
+        Ok(StateChange::Whole { name, rows: vec![rows] })
     }
 
     /// The name of the part.

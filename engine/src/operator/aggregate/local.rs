@@ -17,7 +17,7 @@ use super::windowed::{for_each_slice, restored_slices};
 use super::windows::Windows;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::plan::flow::Emit;
 use crate::state::slots::Slot;
 
@@ -202,6 +202,12 @@ impl Operator for Local {
             parts.extend(table_parts(PARTIAL, &self.schema, table, between.as_slice(), &[])?);
         }
         Ok(parts)
+    }
+
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        // It lives from one flush to the next.
+        let rows = self.snapshot()?.into_iter().map(|part| part.rows).collect();
+        Ok(Some(vec![StateChange::Whole { name: PARTIAL.to_owned(), rows }]))
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {

@@ -9,11 +9,13 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::call::Call;
 use super::plan::Place;
-use super::table::{Rows, Table};
+use super::table::{Forgotten, Rows, Table, TableChanges};
 use super::windows::{Window, instant};
 use crate::error::{Error, Result};
 use crate::operator::StatePart;
+use crate::operator::change::ChangedRows;
 use crate::state::key_group::{hash_keys, key_group};
+use crate::state::slots::Slot;
 
 /// Rows that one piece of output has at most.
 pub(super) const PIECE: usize = 8192;
@@ -89,15 +91,59 @@ pub(super) fn table_parts(
     between: &[i64],
     remembers: &[Call],
 ) -> Result<Vec<StatePart>> {
+    table.note_changes();
     let live = table.live();
-    let parts = live.chunks(SNAPSHOT_PIECE).map(|piece| {
+    let rows = group_rows(schema, table, &live, between, remembers)?;
+    Ok(rows.into_iter().map(|rows| StatePart { name: name.to_owned(), rows }).collect())
+}
+
+/// The rows of some groups, in pieces.
+fn group_rows(
+    schema: &SchemaRef,
+    table: &mut Table,
+    groups: &[Slot],
+    between: &[i64],
+    remembers: &[Call],
+) -> Result<Vec<RecordBatch>> {
+    let pieces = groups.chunks(SNAPSHOT_PIECE).map(|piece| {
         let states = table.states(piece)?;
         let keys = states.keys.len();
         let mut columns = state_columns(states, between);
         columns.extend(table.remembered(piece, remembers)?);
-        state_part(name, schema, columns, keys, piece.len())
+        state_rows(schema, columns, keys, piece.len())
     });
-    parts.collect()
+    pieces.collect()
+}
+
+/// Adds what has changed of a table since it was last written down; arguments as for [`table_parts`]. A row is told from
+/// others by its keys and what stands `between`.
+pub(super) fn table_changes(
+    changes: &mut ChangedRows,
+    schema: &SchemaRef,
+    table: &mut Table,
+    between: &[i64],
+    remembers: &[Call],
+) -> Result<()> {
+    let TableChanges { groups, forgotten } = table.take_changes();
+    changes.rows.extend(group_rows(schema, table, &groups, between, remembers)?);
+    for forgotten in forgotten {
+        changes.gone.push(forgotten_rows(schema, forgotten, between)?);
+    }
+    Ok(())
+}
+
+/// Keys of groups that are no more, as [`ChangedRows::gone`] has them.
+pub(super) fn forgotten_rows(schema: &SchemaRef, forgotten: Forgotten, between: &[i64]) -> Result<RecordBatch> {
+    let (mut columns, count) = forgotten;
+    let width = columns.len();
+    columns.extend(between.iter().map(|number| Arc::new(Int64Array::from_value(*number, count)) as ArrayRef));
+    let named: SchemaRef = Arc::new(schema.project(&(0..columns.len()).collect::<Vec<_>>())?);
+    state_rows(&named, columns, width, count)
+}
+
+/// No changes yet of a part whose rows are told apart by their first `keys` columns.
+pub(super) fn no_changes(name: &str, keys: usize) -> ChangedRows {
+    ChangedRows { name: name.to_owned(), keys: (1..=keys).collect(), ..ChangedRows::default() }
 }
 
 /// A part of a snapshot: the key group of each row's key (the first `keys` columns), then the columns.
@@ -108,12 +154,16 @@ pub(in crate::operator) fn state_part(
     keys: usize,
     count: usize,
 ) -> Result<StatePart> {
+    Ok(StatePart { name: name.to_owned(), rows: state_rows(schema, columns, keys, count)? })
+}
+
+fn state_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, keys: usize, count: usize) -> Result<RecordBatch> {
     let mut hashes = Vec::new();
     hash_keys(&columns[..keys], count, &mut hashes)?;
     let groups = UInt8Array::from_iter_values(hashes.into_iter().map(key_group));
     let mut all: Vec<ArrayRef> = vec![Arc::new(groups)];
     all.extend(columns);
-    Ok(StatePart { name: name.to_owned(), rows: batch(&with_group(schema), all, count)? })
+    batch(&with_group(schema), all, count)
 }
 
 fn with_group(schema: &SchemaRef) -> SchemaRef {

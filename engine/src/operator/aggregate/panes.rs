@@ -90,7 +90,7 @@ impl Panes {
             *at = to;
             let columns = self.table.keys(piece)?.into_iter().chain(self.table.results(piece)?).collect();
             out.push(Delta::append(batch(&self.schema, columns, piece.len())?));
-            self.table.release(piece);
+            self.table.release(piece)?;
         }
     }
 }

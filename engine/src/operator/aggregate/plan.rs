@@ -118,7 +118,7 @@ impl AggregatePlan {
             calls.push(Call::over_changelog(&count_udaf().call(vec![lit(1_i64)]), schema)?);
         }
         let changelog = this.properties.changelog;
-        let (schema, state_ttl) = (plan.arrow_schema(node), state_ttl(plan, node));
+        let (schema, state_ttl) = (plan.arrow_schema(node), state_ttl(plan, node)[0]);
         Ok(Self { keys, key_fields, calls, schema, emit, retracts, changelog, state_ttl, kind })
     }
 

@@ -6,14 +6,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::closing::{Closes, Horizon};
-use super::output::{PIECE, batch, restored, table_parts};
+use super::output::{PIECE, batch, no_changes, restored, table_changes, table_parts};
 use super::plan::{AggregatePlan, Input, Kind, Read};
 use super::table::{Rows, Shape};
 use super::tracked::{Showing, Tracked};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::build::Role;
-use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::plan::flow::Emit;
 use crate::state::ages::Ages;
 use crate::state::slots::Slot;
@@ -133,7 +133,7 @@ impl Running {
                         if let Some(closes) = &mut self.closes {
                             closes.forget(&table.keys(&vanished)?, &vanished)?;
                         }
-                        table.release(&vanished);
+                        table.release(&vanished)?;
                         let complete = self.closes.as_mut().map(Closes::complete).unwrap_or_default();
                         self.ending = Ending::Closing(complete, 0);
                     }
@@ -153,7 +153,7 @@ impl Running {
                         let rows = batch(&self.schema, columns, piece.len())?;
                         out.push(Delta::weighted(rows, Int64Array::from_value(-1, piece.len())));
                     }
-                    table.release(piece);
+                    table.release(piece)?;
                 }
                 Ending::Closing(slots, at) => {
                     let to = slots.len().min(*at + PIECE);
@@ -167,7 +167,7 @@ impl Running {
                         let weights = self.changelog.then(|| Int64Array::from_value(1, shown.len()));
                         out.push(Delta::new(rows, weights));
                     }
-                    table.release(piece);
+                    table.release(piece)?;
                 }
             }
             if out.exhausted() {
@@ -222,6 +222,21 @@ impl Operator for Running {
         Ok(parts)
     }
 
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        let keys = self.shape.keys.len();
+        if keys == 0 {
+            // There is one group.
+            return Ok(None);
+        }
+        let mut groups = no_changes(GROUPS, keys);
+        table_changes(&mut groups, &self.state_schema, self.groups.table(), &[], &self.shape.calls)?;
+        let mut changes = vec![StateChange::Rows(groups)];
+        if let Some(closes) = &mut self.closes {
+            changes.push(closes.horizon().change()?);
+        }
+        Ok(Some(changes))
+    }
+
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         self.restored = true;
         for part in parts {
@@ -239,6 +254,7 @@ impl Operator for Running {
                 (other, _) => return Err(Error::internal(format!("an aggregate has no state '{other}'"))),
             }
         }
+        self.groups.table().note_changes();
         Ok(())
     }
 

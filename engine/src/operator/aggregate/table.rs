@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::accumulators::Accumulators;
 use super::call::{Call, CallInput, Lifetime};
 use crate::error::{Error, Result};
+use crate::state::marks::Marks;
 use crate::state::slots::{Slot, Slots};
 
 /// What a table is made of; shared by all tables of an operator.
@@ -113,6 +114,18 @@ pub(super) struct Table {
     /// Reused: the slot of each row of the batch at hand, and those that are new.
     rows: Vec<Slot>,
     created: Vec<Slot>,
+    /// Groups that have changed since they were last written down, and the keys of those that were forgotten.
+    marks: Marks,
+    forgotten: Vec<Forgotten>,
+}
+
+/// Key columns of groups that are no more, and how many these are.
+pub(super) type Forgotten = (Vec<ArrayRef>, usize);
+
+/// What has changed of a table since it was last written down.
+pub(super) struct TableChanges {
+    pub(super) groups: Vec<Slot>,
+    pub(super) forgotten: Vec<Forgotten>,
 }
 
 impl Table {
@@ -121,7 +134,15 @@ impl Table {
             shape.calls.iter().map(|call| call.accumulators(shape.lifetime)).collect::<Result<Vec<_>>>()?;
         let counts_rows = shape.lifetime == Lifetime::Changelog;
         let slots = Slots::new(&shape.keys)?;
-        Ok(Self { slots, accumulators, counts_rows, rows: Vec::new(), created: Vec::new() })
+        Ok(Self {
+            slots,
+            accumulators,
+            counts_rows,
+            rows: Vec::new(),
+            created: Vec::new(),
+            marks: Marks::default(),
+            forgotten: Vec::new(),
+        })
     }
 
     /// An empty table with room for about so many groups.
@@ -171,6 +192,7 @@ impl Table {
 
     /// Adds the rows that were just located.
     pub(super) fn add_located(&mut self, rows: &Rows) -> Result<()> {
+        self.marks.mark(&self.rows);
         for (accumulators, input) in self.accumulators.iter_mut().zip(&rows.calls) {
             if rows.partial {
                 accumulators.merge(&self.rows, &input.columns)?;
@@ -250,9 +272,31 @@ impl Table {
     }
 
     /// Forgets some groups.
-    pub(super) fn release(&mut self, slots: &[Slot]) {
+    pub(super) fn release(&mut self, slots: &[Slot]) -> Result<()> {
+        if self.marks.is_on() && !slots.is_empty() {
+            self.forgotten.push((self.slots.keys(slots)?, slots.len()));
+            self.marks.unmark(slots);
+        }
         self.slots.release(slots);
         self.accumulators.iter_mut().for_each(|accumulators| accumulators.release(slots));
+        Ok(())
+    }
+
+    /// The table was written down, or read back: changes are noted from now on.
+    pub(super) fn note_changes(&mut self) {
+        self.marks.begin();
+        self.forgotten.clear();
+    }
+
+    /// What has changed since the table was last written down, as it is now.
+    pub(super) fn take_changes(&mut self) -> TableChanges {
+        let groups = self.marks.take().unwrap_or_else(|| self.slots.live());
+        TableChanges { groups, forgotten: self.take_forgotten() }
+    }
+
+    /// The keys of groups that were forgotten since the table was last written down.
+    pub(super) fn take_forgotten(&mut self) -> Vec<Forgotten> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// All groups.
@@ -267,6 +311,9 @@ impl Table {
 
     /// Bytes of memory held.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.bytes() + self.accumulators.iter().map(|accumulators| accumulators.bytes()).sum::<usize>()
+        let accumulators: usize = self.accumulators.iter().map(|accumulators| accumulators.bytes()).sum();
+        let forgotten: usize =
+            self.forgotten.iter().flat_map(|(keys, _)| keys).map(|column| column.get_array_memory_size()).sum();
+        self.slots.bytes() + self.marks.bytes() + accumulators + forgotten
     }
 }

@@ -6,14 +6,15 @@ use arrow::datatypes::SchemaRef;
 
 use super::closing::Horizon;
 use super::local::PARTIAL;
-use super::output::{PIECE, WindowOutput, restored, table_parts};
+use super::output::{PIECE, WindowOutput, no_changes, restored, table_changes, table_parts};
 use super::plan::{AggregatePlan, Input, Kind, Read};
 use super::table::{Rows, Shape, Table};
 use super::windows::{Part, Window, Windows, micros};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::build::Role;
-use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use crate::operator::change::Below;
+use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::state::slots::Slot;
 
 /// See the [module](self).
@@ -28,6 +29,8 @@ pub(super) struct Windowed {
     /// Of what a local half had not flushed at a snapshot: it is taken up here, on however many workers.
     partial_schema: SchemaRef,
     shape: Shape,
+    /// Rows come as they are, not added up by local halves.
+    is_whole: bool,
     horizon: Horizon,
     slices: BTreeMap<i64, Table>,
     /// Windows that have rows and were not shown, the first to close first.
@@ -67,6 +70,7 @@ impl Windowed {
             state_schema: plan.state_schema(&["_slice"]),
             partial_schema: plan.partial_schema(),
             shape: plan.shape(),
+            is_whole: role == Role::Whole,
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -233,11 +237,34 @@ impl Operator for Windowed {
         Ok(parts)
     }
 
-    fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        if self.windows.is_cumulate() {
+            // A base takes up whole slices when a window closes.
+            return Ok(None);
+        }
+        let keys = self.shape.keys.len();
+        let mut slices = no_changes(SLICES, keys + 1);
+        for (slice, table) in &mut self.slices {
+            table_changes(&mut slices, &self.state_schema, table, &[*slice], &[])?;
+        }
+        let first = self.slices.first_key_value().map_or(i64::MAX, |(slice, _)| *slice);
+        slices.below = Some(Below { column: keys + 1, at: first });
+        let mut changes = vec![StateChange::Rows(slices), self.horizon.change()?];
+        if self.is_whole {
+            // Local halves, of which there are none, had it once.
+            changes.push(StateChange::Whole { name: PARTIAL.to_owned(), rows: Vec::new() });
+        }
+        Ok(Some(changes))
+    }
+
+    fn restore(&mut self, mut parts: Vec<StatePart>) -> Result<()> {
         // The horizon first: it says which windows are open.
         for part in parts.iter().filter(|part| part.name == Horizon::PART) {
             self.horizon.restore(part)?;
         }
+        // What local halves had is taken up last, as a change: it is no longer where it was written.
+        parts.sort_by_key(|part| part.name == PARTIAL);
+        let mut is_noting = false;
         let mut out = Output::default();
         for part in parts.iter().filter(|part| part.name != Horizon::PART) {
             let schema = match part.name.as_str() {
@@ -245,8 +272,14 @@ impl Operator for Windowed {
                 PARTIAL => &self.partial_schema,
                 other => return Err(Error::internal(format!("a windowed aggregate has no state '{other}'"))),
             };
+            if part.name == PARTIAL && !std::mem::replace(&mut is_noting, true) {
+                self.slices.values_mut().for_each(Table::note_changes);
+            }
             let read = restored_slices(part, schema, &self.shape)?;
             for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, &mut out))?;
+        }
+        if !is_noting {
+            self.slices.values_mut().for_each(Table::note_changes);
         }
         Ok(())
     }

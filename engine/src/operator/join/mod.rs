@@ -40,7 +40,7 @@ use self::store::NOWHERE;
 use super::columns::compact;
 use super::consolidate::consolidate;
 use super::expression::{Expression, batch};
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::flow::{Emit, FlowNode, FlowOp, JoinKind};
@@ -139,9 +139,11 @@ impl Join {
     }
 
     /// The same, and rows that no watermark releases are let go so many microseconds after they came.
-    pub fn forgetting(mut self, state_ttl: Option<i64>) -> Self {
-        if let Some(ttl) = state_ttl {
-            self.sides.iter_mut().for_each(|side| side.forget_after(ttl));
+    pub fn forgetting(mut self, state_ttl: [Option<i64>; 2]) -> Self {
+        for (side, ttl) in self.sides.iter_mut().zip(state_ttl) {
+            if let Some(ttl) = ttl {
+                side.forget_after(ttl);
+            }
         }
         self
     }
@@ -351,17 +353,30 @@ impl Operator for Join {
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
-        for (side, name) in self.sides.iter().zip(state::PARTS) {
+        for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
             state::snapshot(side, name, &mut parts)?;
         }
         state::snapshot_released(&self.sides, &mut parts)?;
         Ok(parts)
     }
 
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        if self.sides.iter().any(Side::forgets) {
+            return Ok(None);
+        }
+        let mut changes = Vec::new();
+        for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
+            changes.push(state::changes(side, name)?);
+        }
+        changes.push(state::released_change(&self.sides)?);
+        Ok(Some(changes))
+    }
+
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         for part in &parts {
             state::restore_part(&mut self.sides, part)?;
         }
+        self.sides.iter_mut().for_each(Side::note_changes);
         Ok(())
     }
 

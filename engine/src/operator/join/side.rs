@@ -1,6 +1,7 @@
 //! One side of a join: its rows, the index over their keys, how many rows each meets, and what lets them go.
 
 mod ages;
+mod changed;
 mod counts;
 mod tidying;
 
@@ -13,6 +14,7 @@ use datafusion::physical_expr::expressions::Column;
 use hashbrown::HashTable;
 
 use self::ages::BlockAges;
+use self::changed::Changed;
 use self::counts::Touched;
 use super::super::columns::{canonical, holds_floats, same};
 use super::super::consolidate::RowIdentity;
@@ -76,6 +78,8 @@ struct Entries<'a> {
     weights: &'a [i64],
     identities: &'a [u64],
     matches: &'a [i64],
+    /// Of rows that only move: whether they have changed since the side was last written down.
+    changed: &'a [bool],
 }
 
 /// See the [module](self).
@@ -100,6 +104,7 @@ pub(super) struct Side {
     live: usize,
     /// Lets rows go a time after they came, where no watermark does.
     ages: Option<BlockAges>,
+    changed: Changed,
 }
 
 impl Side {
@@ -136,6 +141,7 @@ impl Side {
             identities: HashTable::new(),
             live: 0,
             ages: None,
+            changed: Changed::default(),
         }
     }
 
@@ -144,6 +150,11 @@ impl Side {
         if self.release.is_none() {
             self.ages = Some(BlockAges::new(ttl_micros));
         }
+    }
+
+    /// Whether rows go that no watermark lets go, a time after they came.
+    pub(super) fn forgets(&self) -> bool {
+        self.ages.is_some()
     }
 
     pub(super) fn index(&self) -> &KeyIndex {
@@ -271,7 +282,13 @@ impl Side {
         let weights: Vec<i64> = fresh.iter().map(|row| arrivals.weight(*row as usize)).collect();
         let (hashes, identities) = (pick(&arrivals.hashes), pick(&identities));
         let matches = vec![0; if self.memory.counted { fresh.len() } else { 0 }];
-        let entries = Entries { hashes: &hashes, weights: &weights, identities: &identities, matches: &matches };
+        let entries = Entries {
+            hashes: &hashes,
+            weights: &weights,
+            identities: &identities,
+            matches: &matches,
+            ..Entries::default()
+        };
         let new = if fresh.len() == count {
             self.insert(&arrivals.columns, entries)?
         } else {
@@ -306,7 +323,8 @@ impl Side {
                 (0..arrivals.hashes.len()).map(|row| identity.hash(row)).collect()
             }
         };
-        let entries = Entries { hashes: &arrivals.hashes, weights: &weights, identities: &identities, matches };
+        let (hashes, weights, identities) = (&arrivals.hashes[..], &weights[..], &identities[..]);
+        let entries = Entries { hashes, weights, identities, matches, ..Entries::default() };
         self.insert(&arrivals.columns, entries)?;
         Ok(())
     }
@@ -327,6 +345,7 @@ impl Side {
 
     fn add_weight(&mut self, address: Address, hash: u64, weight: i64) {
         self.touch(address);
+        self.note_changed(address);
         let Some(block) = self.store.block_mut(block_of(address)) else { return };
         let sum = &mut block.weights[row_of(address)];
         *sum += weight;
@@ -403,6 +422,8 @@ impl Side {
             self.untidy |= self.release.as_ref().is_some_and(|release| earliest < release.released_below);
             if let Some(block) = self.store.block_mut(block_of(first)) {
                 block.live += count;
+                let carried = entries.changed.get(from..from + count).unwrap_or_default();
+                self.changed.of_new(&mut block.changed, count, carried);
                 block.earliest = block.earliest.min(earliest);
                 block.latest = block.latest.max(latest);
                 if self.memory.changelog {
@@ -452,8 +473,8 @@ impl Side {
     }
 
     pub(super) fn size(&self) -> StateSize {
-        let bytes = self.store.memory_size() + self.index.memory_size() + self.identities.allocation_size();
-        StateSize { rows: self.live, bytes }
+        let indexes = self.index.memory_size() + self.identities.allocation_size();
+        StateSize { rows: self.live, bytes: self.store.memory_size() + indexes + self.changed.bytes() }
     }
 }
 

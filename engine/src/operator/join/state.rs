@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use super::super::change::{Below, ChangedRows};
 use super::super::expression::batch;
-use super::super::{StatePart, columns::canonical};
+use super::super::{StateChange, StatePart, columns::canonical};
 use super::side::Side;
+use super::store::Address;
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::key_group::{KEY_GROUPS, hash_keys, key_group};
@@ -16,9 +18,8 @@ use crate::state::key_group::{KEY_GROUPS, hash_keys, key_group};
 /// Names of the parts, by input.
 pub(super) const PARTS: [&str; 2] = ["left", "right"];
 
-/// Adds the rows of a side, a block at a time: `_group`, the input's columns, of a changelog `_weight`, and of a counted
-/// side `_matches`.
-pub(super) fn snapshot(side: &Side, name: &str, parts: &mut Vec<StatePart>) -> Result<()> {
+/// The columns of a side's part: `_group`, the input's columns, of a changelog `_weight`, and of a counted side `_matches`.
+fn part_schema(side: &Side) -> SchemaRef {
     let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
     fields.extend(side.schema.fields().iter().cloned());
     if side.memory.changelog {
@@ -27,30 +28,76 @@ pub(super) fn snapshot(side: &Side, name: &str, parts: &mut Vec<StatePart>) -> R
     if side.memory.counted {
         fields.push(Arc::new(Field::new("_matches", DataType::Int64, false)));
     }
-    let schema = Arc::new(Schema::new(fields));
-    for block in 0..side.store().block_count() {
-        let live = side.live_rows(block);
-        if live.is_empty() {
-            continue;
-        }
-        let gather = side.store().gather(&live);
-        let keys = side.keys.iter().map(|key| canonical(&gather.column(*key)?)).collect::<Result<Vec<_>>>()?;
-        let mut hashes = Vec::new();
-        hash_keys(&keys, live.len(), &mut hashes)?;
-        let group: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
-        let mut columns = vec![group];
-        for column in 0..side.schema.fields().len() {
-            columns.push(gather.column(column)?);
-        }
-        if side.memory.changelog {
-            columns.push(Arc::new(Int64Array::from_iter_values(live.iter().map(|at| side.store().weight(*at)))));
-        }
-        if side.memory.counted {
-            columns.push(Arc::new(Int64Array::from_iter_values(live.iter().map(|at| side.store().matches(*at)))));
-        }
-        parts.push(StatePart { name: name.to_owned(), rows: batch(&schema, columns, live.len())? });
+    Arc::new(Schema::new(fields))
+}
+
+/// The key group and the columns of some rows.
+fn columns(side: &Side, rows: &[Address]) -> Result<Vec<ArrayRef>> {
+    let gather = side.store().gather(rows);
+    let keys = side.keys.iter().map(|key| canonical(&gather.column(*key)?)).collect::<Result<Vec<_>>>()?;
+    let mut hashes = Vec::new();
+    hash_keys(&keys, rows.len(), &mut hashes)?;
+    let group: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
+    let mut columns = vec![group];
+    for column in 0..side.schema.fields().len() {
+        columns.push(gather.column(column)?);
     }
+    Ok(columns)
+}
+
+/// Some rows as a part has them.
+fn part_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
+    let mut columns = columns(side, rows)?;
+    if side.memory.changelog {
+        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| side.store().weight(*at)))));
+    }
+    if side.memory.counted {
+        columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| side.store().matches(*at)))));
+    }
+    batch(&part_schema(side), columns, rows.len())
+}
+
+/// Rows that are gone, by all their columns.
+pub(super) fn gone_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
+    let named = part_schema(side).project(&(0..=side.schema.fields().len()).collect::<Vec<_>>())?;
+    batch(&Arc::new(named), columns(side, rows)?, rows.len())
+}
+
+/// Adds the rows of a side, a block at a time.
+pub(super) fn snapshot(side: &mut Side, name: &str, parts: &mut Vec<StatePart>) -> Result<()> {
+    for rows in all_rows(side)? {
+        parts.push(StatePart { name: name.to_owned(), rows });
+    }
+    side.note_changes();
     Ok(())
+}
+
+fn all_rows(side: &Side) -> Result<Vec<RecordBatch>> {
+    let blocks = (0..side.store().block_count()).map(|block| side.live_rows(block)).filter(|rows| !rows.is_empty());
+    blocks.map(|rows| part_rows(side, &rows)).collect()
+}
+
+/// What has changed of a side since it was last written down.
+pub(super) fn changes(side: &mut Side, name: &str) -> Result<StateChange> {
+    let name = name.to_owned();
+    let width = side.schema.fields().len();
+    // Rows of an append-only input may be equal, and what is known of each tells them apart no better.
+    if width == 0 || (side.memory.counted && !side.memory.changelog) {
+        return Ok(StateChange::Whole { name, rows: all_rows(side)? });
+    }
+    let (there, gone) = side.take_changed()?;
+    let rows = there.iter().map(|rows| part_rows(side, rows)).collect::<Result<Vec<_>>>()?;
+    let keys = if side.memory.changelog { (1..=width).collect() } else { Vec::new() };
+    let below = side.release.as_ref().map(|release| Below { column: 1 + release.column, at: release.released_below });
+    Ok(StateChange::Rows(ChangedRows { name, keys, is_sum: false, rows, gone, below }))
+}
+
+/// As [`snapshot_released`].
+pub(super) fn released_change(sides: &[Side; 2]) -> Result<StateChange> {
+    let mut parts = Vec::new();
+    snapshot_released(sides, &mut parts)?;
+    let rows = parts.into_iter().map(|part| part.rows).collect();
+    Ok(StateChange::Whole { name: RELEASED.to_owned(), rows })
 }
 
 /// Takes up rows that a snapshot held.

@@ -72,6 +72,8 @@ pub(super) struct Block {
     pub(super) matches: Vec<i64>,
     /// Of a counted side: whether the row was touched in this epoch. Otherwise empty.
     pub(super) touched: Vec<bool>,
+    /// Whether the row has changed since the side was last written down; empty while that is not noted.
+    pub(super) changed: Vec<bool>,
     /// No live row's time (in ticks of its column) lies below; kept by the side.
     pub(super) earliest: i64,
     /// No row's time lies above; kept by the side.
@@ -92,7 +94,7 @@ impl Block {
     fn bytes(&self) -> usize {
         let words = self.weights.capacity() + self.identities.capacity() + self.matches.capacity();
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.bytes).sum();
-        chunks + words * size_of::<u64>() + self.touched.capacity()
+        chunks + words * size_of::<u64>() + self.touched.capacity() + self.changed.capacity()
     }
 
     /// Adds a chunk and merges its predecessors into it while they are small and not larger.

@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::operator::change::Written;
 use crate::plan::flow::{FlowOp, FlowProperties, TimeColumn};
 use crate::time::{WatermarkId, Watermarks};
 
@@ -240,6 +241,7 @@ fn random_changes_sum_to_the_batch_join() {
             let mut join = case.join();
             let mut contents = [Vec::new(), Vec::new()];
             let mut counts = BTreeMap::new();
+            let mut written = Written::default();
             for _ in 0..6 {
                 for _ in 0..rng.random_range(1..5) {
                     let input = rng.random_range(0..2);
@@ -247,10 +249,12 @@ fn random_changes_sum_to_the_batch_join() {
                     feed(&mut join, input, delta, &mut counts);
                 }
                 settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
-                if rng.random_bool(0.3) {
-                    let parts = join.snapshot().unwrap();
-                    join = case.join();
-                    join.restore(parts).unwrap();
+                if rng.random_bool(0.6) {
+                    written.write(&mut join, rng.random_bool(0.9));
+                    if rng.random_bool(0.5) {
+                        join = case.join();
+                        join.restore(written.parts()).unwrap();
+                    }
                 }
             }
             assert!(counts.values().all(|count| *count > 0));

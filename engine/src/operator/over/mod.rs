@@ -24,7 +24,7 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{filter_record_batch, not, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::SortField;
@@ -41,11 +41,12 @@ use super::aggregate::closing::{Closes, Horizon};
 use super::columns::canonical;
 use super::consolidate::consolidate_all;
 use super::expression::{Expression, batch};
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{Emit, FlowNode, OverSpec};
 use crate::state::ages::Ages;
+use crate::state::marks::Marks;
 use crate::state::slots::{Slot, Slots};
 
 /// Rows that are computed together.
@@ -83,6 +84,9 @@ pub struct Over {
     now: i64,
     /// The partitions of a snapshot, which are as good as touched in the first epoch.
     restored: bool,
+    /// Partitions that have changed since they were last written down, and the keys of those that are gone.
+    marks: Marks,
+    gone: Vec<Vec<ArrayRef>>,
     ending: Option<Ending>,
     rows: usize,
     bytes: usize,
@@ -146,6 +150,8 @@ impl Over {
             ages: None,
             now: i64::MIN,
             restored: false,
+            marks: Marks::default(),
+            gone: Vec::new(),
             ending: None,
             rows: 0,
             bytes: 0,
@@ -252,8 +258,8 @@ impl Over {
         self.bytes = (self.bytes + partition.bytes()).saturating_sub(bytes);
     }
 
-    /// A partition was computed: forgets what nobody will ask for.
-    fn settle(&mut self, slot: Slot, closing: bool) -> Result<()> {
+    /// A partition was computed: forgets what nobody will ask for. Answers whether the partition is over.
+    fn settle(&mut self, slot: Slot, closing: bool) -> Result<bool> {
         let partition = &mut self.partitions[slot as usize];
         let before = (partition.len(), partition.bytes());
         if closing {
@@ -273,8 +279,25 @@ impl Over {
         self.measured(slot, before);
         if is_over {
             self.partitions[slot as usize] = Partition::default();
-            self.slots.release(&[slot]);
         }
+        Ok(is_over)
+    }
+
+    /// Partitions were computed.
+    fn finish(&mut self, slots: &[Slot], closing: bool) -> Result<()> {
+        self.marks.mark(slots);
+        let ended = self.ended(slots)?;
+        let mut over = Vec::new();
+        for (slot, ended) in slots.iter().zip(ended) {
+            if self.settle(*slot, closing || ended)? {
+                over.push(*slot);
+            }
+        }
+        if self.marks.is_on() && !over.is_empty() {
+            self.gone.push(self.slots.keys(&over)?);
+            self.marks.unmark(&over);
+        }
+        self.slots.release(&over);
         Ok(())
     }
 
@@ -298,10 +321,7 @@ impl Over {
                 continue;
             }
             self.say(spans, &gone, out)?;
-            let ended = self.ended(&finished)?;
-            for (slot, ended) in finished.into_iter().zip(ended) {
-                self.settle(slot, ending.closing || ended)?;
-            }
+            self.finish(&finished, ending.closing)?;
             if out.exhausted() || done >= ROWS_PER_CALL {
                 self.ending = Some(ending);
                 return Ok(Step::Yield);
@@ -517,13 +537,21 @@ impl Operator for Over {
         self.snapshot_parts()
     }
 
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        self.changed_parts()
+    }
+
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         self.restored = true;
-        self.restore_parts(parts)
+        self.restore_parts(parts)?;
+        self.marks.begin();
+        Ok(())
     }
 
     fn state_size(&self) -> StateSize {
-        StateSize { rows: self.rows, bytes: self.bytes + self.ages.as_ref().map_or(0, Ages::bytes) }
+        let gone: usize = self.gone.iter().flatten().map(|column| column.get_array_memory_size()).sum();
+        let noted = self.marks.bytes() + gone + self.ages.as_ref().map_or(0, Ages::bytes);
+        StateSize { rows: self.rows, bytes: self.bytes + noted }
     }
 
     fn state_keys(&self) -> Option<usize> {

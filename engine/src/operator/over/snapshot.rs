@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_expr::expressions::Column;
 
 use super::Over;
 use super::codec::bytes_of;
 use super::partition::{Entry, Partition};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operator::StatePart;
 use crate::operator::aggregate::closing::Horizon;
-use crate::operator::expression::batch;
+use crate::operator::change::ChangedRows;
+use crate::operator::expression::{Expression, batch};
+use crate::operator::{StateChange, StatePart};
 use crate::plan::flow::Emit;
 use crate::state::key_group::{hash_keys, key_group};
 use crate::state::slots::Slot;
@@ -22,6 +25,9 @@ use crate::state::slots::Slot;
 /// The part that holds the rows: `_group`, the row's place in its partition, whether it is shown, the input's columns,
 /// and what was shown as the functions' results.
 const ROWS: &str = "rows";
+
+/// Columns before the input's.
+const FIXED: usize = 3;
 
 /// Rows of a part, at most.
 const PIECE: usize = 64 * 1024;
@@ -40,9 +46,56 @@ impl Over {
     }
 
     pub(super) fn snapshot_parts(&mut self) -> Result<Vec<StatePart>> {
+        self.marks.begin();
+        self.gone.clear();
+        let rows = self.rows_of(self.partitions.iter())?;
+        let mut parts: Vec<StatePart> =
+            rows.into_iter().map(|rows| StatePart { name: ROWS.to_owned(), rows }).collect();
+        parts.extend(self.horizon().map(|horizon| horizon.snapshot()).transpose()?);
+        Ok(parts)
+    }
+
+    /// What has changed: partitions, each with all its rows.
+    pub(super) fn changed_parts(&mut self) -> Result<Option<Vec<StateChange>>> {
+        let plain = |key: &Expression| key.physical().downcast_ref::<Column>().map(|column| FIXED + column.index());
+        let keys: Option<Vec<usize>> = self.by.iter().map(plain).collect();
+        // A row does not show the key of its partition if that is computed; and without keys there is one partition.
+        let Some(keys) = keys.filter(|keys| !keys.is_empty()) else { return Ok(None) };
+        let slots = self.marks.take().unwrap_or_else(|| self.slots.live());
+        let (empty, filled): (Vec<Slot>, Vec<Slot>) =
+            slots.into_iter().partition(|slot| self.partitions[*slot as usize].len() == 0);
+        let rows = self.rows_of(filled.iter().map(|slot| &self.partitions[*slot as usize]))?;
+        let mut left = std::mem::take(&mut self.gone);
+        left.push(self.slots.keys(&empty)?);
+        let mut named = vec![0];
+        named.extend(&keys);
+        let schema: SchemaRef = Arc::new(self.state_schema().project(&named)?);
+        let mut gone = Vec::new();
+        for columns in left {
+            let count = columns.first().map_or(0, |column| column.len());
+            if count > 0 {
+                gone.push(named_rows(&schema, columns, count)?);
+            }
+        }
+        let rows = ChangedRows { name: ROWS.to_owned(), keys, rows, gone, ..ChangedRows::default() };
+        let mut changes = vec![StateChange::Rows(rows)];
+        changes.extend(self.horizon().map(|horizon| horizon.change()).transpose()?);
+        Ok(Some(changes))
+    }
+
+    fn horizon(&mut self) -> Option<Horizon> {
+        match (&mut self.closes, &self.settling) {
+            (Some(closes), _) => Some(*closes.horizon()),
+            (None, Some(settling)) => Some(settling.horizon),
+            (None, None) => None,
+        }
+    }
+
+    /// The rows of some partitions, in pieces.
+    fn rows_of<'a>(&self, partitions: impl Iterator<Item = &'a Partition>) -> Result<Vec<RecordBatch>> {
         let mut parts = Vec::new();
         let mut entries: Vec<(usize, &Entry)> = Vec::new();
-        for partition in &self.partitions {
+        for partition in partitions {
             for (at, entry) in partition.range(0..partition.len()).enumerate() {
                 entries.push((partition.base + at, entry));
                 if entries.len() == PIECE {
@@ -54,16 +107,10 @@ impl Over {
         if !entries.is_empty() {
             parts.push(self.part(&entries)?);
         }
-        if let Some(closes) = &mut self.closes {
-            parts.push(closes.horizon().snapshot()?);
-        }
-        if let Some(settling) = &self.settling {
-            parts.push(settling.horizon.snapshot()?);
-        }
         Ok(parts)
     }
 
-    fn part(&self, entries: &[(usize, &Entry)]) -> Result<StatePart> {
+    fn part(&self, entries: &[(usize, &Entry)]) -> Result<RecordBatch> {
         let rows = self.codec.decode(entries.iter().map(|(_, entry)| *entry))?;
         let keys = self.keys(&Delta::append(rows.clone()))?;
         let mut hashes = Vec::new();
@@ -84,12 +131,7 @@ impl Over {
             columns.push(arrow::compute::take(&column, &places, None)?);
         }
         let schema = self.state_schema();
-        let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| {
-            let same = column.data_type() == field.data_type();
-            Ok(if same { column } else { cast(&column, field.data_type())? })
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        Ok(StatePart { name: ROWS.to_owned(), rows: batch(&schema, columns, entries.len())? })
+        typed(&schema, columns, entries.len())
     }
 
     pub(super) fn restore_parts(&mut self, parts: Vec<StatePart>) -> Result<()> {
@@ -145,6 +187,23 @@ impl Over {
         }
         Ok(())
     }
+}
+
+/// A batch of the schema; columns are cast where a type's encoding differs.
+fn typed(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
+    let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| {
+        let same = column.data_type() == field.data_type();
+        Ok(if same { column } else { cast(&column, field.data_type())? })
+    });
+    batch(schema, columns.collect::<Result<Vec<_>>>()?, count)
+}
+
+/// Keys of partitions, with the key group of each before them.
+fn named_rows(schema: &SchemaRef, keys: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
+    let mut hashes = Vec::new();
+    hash_keys(&keys, count, &mut hashes)?;
+    let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
+    typed(schema, std::iter::once(groups).chain(keys).collect(), count)
 }
 
 /// A snapshot of another statement, or of another version of it.

@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::operator::change::Written;
 use crate::time::Watermarks;
 
 fn schema() -> SchemaRef {
@@ -89,6 +90,7 @@ fn random_changes_sum_to_the_definition() {
             let mut set = SetOperation::new(kind, schema(), true).unwrap();
             let mut contents = [BTreeMap::<Row, i64>::new(), BTreeMap::new()];
             let mut sums = BTreeMap::new();
+            let mut written = Written::default();
             for _ in 0..12 {
                 for _ in 0..rng.random_range(0..6) {
                     let input = if kind == SetKind::Distinct { 0 } else { rng.random_range(0..2) };
@@ -110,10 +112,12 @@ fn random_changes_sum_to_the_definition() {
                 assert_eq!(sums, expected(kind, &contents), "{kind:?}, seed {seed}");
                 let rows: std::collections::BTreeSet<_> = contents.iter().flat_map(BTreeMap::keys).collect();
                 assert_eq!(set.state_size().rows, rows.len());
-                if rng.random_bool(0.3) {
-                    let parts = set.snapshot().unwrap();
-                    set = SetOperation::new(kind, schema(), true).unwrap();
-                    set.restore(parts).unwrap();
+                if rng.random_bool(0.6) {
+                    written.write(&mut set, rng.random_bool(0.9));
+                    if rng.random_bool(0.5) {
+                        set = SetOperation::new(kind, schema(), true).unwrap();
+                        set.restore(written.parts()).unwrap();
+                    }
                 }
             }
         }

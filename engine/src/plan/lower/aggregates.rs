@@ -117,14 +117,17 @@ impl Lowering<'_> {
         let time_columns =
             closes.map(|(column, watermark, delay_micros)| TimeColumn { column, watermark, delay_micros });
         // A row of DISTINCT that is forgotten may come again, and stand there twice.
-        let comes_again = self.plan.state_ttl.is_some() && closes.is_none() && aggregates.is_empty();
+        let [ttl, _] = self.ttl_of([&aggregate.input; 2]);
+        let comes_again = ttl.is_some() && closes.is_none() && aggregates.is_empty();
         let properties = FlowProperties {
             changelog: emit == Emit::OnChange && (retracts || !aggregates.is_empty()),
             keys: if comes_again { Vec::new() } else { vec![(0..group.len()).collect()] },
             time_columns: time_columns.into_iter().collect(),
         };
         let op = FlowOp::Aggregate { group, aggregates, closes, emit };
-        self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)
+        let node = self.push(op, vec![input], Arc::clone(&aggregate.schema), properties)?;
+        self.remember(node, [&aggregate.input; 2]);
+        Ok(node)
     }
 
     /// Refuses volatile functions in an aggregate over rows that may be retracted.

@@ -108,6 +108,7 @@ impl Lowering<'_> {
         }
         let schema = build_join_schema(&left_schema, &right_schema, &join_type(kind)).map_err(planning_error)?;
         let mut node = self.push(op, vec![left, right], Arc::new(schema), properties)?;
+        self.remember(node, if exchanged { [&join.right, &join.left] } else { [&join.left, &join.right] });
         if !conditions.is_empty() {
             node = self.temporal_filter(node, conditions)?;
         }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::common::{DFSchema, DFSchemaRef};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::Result;
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{FlowNode, FlowOp, FlowProperties, NodeIndex};
 use crate::plan::identity::operator_id;
 use crate::plan::properties::projected;
+use crate::plan::state_ttl::read_as;
 
 use super::Lowering;
 
@@ -32,6 +33,37 @@ impl Lowering<'_> {
             return self.called(index, schema);
         }
         Ok(self.added(op, inputs, schema, properties, text))
+    }
+
+    /// How long a node is to remember what it reads of inputs, if the statement says something of one of them.
+    pub(super) fn ttl_of(&self, inputs: [&LogicalPlan; 2]) -> [Option<i64>; 2] {
+        inputs.map(|input| {
+            let said = read_as(input).and_then(|name| self.ttls.get(name));
+            said.map(|(ttl, _)| *ttl).or(self.plan.state_ttl)
+        })
+    }
+
+    /// Takes note of how long a node remembers what it reads of inputs. What two parts of the statement share is remembered
+    /// as long as the longer of them says.
+    pub(super) fn remember(&mut self, node: NodeIndex, inputs: [&LogicalPlan; 2]) {
+        if self.ttls.is_empty() {
+            return;
+        }
+        // One that was there already may be called otherwise here, by a projection.
+        let node = match (&self.plan.nodes[node].op, self.plan.nodes[node].inputs.as_slice()) {
+            (FlowOp::Project { .. }, [below]) => *below,
+            _ => node,
+        };
+        let mut ttl = self.ttl_of(inputs);
+        if let Some(before) = self.plan.state_ttls.get(&node) {
+            ttl = [0, 1].map(|side| before[side].zip(ttl[side]).map(|(one, other)| one.max(other)));
+        }
+        self.plan.state_ttls.insert(node, ttl);
+        for (side, input) in inputs.into_iter().enumerate() {
+            if let Some((_, uses)) = read_as(input).and_then(|name| self.ttls.get_mut(name)) {
+                uses.push((node, side));
+            }
+        }
     }
 
     pub(super) fn added(

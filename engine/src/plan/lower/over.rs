@@ -122,7 +122,9 @@ impl Lowering<'_> {
         let (functions, fields) = functions.into_iter().unzip();
         let ends = limit.and_then(|limit| self.ends(input, limit));
         let spec = OverSpec { partition, order, functions, limit, closes: None, settles: None, ends, emit: self.emit };
-        self.over(input, spec, fields)
+        let node = self.over(input, spec, fields)?;
+        self.remember(node, [&window.input; 2]);
+        Ok(node)
     }
 
     /// The column that ends a key, where the newest row of each is taken from a topic that is a table.

@@ -115,7 +115,7 @@ impl Lowering<'_> {
             FlowOp::Project { .. } => node.inputs.first().is_some_and(|input| self.stays(*input)),
             FlowOp::Filter { .. } => false,
             // What is forgotten leaves the result.
-            _ => self.plan.state_ttl.is_none() && self.counts_what_comes(root),
+            _ => self.plan.state_ttl.is_none() && self.ttls.is_empty() && self.counts_what_comes(root),
         }
     }
 

@@ -76,6 +76,8 @@ impl Syntax<'_> {
                 self.call("regexp_substr", vec![(**value).clone(), (**from).clone()])
             }
             Expr::Function(function) => self.function(function),
+            // DataFusion plans a list that is written so without what stands around the query that it is in.
+            Expr::Array(array) if !array.elem.is_empty() => self.call("make_array", array.elem.clone()),
             _ => None,
         }
     }

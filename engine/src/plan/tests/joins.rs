@@ -55,12 +55,25 @@ fn merged_columns() {
         names("SELECT * FROM clicks a JOIN clicks b USING (id) FULL JOIN clicks c USING (id) WHERE id > 3"),
         "id zone at zone at zone at"
     );
+    // A later condition may name what was merged before.
+    for (text, of) in [
+        ("SELECT c.zone FROM clicks a JOIN clicks b USING (id) JOIN rides c ON id = booking", JoinKind::Inner),
+        ("SELECT c.zone FROM clicks a FULL JOIN clicks b USING (id) LEFT JOIN rides c ON booking = id", JoinKind::Left),
+        ("SELECT c.zone FROM rides c RIGHT JOIN (clicks a JOIN clicks b USING (id)) ON id = booking", JoinKind::Right),
+        ("SELECT c.zone FROM clicks a NATURAL JOIN clicks b, rides c WHERE id = booking", JoinKind::Inner),
+    ] {
+        assert_eq!(joins(text).last(), Some(&(of, 1, false)), "{text}");
+    }
     for (text, sentence) in [
         ("SELECT * FROM clicks a JOIN rides b USING (id)", "the right side of the join has no column id"),
         ("SELECT * FROM clicks a JOIN clicks b USING (id, id)", "USING names id twice"),
         ("SELECT * FROM clicks a CROSS JOIN clicks b JOIN clicks c USING (id)", "several columns id"),
         (
             "SELECT id FROM clicks a JOIN clicks b USING (id) JOIN clicks c ON true",
+            "the column id could be one of several",
+        ),
+        (
+            "SELECT 1 FROM clicks a JOIN clicks b USING (id) JOIN clicks c ON id = 3",
             "the column id could be one of several",
         ),
     ] {

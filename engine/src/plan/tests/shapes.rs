@@ -177,10 +177,13 @@ fn views_need_names() {
         }
     };
     let twice = "AS SELECT b.zone, r.zone FROM bookings b JOIN rides r ON b.id = r.booking";
-    assert_eq!(create(&format!("CREATE VIEW v {twice}")).unwrap_err().message(), "two columns are named zone");
+    assert_eq!(
+        create(&format!("CREATE VIEW v {twice}")).unwrap_err().message(),
+        "column \"zone\" specified more than once"
+    );
     assert_eq!(
         create(&format!("CREATE MATERIALIZED VIEW v {twice}")).unwrap_err().message(),
-        "two columns are named zone"
+        "column \"zone\" specified more than once"
     );
     create(&format!("CREATE MATERIALIZED VIEW v (a, b) {twice}")).unwrap();
     create("CREATE VIEW v (a) AS SELECT id, zone FROM bookings").unwrap();

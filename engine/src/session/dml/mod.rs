@@ -27,6 +27,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
+use self::returning::Returning;
 use super::query::{LiveScans, hydrated, parameter_types};
 use super::{Session, blocking};
 use crate::catalog::unknown;
@@ -157,8 +158,22 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Puts the changes into a view.
-    async fn apply(&self, change: &Change<'_>, prepared: Prepared, view: &mut TableView) -> Result<Affected> {
+    /// Puts the changes into a view, and answers what RETURNING says of them: if that fails, nothing is changed.
+    async fn apply(
+        &self,
+        (change, returning): (&Change<'_>, Option<&Returning>),
+        prepared: Prepared,
+        view: &mut TableView,
+    ) -> Result<Applied> {
+        let mut affected = self.applied(change, prepared, view).await?;
+        let returned = match returning {
+            Some(returning) => Some(self.returned(returning, std::mem::take(&mut affected.rows)).await?),
+            None => None,
+        };
+        Ok((affected, returned))
+    }
+
+    async fn applied(&self, change: &Change<'_>, prepared: Prepared, view: &mut TableView) -> Result<Affected> {
         match (change, prepared) {
             (Change::Copy { insert, .. }, Prepared::Insert { target, rows }) => {
                 self.insert(&target, insert, rows, view)
@@ -173,6 +188,9 @@ impl<'a> Work<'a> {
         }
     }
 }
+
+/// How many rows were changed, and what RETURNING says of them.
+type Applied = (Affected, Option<(SchemaRef, Vec<RecordBatch>)>);
 
 /// What changes tables.
 enum Change<'a> {
@@ -201,8 +219,18 @@ type PlanAndTypes = (Option<LogicalPlan>, Vec<(usize, DataType)>);
 /// Runs a statement that changes tables.
 pub(super) async fn run(session: &Session, statement: &Statement, parameters: &Parameters) -> Result<Outcome> {
     let work = Work::new(&session.engine, parameters);
-    let affected = session.change(&work, &Change::Statement(statement)).await?;
-    answer(&work, statement, affected).await
+    let returning = returning::of(statement)?;
+    let (affected, returned) = session.change(&work, &Change::Statement(statement), returning.as_ref()).await?;
+    let Some((schema, rows)) = returned else {
+        let tag = match statement {
+            Statement::Insert(_) => format!("INSERT 0 {}", affected.count),
+            Statement::Truncate(_) => "TRUNCATE TABLE".to_owned(),
+            other => format!("{} {}", other.tag(), affected.count),
+        };
+        return Ok(Outcome::Done { tag, notices: Vec::new() });
+    };
+    let rows = futures::stream::iter(rows.into_iter().map(Ok));
+    Ok(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
 }
 
 /// COPY … FROM STDIN: rows of text, in the order of `columns`.
@@ -216,8 +244,27 @@ pub(super) async fn copy(session: &Session, table: &str, columns: &[String], row
         on_conflict: None,
         returning: Vec::new(),
     };
-    let affected = session.change(&work, &Change::Copy { insert: &insert, rows: &rows }).await?;
+    let (affected, _) = session.change(&work, &Change::Copy { insert: &insert, rows: &rows }, None).await?;
     Ok(affected.count)
+}
+
+/// Puts rows whose columns go by their names into a table, as a statement of its own; durable on return. Blocks.
+pub(super) fn insert_rows(engine: &Arc<Engine>, table: &str, rows: &RecordBatch) -> Result<()> {
+    let work = Work::new(engine, &[]);
+    let target = work.target(table)?;
+    let insert = Insert {
+        target: table.to_owned(),
+        alias: None,
+        columns: rows.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        query: None,
+        on_conflict: None,
+        returning: Vec::new(),
+    };
+    let rows = work.assigned(&target, &insert, std::slice::from_ref(rows), &[])?;
+    let writer = engine.tables.writer_blocking();
+    let mut view = engine.tables.view()?;
+    work.insert(&target, &insert, rows, &mut view)?;
+    engine.tables.commit(writer, view.pending(), false).map(|_| ())
 }
 
 /// The columns that COPY … FROM fills, by name.
@@ -226,21 +273,6 @@ pub(super) fn copy_columns(engine: &Arc<Engine>, table: &str, columns: &[String]
     let target = work.target(table)?;
     let places = work.places(&target, columns)?;
     Ok(Arc::new(target.schema().project(&places)?))
-}
-
-async fn answer(work: &Work<'_>, statement: &Statement, affected: Affected) -> Result<Outcome> {
-    let returning = returning::of(statement)?;
-    let Some(returning) = returning else {
-        let tag = match statement {
-            Statement::Insert(_) => format!("INSERT 0 {}", affected.count),
-            Statement::Truncate(_) => "TRUNCATE TABLE".to_owned(),
-            other => format!("{} {}", other.tag(), affected.count),
-        };
-        return Ok(Outcome::Done { tag, notices: Vec::new() });
-    };
-    let (schema, rows) = work.returned(&returning, affected.rows).await?;
-    let rows = futures::stream::iter(rows.into_iter().map(Ok));
-    Ok(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
 }
 
 /// A statement's parameters, and the columns of its RETURNING.
@@ -296,12 +328,12 @@ fn parameter(expression: &datafusion::sql::sqlparser::ast::Expr) -> Option<usize
 impl Session {
     /// Changes tables, with the right to write if the statement stands alone. Answers when the changes are durable, or
     /// are the transaction's.
-    async fn change(&self, work: &Work<'_>, change: &Change<'_>) -> Result<Affected> {
+    async fn change(&self, work: &Work<'_>, change: &Change<'_>, returning: Option<&Returning>) -> Result<Applied> {
         let mut transaction = self.transaction.lock().await;
         if let Some(open) = &mut *transaction {
             let view = open.view(&self.engine).await?;
             let done = match work.prepare(change, view).await {
-                Ok(prepared) => work.apply(change, prepared, view).await,
+                Ok(prepared) => work.apply((change, returning), prepared, view).await,
                 Err(error) => Err(error),
             };
             open.has_failed |= done.is_err();
@@ -314,7 +346,7 @@ impl Session {
         let writer = tables.writer().await;
         let now = Arc::clone(&tables);
         let mut view = blocking(move || now.view()).await?;
-        let done = work.apply(change, prepared, &mut view).await?;
+        let done = work.apply((change, returning), prepared, &mut view).await?;
         let lsn = blocking(move || tables.commit(writer, view.pending(), false)).await?;
         drop(transaction);
         self.show(lsn).await?;

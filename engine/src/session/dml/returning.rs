@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{SelectItem, TableFactor};
 use super::super::query::LiveScans;
 use super::{Work, blocking};
 use crate::error::{Error, Result};
+use crate::plan::answer_columns;
 use crate::sql::{self, Query, Statement, quoted};
 
 use super::update::{deleted, updated};
@@ -66,7 +67,7 @@ impl Work<'_> {
     /// The columns of RETURNING.
     pub(super) fn returned_schema(&self, returning: &Returning) -> Result<SchemaRef> {
         let plan = self.planner.plan_batch(&returning.query, None).map_err(Error::without_position)?;
-        Ok(Arc::clone(plan.schema().inner()))
+        Ok(answer_columns(&plan))
     }
 
     /// What RETURNING answers of these rows.
@@ -76,7 +77,7 @@ impl Work<'_> {
         rows: Vec<RecordBatch>,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let plan = self.planner.plan_batch(&returning.query, Some(self.parameters)).map_err(Error::without_position)?;
-        let schema = Arc::clone(plan.schema().inner());
+        let schema = answer_columns(&plan);
         let tables = Arc::clone(&self.engine.tables);
         let view = blocking(move || tables.view()).await?;
         let target = self.target(&returning.table)?;

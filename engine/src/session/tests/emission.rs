@@ -220,10 +220,52 @@ async fn late_rows_go_to_a_sink() {
     server.refused("SUBSCRIBE (SELECT zone FROM rides EMIT LATE ROWS TO too_late)", "in this query none can").await;
     let windows =
         "SELECT window_end, count(*) FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_end";
-    server.refused(&format!("CREATE MATERIALIZED VIEW w AS {windows} EMIT LATE ROWS TO v"), "it is no sink").await;
+    server
+        .refused(&format!("CREATE MATERIALIZED VIEW w AS {windows} EMIT LATE ROWS TO v"), "it is no sink and no table")
+        .await;
     server.refused(&format!("CREATE MATERIALIZED VIEW w AS {windows} EMIT LATE ROWS TO nobody"), "nobody").await;
     let explained = server.run(&format!("EXPLAIN {windows} EMIT LATE ROWS TO too_late")).await;
     assert!(explained.contains("late rows to too_late"), "{explained}");
+    server.engine.shutdown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_rows_go_to_a_table() {
+    let server = Server::start(2);
+    server.rides_table().await;
+    server
+        .run(
+            "CREATE TABLE too_late (number TEXT DEFAULT 'new', zone TEXT NOT NULL, fare INT, late_operator TEXT,
+             twice BIGINT GENERATED ALWAYS AS (fare * 2) STORED, CHECK (fare < 1000))",
+        )
+        .await;
+    let windows = "SELECT window_end, zone, count(*) AS n
+        FROM TUMBLE(TABLE rides, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY window_start, window_end, zone";
+    let view = |name: &str, target: &str| {
+        format!("CREATE MATERIALIZED VIEW {name} AS {windows} EMIT AFTER WATERMARK LATE ROWS TO {target}")
+    };
+    server.run(&view("v", "too_late")).await;
+    // What comes late can be looked at as anything else.
+    server.run("CREATE MATERIALIZED VIEW lost AS SELECT zone, sum(fare) AS fares FROM too_late GROUP BY zone").await;
+    server.ride(&[(1, "a", 1), (80, "b", 2)]).await;
+    server.ride(&[(2, "c", 3), (3, "d", 5), (75, "d", 4)]).await;
+    server.until("SELECT zone FROM too_late", "| d ").await;
+    server.until("SELECT zone, fares FROM lost", "| d    | 5 ").await;
+    assert_eq!(
+        server.cells("SELECT number, zone, fare, late_operator, twice FROM too_late ORDER BY zone").await,
+        ["new,c,3,WindowAggregate TUMBLE 1 min,6", "new,d,5,WindowAggregate TUMBLE 1 min,10"]
+    );
+    server.refused("DROP TABLE too_late", "cannot be dropped").await;
+    server.run("CREATE TABLE keyed (zone TEXT PRIMARY KEY); CREATE TABLE strange (a INT, b INT)").await;
+    server.run("CREATE TABLE wants_more (zone TEXT, why TEXT NOT NULL); CREATE TABLE typed (fare BOOLEAN)").await;
+    server.refused(&view("w", "keyed"), "has a primary key").await;
+    server.refused(&view("w", "strange"), "has none of the columns").await;
+    server.refused(&view("w", "wants_more"), "column 'why' of table 'wants_more' is NOT NULL").await;
+    server.refused(&view("w", "typed"), "column \"fare\" is of type boolean").await;
+    server.refused(&view("w", "rides"), "they could come back to it").await;
+    // A row that the table does not take fails the job, which says so.
+    server.ride(&[(2, "e", 5000)]).await;
+    server.until("SHOW JOBS", "violates check constraint").await;
     server.engine.shutdown();
 }
 

@@ -20,6 +20,7 @@ impl Side {
     /// A row meets `by` rows more than before (fewer, if negative).
     pub(in crate::operator::join) fn add_matches(&mut self, address: Address, by: i64) {
         self.touch(address);
+        self.note_changed(address);
         if let Some(block) = self.store.block_mut(block_of(address)) {
             let matches = &mut block.matches[row_of(address)];
             // What overflows on the way comes back: the sum at the end of an epoch is a number of rows.

@@ -57,13 +57,13 @@ impl Side {
                 touched += leaving.len();
                 self.forget(&leaving)?;
             }
-            self.drop_block(number);
+            self.drop_block(number)?;
             return Ok(touched + 1);
         }
         let below = self.release.as_ref().map_or(i64::MIN, |release| release.released_below);
         if block.latest < below && !self.memory.changelog && self.index.is_unlinked(number) {
             self.live -= block.live;
-            self.drop_block(number);
+            self.drop_block(number)?;
             return Ok(1);
         }
         if block.earliest < below {
@@ -73,7 +73,7 @@ impl Side {
         let Some(block) = self.store.block(number) else { return Ok(touched) };
         let (live, rows) = (block.live, block.rows());
         if live == 0 {
-            self.drop_block(number);
+            self.drop_block(number)?;
         } else if live * 2 <= rows && (!self.store.is_tail(number) || rows >= SMALLEST_COMPACTION) {
             touched += live;
             self.compact(number)?;
@@ -126,7 +126,13 @@ impl Side {
         Ok(())
     }
 
-    fn drop_block(&mut self, number: usize) {
+    fn drop_block(&mut self, number: usize) -> Result<()> {
+        self.keep_gone(number)?;
+        self.free_block(number);
+        Ok(())
+    }
+
+    fn free_block(&mut self, number: usize) {
         self.index.free(number);
         self.store.release(number);
     }
@@ -147,11 +153,19 @@ impl Side {
         if let (true, Some(block)) = (self.memory.counted, self.store.block(number)) {
             matches.extend(live.iter().map(|at| block.matches[row_of(*at)]));
         }
+        let changed = self.changed_flags(&live);
+        self.keep_gone(number)?;
         for (address, hash) in live.into_iter().zip(&hashes) {
             self.remove(address, *hash);
         }
-        self.drop_block(number);
-        let entries = Entries { hashes: &hashes, weights: &weights, identities: &identities, matches: &matches };
+        self.free_block(number);
+        let entries = Entries {
+            hashes: &hashes,
+            weights: &weights,
+            identities: &identities,
+            matches: &matches,
+            changed: &changed,
+        };
         self.insert(&columns, entries)?;
         Ok(())
     }

@@ -27,6 +27,7 @@ fn every_kind_says_the_batch_answer_at_every_epoch() {
                 let mut join = case.join_of(kind);
                 let mut contents = [Vec::new(), Vec::new()];
                 let mut counts = BTreeMap::new();
+                let mut written = Written::default();
                 for epoch in 0..5 {
                     for _ in 0..rng.random_range(0..5) {
                         let input = rng.random_range(0..2);
@@ -36,10 +37,12 @@ fn every_kind_says_the_batch_answer_at_every_epoch() {
                     settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
                     let expected = batch_answer(&contents, &sql.replace("{}", case.sql));
                     assert_eq!(counts, expected, "{kind:?}, case {number}, seed {seed}, epoch {epoch}");
-                    if rng.random_bool(0.3) {
-                        let parts = join.snapshot().unwrap();
-                        join = case.join_of(kind);
-                        join.restore(parts).unwrap();
+                    if rng.random_bool(0.6) {
+                        written.write(&mut join, rng.random_bool(0.9));
+                        if rng.random_bool(0.5) {
+                            join = case.join_of(kind);
+                            join.restore(written.parts()).unwrap();
+                        }
                     }
                 }
             }

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, SortExpr, WindowFrame, WindowFrameBound, Wi
 use datafusion::scalar::ScalarValue;
 
 use super::harness::{Run, spec, top};
-use crate::operator::{Operator, StateSize};
+use crate::operator::Operator;
 use crate::plan::flow::{Emit, OverLimit, OverSpec, RankedBy};
 use crate::time::WatermarkId;
 
@@ -162,7 +162,9 @@ fn settled_rows_are_shown_once_and_forgotten_when_no_frame_reaches_them() {
         ];
         assert_eq!(run.rows(), rows);
         run.epoch_at(&[], i64::MAX);
-        assert_eq!((run.rows().len(), run.over.state_size()), (5, StateSize::default()));
+        let left = run.over.state_size();
+        // What is noted of changes for the next checkpoint is small.
+        assert!((run.rows().len(), left.rows) == (5, 0) && left.bytes < 1024, "{left:?}");
     }
 }
 

@@ -1,0 +1,131 @@
+//! Layers that have become many are put together, and all of them when the changes outweigh what they change: from the files,
+//! beside the job, a few key groups at a time. The next checkpoint has the new files in place of the old ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::record_batch::RecordBatch;
+
+use super::layers::{self, Compacted, Named};
+use super::manifest::{Expired, Manifest, StateFile};
+use super::state_file::{self, piece_of, pieces};
+use super::store::JobStore;
+use crate::error::Result;
+use crate::operator::change::{Layer, merged_changes};
+use crate::state::key_group::KEY_GROUPS;
+
+/// So many layers of about one size become one.
+const ALIKE: usize = 8;
+/// How much larger one of them may be than the youngest.
+const TIMES: u64 = 8;
+/// Layers up to this size are alike.
+const SMALL: u64 = 256 << 10;
+
+/// Layers of one part that are to be put together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan<'a> {
+    files: Vec<&'a StateFile>,
+    /// Whether there are no older layers, so that nothing is left of what is gone.
+    from_the_first: bool,
+}
+
+/// What is worth to be put together.
+pub(super) fn plans(manifest: &Manifest) -> Vec<Plan<'_>> {
+    let mut parts: BTreeMap<(&str, &str), BTreeMap<u64, Vec<&StateFile>>> = BTreeMap::new();
+    for file in &manifest.files {
+        parts.entry((&file.operator, &file.part)).or_default().entry(file.layer).or_default().push(file);
+    }
+    parts.into_values().filter_map(plan).collect()
+}
+
+fn plan(layers: BTreeMap<u64, Vec<&StateFile>>) -> Option<Plan<'_>> {
+    let sizes: Vec<u64> = layers.values().map(|files| files.iter().map(|file| file.bytes).sum()).collect();
+    let (base, changes) = sizes.split_first()?;
+    let youngest = changes.last()?;
+    let from = if changes.iter().sum::<u64>() > (*base).max(SMALL) {
+        0
+    } else {
+        let alike = changes.iter().rev().take_while(|size| **size <= (youngest * TIMES).max(SMALL)).count();
+        if alike < ALIKE {
+            return None;
+        }
+        sizes.len() - alike
+    };
+    Some(Plan { files: layers.into_values().skip(from).flatten().collect(), from_the_first: from == 0 })
+}
+
+impl JobStore {
+    /// Puts layers of a checkpoint together; given up when `is_over`.
+    pub(super) fn compact(
+        &self,
+        manifest: &Manifest,
+        plan: &Plan<'_>,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Option<Compacted>> {
+        let Some(first) = plan.files.first() else { return Ok(None) };
+        let (operator, part) = (first.operator.clone(), first.part.clone());
+        let numbers = || plan.files.iter().map(|file| file.layer);
+        let layers = [numbers().min().unwrap_or(0), numbers().max().unwrap_or(0)];
+        let from = plan.files.iter().map(|file| file.path.clone()).collect();
+        let mut compacted = Compacted { from, operator, part, layers, files: Vec::new() };
+        let below = manifest
+            .expired
+            .iter()
+            .find(|of| (&of.operator, &of.part) == (&compacted.operator, &compacted.part))
+            .map(Expired::below);
+        let rows: u64 = plan.files.iter().map(|file| file.rows).sum();
+        let pieces = pieces(rows as usize);
+        let mut read: BTreeMap<&str, Vec<RecordBatch>> = BTreeMap::new();
+        for piece in 0..pieces {
+            if is_over() {
+                self.let_go(compacted.files.iter().map(|file| file.path.as_str()));
+                return Ok(None);
+            }
+            let here: Vec<&StateFile> = plan.files.iter().copied().filter(|file| meets(file, piece, pieces)).collect();
+            // A file that reaches over several pieces is read once.
+            read.retain(|path, _| here.iter().any(|file| file.path == *path));
+            let layers = layers::read(&here, |file| {
+                if let Some(rows) = read.get(file.path.as_str()) {
+                    return cut(rows, piece, pieces);
+                }
+                let rows = self.rows(manifest, file)?;
+                let of_piece = cut(&rows, piece, pieces)?;
+                if let Some(file) = here.iter().find(|here| here.path == file.path) {
+                    read.insert(&file.path, rows);
+                }
+                Ok(of_piece)
+            })?;
+            let Layer { keys, is_sum, rows, gone } = merged_changes(&layers, below)?;
+            let (keys, gone) = if plan.from_the_first { (Vec::new(), Vec::new()) } else { (keys, gone) };
+            let is_sum = is_sum && !plan.from_the_first;
+            for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
+                let Some(file) = state_file::file(&batches, below)? else { continue };
+                let named = Named {
+                    operator: compacted.operator.clone(),
+                    part: compacted.part.clone(),
+                    layer: compacted.layers[1],
+                    keys: keys.clone(),
+                    is_sum,
+                    gone,
+                };
+                let path = self.put_early(&file)?;
+                compacted.files.push(named.file(path, &file));
+            }
+        }
+        Ok(Some(compacted))
+    }
+}
+
+/// Whether a file may have rows of one of several ranges of key groups.
+fn meets(file: &StateFile, piece: usize, pieces: usize) -> bool {
+    let [least, greatest] = file.groups.unwrap_or([0, u8::MAX]).map(usize::from);
+    least * pieces / KEY_GROUPS <= piece && piece <= greatest * pieces / KEY_GROUPS
+}
+
+fn cut(batches: &[RecordBatch], piece: usize, pieces: usize) -> Result<Vec<RecordBatch>> {
+    batches.iter().filter_map(|rows| piece_of(rows, piece, pieces).transpose()).collect()
+}
+
+/// The paths of files that were written early.
+pub(super) fn paths(compacted: &[Compacted]) -> BTreeSet<String> {
+    compacted.iter().flat_map(|compacted| &compacted.files).map(|file| file.path.clone()).collect()
+}

@@ -1,0 +1,110 @@
+//! Which rows have changed since the side was last written down.
+
+use arrow::record_batch::RecordBatch;
+
+use super::super::state::gone_rows;
+use super::super::store::{Address, address, block_of, row_of};
+use super::Side;
+use crate::error::Result;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Whether changes are noted, in the blocks.
+    on: bool,
+    /// Rows that are gone, of blocks that are gone too.
+    gone: Vec<RecordBatch>,
+}
+
+impl Changed {
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.gone.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// What rows that are put into a block count as.
+    pub(super) fn of_new(&self, block: &mut Vec<bool>, rows: usize, carried: &[bool]) {
+        if !self.on {
+            return;
+        }
+        match carried {
+            [] => block.resize(block.len() + rows, true),
+            carried => block.extend_from_slice(carried),
+        }
+    }
+}
+
+impl Side {
+    /// The side was written down, or read back: changes are noted from now on.
+    pub(in crate::operator::join) fn note_changes(&mut self) {
+        self.changed.on = true;
+        self.changed.gone.clear();
+        for number in 0..self.store.block_count() {
+            if let Some(block) = self.store.block_mut(number) {
+                block.changed.clear();
+                block.changed.resize(block.rows(), false);
+            }
+        }
+    }
+
+    /// A row's numbers have changed, or it is about to go.
+    pub(super) fn note_changed(&mut self, address: Address) {
+        if self.changed.on
+            && let Some(block) = self.store.block_mut(block_of(address))
+        {
+            block.changed[row_of(address)] = true;
+        }
+    }
+
+    /// Whether rows count as changed, one each; for rows that move.
+    pub(super) fn changed_flags(&self, rows: &[Address]) -> Vec<bool> {
+        match rows.first().and_then(|first| self.store.block(block_of(*first))) {
+            Some(block) if self.changed.on => rows.iter().map(|at| block.changed[row_of(*at)]).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A block is about to go, or what is left of it to move: what has gone of it is remembered.
+    pub(super) fn keep_gone(&mut self, number: usize) -> Result<()> {
+        if !self.changed.on || !self.memory.changelog {
+            return Ok(());
+        }
+        let (_, gone) = self.changed_of(number);
+        if !gone.is_empty() {
+            self.changed.gone.push(gone_rows(self, &gone)?);
+        }
+        Ok(())
+    }
+
+    /// The rows of a block that have changed: those that are there, and those that are gone.
+    fn changed_of(&self, number: usize) -> (Vec<Address>, Vec<Address>) {
+        let Some(block) = self.store.block(number) else { return Default::default() };
+        let changed = block.changed.iter().enumerate().filter(|(_, changed)| **changed);
+        changed.map(|(row, _)| address(number, row)).partition(|at| self.index.is_live(*at))
+    }
+
+    /// Takes what has changed: the rows that are there, by block, and of a changelog those that are gone.
+    pub(in crate::operator::join) fn take_changed(&mut self) -> Result<(Vec<Vec<Address>>, Vec<RecordBatch>)> {
+        let blocks = 0..self.store.block_count();
+        if !self.changed.on {
+            let all = blocks.map(|number| self.live_rows(number)).filter(|rows| !rows.is_empty()).collect();
+            self.note_changes();
+            return Ok((all, Vec::new()));
+        }
+        let mut there = Vec::new();
+        for number in blocks {
+            let (rows, gone) = self.changed_of(number);
+            if self.memory.changelog && !gone.is_empty() {
+                let gone = gone_rows(self, &gone)?;
+                self.changed.gone.push(gone);
+            }
+            if !rows.is_empty() {
+                there.push(rows);
+            }
+            if let Some(block) = self.store.block_mut(number) {
+                block.changed.fill(false);
+            }
+        }
+        Ok((there, std::mem::take(&mut self.changed.gone)))
+    }
+}

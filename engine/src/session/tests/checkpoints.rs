@@ -1,0 +1,241 @@
+//! Checkpoints as statements have them: how much they write, what jobs say of them, savepoints, a place that is away.
+
+use super::*;
+use crate::checkpoint::CheckpointSettings;
+
+/// Takes checkpoints when it is asked.
+fn server(workers: usize) -> Server {
+    let checkpoints = CheckpointSettings { interval: Duration::from_secs(3600), ..CheckpointSettings::default() };
+    Server::start_with(EngineSettings { workers, checkpoints, ..EngineSettings::default() })
+}
+
+impl Server {
+    /// The bytes of a job's last checkpoint, and those that the one before did not have.
+    fn bytes(&self, job: &str) -> (u64, u64) {
+        let views = self.engine.checkpoint_views();
+        let view = views.iter().find(|view| view.job == job).unwrap();
+        (view.bytes, view.new_bytes)
+    }
+}
+
+/// One key of a hundred changes: a checkpoint writes less than a twentieth of the state. And what is restored from it, on
+/// another number of workers, is what was there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_writes_what_has_changed() {
+    let server = server(2);
+    let views = [
+        ("grouped", "SELECT id % 20000 AS k, count(*) AS n, sum(v) AS total FROM t GROUP BY id % 20000"),
+        ("joined", "SELECT a.id, a.v, b.name FROM t a JOIN u b ON a.id = b.id"),
+        ("outer_joined", "SELECT a.id, a.v, b.name FROM t a LEFT JOIN u b ON a.id = b.id AND b.id % 7 > 0"),
+        ("different", "SELECT DISTINCT id, v FROM t"),
+        (
+            "newest",
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY v DESC) AS place FROM t) WHERE place = 1",
+        ),
+        ("plain", "SELECT id, v + 1 AS w FROM t"),
+    ];
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE TABLE u (id BIGINT PRIMARY KEY, name TEXT)").await;
+    for (name, query) in views {
+        server.run(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).await;
+    }
+    server.run("INSERT INTO t SELECT i, i * 3 FROM generate_series(1, 20000) AS s(i)").await;
+    server.run("INSERT INTO u SELECT i, 'the name of number ' || i FROM generate_series(1, 20000) AS s(i)").await;
+    server.run("FLUSH; CHECKPOINT").await;
+    let whole: Vec<u64> = views.iter().map(|(name, _)| server.bytes(name).1).collect();
+    server.run("UPDATE t SET v = v + 1000000 WHERE id % 200 = 3").await;
+    server
+        .run("DELETE FROM t WHERE id % 400 = 5; INSERT INTO t SELECT i + 50000, i FROM generate_series(1, 50) AS s(i)")
+        .await;
+    server.run("FLUSH; CHECKPOINT").await;
+    for ((name, _), whole) in views.iter().zip(whole) {
+        let (bytes, new) = server.bytes(name);
+        println!(
+            "{name}: {whole} bytes whole, {new} bytes for 1 % of the keys ({:.2} %)",
+            100.0 * new as f64 / whole as f64
+        );
+        assert!(new * 20 < whole, "{name}: {new} of {whole} bytes");
+        assert!(bytes >= whole, "{name}");
+    }
+    let sums = "SELECT sum(total), count(*) FROM grouped";
+    let sums_of = |name: &str| format!("SELECT count(*), sum(v), count(name) FROM {name}");
+    let mut asked = vec![sums.to_owned(), sums_of("joined"), sums_of("outer_joined")];
+    asked.extend(["different", "newest"].map(|name| format!("SELECT count(*), sum(v), sum(id) FROM {name}")));
+    asked.push("SELECT count(*), sum(w), sum(id) FROM plain".to_owned());
+    let mut before = Vec::new();
+    for query in &asked {
+        before.push(server.run(query).await);
+    }
+    let mut server = server.restarted();
+    for round in 0..2 {
+        for (query, before) in asked.iter().zip(&before) {
+            assert_eq!(&server.run(query).await, before, "{query}, round {round}");
+        }
+        // The restored state goes on, and its changes stand upon the same files.
+        server.run("UPDATE t SET v = v - 7 WHERE id % 500 = 1; UPDATE t SET v = v + 7 WHERE id % 500 = 1").await;
+        server.run("FLUSH; CHECKPOINT").await;
+        for (name, _) in views {
+            let (bytes, new) = server.bytes(name);
+            assert!(new * 20 < bytes, "{name}: {new} of {bytes} bytes, round {round}");
+        }
+        server = server.restarted();
+    }
+    server.engine.shutdown();
+}
+
+/// Many checkpoints of small changes: their files stay few, and hold what they should.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_many_checkpoints_stay_few() {
+    let checkpoints = CheckpointSettings {
+        interval: Duration::from_millis(10),
+        minimum_pause: Duration::from_millis(1),
+        ..CheckpointSettings::default()
+    };
+    let server = Server::start_with(EngineSettings { workers: 2, checkpoints, ..EngineSettings::default() });
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW doubled AS SELECT id, v * 2 AS w FROM t").await;
+    server.run("INSERT INTO t SELECT i, i * 1 FROM generate_series(1, 2000) AS s(i); FLUSH; CHECKPOINT").await;
+    for round in 0..60 {
+        server.run(&format!("UPDATE t SET v = v + 1 WHERE id % 50 = {}; FLUSH; CHECKPOINT", round % 50)).await;
+    }
+    let files = |shown: &str| -> u64 {
+        let line = shown.lines().find(|line| line.contains("chosen")).unwrap().to_owned();
+        line.split('|').nth(6).unwrap().trim().parse().unwrap()
+    };
+    let begun = Instant::now();
+    // Compaction runs beside; its files count from the next checkpoint on.
+    while files(&server.run("SHOW CHECKPOINTS").await) > 40 {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.run("SHOW CHECKPOINTS").await);
+        server.run("UPDATE t SET v = v WHERE id = 1; FLUSH").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = server.run("SELECT count(*), sum(w), max(w) FROM doubled").await;
+    let server = server.restarted();
+    assert_eq!(server.run("SELECT count(*), sum(w), max(w) FROM doubled").await, before);
+    server.engine.shutdown();
+}
+
+/// What a job says about its checkpoints holds for it, from its statement and as it is altered, also after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_has_options_of_its_own() {
+    let server = server(1);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server
+        .run(
+            "CREATE MATERIALIZED VIEW often WITH (checkpoint_interval = '20ms', checkpoint_pause = '1ms', \
+             checkpoints_retained = 1) AS SELECT count(*) AS n FROM t",
+        )
+        .await;
+    server.run("CREATE MATERIALIZED VIEW seldom AS SELECT sum(v) AS s FROM t").await;
+    let rows = |shown: String, job: &str| shown.lines().filter(|line| line.contains(&format!("| {job} "))).count();
+    for id in 0..3 {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 1); FLUSH")).await;
+        let before = server.engine.checkpoint_views().into_iter().find(|view| view.job == "often").unwrap().taken;
+        let begun = Instant::now();
+        while server.engine.checkpoint_views().into_iter().find(|view| view.job == "often").unwrap().taken == before {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!(rows(server.run("SHOW CHECKPOINTS").await, "often"), 1, "one is retained");
+    assert_eq!(rows(server.run("SHOW CHECKPOINTS").await, "seldom"), 0, "the server's interval is an hour");
+    server.run("ALTER JOB seldom SET (checkpoints_retained = 2)").await;
+    server.run("ALTER JOB often SET (checkpoints_retained = 4, checkpoint_interval = '1h')").await;
+    let server = server.restarted();
+    for id in 10..16 {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 1); FLUSH; CHECKPOINT")).await;
+    }
+    assert_eq!(rows(server.run("SHOW CHECKPOINTS").await, "often"), 4);
+    assert_eq!(rows(server.run("SHOW CHECKPOINTS").await, "seldom"), 2);
+    server.run("ALTER JOB often RESET (checkpoints_retained)").await;
+    server.run("INSERT INTO t VALUES (20, 1); FLUSH; CHECKPOINT").await;
+    assert_eq!(rows(server.run("SHOW CHECKPOINTS").await, "often"), 3, "as the server has it");
+    for (statement, words) in [
+        ("ALTER JOB often SET (checkpoint_intervall = '1s')", "there is no option \"checkpoint_intervall\""),
+        ("ALTER JOB often SET (checkpoint_timeout = 'soon')", "allowed is a length of time"),
+        ("ALTER JOB often RESET (connector)", "there is no option \"connector\" of a job"),
+        ("ALTER JOB t SET (checkpoint_timeout = '1s')", "'t' has no job"),
+        ("CREATE MATERIALIZED VIEW v WITH (checkpoints_retained = 0) AS SELECT 1 AS one", "a whole number from 1"),
+        ("CREATE SINK s WITH (connector = 'blackhole', checkpoint_interval = '1s')", "has no job of its own"),
+        (
+            "CREATE VIEW v WITH (checkpoint_interval = '1s') AS SELECT 1 AS one",
+            "there is no option checkpoint_interval",
+        ),
+    ] {
+        let error = server.try_run(statement).await.unwrap_err();
+        assert!(error.message().contains(words), "{statement}: {error}");
+    }
+    server.run("EXPLAIN CREATE MATERIALIZED VIEW v WITH (checkpoint_interval = '1s') AS SELECT count(*) FROM t").await;
+    server.engine.shutdown();
+}
+
+/// A savepoint stays, however many checkpoints follow, and a job can go back to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_back_to_a_savepoint() {
+    let server = server(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW sums AS SELECT id % 2 AS k, sum(v) AS s FROM t GROUP BY id % 2").await;
+    server.run("CREATE MATERIALIZED VIEW most AS SELECT max(s) AS most FROM sums").await;
+    server.run("INSERT INTO t VALUES (1, 10), (2, 20); FLUSH").await;
+    server.run("CREATE SAVEPOINT \"Before it\" FOR JOB most").await;
+    let error = server.try_run("CREATE SAVEPOINT \"Before it\" FOR JOB most").await.unwrap_err();
+    assert!(error.message().contains("savepoint \"Before it\" exists already"), "{error}");
+    for id in 3..10 {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 100); FLUSH; CHECKPOINT")).await;
+    }
+    let shown = server.run("SHOW CHECKPOINTS").await;
+    assert_eq!(shown.lines().filter(|line| line.contains("Before it")).count(), 1, "{shown}");
+    // The view keeps its own of that epoch for the reader's sake: it is the fourth of three.
+    assert_eq!(shown.lines().filter(|line| line.contains("| sums ")).count(), 4, "{shown}");
+    let server = server.restarted();
+    let error = server.try_run("START JOB most FROM SAVEPOINT \"Before it\"").await.unwrap_err();
+    assert!(error.message().contains("runs already"), "{error}");
+    server.run("STOP JOB most").await;
+    let error = server.try_run("START JOB most FROM SAVEPOINT other").await.unwrap_err();
+    assert!(error.message().contains("there is no savepoint \"other\"") && error.hint().unwrap().contains("Before it"));
+    server.run("START JOB most FROM SAVEPOINT \"Before it\"").await;
+    // It takes in what the view has become since.
+    server.run("FLUSH").await;
+    assert!(server.run("SELECT most FROM most").await.contains("410"));
+    server.run("STOP JOB most; STOP JOB sums").await;
+    server.run("CREATE SAVEPOINT stopped FOR JOB sums").await;
+    server.run("START JOB sums; START JOB most").await;
+    server.run("DROP SAVEPOINT stopped FOR JOB sums; DROP SAVEPOINT \"Before it\" FOR JOB most").await;
+    let error = server.try_run("DROP SAVEPOINT stopped FOR JOB sums").await.unwrap_err();
+    assert!(error.message().contains("there is no savepoint \"stopped\" of job 'sums'"), "{error}");
+    assert_eq!(server.notices("DROP SAVEPOINT IF EXISTS stopped FOR JOB sums").await.len(), 1);
+    for id in 20..24 {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 1); FLUSH; CHECKPOINT")).await;
+    }
+    let shown = server.run("SHOW CHECKPOINTS").await;
+    assert_eq!(shown.lines().filter(|line| line.contains("| most ")).count(), 3, "{shown}");
+    server.engine.shutdown();
+}
+
+/// While the place of checkpoints cannot be written the jobs run on and say why; afterwards all is as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_is_away_is_told_and_waited_for() {
+    let server = server(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW sums AS SELECT id % 10 AS k, sum(v) AS s FROM t GROUP BY id % 10").await;
+    server.run("INSERT INTO t SELECT i, i * 1 FROM generate_series(1, 100) AS s(i); FLUSH; CHECKPOINT").await;
+    let place = server.folder.path().join("data/checkpoints");
+    let aside = server.folder.path().join("aside");
+    std::fs::rename(&place, &aside).unwrap();
+    std::fs::write(&place, "no folder").unwrap();
+    server.run("UPDATE t SET v = v + 1 WHERE id <= 10; FLUSH").await;
+    let error = server.try_run("CHECKPOINT JOB sums").await.unwrap_err();
+    assert!(error.message().contains("no checkpoint of job 'sums' was taken"), "{error}");
+    assert!(server.job("sums").await.contains("RUNNING"));
+    assert!(server.job("sums").await.contains("no checkpoint since"), "{}", server.job("sums").await);
+    server.run("UPDATE t SET v = v + 1 WHERE id <= 20; FLUSH").await;
+    std::fs::remove_file(&place).unwrap();
+    std::fs::rename(&aside, &place).unwrap();
+    // What was told to the one that failed is in the next.
+    server.run("CHECKPOINT JOB sums").await;
+    assert!(!server.job("sums").await.contains("no checkpoint since"));
+    let before = server.run("SELECT * FROM sums ORDER BY k").await;
+    let server = server.restarted();
+    assert_eq!(server.run("SELECT * FROM sums ORDER BY k").await, before);
+    server.engine.shutdown();
+}
