@@ -1,6 +1,7 @@
 # make demo     the tour, in one process: a broker, a producer, Rondel; join it with psql
 # make test     every test, the real Kafka's among them
 # make oracle   random queries against DataFusion's batch answer: CASES=10000 SEED=1
+# make simulate  whole servers that are killed at any step: SEEDS=20000 SEED=1
 # make fmt lint bench docs setup
 SHELL := bash
 
@@ -9,12 +10,13 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rondel/target
 
 CASES ?= 1000
 SEED ?=
+SEEDS ?= 1000
 
 # Always the whole workspace, whatever is built of it: parts of it would choose other features of the dependencies, and
 # compile them again.
 CARGO_ARGS := --workspace --locked
 
-.PHONY: demo test oracle fmt lint docs bench setup components
+.PHONY: demo test oracle simulate fmt lint docs bench setup components
 
 demo: toolchain
 	@tests/components/setup.sh build
@@ -29,6 +31,13 @@ oracle: toolchain
 	@tests/components/setup.sh build
 	RONDEL_ORACLE_CASES=$(CASES) $(if $(SEED),RONDEL_ORACLE_SEED=$(SEED)) \
 		cargo test $(CARGO_ARGS) --test integration -- --nocapture oracle
+
+# Empty SEED: the seeds from 0 on; a failure prints its own.
+simulate: toolchain
+	@tests/components/setup.sh build
+	RONDEL_SIMULATE_SEEDS=$(SEEDS) $(if $(SEED),RONDEL_SIMULATE_SEED=$(SEED)) \
+		cargo test $(CARGO_ARGS) --lib -- --nocapture --exact \
+		simulation::readers_see_what_an_undisturbed_run_would_show
 
 fmt:
 	cargo fmt --all

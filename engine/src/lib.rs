@@ -33,6 +33,8 @@ pub mod plan;
 mod safeguard;
 pub mod schema;
 pub mod session;
+#[cfg(test)]
+mod simulation;
 pub mod sql;
 pub mod state;
 pub mod table;

@@ -69,6 +69,14 @@ impl Catalog {
         Self { state: Mutex::new(State::new(None, Vec::new())) }
     }
 
+    /// A catalog in memory whose identities are the same in every run: what depends on their order does as well.
+    #[cfg(test)]
+    pub(crate) fn numbered() -> Self {
+        let mut state = State::new(None, Vec::new());
+        state.numbered = Some(0);
+        Self { state: Mutex::new(state) }
+    }
+
     /// The catalog of a data directory, made when it isn't there.
     pub fn open(directory: &Path) -> Result<Self> {
         let store = Store::open(directory)?;

@@ -74,6 +74,14 @@ impl Place {
         Ok(Self::Bucket(Box::new(Bucket { url: shown.to_owned(), store, root, runtime: Some(runtime) })))
     }
 
+    /// A bucket of any store.
+    #[cfg(test)]
+    pub(crate) fn over(store: Arc<dyn ObjectStore>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (url, root) = ("memory:".to_owned(), ObjectPath::default());
+        Self::Bucket(Box::new(Bucket { url, store, root, runtime: Some(runtime) }))
+    }
+
     /// Puts files, over what is there; durable on return.
     pub(crate) fn put(&self, files: &[(String, Bytes)]) -> Result<()> {
         self.put_before(files, None)
