@@ -36,7 +36,7 @@ oracle: toolchain
 simulate: toolchain
 	@tests/components/setup.sh build
 	RONDEL_SIMULATE_SEEDS=$(SEEDS) $(if $(SEED),RONDEL_SIMULATE_SEED=$(SEED)) \
-		cargo test $(CARGO_ARGS) --lib -- --nocapture --exact \
+		cargo test $(CARGO_ARGS) --lib -- --nocapture --include-ignored --exact \
 		simulation::readers_see_what_an_undisturbed_run_would_show
 
 fmt:
