@@ -16,7 +16,7 @@ use crate::connector::definition::StreamDefinition;
 use crate::dataflow::{EpochLease, JobId, JobLimits, Pool, PoolSettings};
 pub use crate::delta::EpochChanges;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobState, JobView, Live, LiveObjects, Refresher, Supervisor};
+use crate::job::{JobState, JobView, Live, LiveObjects, Rounds, refresh_streams, supervise};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::{LateRowsOfTables, Session};
 use crate::sql::{self, WatermarkClause};
@@ -96,8 +96,8 @@ pub struct Engine {
     pub(crate) pool: Arc<Pool>,
     /// Who takes checkpoints; `None`: nothing is kept.
     pub(crate) checkpoints: Option<Arc<Checkpoints>>,
-    supervisor: std::sync::OnceLock<Supervisor>,
-    refresher: std::sync::OnceLock<Refresher>,
+    supervisor: std::sync::OnceLock<Rounds>,
+    refresher: std::sync::OnceLock<Rounds>,
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
@@ -132,10 +132,10 @@ impl Engine {
         };
         let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints });
         engine.recover()?;
-        let refresher = Refresher::start(Arc::downgrade(&engine))?;
+        let refresher = refresh_streams(Arc::downgrade(&engine))?;
         engine.refresher.get_or_init(|| refresher);
         if engine.checkpoints.is_some() {
-            let supervisor = Supervisor::start(Arc::downgrade(&engine))?;
+            let supervisor = supervise(Arc::downgrade(&engine))?;
             engine.supervisor.get_or_init(|| supervisor);
         }
         Ok(engine)

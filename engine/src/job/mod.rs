@@ -2,12 +2,14 @@
 
 mod live;
 mod refresher;
+mod rounds;
 mod start;
 mod status;
 mod supervisor;
 
 pub(crate) use live::{Live, LiveObjects};
-pub(crate) use refresher::Refresher;
+pub(crate) use refresher::refresh_streams;
+pub(crate) use rounds::Rounds;
 pub(crate) use start::{SinkReporter, open_for_late_rows, start};
 pub use status::{JobState, JobStatus, JobView};
-pub(crate) use supervisor::Supervisor;
+pub(crate) use supervisor::supervise;

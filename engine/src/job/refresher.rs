@@ -1,17 +1,12 @@
 //! Streams that look for newer versions of their schemas by themselves.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
+use super::rounds::Rounds;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
-
-/// From one look at the streams to the next.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// See the [module](self). It ends when it is dropped, or with its engine.
-pub(crate) struct Refresher(Arc<(Mutex<bool>, Condvar)>);
+use crate::error::Result;
 
 /// When a stream is looked at next, and what went wrong last.
 struct Watch {
@@ -19,37 +14,10 @@ struct Watch {
     trouble: Option<String>,
 }
 
-impl Refresher {
-    /// Looks after the streams of an engine.
-    pub(crate) fn start(engine: Weak<Engine>) -> Result<Self> {
-        let stopped: Arc<(Mutex<bool>, Condvar)> = Arc::default();
-        let until = Arc::clone(&stopped);
-        std::thread::Builder::new()
-            .name("rondel:schemas".to_owned())
-            .spawn(move || {
-                let mut watched = HashMap::new();
-                loop {
-                    let (stopped, bell) = &*until;
-                    let stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (stopped, _) = bell.wait_timeout(stopped, LOOK).unwrap_or_else(PoisonError::into_inner);
-                    if *stopped {
-                        return;
-                    }
-                    drop(stopped);
-                    let Some(engine) = engine.upgrade() else { return };
-                    look(&engine, &mut watched);
-                }
-            })
-            .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
-        Ok(Self(stopped))
-    }
-}
-
-impl Drop for Refresher {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.1.notify_all();
-    }
+/// Looks after the streams of an engine.
+pub(crate) fn refresh_streams(engine: Weak<Engine>) -> Result<Rounds> {
+    let mut watched = HashMap::new();
+    Rounds::start("rondel:schemas", engine, move |engine| look(engine, &mut watched))
 }
 
 fn look(engine: &Arc<Engine>, watched: &mut HashMap<String, Watch>) {

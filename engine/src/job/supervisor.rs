@@ -4,15 +4,13 @@
 //! its limits would fail in the same way again: it stays FAILED until somebody has looked.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::rounds::Rounds;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 
-/// From one look at the jobs to the next.
-const LOOK: Duration = Duration::from_millis(500);
 /// Before the first attempt; each further one waits twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -28,53 +26,10 @@ struct Attempts {
     next: Option<Instant>,
 }
 
-/// See the [module](self).
-pub(crate) struct Supervisor {
-    stopped: Arc<(Mutex<bool>, Condvar)>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Supervisor {
-    /// Looks after the jobs of an engine, as long as it is there.
-    pub(crate) fn start(engine: Weak<Engine>) -> Result<Self> {
-        let stopped: Arc<(Mutex<bool>, Condvar)> = Arc::default();
-        let until = Arc::clone(&stopped);
-        let thread = std::thread::Builder::new().name("rondel:supervisor".to_owned()).spawn(move || {
-            let mut attempts = HashMap::new();
-            loop {
-                let (stopped, bell) = &*until;
-                let stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-                let (stopped, _) = bell.wait_timeout(stopped, LOOK).unwrap_or_else(PoisonError::into_inner);
-                if *stopped {
-                    return;
-                }
-                drop(stopped);
-                let Some(engine) = engine.upgrade() else { return };
-                look(&engine, &mut attempts);
-            }
-        });
-        let thread = thread
-            .map_err(|error| Error::new(ErrorKind::External, format!("a thread could not be started: {error}")))?;
-        Ok(Self { stopped, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Starts nothing any more.
-    pub(crate) fn stop(&self) {
-        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stopped.1.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // The last one who holds the engine may be the thread itself.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stopped.1.notify_all();
-    }
+/// Looks after the jobs of an engine, as long as it is there; see the [module](self).
+pub(crate) fn supervise(engine: Weak<Engine>) -> Result<Rounds> {
+    let mut attempts = HashMap::new();
+    Rounds::start("rondel:supervisor", engine, move |engine| look(engine, &mut attempts))
 }
 
 fn look(engine: &Arc<Engine>, attempts: &mut HashMap<u64, Attempts>) {
