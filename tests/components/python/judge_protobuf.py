@@ -213,7 +213,8 @@ def main():
             for _ in range(options.count):
                 message = message_class()
                 source.fill(message, 0)
-                record = message.SerializeToString()
+                # Else the order of a map's entries differs from run to run.
+                record = message.SerializeToString(deterministic=True)
                 if options.mutated:
                     record = mutated(source.random, record)
                 out.write(struct.pack("<BI", reads(message_class, record), len(record)))
