@@ -102,7 +102,7 @@ impl Load {
                 producer.poll(Duration::ZERO);
                 std::thread::sleep(Duration::from_millis(10));
             }
-            producer.flush(Duration::from_secs(20)).unwrap();
+            producer.flush(PATIENCE).unwrap();
         });
         Self { going, written, thread }
     }

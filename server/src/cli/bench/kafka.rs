@@ -4,7 +4,7 @@
 //! time, once with the system's allocator and once with ours, and librdkafka's batch call with ours.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rondel_engine::time::SystemClock;
 use rondel_engine::{Error, ErrorKind, Result};
 
 use super::broker::{self, Contents, TOPIC};
+use super::folder::Folder;
 use super::measure::{Meter, Runs, Taken, close, execute, wait_for};
 use super::{BenchOptions, poll, say};
 
@@ -33,7 +34,8 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
         return Ok(());
     }
     let folder = Folder::new()?;
-    let broker = Broker::start(options.partitions, &folder.messages())?;
+    let messages = folder.with("bid.proto", MESSAGES)?;
+    let broker = Broker::start(options.partitions, &messages)?;
     let Contents { records, bytes, dear } = broker.contents;
     say(&format!(
         "\nKafka: {records} bids of {} bytes, {dear} of them dear, in {} partitions of a broker in another process, {} workers, median of {}.",
@@ -44,7 +46,7 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
     ));
     let stream = STREAM
         .replace(STREAM_BROKER, &broker.bootstrap)
-        .replace(STREAM_MESSAGES, &format!("file:{}", folder.messages().display()));
+        .replace(STREAM_MESSAGES, &format!("file:{}", messages.display()));
     let shipped = poll::program();
     if shipped.is_none() {
         say(
@@ -145,30 +147,5 @@ impl Drop for Broker {
         drop(self.input.take());
         // Nothing is to be made of how it ends.
         let _ = self.child.wait();
-    }
-}
-
-/// A folder with the messages, as long as the benchmark runs.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let folder = Self(std::env::temp_dir().join(format!("rondel-bench-{}", std::process::id())));
-        let written = std::fs::create_dir_all(&folder.0).and_then(|()| std::fs::write(folder.messages(), MESSAGES));
-        written.map_err(|error| {
-            Error::new(ErrorKind::External, format!("{} cannot be written to: {error}", folder.0.display()))
-        })?;
-        Ok(folder)
-    }
-
-    fn messages(&self) -> PathBuf {
-        self.0.join("bid.proto")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // It is in the system's place for temporary files: what stays is swept there.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -73,6 +73,11 @@ impl Runs {
         (self.median(rate), rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max))
     }
 
+    /// The median of the time by the clock.
+    pub(super) fn wall_seconds(&self) -> f64 {
+        self.median(|taken| taken.wall)
+    }
+
     /// A row of the printed table.
     pub(super) fn row(&self, name: &str, events: u64) -> String {
         let (rate, least, greatest) = self.per_cpu_second(events);

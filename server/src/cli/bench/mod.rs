@@ -1,4 +1,5 @@
-//! `rondel bench`: events per second of processor time, from memory and from Kafka, and what a change costs a large view.
+//! `rondel bench`: events per second of processor time, from memory and from Kafka, what a change costs a large view, and
+//! what checkpoints cost.
 //!
 //! Every query is SQL from `sql/nexmark`, planned and run as a job of a server's engine is. What is measured is the whole
 //! process: all its threads, of user and kernel. Events are there before the clock starts: Arrow batches in memory, or
@@ -6,6 +7,8 @@
 
 mod broker;
 mod changes;
+mod checkpoints;
+mod folder;
 mod kafka;
 mod measure;
 mod memory;
@@ -24,8 +27,8 @@ pub use poll::poll_yardstick;
 /// Options of `rondel bench`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct BenchOptions {
-    /// What is measured: q0, q1, q2, q5, q7 (from memory), kafka, join-changes, over-changes, running-changes; by default all
-    #[arg(value_name = "NAME", value_parser = ["q0", "q1", "q2", "q5", "q7", "kafka", "join-changes", "over-changes", "running-changes"])]
+    /// What is measured: q0, q1, q2, q5, q7 (from memory), kafka, join-changes, over-changes, running-changes, checkpoints, recovery; by default all
+    #[arg(value_name = "NAME", value_parser = ["q0", "q1", "q2", "q5", "q7", "kafka", "join-changes", "over-changes", "running-changes", "checkpoints", "recovery"])]
     names: Vec<String>,
 
     /// Bids that each query reads from memory
@@ -51,6 +54,10 @@ pub(super) struct BenchOptions {
     /// Memory that a job's state and rows under way may hold
     #[arg(long, value_name = "BYTES", default_value = "2GB", value_parser = bytes)]
     job_memory: usize,
+
+    /// State that the job of `recovery` comes back with; twice as much may stand in `--job-memory`
+    #[arg(long, value_name = "BYTES", default_value = "1GB", value_parser = bytes)]
+    recovered_state: usize,
 }
 
 impl BenchOptions {
@@ -74,7 +81,8 @@ pub(super) async fn bench(options: &BenchOptions) -> Result<()> {
     }
     memory::bench(options).await?;
     kafka::bench(options).await?;
-    changes::bench(options).await
+    changes::bench(options).await?;
+    checkpoints::bench(options).await
 }
 
 fn say(text: &str) {
