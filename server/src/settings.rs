@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use rondel_engine::checkpoint::CheckpointSettings;
+use rondel_engine::connector::options::parse_duration;
 use rondel_engine::engine::EngineSettings;
 
 use crate::machine;
@@ -169,17 +170,9 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     count.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(|| "it is out of range".to_owned())
 }
 
-/// `250ms`, `5s`, `2min`.
+/// `250ms`, `5s`, `2min`, `1.5h`: as the options of statements say it.
 fn duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let count: u32 = text[..digits].parse().map_err(|_| "it is a time, such as 250ms or 5s".to_owned())?;
-    match text[digits..].trim() {
-        "ms" => Ok(Duration::from_millis(u64::from(count))),
-        "s" => Ok(Duration::from_secs(u64::from(count))),
-        "min" => Ok(Duration::from_secs(u64::from(count) * 60)),
-        unit => Err(format!("\"{unit}\" is no unit: ms, s, min")),
-    }
+    parse_duration(text.trim()).ok_or_else(|| "it is a length of time, such as 250ms, 5s, 2min or 1h".to_owned())
 }
 
 #[cfg(test)]
@@ -217,6 +210,7 @@ mod tests {
         }
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         assert!(duration("5").is_err());
         assert!(at_least_one("0").is_err());
     }

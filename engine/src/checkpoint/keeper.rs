@@ -557,10 +557,12 @@ impl Checkpoints {
         let own = outcomes.into_iter().find(|(id, _)| *id == job);
         own.map_or_else(
             || {
-                Err(Error::new(
-                    ErrorKind::InvalidState,
-                    "the job does not run, so there is nothing to take a checkpoint of",
-                ))
+                let begins = lock(&self.running).get(&job).is_some_and(|job| job.handle.outcome().is_none());
+                let why = match begins {
+                    true => "the job has not completed its first epoch since it was created: take one a moment later",
+                    false => "the job does not run, so there is nothing to take a checkpoint of",
+                };
+                Err(Error::new(ErrorKind::InvalidState, why))
             },
             |(_, outcome)| outcome,
         )

@@ -226,7 +226,7 @@ fn wrong(spec: &OptionSpec, value: &str) -> Error {
 }
 
 /// Reads `30s`, `500 ms`, `1.5 hours`. `None` when it is not a length of time, or too long for the machine.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(unit_at);
     let unit_micros: f64 = match unit.trim().to_ascii_lowercase().as_str() {
