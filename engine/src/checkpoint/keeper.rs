@@ -65,7 +65,7 @@ struct Progress {
     /// When the last one was begun, and when it ended.
     begun: Instant,
     ended: Instant,
-    /// What the job had done then: rows in, rows out, epochs.
+    /// What the job had done then: rows in, rows out, epochs with news.
     done: Option<(u64, u64, u64)>,
     last: Option<Arc<Manifest>>,
     /// What operators tell of their changes is upon `last`: nothing was asked of them since that was not kept.
@@ -92,13 +92,12 @@ impl CheckpointedJob {
     /// What tells whether anything has happened.
     fn done(&self) -> (u64, u64, u64) {
         let metrics = self.handle.metrics();
-        (metrics.rows_in, metrics.rows_out, metrics.epochs_completed)
+        (metrics.rows_in, metrics.rows_out, metrics.epochs_with_news)
     }
 
-    /// Whether nothing has happened since the last checkpoint, but for the epoch that it took.
+    /// Whether nothing has happened since the last checkpoint: epochs without news come and go.
     fn is_idle(&self) -> bool {
-        let (rows_in, rows_out, epochs) = self.done();
-        self.progress().done.is_some_and(|last| (last.0, last.1) == (rows_in, rows_out) && epochs <= last.2 + 1)
+        self.progress().done == Some(self.done())
     }
 
     fn is_running(&self) -> bool {

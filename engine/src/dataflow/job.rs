@@ -74,6 +74,8 @@ pub struct JobMetrics {
     pub late_rows: u64,
     /// Epochs completed everywhere.
     pub epochs_completed: u64,
+    /// Epochs in which a source had news: rows, a watermark that moved, its end; and times that it left records out.
+    pub epochs_with_news: u64,
     /// All epochs before this one are complete.
     pub frontier: Epoch,
     /// Bytes of deltas on their way.
@@ -288,6 +290,7 @@ pub(crate) struct JobShared {
     pub(crate) rows_out: AtomicU64,
     pub(crate) late_rows: AtomicU64,
     pub(crate) epochs_completed: AtomicU64,
+    epochs_with_news: AtomicU64,
     /// Some operator may hold changes back until something other than a row or a watermark comes.
     pub(crate) holds_back: bool,
     /// The epoch in which all inputs have ended and what is held back is said; 0: not yet.
@@ -343,6 +346,7 @@ impl JobShared {
             rows_out: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
             epochs_completed: AtomicU64::new(0),
+            epochs_with_news: AtomicU64::new(0),
             holds_back,
             last_epoch: AtomicU64::new(0),
             gate: AtomicU64::new(0),
@@ -550,6 +554,7 @@ impl JobShared {
     /// Something was read, or a watermark moved.
     pub(crate) fn note_activity(&self) {
         if !self.active.swap(true, Ordering::SeqCst) {
+            self.epochs_with_news.fetch_add(1, Ordering::Relaxed);
             self.signal.notify();
         }
     }
@@ -611,6 +616,7 @@ impl JobShared {
             rows_out: self.rows_out.load(Ordering::Relaxed),
             late_rows: self.late_rows.load(Ordering::Relaxed),
             epochs_completed: self.epochs_completed.load(Ordering::Relaxed),
+            epochs_with_news: self.epochs_with_news.load(Ordering::Relaxed),
             frontier: self.frontier(),
             bytes_in_flight: self.meter.in_flight(),
             state_bytes: self.meter.state(),
@@ -636,6 +642,7 @@ impl Reporter for JobReporter {
     }
 
     fn skipped(&self, who: &str, rows: u64, last_reason: &str) {
+        self.0.epochs_with_news.fetch_add(1, Ordering::Relaxed);
         self.0.observer.skipped(who, rows, last_reason);
     }
 }
