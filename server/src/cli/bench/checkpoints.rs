@@ -154,6 +154,8 @@ async fn recovery(options: &BenchOptions) -> Result<()> {
     execute(&session, &streams(options, ENDLESS)).await?;
     execute(&session, RECOVERED).await?;
     wait_for(&engine, |job| job.state_bytes >= goal).await?;
+    // A session holds the engine open.
+    drop(session);
     let closing = Instant::now();
     close(engine).await?;
     let closed = closing.elapsed();
