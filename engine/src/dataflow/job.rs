@@ -74,7 +74,7 @@ pub struct JobMetrics {
     pub late_rows: u64,
     /// Epochs completed everywhere.
     pub epochs_completed: u64,
-    /// Epochs in which a source had news: rows, a watermark that moved, its end; and times that it left records out.
+    /// Epochs in which a source had news: rows, a watermark that moved, its end, or a position that moved without any.
     pub epochs_with_news: u64,
     /// All epochs before this one are complete.
     pub frontier: Epoch,
@@ -554,9 +554,14 @@ impl JobShared {
     /// Something was read, or a watermark moved.
     pub(crate) fn note_activity(&self) {
         if !self.active.swap(true, Ordering::SeqCst) {
-            self.epochs_with_news.fetch_add(1, Ordering::Relaxed);
+            self.note_news();
             self.signal.notify();
         }
+    }
+
+    /// A checkpoint of the job would hold more than the last one.
+    pub(crate) fn note_news(&self) {
+        self.epochs_with_news.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The budget of the open epoch is used up.
@@ -642,7 +647,6 @@ impl Reporter for JobReporter {
     }
 
     fn skipped(&self, who: &str, rows: u64, last_reason: &str) {
-        self.0.epochs_with_news.fetch_add(1, Ordering::Relaxed);
         self.0.observer.skipped(who, rows, last_reason);
     }
 }

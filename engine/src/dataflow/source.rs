@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use timely::scheduling::Activator;
 
-use crate::connector::{PollState, SourceReader, Waker};
+use crate::connector::{PollState, Positions, SourceReader, Waker};
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::Output;
@@ -39,6 +39,8 @@ pub(crate) struct SourceTask {
     epoch: Epoch,
     /// Whether `epoch` was open here (not only waited for).
     in_epoch: bool,
+    /// Where the reader stood at the end of the last epoch, if that had no rows.
+    stood: Option<Positions>,
     /// The reader is told of each epoch, and read to its end.
     binds: bool,
     rows_in_epoch: usize,
@@ -65,6 +67,7 @@ impl SourceTask {
             activator,
             epoch: first,
             in_epoch: false,
+            stood: None,
             binds,
             rows_in_epoch: 0,
             bytes_in_epoch: 0,
@@ -111,10 +114,25 @@ impl SourceTask {
     /// never have looked at some of the epochs between.
     fn end_epoch(&mut self, next: Epoch) -> Result<()> {
         if std::mem::take(&mut self.in_epoch) {
+            self.note_position()?;
             self.promise();
         }
         let job = Arc::clone(&self.job);
         job.give_snapshot(self.epoch..next, |_| self.snapshot())
+    }
+
+    /// Notices records that were passed without a row: those that were left out, or that come to nothing together.
+    fn note_position(&mut self) -> Result<()> {
+        // Rows are news of their own, and positions are not looked at while there are any.
+        let stood = match self.rows_in_epoch {
+            0 => guarded(|| Ok(self.part.reader.positions()))?,
+            _ => None,
+        };
+        if self.stood.is_some() && stood.is_some() && self.stood != stood {
+            self.job.note_news();
+        }
+        self.stood = stood;
+        Ok(())
     }
 
     fn promise(&mut self) {

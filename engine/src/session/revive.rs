@@ -336,6 +336,10 @@ impl Engine {
         if let Some(altered) = altered {
             return self.alter_job_options(name, altered).map(|()| Vec::new());
         }
+        // One that has failed comes back from its checkpoint with those that read it.
+        let comes_back_with_readers = matches!(action, JobAction::Start { savepoint: None })
+            && job.view().state == JobState::Failed
+            && self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.stands_at(object.id).is_some());
         let readers: Vec<String> = self
             .catalog
             .dependants(name)
@@ -345,7 +349,7 @@ impl Engine {
             })
             .map(|user| user.name)
             .collect();
-        if !readers.is_empty() {
+        if !readers.is_empty() && !comes_back_with_readers {
             return Err(Error::new(
                 ErrorKind::DependentObjects,
                 format!("job '{name}' is read by running jobs: {}", readers.join(", ")),

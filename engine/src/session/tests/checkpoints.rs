@@ -212,6 +212,23 @@ async fn a_job_goes_back_to_a_savepoint() {
     server.engine.shutdown();
 }
 
+/// A view that has failed is started by name, whatever reads it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_view_is_started_with_its_readers() {
+    let server = server(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW parts AS SELECT id, 10 / v AS part FROM t").await;
+    server.run("CREATE MATERIALIZED VIEW whole AS SELECT sum(part) AS whole FROM parts").await;
+    server.run("INSERT INTO t VALUES (1, 5); FLUSH; CHECKPOINT").await;
+    server.run("INSERT INTO t VALUES (2, 0)").await;
+    server.until("SHOW JOBS", "FAILED").await;
+    server.until("SHOW JOBS", "whole | materialized view | FAILED").await;
+    server.run("START JOB parts").await;
+    let error = server.try_run("START JOB parts FROM SAVEPOINT none").await.unwrap_err();
+    assert!(error.message().contains("is read by running jobs: whole"), "a reader cannot go back with it: {error}");
+    server.engine.shutdown();
+}
+
 /// While the place of checkpoints cannot be written the jobs run on and say why; afterwards all is as it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_place_that_is_away_is_told_and_waited_for() {
