@@ -26,6 +26,7 @@ mod pool;
 mod simulated;
 mod snapshot;
 mod source;
+mod spill;
 mod stepping;
 mod subscription;
 mod terminal;

@@ -41,6 +41,9 @@ impl Side {
             && release.advance(watermarks)
         {
             self.untidy = true;
+            if let Some(cold) = &mut self.cold {
+                cold.drop_below(release.released_below);
+            }
         }
     }
 
