@@ -21,8 +21,11 @@ use crate::operator::change::{Layer, merged};
 use crate::operator::deferred::DeferredRows;
 use crate::state::key_group::KEY_GROUPS;
 
-/// Bytes of rows that are put together into a file.
-const FILE_BYTES: usize = 8 << 20;
+/// Bytes of rows that are put together into a file: whoever puts layers together holds one of each.
+const FILE_BYTES: usize = 2 << 20;
+
+/// Parts with more bytes of files are cut into as many pieces as can be.
+const PIECES_FROM: u64 = 64 << 20;
 
 /// Parts up to so many bytes of files are read at once.
 pub(super) const LARGE: u64 = 32 << 20;
@@ -83,7 +86,9 @@ pub(super) struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     pub(super) fn new(store: &'a JobStore, manifest: &'a Manifest, files: Vec<&'a StateFile>) -> Self {
         let rows: u64 = files.iter().map(|file| file.rows).sum();
-        Self { store, manifest, files, count: pieces(rows as usize), read: BTreeMap::new() }
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let count = if bytes > PIECES_FROM { KEY_GROUPS } else { pieces(rows as usize) };
+        Self { store, manifest, files, count, read: BTreeMap::new() }
     }
 
     /// How many there are.

@@ -8,10 +8,14 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, UInt8Array};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use super::expression::batch;
 use super::{StateChange, StatePart};
 use crate::error::{Error, Result};
+use crate::state::spill::SectionView;
 
 /// Rows of a part that are read when they are wanted.
 pub trait DeferredRows: Debug + Send + Sync {
@@ -37,6 +41,31 @@ impl DeferredPart {
             Ok(())
         })?;
         Ok(parts)
+    }
+}
+
+/// Rows of a part that are on disk.
+#[derive(Debug)]
+pub(in crate::operator) struct SectionRows {
+    /// By key group.
+    pub(in crate::operator) sections: Vec<(u8, SectionView)>,
+    /// Which of their columns the part has, behind the key group.
+    pub(in crate::operator) columns: Vec<usize>,
+    /// The part's columns.
+    pub(in crate::operator) schema: SchemaRef,
+}
+
+impl DeferredRows for SectionRows {
+    fn read(&self, groups: RangeInclusive<u8>, give: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        for (group, view) in self.sections.iter().filter(|(group, _)| groups.contains(group)) {
+            view.read(|rows| {
+                let count = rows.rows.num_rows();
+                let group: ArrayRef = Arc::new(UInt8Array::from(vec![*group; count]));
+                let own = self.columns.iter().map(|at| Arc::clone(rows.rows.column(*at)));
+                give(batch(&self.schema, std::iter::once(group).chain(own).collect(), count)?)
+            })?;
+        }
+        Ok(())
     }
 }
 

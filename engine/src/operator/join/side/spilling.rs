@@ -12,7 +12,7 @@ use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::super::super::columns::canonical;
-use super::super::super::deferred::{DeferredPart, DeferredRows};
+use super::super::super::deferred::{DeferredPart, SectionRows};
 use super::super::super::expression::batch;
 use super::super::store::{Address, Block, block_of, row_of};
 use super::{Entries, Side};
@@ -263,36 +263,7 @@ impl Side {
         if sections.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = Arc::new(SpilledRows { sections, columns, schema });
+        let rows = Arc::new(SectionRows { sections, columns, schema });
         Ok(vec![DeferredPart { name: name.to_owned(), rows }])
-    }
-}
-
-/// Rows of a side as its part in a checkpoint has them.
-#[derive(Debug)]
-struct SpilledRows {
-    /// By key group.
-    sections: Vec<(u8, SectionView)>,
-    /// Which of the columns the part has.
-    columns: Vec<usize>,
-    schema: SchemaRef,
-}
-
-impl DeferredRows for SpilledRows {
-    fn read(
-        &self,
-        groups: std::ops::RangeInclusive<u8>,
-        give: &mut dyn FnMut(RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        for (group, view) in self.sections.iter().filter(|(group, _)| groups.contains(group)) {
-            view.read(|rows| {
-                let count = rows.rows.num_rows();
-                let group: ArrayRef = Arc::new(arrow::array::UInt8Array::from(vec![*group; count]));
-                let columns = std::iter::once(group);
-                let columns = columns.chain(self.columns.iter().map(|at| Arc::clone(rows.rows.column(*at)))).collect();
-                give(batch(&self.schema, columns, count)?)
-            })?;
-        }
-        Ok(())
     }
 }
