@@ -15,7 +15,7 @@ use super::layers::{self, Layers};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::state_file::{self, piece_of, pieces};
 use super::store::JobStore;
-use crate::dataflow::JobSnapshot;
+use crate::dataflow::{JobSnapshot, column_bytes};
 use crate::error::Result;
 use crate::operator::change::{Layer, merged};
 use crate::operator::deferred::DeferredRows;
@@ -59,7 +59,7 @@ impl JobStore {
                 Ok(())
             };
             part.rows.read(0..=u8::MAX, &mut |rows| {
-                bytes += rows.get_array_memory_size();
+                bytes += rows.columns().iter().map(column_bytes).sum::<usize>();
                 held.push(rows);
                 if bytes >= FILE_BYTES {
                     bytes = 0;

@@ -39,6 +39,7 @@ mod tests;
 pub use blueprint::{Blueprint, Target};
 pub use common_epoch::CommonEpoch;
 pub use figures::OperatorFigures;
+pub(crate) use flow_control::column_bytes;
 pub use job::{JobId, JobLimits, JobMetrics, JobObserver};
 pub use operators::{EngineOperators, OperatorFactory};
 pub use pool::{EpochLease, JobHandle, Pool, PoolSettings};

@@ -16,7 +16,7 @@ use crate::state::spill::{SpillFile, SpillSpace};
 const EIGHTHS: usize = 3;
 
 /// A portion is so large a part of what an operator may hold.
-const PORTIONS: usize = 4;
+const PORTIONS: usize = 8;
 
 /// An operator may hold so much, however little there is.
 const LEAST: usize = 64 << 10;
@@ -138,7 +138,7 @@ mod tests {
         let job = Arc::new(JobSpill::new(SpillFolder::new(folder.path()).of_job(1), &meters[0], None));
         let one = OperatorSpace::of(&job);
         assert_eq!(one.allowance(7 << 20), 6 << 20);
-        assert_eq!(one.portion(), 3 << 19);
+        assert_eq!(one.portion(), 3 << 18);
         drop(meters);
     }
 }
