@@ -162,7 +162,9 @@ const CHECKPOINT_METRICS: &[Metric<CheckpointView>] = &[
 const ENGINE_METRICS: &[Metric<Engine>] = &[
     gauge("rondel_memory_used_bytes", "Bytes that all jobs hold together.", |engine| engine.memory_used() as u64),
     gauge("rondel_memory_limit_bytes", "Bytes that all jobs may hold together.", |engine| engine.memory_limit() as u64),
-    gauge("rondel_spill_bytes", "Bytes on disk, of state that memory has no room for.", |engine| engine.spill().bytes()),
+    gauge("rondel_spill_bytes", "Bytes on disk, of state that memory has no room for.", |engine| {
+        engine.spill().bytes()
+    }),
     gauge("rondel_spill_files", "Files that they are in.", |engine| engine.spill().files()),
 ];
 

@@ -61,7 +61,11 @@ async fn await_answer(server: &RondelServer, client: &Client, probes: usize, mos
     let start = Instant::now();
     while rondel_tests::rondel::rows(client, "SELECT n, bytes FROM joined").await? != expected {
         most.look(server).await;
-        assert!(start.elapsed() < patience, "{most:?}, {:?}", rows_until(client, "SHOW JOBS", patience, |_| true).await);
+        assert!(
+            start.elapsed() < patience,
+            "{most:?}, {:?}",
+            rows_until(client, "SHOW JOBS", patience, |_| true).await
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     most.look(server).await;
@@ -100,7 +104,8 @@ async fn a_join_with_ten_times_the_memory_finishes() -> Result<()> {
     produce(broker, "limits-spill", 1000..rows, &text)?;
     println!("{rows} rows written in {:?}", start.elapsed());
     let start = Instant::now();
-    let has_read = |read: Option<String>| read.and_then(|read| read.parse().ok()).is_some_and(|read: usize| read >= rows + 1000);
+    let has_read =
+        |read: Option<String>| read.and_then(|read| read.parse().ok()).is_some_and(|read: usize| read >= rows + 1000);
     while !has_read(job_column(&client, "joined", "rows_in").await?) {
         most.look(&server).await;
         assert!(start.elapsed() < Duration::from_secs(3_600), "{most:?}");

@@ -311,7 +311,11 @@ impl JobStore {
         sizes.retain(|(operator, _), bytes| *bytes > LARGE && *operator != VIEW);
         let is_large = |file: &StateFile| sizes.contains_key(&(file.operator.as_str(), file.part.as_str()));
         // What is damaged is found before anything is done with it.
-        manifest.files.iter().filter(|file| is_large(file)).try_for_each(|file| self.bytes(manifest, file).map(drop))?;
+        manifest
+            .files
+            .iter()
+            .filter(|file| is_large(file))
+            .try_for_each(|file| self.bytes(manifest, file).map(drop))?;
         let parts = self.parts(manifest, |file| !is_large(file))?;
         let deferred = sizes.keys().map(|(operator, part)| {
             let rows = Arc::new(StoredPart::new(self, manifest, operator, part));

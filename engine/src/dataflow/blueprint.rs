@@ -25,8 +25,8 @@ use super::job::{JobId, JobLimits, JobObserver, JobReporter, JobShared, Signal};
 use super::layout::{Layout, MemberPlan, Unit};
 use super::operators::{Nothing, OperatorFactory};
 use super::snapshot::JobSnapshot;
-use super::spill::OperatorSpace;
 use super::source::SourcePart;
+use super::spill::OperatorSpace;
 use super::view::View;
 
 /// Where a job's results go.

@@ -44,7 +44,13 @@ pub struct JobLimits {
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, epochs_in_flight: 8, epoch_budget_rows: 1 << 20, spill: None, spill_above: None }
+        Self {
+            memory_bytes: 256 << 20,
+            epochs_in_flight: 8,
+            epoch_budget_rows: 1 << 20,
+            spill: None,
+            spill_above: None,
+        }
     }
 }
 

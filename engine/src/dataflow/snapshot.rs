@@ -132,7 +132,12 @@ impl JobSnapshot {
     }
 
     /// Has an operator of one of `workers` workers take up what belongs to it: in pieces, if it can, of what is not in memory.
-    pub(crate) fn restore(&self, operator: &mut dyn Operator, id: &str, (worker, workers): (usize, usize)) -> Result<()> {
+    pub(crate) fn restore(
+        &self,
+        operator: &mut dyn Operator,
+        id: &str,
+        (worker, workers): (usize, usize),
+    ) -> Result<()> {
         let mut parts = self.parts_of(id, worker, workers)?;
         let in_pieces = operator.restores_in_pieces();
         if in_pieces {
@@ -156,7 +161,9 @@ impl JobSnapshot {
         give: &mut dyn FnMut(StatePart) -> Result<()>,
     ) -> Result<()> {
         let owns = |group: &u8| worker_of(*group, workers) == worker;
-        let (Some(first), Some(last)) = ((0..=u8::MAX).find(owns), (0..=u8::MAX).rev().find(owns)) else { return Ok(()) };
+        let (Some(first), Some(last)) = ((0..=u8::MAX).find(owns), (0..=u8::MAX).rev().find(owns)) else {
+            return Ok(());
+        };
         for (_, part) in self.deferred.iter().filter(|(of, _)| of == id) {
             part.rows.read(first..=last, &mut |rows| give(StatePart { name: part.name.clone(), rows }))?;
         }

@@ -91,9 +91,9 @@ impl SpillFolder {
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
-        Ok(entries) => entries
-            .map(|entry| Ok(entry.map_err(|error| failed("looked through", folder, &error))?.path()))
-            .collect(),
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry.map_err(|error| failed("looked through", folder, &error))?.path())).collect()
+        }
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             Ok(Vec::new())
         }
@@ -217,7 +217,14 @@ mod tests {
         file.seal().unwrap();
         assert!(file.append(b"more").is_err());
         assert_eq!((spill.files(), spill.bytes()), (1, 8));
-        assert!(file.open().unwrap().read(4, 5).unwrap_err().message().contains("000000.spill, where state goes that memory"));
+        assert!(
+            file.open()
+                .unwrap()
+                .read(4, 5)
+                .unwrap_err()
+                .message()
+                .contains("000000.spill, where state goes that memory")
+        );
         drop(job);
         drop(file);
         assert_eq!((spill.files(), spill.bytes()), (0, 0));
@@ -245,6 +252,9 @@ mod tests {
         let spill = SpillFolder::new(&place.path().join("file"));
         let error = JobFolder::create(&spill.of_job(1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::External);
-        assert!(error.message().contains("/file/1-0, where state goes that memory has no room for, cannot be made: "), "{error}");
+        assert!(
+            error.message().contains("/file/1-0, where state goes that memory has no room for, cannot be made: "),
+            "{error}"
+        );
     }
 }

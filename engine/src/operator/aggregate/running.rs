@@ -7,6 +7,7 @@ use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use super::call::Call;
 use super::closing::{Closes, Horizon};
 use super::output::{PIECE, add_changes, add_forgotten, batch, no_changes, restored, table_parts};
 use super::plan::{AggregatePlan, Input, Kind, Read};
@@ -291,15 +292,17 @@ impl Operator for Running {
                     table.add(&groups)?;
                     table.remember(&rows.columns()[keys + Rows::width(calls)..], calls)?;
                     self.note_created()?;
+                    self.groups.table().note_changes();
+                    while let Some(away) = &mut self.away
+                        && away.make_room(&mut self.groups, &self.shape, &self.state_schema)? == Step::Yield
+                    {
+                    }
                 }
                 (Horizon::PART, Some(closes)) => closes.horizon().restore(&part)?,
                 (other, _) => return Err(Error::internal(format!("an aggregate has no state '{other}'"))),
             }
         }
         self.groups.table().note_changes();
-        while let Some(away) = &mut self.away
-            && away.make_room(&mut self.groups, &self.shape, &self.state_schema)? == Step::Yield
-        {}
         Ok(())
     }
 
@@ -312,9 +315,10 @@ impl Operator for Running {
     }
 
     fn spill_to(&mut self, space: Arc<dyn SpillSpace>) {
-        // Groups that go by a time are found by it.
+        // Groups that go by a time are found by it. And a result may not depend on whether there was room.
+        let is_exact = !self.shape.calls.iter().any(Call::is_digest);
         let is_timeless = self.closes.is_none() && self.ages.is_none() && self.emit == Emit::OnChange;
-        if !self.shape.keys.is_empty() && is_timeless {
+        if !self.shape.keys.is_empty() && is_timeless && is_exact {
             self.away = Some(Away::new(space));
         }
     }

@@ -14,7 +14,8 @@ use crate::operator::deferred::{DeferredPart, SectionRows};
 use crate::state::key_group::hash_keys;
 use crate::state::slots::Slot;
 use crate::state::spill::{
-    Cold, Rows as ColdRows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, order, rows_of_a_block, together,
+    Cold, Rows as ColdRows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, order, rows_of_a_block,
+    together,
 };
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::BooleanArray;
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::record_batch::RecordBatch;
 
@@ -286,5 +286,7 @@ fn check_key(bytes: usize, limit: usize) -> Result<()> {
             limit >> 20
         ),
     )
-    .with_hint("raise the memory limit, or let the query forget: a window with a watermark, a key that tells rows apart"))
+    .with_hint(
+        "raise the memory limit, or let the query forget: a window with a watermark, a key that tells rows apart",
+    ))
 }

@@ -88,7 +88,8 @@ fn without_others(column: &ArrayRef) -> Result<ArrayRef> {
         DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
         nested if nested.is_nested() => {
             let data = column.to_data();
-            let children = data.child_data().iter().map(|child| Ok(without_others(&make_array(child.clone()))?.to_data()));
+            let children =
+                data.child_data().iter().map(|child| Ok(without_others(&make_array(child.clone()))?.to_data()));
             let children = children.collect::<Result<Vec<_>>>()?;
             make_array(data.into_builder().child_data(children).build()?)
         }
@@ -312,16 +313,7 @@ pub struct SectionWriter {
 impl SectionWriter {
     /// Into a file; `latest`: no row's time lies above.
     pub fn new(file: Arc<dyn SpillFile>, latest: i64) -> Self {
-        Self {
-            file,
-            latest,
-            done: Vec::new(),
-            group: 0,
-            blocks: Vec::new(),
-            marks: Vec::new(),
-            bytes: 0,
-            noted: false,
-        }
+        Self { file, latest, done: Vec::new(), group: 0, blocks: Vec::new(), marks: Vec::new(), bytes: 0, noted: false }
     }
 
     /// Adds rows that are sorted by their order and do not lie before those that were added. They become a block, or one

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringViewArray};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
@@ -17,13 +17,16 @@ use crate::error::ErrorKind;
 type Model = BTreeMap<u64, Vec<(i64, bool)>>;
 
 fn rows(values: &[(u64, i64, bool)]) -> Rows {
-    let texts = values.iter().map(|(_, value, _)| (value % 3 > 0).then(|| "a text that fits no view ".repeat(*value as usize % 5)));
-    let columns: [(&str, ArrayRef); 2] = [
-        ("n", Arc::new(Int64Array::from_iter_values(values.iter().map(|(_, value, _)| *value)))),
-        ("t", Arc::new(StringViewArray::from_iter(texts))),
+    let texts = values
+        .iter()
+        .map(|(_, value, _)| (value % 3 > 0).then(|| "a text that fits no view ".repeat(*value as usize % 5)));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(values.iter().map(|(_, value, _)| *value))),
+        Arc::new(StringViewArray::from_iter(texts)),
     ];
+    let fields = vec![Field::new("n", DataType::Int64, true), Field::new("t", DataType::Utf8View, true)];
     Rows {
-        rows: RecordBatch::try_from_iter(columns).unwrap(),
+        rows: RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap(),
         orders: values.iter().map(|(order, ..)| *order).collect(),
         changed: values.iter().map(|(.., changed)| *changed).collect(),
     }

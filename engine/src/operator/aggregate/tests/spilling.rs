@@ -14,7 +14,8 @@ const KEYS: i64 = 40_000;
 
 #[test]
 fn groups_stay_within_what_is_allowed() {
-    let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("i", DataType::Int64, true)]));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("i", DataType::Int64, true)]));
     let plan = running_plan(&schema, "SELECT k, count(*), sum(i), max(i) FROM t GROUP BY k").unwrap();
     let mut random = StdRng::seed_from_u64(1);
     let mut pool = Pool::new(plan, 1, false).with_memory(256 << 10);

@@ -81,7 +81,8 @@ impl Side {
         let width = self.width();
         let Rows { mut rows, mut changed, .. } = rows;
         if let Some(useful) = self.useful(&rows)? {
-            changed = changed.into_iter().zip(useful.values()).filter(|(_, useful)| *useful).map(|(it, _)| it).collect();
+            changed =
+                changed.into_iter().zip(useful.values()).filter(|(_, useful)| *useful).map(|(it, _)| it).collect();
             rows = filter_record_batch(&rows, &useful)?;
         }
         let columns = rows.columns()[..width].to_vec();
@@ -122,9 +123,8 @@ impl Side {
         if self.cold.is_none() {
             return Ok(());
         }
-        let mut blocks: Vec<(u64, usize)> = (0..self.store.block_count())
-            .filter_map(|number| Some((self.store.block(number)?.born, number)))
-            .collect();
+        let mut blocks: Vec<(u64, usize)> =
+            (0..self.store.block_count()).filter_map(|number| Some((self.store.block(number)?.born, number))).collect();
         blocks.sort_unstable();
         let index_of_a_row = self.index_bytes() / self.live.max(1);
         let mut held = self.store.memory_size() + self.index_bytes();
@@ -181,7 +181,9 @@ impl Side {
         for block in self.sorted(rows)?.chunks(rows_of_a_block) {
             let addresses: Vec<Address> = block.iter().map(|(_, address)| *address).collect();
             let changed = match self.notes_changes() {
-                true => addresses.iter().map(|at| self.of(*at).is_some_and(|block| block.changed[row_of(*at)])).collect(),
+                true => {
+                    addresses.iter().map(|at| self.of(*at).is_some_and(|block| block.changed[row_of(*at)])).collect()
+                }
                 false => vec![false; addresses.len()],
             };
             let orders = block.iter().map(|(order, _)| *order).collect();
@@ -220,7 +222,8 @@ impl Side {
         if self.memory.counted {
             columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| self.store.matches(*at)))));
         }
-        let field = |(number, column): (usize, &ArrayRef)| Field::new(format!("c{number}"), column.data_type().clone(), true);
+        let field =
+            |(number, column): (usize, &ArrayRef)| Field::new(format!("c{number}"), column.data_type().clone(), true);
         let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
         batch(&schema, columns, rows.len())
     }

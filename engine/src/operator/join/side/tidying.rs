@@ -135,7 +135,7 @@ impl Side {
         Ok(())
     }
 
-    fn free_block(&mut self, number: usize) {
+    pub(super) fn free_block(&mut self, number: usize) {
         self.index.free(number);
         self.store.release(number);
     }
