@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobState, JobView, Live, LiveObjects, Rounds, refresh_streams, supervise};
 use crate::plan::{Functions, Planner, Relation};
 use crate::session::{LateRowsOfTables, Session};
+use crate::spill::SpillFolder;
 use crate::sql::{self, WatermarkClause};
 use crate::table::TableStore;
 use crate::time::Clock;
@@ -38,6 +39,9 @@ pub struct EngineSettings {
     pub stop_timeout: Duration,
     /// How checkpoints are taken. Without a data directory there are none.
     pub checkpoints: CheckpointSettings,
+    /// Where state goes that memory has no room for; `None`: to the folder `spill` of the data directory, or without one to
+    /// a temporary folder.
+    pub spill: Option<PathBuf>,
 }
 
 impl Default for EngineSettings {
@@ -50,6 +54,7 @@ impl Default for EngineSettings {
             memory_limit_bytes: usize::MAX,
             stop_timeout: Duration::from_secs(4),
             checkpoints: CheckpointSettings::default(),
+            spill: None,
         }
     }
 }
@@ -102,6 +107,8 @@ pub struct Engine {
     pub(crate) planner: Planner,
     pub(crate) batch: BatchContext,
     pub(crate) tables: Arc<TableStore>,
+    /// Where state goes that memory has no room for.
+    spill: SpillFolder,
     /// One change of definitions at a time.
     pub(crate) changing: Mutex<()>,
     /// Numbers of jobs that have no name: those of subscriptions to queries.
@@ -130,7 +137,9 @@ impl Engine {
             }
             None => None,
         };
-        let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints });
+        let spill = spill_folder(&settings, catalog.deployment()?);
+        spill.sweep()?;
+        let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints, spill });
         engine.recover()?;
         let refresher = refresh_streams(Arc::downgrade(&engine))?;
         engine.refresher.get_or_init(|| refresher);
@@ -148,7 +157,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         rooms: Rooms,
     ) -> Arc<Self> {
-        let Rooms { catalog, tables, pool, checkpoints } = rooms;
+        let Rooms { catalog, tables, pool, checkpoints, spill } = rooms;
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
@@ -164,6 +173,7 @@ impl Engine {
             planner,
             batch,
             tables,
+            spill,
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
@@ -221,6 +231,11 @@ impl Engine {
         self.settings.memory_limit_bytes
     }
 
+    /// Where state is that memory has no room for.
+    pub fn spill(&self) -> &SpillFolder {
+        &self.spill
+    }
+
     /// How the checkpoints of running jobs are going.
     pub fn checkpoint_views(&self) -> Vec<CheckpointView> {
         self.checkpoints.as_ref().map(|checkpoints| checkpoints.views()).unwrap_or_default()
@@ -271,7 +286,8 @@ impl Engine {
 
     /// What one job may use.
     pub(crate) fn limits(&self) -> JobLimits {
-        JobLimits { memory_bytes: self.settings.job_memory_bytes, ..JobLimits::default() }
+        let spill = Some(self.spill.clone());
+        JobLimits { memory_bytes: self.settings.job_memory_bytes, spill, ..JobLimits::default() }
     }
 }
 
@@ -281,6 +297,13 @@ pub(crate) struct Rooms {
     pub(crate) tables: Arc<TableStore>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) checkpoints: Option<Arc<Checkpoints>>,
+    pub(crate) spill: SpillFolder,
+}
+
+/// Where state goes that memory has no room for: a folder that no other server has.
+fn spill_folder(settings: &EngineSettings, deployment: uuid::Uuid) -> SpillFolder {
+    let folder = settings.spill.clone().or_else(|| Some(settings.data_dir.as_ref()?.join("spill")));
+    folder.map_or_else(SpillFolder::temporary, |folder| SpillFolder::new(&folder.join(deployment.to_string())))
 }
 
 /// Where checkpoints are kept, if anywhere.

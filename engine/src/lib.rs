@@ -10,6 +10,7 @@
 //! * [`plan`]: logical plan → checked, changelog-aware [flow plan](plan::flow)
 //! * [`operator`]: one operator, one file: pure, synchronous, deltas in, deltas out
 //! * [`state`]: what operators remember
+//! * [`spill`]: files for what memory has no room for
 //! * [`dataflow`]: operators on timely workers
 //! * [`connector`]: sources and sinks
 //! * [`checkpoint`]: what jobs go on from
@@ -35,6 +36,7 @@ pub mod schema;
 pub mod session;
 #[cfg(test)]
 mod simulation;
+pub mod spill;
 pub mod sql;
 pub mod state;
 pub mod table;

@@ -143,8 +143,9 @@ const JOB_METRICS: &[Metric<JobView>] = &[
 /// Of each operator of a job that has ever remembered anything.
 const OPERATOR_METRICS: &[Metric<OperatorFigures>] = &[
     gauge("rondel_operator_state_rows", "Rows or groups that the operator remembers.", |of| of.rows as u64),
-    gauge("rondel_operator_state_bytes", "Bytes that the operator remembers.", |of| of.bytes as u64),
+    gauge("rondel_operator_state_bytes", "Bytes of memory that the operator's state takes.", |of| of.bytes as u64),
     gauge("rondel_operator_state_keys", "Different keys that the operator remembers.", |of| of.keys as u64),
+    gauge("rondel_operator_spilled_bytes", "Bytes of its state that are on disk.", |of| of.spilled_bytes),
 ];
 
 /// Of each running job that has checkpoints.
@@ -161,6 +162,10 @@ const CHECKPOINT_METRICS: &[Metric<CheckpointView>] = &[
 const ENGINE_METRICS: &[Metric<Engine>] = &[
     gauge("rondel_memory_used_bytes", "Bytes that all jobs hold together.", |engine| engine.memory_used() as u64),
     gauge("rondel_memory_limit_bytes", "Bytes that all jobs may hold together.", |engine| engine.memory_limit() as u64),
+    gauge("rondel_spill_bytes", "Bytes on disk, of state that memory has no room for.", |engine| {
+        engine.spill().bytes()
+    }),
+    gauge("rondel_spill_files", "Files that they are in.", |engine| engine.spill().files()),
 ];
 
 impl<T> Metric<T> {

@@ -29,6 +29,10 @@ pub struct EngineOptions {
     #[arg(long, env = "RONDEL_MEMORY_LIMIT", value_name = "BYTES", value_parser = bytes)]
     pub memory_limit: Option<usize>,
 
+    /// Where state goes that memory has no room for; by default the folder `spill` of the data directory
+    #[arg(long, env = "RONDEL_SPILL", value_name = "FOLDER")]
+    pub spill: Option<PathBuf>,
+
     /// How long a job that is stopped may take to write what it has read
     #[arg(long, env = "RONDEL_JOB_STOP_TIMEOUT", value_name = "DURATION", default_value = "4s", value_parser = duration)]
     pub job_stop_timeout: Duration,
@@ -72,6 +76,7 @@ impl EngineOptions {
             job_memory_bytes: self.job_memory,
             memory_limit_bytes: self.memory_limit.unwrap_or_else(|| machine::memory_bytes() / 4 * 3),
             stop_timeout: self.job_stop_timeout,
+            spill: self.spill.clone(),
             checkpoints: CheckpointSettings {
                 url: self.checkpoints.clone(),
                 interval: self.checkpoint_interval,

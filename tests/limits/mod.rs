@@ -6,6 +6,7 @@ mod hot_key;
 mod jobs;
 mod memory;
 mod sink;
+mod spill;
 
 use std::net::Ipv4Addr;
 use std::path::Path;

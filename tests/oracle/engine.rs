@@ -14,11 +14,13 @@ use rondel_engine::connector::memory::{MemoryHandle, MemorySink};
 use rondel_engine::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobSnapshot, Pool, PoolSettings, Target};
 use rondel_engine::plan::flow::{FlowOp, FlowPlan, NodeIndex};
 use rondel_engine::plan::{ContinuousPlan, Functions, Planner, Relation, RelationKind, Relations, WatermarkDefinition};
+use rondel_engine::spill::SpillFolder;
 use rondel_engine::sql::parse_query;
 use rondel_engine::{Delta, Error, Result};
 
 use super::multiset::Multiset;
 use super::row::schema;
+use super::spill;
 use super::table::{START, Table};
 
 /// The streams, as a catalog has them.
@@ -116,6 +118,8 @@ impl PooledJob {
             }
         }
         let sink = MemorySink::new();
+        let spill_above = spill::allowed(rng);
+        let spill = spill_above.is_some().then(SpillFolder::temporary);
         let job = pool.create_job(Blueprint {
             job: JobId(1),
             name: "oracle".to_owned(),
@@ -123,7 +127,7 @@ impl PooledJob {
             sources,
             views: HashMap::new(),
             target: Target::Sink(Box::new(sink.clone())),
-            limits: JobLimits::default(),
+            limits: JobLimits { spill, spill_above, ..JobLimits::default() },
             observer: Arc::new(()),
             restore: restore.clone(),
             ends_with_checkpoint: false,
@@ -157,6 +161,7 @@ impl PooledJob {
         } else if !self.has_ended() {
             self.pool.step(self.job.id())?;
         }
+        spill::note(self.job.operators().iter().any(|operator| operator.spilled_bytes > 0));
         let written = self.sink.written();
         let new = written[self.seen..].iter().map(|(_, delta)| delta.clone()).collect();
         self.seen = written.len();

@@ -14,10 +14,13 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rondel_engine::operator::build::{Role, exchange_keys, has_local_half, operator};
 use rondel_engine::operator::change::changed;
+use rondel_engine::operator::deferred::{into_changes, into_parts};
 use rondel_engine::operator::{EpochContext, Operator, Output, StatePart, Step};
 use rondel_engine::plan::flow::{FlowOp, FlowPlan, NodeIndex};
 use rondel_engine::state::key_group::{hash_keys, key_group, worker_of};
 use rondel_engine::{Delta, Result};
+
+use super::spill::{self, LittleSpace};
 
 /// What a machine remembers between two epochs, by the number of the node.
 type Snapshot = Vec<(NodeIndex, StatePart)>;
@@ -47,6 +50,7 @@ impl Machine {
     /// Builds a plan for `workers` workers. With one there may be local halves or not.
     pub(crate) fn new(plan: &FlowPlan, workers: usize, rng: &mut SmallRng) -> Result<Self> {
         let mut nodes = Vec::new();
+        let allowed = spill::allowed(rng);
         for (index, spec) in plan.nodes.iter().enumerate() {
             let mut node = Node::default();
             if matches!(spec.op, FlowOp::Scan { .. }) {
@@ -69,6 +73,11 @@ impl Machine {
                 let role = if halves { Role::Final } else { Role::Whole };
                 let here = owner.is_none_or(|owner| owner == worker);
                 node.keyed.push(if here { Some(operator(plan, index, role)?) } else { None });
+            }
+            for operator in node.keyed.iter_mut().flatten() {
+                if let Some(allowed) = allowed {
+                    operator.spill_to(LittleSpace::new(allowed, rng));
+                }
             }
             // With one worker and no halves nothing is exchanged; the keys of halves are not those of the raw rows.
             if workers == 1 {
@@ -114,6 +123,7 @@ impl Machine {
             }
             said.push(outputs);
         }
+        spill::note(self.nodes.iter().flat_map(|node| node.keyed.iter().flatten()).any(|of| of.spilled().rows > 0));
         Ok(said.pop().into_iter().flatten().flatten().collect())
     }
 
@@ -168,10 +178,14 @@ impl Machine {
             let keyed = node.keyed.iter_mut().flatten();
             for operator in node.local.iter_mut().chain(keyed) {
                 match if only_changes && earlier.is_some() { operator.changes()? } else { None } {
-                    Some(told) => changes.extend(told),
+                    Some(mut told) => {
+                        into_changes(operator.deferred(), &mut told)?;
+                        changes.extend(told);
+                    }
                     None => {
                         tell_changes = false;
                         parts.extend(operator.snapshot()?);
+                        into_parts(operator.deferred(), &mut parts)?;
                     }
                 }
             }

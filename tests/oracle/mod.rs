@@ -14,6 +14,7 @@ pub(crate) mod multiset;
 mod row;
 mod runs;
 mod said;
+mod spill;
 mod statement;
 mod table;
 mod truth;
@@ -123,6 +124,7 @@ fn operators_sum_to_the_batch_answer() {
             }
         })
     });
+    assert!(runs::cases(1000) < 100 || spill::noted() > 10, "no state was on disk");
 }
 
 /// Statements through the planner, the dataflow and a pool whose workers take turns as the seed says.
@@ -131,4 +133,5 @@ fn jobs_sum_to_the_batch_answer() {
     run_cases(500, World::new, |world, case| {
         judged(world, case, |plan, expected| case.run_on_a_pool(&plan.flow, expected))
     });
+    assert!(runs::cases(500) < 100 || spill::noted() > 10, "no state was on disk");
 }

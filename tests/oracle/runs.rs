@@ -32,6 +32,11 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
+/// How many cases are run.
+pub(crate) fn cases(default: u64) -> u64 {
+    setting("RONDEL_ORACLE_CASES", default)
+}
+
 /// As many failures end a run.
 const MOST_FAILURES: usize = 10;
 
@@ -45,7 +50,7 @@ pub(crate) fn run_cases<W>(
     world: impl Fn() -> W + Sync,
     verdict: impl Fn(&W, &Case) -> Result<Verdict, String> + Sync,
 ) {
-    let (cases, first) = (setting("RONDEL_ORACLE_CASES", default), setting("RONDEL_ORACLE_SEED", 1));
+    let (cases, first) = (cases(default), setting("RONDEL_ORACLE_SEED", 1));
     let threads = setting("RONDEL_ORACLE_THREADS", 2).clamp(1, cases.max(1));
     let (next, stop, tally) = (AtomicU64::new(first), AtomicBool::new(false), Mutex::new(Tally::default()));
     let begin = Instant::now();

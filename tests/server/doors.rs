@@ -87,6 +87,7 @@ async fn the_server_ends_in_order() {
             workers: Some(1),
             job_memory: 1 << 20,
             memory_limit: None,
+            spill: None,
             job_stop_timeout: Duration::from_secs(1),
             checkpoints: None,
             checkpoint_interval: Duration::from_secs(10),

@@ -93,7 +93,14 @@ impl Archive {
     pub fn verify(&self, checkpoint: &ArchivedCheckpoint) -> Result<u64> {
         let manifest = checkpoint.manifest.clone()?;
         let restored = JobStore::open(&self.place, checkpoint.deployment, checkpoint.job).restore(&manifest)?;
-        Ok(restored.state().map(|(_, part)| part.rows.num_rows() as u64).sum())
+        let mut rows: u64 = restored.state().map(|(_, part)| part.rows.num_rows() as u64).sum();
+        for (_, part) in &restored.deferred {
+            part.rows.read(0..=u8::MAX, &mut |some| {
+                rows += some.num_rows() as u64;
+                Ok(())
+            })?;
+        }
+        Ok(rows)
     }
 
     /// Copies a checkpoint into a folder, as the chosen one of its job: a server with the same data directory can be given

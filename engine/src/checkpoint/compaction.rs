@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::record_batch::RecordBatch;
-
-use super::layers::{self, Compacted, Named};
+use super::deferred::Pieces;
+use super::layers::{Compacted, Named};
 use super::manifest::{Expired, Manifest, StateFile};
-use super::state_file::{self, piece_of, pieces};
+use super::state_file;
 use super::store::JobStore;
 use crate::error::Result;
 use crate::operator::change::{Layer, merged_changes};
-use crate::state::key_group::KEY_GROUPS;
 
 /// So many layers of about one size become one.
 const ALIKE: usize = 8;
@@ -72,28 +70,13 @@ impl JobStore {
             .iter()
             .find(|of| (&of.operator, &of.part) == (&compacted.operator, &compacted.part))
             .map(Expired::below);
-        let rows: u64 = plan.files.iter().map(|file| file.rows).sum();
-        let pieces = pieces(rows as usize);
-        let mut read: BTreeMap<&str, Vec<RecordBatch>> = BTreeMap::new();
-        for piece in 0..pieces {
+        let mut pieces = Pieces::new(self, manifest, plan.files.clone());
+        for piece in 0..pieces.count() {
             if is_over() {
                 self.let_go(compacted.files.iter().map(|file| file.path.as_str()));
                 return Ok(None);
             }
-            let here: Vec<&StateFile> = plan.files.iter().copied().filter(|file| meets(file, piece, pieces)).collect();
-            // A file that reaches over several pieces is read once.
-            read.retain(|path, _| here.iter().any(|file| file.path == *path));
-            let layers = layers::read(&here, |file| {
-                if let Some(rows) = read.get(file.path.as_str()) {
-                    return cut(rows, piece, pieces);
-                }
-                let rows = self.rows(manifest, file)?;
-                let of_piece = cut(&rows, piece, pieces)?;
-                if let Some(file) = here.iter().find(|here| here.path == file.path) {
-                    read.insert(&file.path, rows);
-                }
-                Ok(of_piece)
-            })?;
+            let layers = pieces.layers(piece)?;
             let Layer { keys, is_sum, rows, gone } = merged_changes(&layers, below)?;
             let (keys, gone) = if plan.from_the_first { (Vec::new(), Vec::new()) } else { (keys, gone) };
             let is_sum = is_sum && !plan.from_the_first;
@@ -113,16 +96,6 @@ impl JobStore {
         }
         Ok(Some(compacted))
     }
-}
-
-/// Whether a file may have rows of one of several ranges of key groups.
-fn meets(file: &StateFile, piece: usize, pieces: usize) -> bool {
-    let [least, greatest] = file.groups.unwrap_or([0, u8::MAX]).map(usize::from);
-    least * pieces / KEY_GROUPS <= piece && piece <= greatest * pieces / KEY_GROUPS
-}
-
-fn cut(batches: &[RecordBatch], piece: usize, pieces: usize) -> Result<Vec<RecordBatch>> {
-    batches.iter().filter_map(|rows| piece_of(rows, piece, pieces).transpose()).collect()
 }
 
 /// The paths of files that were written early.

@@ -108,6 +108,18 @@ impl Layers {
         (files, expired)
     }
 
+    /// What rows of a part are to be called that were given besides those in memory, and by what they go.
+    pub(super) fn named(&self, operator: &str, part: &str) -> (Named, Option<Below>) {
+        let of = (operator.to_owned(), part.to_owned());
+        let changed = self.changed.get(&of).filter(|_| !self.whole.contains_key(&of));
+        let (layer, keys, is_sum) = match changed {
+            Some(changed) => (self.epoch, changed.keys.clone(), changed.is_sum),
+            None => (0, Vec::new(), false),
+        };
+        let (operator, part) = of;
+        (Named { operator, part, layer, keys, is_sum, gone: false }, changed.and_then(|changed| changed.below))
+    }
+
     /// The new files.
     pub(super) fn files(&mut self) -> Result<Vec<(Named, NewFile)>> {
         let mut files = Vec::new();

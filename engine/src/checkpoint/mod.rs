@@ -20,6 +20,7 @@
 
 mod archive;
 mod compaction;
+mod deferred;
 mod job_options;
 mod keeper;
 mod layers;

@@ -19,15 +19,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::deferred::{LARGE, StoredPart};
 use super::layers::{self, Compacted, Layers};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::place::Place;
 use super::state_file::{self, NewFile};
 use crate::connector::Positions;
-use crate::dataflow::JobSnapshot;
+use crate::dataflow::{JobSnapshot, VIEW};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operator::StatePart;
 use crate::operator::change::merged;
+use crate::operator::{DeferredPart, StatePart};
 use crate::time::Epoch;
 
 /// The checkpoint that counts.
@@ -71,6 +72,11 @@ pub(crate) struct Written {
     pub(crate) new_bytes: u64,
 }
 
+/// An error in a checkpoint's files.
+fn of(manifest: &Manifest, error: Error) -> Error {
+    error.context(format!("the checkpoint of epoch {} of '{}'", manifest.epoch, manifest.name))
+}
+
 /// The epoch in a manifest's file name.
 pub(crate) fn epoch_of(file: &str) -> Option<Epoch> {
     file.split_once('-')?.0.parse().ok()
@@ -93,6 +99,12 @@ impl JobStore {
     pub(crate) fn open(place: &Arc<Place>, deployment: Uuid, job: Uuid) -> Self {
         let folder = format!("{deployment}/{job}");
         Self { place: Arc::clone(place), folder, generation: 0, read: Mutex::default(), early: Mutex::default() }
+    }
+
+    /// The same checkpoints, to be read.
+    pub(super) fn to_read(&self) -> Self {
+        let (place, folder) = (Arc::clone(&self.place), self.folder.clone());
+        Self { place, folder, generation: 0, read: Mutex::default(), early: Mutex::default() }
     }
 
     /// Begins a run of the job: what was chosen before is chosen for it as well.
@@ -209,6 +221,7 @@ impl JobStore {
         }
         let mut layers = Layers::of(snapshot, last.is_some())?;
         (manifest.files, manifest.expired) = layers.carried(&earlier);
+        let deferred_bytes = self.write_deferred(snapshot, &layers, (&mut manifest, &earlier), deadline)?;
         let mut put = BTreeMap::new();
         for (named, file) in layers.files()? {
             let known = earlier.iter().chain(&manifest.files).find(|known| known.hash == file.hash);
@@ -224,7 +237,7 @@ impl JobStore {
         manifest.files.sort_by(|one, other| {
             (&one.operator, &one.part, one.layer).cmp(&(&other.operator, &other.part, other.layer))
         });
-        let new_bytes = put.values().map(|bytes| bytes.len() as u64).sum();
+        let new_bytes = deferred_bytes + put.values().map(|bytes| bytes.len() as u64).sum::<u64>();
         self.place.put_before(&put.into_iter().collect::<Vec<_>>(), deadline)?;
         let bytes = manifest.to_bytes()?;
         let hash = Manifest::hash(&bytes);
@@ -237,6 +250,13 @@ impl JobStore {
 
     fn state_path(&self, hash: &str) -> String {
         format!("state/{:010}-{hash}.arrow", self.generation)
+    }
+
+    /// Writes a state file; answers its path.
+    pub(super) fn put_state(&self, file: &NewFile, deadline: Option<Instant>) -> Result<String> {
+        let path = self.state_path(&file.hash);
+        self.place.put_before(&[(self.path(&path), file.bytes.clone())], deadline)?;
+        Ok(path)
     }
 
     /// Writes a file that no manifest names yet. It is not swept before [`Self::let_go`].
@@ -282,23 +302,40 @@ impl JobStore {
         }
     }
 
-    /// What a checkpoint holds; every file is as it was written.
-    pub(crate) fn restore(&self, manifest: &Manifest) -> Result<JobSnapshot> {
-        let parts = self.parts(manifest, |_| true)?;
+    /// What a checkpoint holds; every file is as it was written. Large parts are read when they are wanted.
+    pub(crate) fn restore(&self, manifest: &Arc<Manifest>) -> Result<JobSnapshot> {
+        let mut sizes: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for file in &manifest.files {
+            *sizes.entry((&file.operator, &file.part)).or_default() += file.bytes;
+        }
+        sizes.retain(|(operator, _), bytes| *bytes > LARGE && *operator != VIEW);
+        let is_large = |file: &StateFile| sizes.contains_key(&(file.operator.as_str(), file.part.as_str()));
+        // What is damaged is found before anything is done with it.
+        manifest
+            .files
+            .iter()
+            .filter(|file| is_large(file))
+            .try_for_each(|file| self.bytes(manifest, file).map(drop))?;
+        let parts = self.parts(manifest, |file| !is_large(file))?;
+        let deferred = sizes.keys().map(|(operator, part)| {
+            let rows = Arc::new(StoredPart::new(self, manifest, operator, part));
+            ((*operator).to_owned(), DeferredPart { name: (*part).to_owned(), rows })
+        });
+        let parts = (parts, deferred.collect());
         let positions = manifest.positions.iter().map(|(scan, at)| (scan.clone(), Positions(at.clone()))).collect();
         JobSnapshot::restored(manifest.epoch, parts, &manifest.watermarks, positions)
     }
 
     /// The rows that an operator has in a checkpoint.
     pub(crate) fn part_of(&self, manifest: &Manifest, operator: &str) -> Result<JobSnapshot> {
-        let parts = self.parts(manifest, |of| of == operator)?;
-        JobSnapshot::restored(manifest.epoch, parts, &BTreeMap::new(), BTreeMap::new())
+        let parts = self.parts(manifest, |file| file.operator == operator)?;
+        JobSnapshot::restored(manifest.epoch, (parts, Vec::new()), &BTreeMap::new(), BTreeMap::new())
     }
 
-    /// The state of some operators: of each part what its layers come to.
-    fn parts(&self, manifest: &Manifest, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, StatePart)>> {
+    /// The state in some files, which are all of their parts: of each part what its layers come to.
+    fn parts(&self, manifest: &Manifest, wanted: impl Fn(&StateFile) -> bool) -> Result<Vec<(String, StatePart)>> {
         let mut by_part: BTreeMap<(&str, &str), Vec<&StateFile>> = BTreeMap::new();
-        for file in manifest.files.iter().filter(|file| wanted(&file.operator)) {
+        for file in manifest.files.iter().filter(|file| wanted(file)) {
             by_part.entry((&file.operator, &file.part)).or_default().push(file);
         }
         let mut parts = Vec::new();
@@ -314,9 +351,13 @@ impl JobStore {
 
     /// The rows of a file, which is as it was written.
     pub(super) fn rows(&self, manifest: &Manifest, file: &StateFile) -> Result<Vec<RecordBatch>> {
+        let damaged = |error: Error| of(manifest, self.damaged(&self.path(&file.path), error.message()));
+        state_file::read(self.bytes(manifest, file)?).map_err(damaged)
+    }
+
+    fn bytes(&self, manifest: &Manifest, file: &StateFile) -> Result<Bytes> {
         let path = self.path(&file.path);
-        let of =
-            |error: Error| error.context(format!("the checkpoint of epoch {} of '{}'", manifest.epoch, manifest.name));
+        let of = |error| of(manifest, error);
         let bytes = self.place.get(&path).map_err(of)?;
         let bytes = bytes.ok_or_else(|| of(self.damaged(&path, "it is gone")))?;
         let found = state_file::hash(&bytes);
@@ -329,7 +370,7 @@ impl JobStore {
             );
             return Err(of(self.damaged(&path, &what)));
         }
-        state_file::read(bytes).map_err(|error| of(self.damaged(&path, error.message())))
+        Ok(bytes)
     }
 
     /// A checkpoint that will never be chosen goes.

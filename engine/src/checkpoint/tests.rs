@@ -32,7 +32,7 @@ fn part(operator: &str, values: &[i64]) -> (String, StatePart) {
 fn snapshot(epoch: u64, parts: Vec<(String, StatePart)>) -> JobSnapshot {
     let at = Positions(BTreeMap::from([("t/0".to_owned(), format!("0@{epoch}"))]));
     let positions = BTreeMap::from([("scan".to_owned(), at)]);
-    JobSnapshot::restored(epoch, parts, &BTreeMap::from([(0, 77)]), positions).unwrap()
+    JobSnapshot::restored(epoch, (parts, Vec::new()), &BTreeMap::from([(0, 77)]), positions).unwrap()
 }
 
 fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> Written {
@@ -175,7 +175,7 @@ fn whole(epoch: u64, rows: &[(i64, i64)]) -> JobSnapshot {
     snapshot(epoch, vec![("keyed".to_owned(), part)])
 }
 
-fn restored(store: &JobStore, manifest: &Manifest) -> BTreeMap<i64, i64> {
+fn restored(store: &JobStore, manifest: &Arc<Manifest>) -> BTreeMap<i64, i64> {
     let restored = store.restore(manifest).unwrap();
     let mut values = BTreeMap::new();
     for (_, part) in restored.state() {

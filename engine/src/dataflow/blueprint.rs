@@ -26,6 +26,7 @@ use super::layout::{Layout, MemberPlan, Unit};
 use super::operators::{Nothing, OperatorFactory};
 use super::snapshot::JobSnapshot;
 use super::source::SourcePart;
+use super::spill::OperatorSpace;
 use super::view::View;
 
 /// Where a job's results go.
@@ -239,10 +240,13 @@ impl Blueprint {
                 Some(owner) if owner != worker => Box::new(Nothing),
                 _ => {
                     let mut operator = factory.operator(&self.plan, member.node, member.role)?;
+                    if let Some(spill) = &job.spill {
+                        operator.spill_to(OperatorSpace::of(spill));
+                    }
                     if let Some(snapshot) = &self.restore
                         && member.role != crate::operator::build::Role::Local
                     {
-                        operator.restore(snapshot.of_operator(&id, worker, workers)?)?;
+                        snapshot.restore(operator.as_mut(), &id, (worker, workers))?;
                     }
                     operator
                 }

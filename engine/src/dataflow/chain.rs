@@ -280,6 +280,7 @@ impl Chain {
                     given.whole.insert(member.id.clone());
                 }
             }
+            given.deferred.extend(operator.deferred().into_iter().map(|part| (member.id.clone(), part)));
         }
         Ok(given)
     }

@@ -1,7 +1,7 @@
 //! What each operator of a job remembers, for those who watch.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::operator::Operator;
@@ -19,6 +19,8 @@ pub struct OperatorFigures {
     pub bytes: usize,
     /// Different keys.
     pub keys: usize,
+    /// Bytes on disk, of rows that memory has no room for.
+    pub spilled_bytes: u64,
 }
 
 /// What one operator remembers on one worker.
@@ -27,6 +29,7 @@ pub(crate) struct OperatorMeter {
     rows: AtomicUsize,
     bytes: AtomicUsize,
     keys: AtomicUsize,
+    spilled_bytes: AtomicU64,
     /// It has remembered something once.
     remembers: AtomicBool,
 }
@@ -38,6 +41,7 @@ impl OperatorMeter {
         self.rows.store(size.rows, Ordering::Relaxed);
         self.bytes.store(size.bytes, Ordering::Relaxed);
         self.keys.store(operator.state_keys().unwrap_or(size.rows), Ordering::Relaxed);
+        self.spilled_bytes.store(operator.spilled().bytes, Ordering::Relaxed);
         if size.rows > 0 {
             self.remembers.store(true, Ordering::Relaxed);
         }
@@ -67,6 +71,7 @@ impl OperatorMeters {
             sum.rows += meter.rows.load(Ordering::Relaxed);
             sum.bytes += meter.bytes.load(Ordering::Relaxed);
             sum.keys += meter.keys.load(Ordering::Relaxed);
+            sum.spilled_bytes += meter.spilled_bytes.load(Ordering::Relaxed);
         }
         figures.into_values().collect()
     }

@@ -49,6 +49,11 @@ impl Memory {
         self.limit
     }
 
+    /// A job's share of them, if each has as much.
+    pub(crate) fn share(&self) -> usize {
+        self.limit / self.jobs.load(Ordering::Relaxed).max(1)
+    }
+
     /// Bytes that the jobs hold once all that is on its way has arrived: what remembers a row keeps an index beside it,
     /// and may have grown its room twofold, so a byte on its way counts as two.
     fn expected(&self) -> usize {
@@ -75,7 +80,7 @@ impl Memory {
         let state = self.state.load(Ordering::Relaxed);
         // What was under way when the sources stopped must still find room. And a job within its share is not to fail
         // for another's, while there is time to stop the other.
-        let share = self.limit / self.jobs.load(Ordering::Relaxed).max(1);
+        let share = self.share();
         let over = state.saturating_sub(self.limit);
         let refused = over > self.limit / 4 || (over > self.limit / 8 && held > share);
         refused.then(|| {
@@ -141,6 +146,11 @@ impl Meter {
     /// The bytes of all jobs.
     pub(crate) fn all(&self) -> &Memory {
         &self.all
+    }
+
+    /// Bytes that the job may hold.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.min(self.all.limit)
     }
 
     /// Bytes of deltas on their way.

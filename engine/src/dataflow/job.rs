@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use crate::connector::{Positions, Reporter};
 use crate::error::{Error, Result};
-use crate::operator::{StateChange, StatePart};
+use crate::operator::{DeferredPart, StateChange, StatePart};
+use crate::spill::SpillFolder;
 use crate::time::Epoch;
 use timely::scheduling::SyncActivator;
 
 use super::figures::OperatorMeters;
 use super::flow_control::{LinkMeter, Memory, Meter, lock};
+use super::spill::JobSpill;
 
 /// A job's number within its pool; the catalog's choice, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,11 +36,21 @@ pub struct JobLimits {
     pub epochs_in_flight: usize,
     /// Rows that one source reads on one worker before the epoch is closed early.
     pub epoch_budget_rows: usize,
+    /// Where state goes that memory has no room for; `None`: nowhere.
+    pub spill: Option<SpillFolder>,
+    /// Bytes that operators which can put their state there hold together; `None`: what the other limits leave them.
+    pub spill_above: Option<usize>,
 }
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, epochs_in_flight: 8, epoch_budget_rows: 1 << 20 }
+        Self {
+            memory_bytes: 256 << 20,
+            epochs_in_flight: 8,
+            epoch_budget_rows: 1 << 20,
+            spill: None,
+            spill_above: None,
+        }
     }
 }
 
@@ -224,6 +236,8 @@ pub(crate) struct Given {
     pub(crate) changes: BTreeMap<String, Vec<StateChange>>,
     /// Operators that gave all that they remember.
     pub(crate) whole: BTreeSet<String>,
+    /// What operators left on disk of what they gave.
+    pub(crate) deferred: Vec<(String, DeferredPart)>,
     /// Where sources stand, by the scan's identity.
     pub(crate) positions: BTreeMap<String, Option<Positions>>,
 }
@@ -237,6 +251,7 @@ impl Given {
     fn add(&mut self, other: Self) {
         self.parts.extend(other.parts);
         self.whole.extend(other.whole);
+        self.deferred.extend(other.deferred);
         for (operator, changes) in other.changes {
             self.changes.entry(operator).or_default().extend(changes);
         }
@@ -259,6 +274,8 @@ pub(crate) struct JobShared {
     pub(crate) observer: Arc<dyn JobObserver>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) meter: Arc<Meter>,
+    /// Where its state goes that memory has no room for, if anywhere.
+    pub(crate) spill: Option<Arc<JobSpill>>,
     /// Streams' readers, one per source and worker.
     pub(crate) sources: Vec<Arc<SourceStatus>>,
     /// Edges from views, on all workers.
@@ -320,11 +337,16 @@ impl JobShared {
         (signal, memory): (Arc<Signal>, &Arc<Memory>),
     ) -> Self {
         let ready = || Arc::new(SourceStatus { ready: AtomicBool::new(true), ..SourceStatus::default() });
+        let meter = Arc::new(Meter::new(limits.memory_bytes, memory));
         Self {
             id,
             name,
             workers,
-            meter: Arc::new(Meter::new(limits.memory_bytes, memory)),
+            spill: limits
+                .spill
+                .as_ref()
+                .map(|folder| Arc::new(JobSpill::new(folder.of_job(id.0), &meter, limits.spill_above))),
+            meter,
             limits,
             observer,
             signal,

@@ -13,7 +13,8 @@ use crate::connector::Positions;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::change::{ChangedRows, changed};
-use crate::operator::{StateChange, StatePart};
+use crate::operator::deferred::into_changes;
+use crate::operator::{DeferredPart, Operator, StateChange, StatePart};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::time::{Epoch, WatermarkId, Watermarks};
 
@@ -34,6 +35,8 @@ pub struct JobSnapshot {
     pub parts: Vec<(String, StatePart)>,
     /// By the identity of the plan's node: what has changed since the snapshot before, of those that gave no more than that.
     pub changes: BTreeMap<String, Vec<StateChange>>,
+    /// What belongs to either and is not in memory, by the identity of the plan's node.
+    pub deferred: Vec<(String, DeferredPart)>,
     /// By the scan's identity: where the source stood. `None`: it can't be opened there again.
     pub positions: BTreeMap<String, Option<Positions>>,
     /// By the scan's identity, where a view is restored as of a later epoch than its reader: what changed between. The
@@ -44,7 +47,7 @@ pub struct JobSnapshot {
 impl JobSnapshot {
     /// What all timely operators gave.
     pub(crate) fn given(epoch: Epoch, given: Given) -> Result<Self> {
-        let Given { mut parts, mut changes, whole, positions } = given;
+        let Given { mut parts, mut changes, whole, deferred, positions } = given;
         for operator in whole {
             // The local half of an aggregate may have told its changes, and always does so as a whole.
             for change in changes.remove(&operator).into_iter().flatten() {
@@ -55,16 +58,24 @@ impl JobSnapshot {
                 parts.extend(rows);
             }
         }
-        Ok(Self { epoch, parts, changes, positions, missed: BTreeMap::new() })
+        Ok(Self { epoch, parts, changes, deferred, positions, missed: BTreeMap::new() })
     }
 
     /// A snapshot that has changes, on top of the snapshot before.
     pub fn onto(mut self, before: Self) -> Result<Self> {
         let mut earlier: BTreeMap<String, Vec<StatePart>> = BTreeMap::new();
+        let is_changed = |operator: &String| self.changes.contains_key(operator);
+        for (operator, part) in before.deferred.into_iter().filter(|(operator, _)| is_changed(operator)) {
+            earlier.entry(operator).or_default().extend(part.in_memory(0..=u8::MAX)?);
+        }
         for (operator, part) in before.parts.into_iter().filter(|(operator, _)| self.changes.contains_key(operator)) {
             earlier.entry(operator).or_default().push(part);
         }
-        for (operator, changes) in std::mem::take(&mut self.changes) {
+        for (operator, mut changes) in std::mem::take(&mut self.changes) {
+            let (deferred, others): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.deferred).into_iter().partition(|(of, _)| *of == operator);
+            self.deferred = others;
+            into_changes(deferred.into_iter().map(|(_, part)| part).collect(), &mut changes)?;
             let parts = changed(earlier.remove(&operator).unwrap_or_default(), changes)?;
             self.parts.extend(parts.into_iter().map(|part| (operator.clone(), part)));
         }
@@ -74,14 +85,14 @@ impl JobSnapshot {
     /// A snapshot that was read back.
     pub(crate) fn restored(
         epoch: Epoch,
-        mut parts: Vec<(String, StatePart)>,
+        (mut parts, deferred): (Vec<(String, StatePart)>, Vec<(String, DeferredPart)>),
         promised: &BTreeMap<u32, i64>,
         positions: BTreeMap<String, Positions>,
     ) -> Result<Self> {
         let promised = pairs_part(WATERMARKS, promised.iter().map(|(id, at)| (*id, *at)))?;
         parts.push((WATERMARKS.to_owned(), promised));
         let positions = positions.into_iter().map(|(scan, positions)| (scan, Some(positions))).collect();
-        Ok(Self { epoch, parts, changes: BTreeMap::new(), positions, missed: BTreeMap::new() })
+        Ok(Self { epoch, parts, changes: BTreeMap::new(), deferred, positions, missed: BTreeMap::new() })
     }
 
     /// What operators and the view remember.
@@ -120,8 +131,57 @@ impl JobSnapshot {
         self.view_contents(schema, 0, 1)
     }
 
-    /// The operator's parts that belong to one of `workers` workers.
+    /// Has an operator of one of `workers` workers take up what belongs to it: in pieces, if it can, of what is not in memory.
+    pub(crate) fn restore(
+        &self,
+        operator: &mut dyn Operator,
+        id: &str,
+        (worker, workers): (usize, usize),
+    ) -> Result<()> {
+        let mut parts = self.parts_of(id, worker, workers)?;
+        let in_pieces = operator.restores_in_pieces();
+        if in_pieces {
+            operator.restore(std::mem::take(&mut parts))?;
+        }
+        self.read_deferred(id, (worker, workers), &mut |part| {
+            if in_pieces {
+                return operator.restore(vec![part]);
+            }
+            parts.push(part);
+            Ok(())
+        })?;
+        if in_pieces { Ok(()) } else { operator.restore(parts) }
+    }
+
+    /// Hands over what belongs to one of `workers` workers and is not in memory.
+    fn read_deferred(
+        &self,
+        id: &str,
+        (worker, workers): (usize, usize),
+        give: &mut dyn FnMut(StatePart) -> Result<()>,
+    ) -> Result<()> {
+        let owns = |group: &u8| worker_of(*group, workers) == worker;
+        let (Some(first), Some(last)) = ((0..=u8::MAX).find(owns), (0..=u8::MAX).rev().find(owns)) else {
+            return Ok(());
+        };
+        for (_, part) in self.deferred.iter().filter(|(of, _)| of == id) {
+            part.rows.read(first..=last, &mut |rows| give(StatePart { name: part.name.clone(), rows }))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::parts_of`], with those that are not in memory.
     pub(crate) fn of_operator(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
+        let mut parts = self.parts_of(id, worker, workers)?;
+        self.read_deferred(id, (worker, workers), &mut |part| {
+            parts.push(part);
+            Ok(())
+        })?;
+        Ok(parts)
+    }
+
+    /// The operator's parts that belong to one of `workers` workers and are in memory.
+    fn parts_of(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (_, part) in self.parts.iter().filter(|(of, _)| of == id) {
             let groups = part

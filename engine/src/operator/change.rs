@@ -13,6 +13,8 @@ use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::StatePart;
+#[cfg(test)]
+use super::deferred::{into_changes, into_parts};
 use crate::error::{Error, Result};
 use crate::state::key_group::hash_keys_seeded;
 
@@ -255,6 +257,13 @@ pub fn least(one: Option<Below>, other: Option<Below>) -> Option<Below> {
     }
 }
 
+#[cfg(test)]
+fn snapshot(operator: &mut dyn super::Operator) -> Vec<StatePart> {
+    let mut parts = operator.snapshot().unwrap();
+    into_parts(operator.deferred(), &mut parts).unwrap();
+    parts
+}
+
 /// What tests have written down of an operator.
 #[cfg(test)]
 #[derive(Default)]
@@ -265,10 +274,13 @@ impl Written {
     /// Writes down all, or what has changed since the last time.
     pub(in crate::operator) fn write(&mut self, operator: &mut dyn super::Operator, only_changes: bool) {
         self.0 = Some(match self.0.take().filter(|_| only_changes) {
-            None => operator.snapshot().unwrap(),
+            None => snapshot(operator),
             Some(before) => match operator.changes().unwrap() {
-                None => operator.snapshot().unwrap(),
-                Some(changes) => changed(before, changes).unwrap(),
+                None => snapshot(operator),
+                Some(mut changes) => {
+                    into_changes(operator.deferred(), &mut changes).unwrap();
+                    changed(before, changes).unwrap()
+                }
             },
         });
     }

@@ -17,6 +17,7 @@ pub mod change;
 pub(crate) mod columns;
 pub mod consolidate;
 mod counted;
+pub mod deferred;
 pub mod expression;
 pub mod filter;
 mod held;
@@ -33,12 +34,16 @@ pub mod unnest;
 pub mod values;
 pub mod window;
 
+use std::sync::Arc;
+
 use crate::delta::Delta;
 use crate::error::Result;
+use crate::state::spill::{SpillSpace, SpilledSize};
 use crate::time::{Epoch, Watermarks};
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 pub use change::StateChange;
+pub use deferred::{DeferredPart, DeferredRows};
 
 /// Whether an operator has said all that it has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +81,7 @@ pub struct StatePart {
 pub struct StateSize {
     /// Rows or groups.
     pub rows: usize,
-    /// Bytes of memory.
+    /// Bytes of memory; what is on disk is not counted.
     pub bytes: usize,
 }
 
@@ -210,6 +215,26 @@ pub trait Operator: Send {
     /// Parts of one name may come several times.
     fn restore(&mut self, _parts: Vec<StatePart>) -> Result<()> {
         Ok(())
+    }
+
+    /// What of the last snapshot or changes was not given with them, since it is not in memory: it belongs to the parts that
+    /// were, or is a part of its own of a snapshot.
+    fn deferred(&mut self) -> Vec<DeferredPart> {
+        Vec::new()
+    }
+
+    /// Whether [`Operator::restore`] may be called several times, each with some rows of the parts.
+    fn restores_in_pieces(&self) -> bool {
+        false
+    }
+
+    /// What memory has no room for may go to `space`; comes before anything else. An operator that can't put its state
+    /// there keeps it in memory.
+    fn spill_to(&mut self, _space: Arc<dyn SpillSpace>) {}
+
+    /// How much of what the operator remembers is on disk; cheap enough to ask once an epoch.
+    fn spilled(&self) -> SpilledSize {
+        SpilledSize::default()
     }
 
     /// How much the operator remembers; cheap enough to ask once an epoch.

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobState;
 use crate::plan::Functions;
 use crate::session::define;
+use crate::spill::SpillFolder;
 use crate::sql;
 
 /// Nothing waits for the machine's clock.
@@ -169,7 +170,8 @@ fn start(being: &Arc<Being>) -> Result<Arc<Engine>> {
     let place = Place::over(Arc::new(Files(Arc::clone(being))));
     let checkpoints =
         Checkpoints::assemble(place, settings.checkpoints.clone(), (&pool, &tables, &catalog), &clock).map(Arc::new)?;
-    let rooms = Rooms { catalog, tables, pool, checkpoints: Some(checkpoints) };
+    let spill = SpillFolder::temporary();
+    let rooms = Rooms { catalog, tables, pool, checkpoints: Some(checkpoints), spill };
     let engine = Engine::assemble(settings, Functions::builtin(), clock, rooms);
     topics::lend(&engine, being)?;
     engine.recover()?;

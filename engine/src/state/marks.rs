@@ -42,6 +42,11 @@ impl Marks {
         }
     }
 
+    /// Whether a slot has changed.
+    pub fn is_marked(&self, slot: Slot) -> bool {
+        self.is_marked.get(slot as usize / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    }
+
     /// Slots are no more.
     pub fn unmark(&mut self, slots: &[Slot]) {
         for slot in slots {

@@ -4,3 +4,4 @@ pub mod ages;
 pub mod key_group;
 pub mod marks;
 pub mod slots;
+pub mod spill;

@@ -192,7 +192,7 @@ impl Checkpoints {
     fn snapshot(
         &self,
         store: &JobStore,
-        manifest: &Manifest,
+        manifest: &Arc<Manifest>,
         reads: &BTreeMap<String, (Uuid, SchemaRef)>,
     ) -> Result<JobSnapshot> {
         let mut snapshot = store.restore(manifest)?;

@@ -324,7 +324,7 @@ fn a_sink_that_stops_reading_stops_the_source_and_nothing_is_lost() {
     let plan = PlanBuilder::new().stream("s").then("by_key");
     let mut builder = JobBuilder::new(1, plan, Target::Sink(Box::new(sink.clone())));
     builder.blueprint.sources.insert(0, Box::new(source));
-    builder.blueprint.limits = JobLimits { memory_bytes: 8 << 20, epochs_in_flight: 4, epoch_budget_rows: 1 << 20 };
+    builder.blueprint.limits = JobLimits { memory_bytes: 8 << 20, epochs_in_flight: 4, ..JobLimits::default() };
     let (job, _) = builder.create(&pool).unwrap();
     let mut most = 0;
     let mut before = 0;

@@ -88,7 +88,10 @@ fn operators_say_what_they_remember() {
     feed.push(0, batch(&(0..30).map(|row| (row % 20, 1, 0)).collect::<Vec<_>>())).unwrap();
     pool.step(job.id()).unwrap();
     let [sum] = job.operators().try_into().unwrap();
-    assert_eq!(sum, OperatorFigures { operator: "sum".to_owned(), rows: 20, bytes: 20 * 64, keys: 20 });
+    assert_eq!(
+        sum,
+        OperatorFigures { operator: "sum".to_owned(), rows: 20, bytes: 20 * 64, keys: 20, spilled_bytes: 0 }
+    );
 }
 
 #[test]

@@ -134,6 +134,13 @@ impl Call {
         Ok(Self { aggregate, means, arguments, types, filter: lowered.filter, state })
     }
 
+    /// Whether its result depends on how often its state was written and taken up again: a digest that is merged is rougher.
+    pub(super) fn is_digest(&self) -> bool {
+        let name = self.aggregate.fun().name();
+        matches!(self.means, Means::Function)
+            && (name.starts_with("approx_percentile") || name.starts_with("approx_median"))
+    }
+
     /// Whether the call is computed anew from the group's rows whenever the group is touched.
     #[cfg(test)]
     pub(super) fn is_recomputed(&self) -> bool {

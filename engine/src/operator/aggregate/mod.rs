@@ -5,6 +5,7 @@
 //! then one loop per aggregate call. Results can be read without emptying the state.
 //!
 //! * `running`: `GROUP BY` without windows, DISTINCT; old and new row of touched groups at each epoch's end
+//! * `spilling`: groups of a running aggregate that memory has no room for
 //! * `windowed`: windows shown once, when the watermark passes them, from slices that they share
 //! * `changing`: windows shown as they change
 //! * `panes`: what has come since a group was last shown
@@ -25,6 +26,7 @@ mod output;
 mod panes;
 mod plan;
 mod running;
+mod spilling;
 mod table;
 mod tracked;
 mod windowed;

@@ -106,13 +106,24 @@ fn group_rows(
     remembers: &[Call],
 ) -> Result<Vec<RecordBatch>> {
     let pieces = groups.chunks(SNAPSHOT_PIECE).map(|piece| {
-        let states = table.states(piece)?;
-        let keys = states.keys.len();
-        let mut columns = state_columns(states, between);
-        columns.extend(table.remembered(piece, remembers)?);
+        let (columns, keys) = group_columns(table, piece, between, remembers)?;
         state_rows(schema, columns, keys, piece.len())
     });
     pieces.collect()
+}
+
+/// The columns of some groups' rows, and how many of them are keys.
+pub(super) fn group_columns(
+    table: &mut Table,
+    groups: &[Slot],
+    between: &[i64],
+    remembers: &[Call],
+) -> Result<(Vec<ArrayRef>, usize)> {
+    let states = table.states(groups)?;
+    let keys = states.keys.len();
+    let mut columns = state_columns(states, between);
+    columns.extend(table.remembered(groups, remembers)?);
+    Ok((columns, keys))
 }
 
 /// Adds what has changed of a table since it was last written down; arguments as for [`table_parts`]. A row is told from
@@ -124,8 +135,30 @@ pub(super) fn table_changes(
     between: &[i64],
     remembers: &[Call],
 ) -> Result<()> {
-    let TableChanges { groups, forgotten } = table.take_changes();
-    changes.rows.extend(group_rows(schema, table, &groups, between, remembers)?);
+    let told = table.take_changes();
+    add_changes(changes, schema, table, told, between, remembers)
+}
+
+/// As [`table_changes`], of changes that were taken.
+pub(super) fn add_changes(
+    changes: &mut ChangedRows,
+    schema: &SchemaRef,
+    table: &mut Table,
+    told: TableChanges,
+    between: &[i64],
+    remembers: &[Call],
+) -> Result<()> {
+    changes.rows.extend(group_rows(schema, table, &told.groups, between, remembers)?);
+    add_forgotten(changes, schema, told.forgotten, between)
+}
+
+/// Adds groups that are no more.
+pub(super) fn add_forgotten(
+    changes: &mut ChangedRows,
+    schema: &SchemaRef,
+    forgotten: Vec<Forgotten>,
+    between: &[i64],
+) -> Result<()> {
     for forgotten in forgotten {
         changes.gone.push(forgotten_rows(schema, forgotten, between)?);
     }
@@ -166,7 +199,7 @@ fn state_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, keys: usize, count: us
     batch(&with_group(schema), all, count)
 }
 
-fn with_group(schema: &SchemaRef) -> SchemaRef {
+pub(super) fn with_group(schema: &SchemaRef) -> SchemaRef {
     let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
     fields.extend(schema.fields().iter().cloned());
     Arc::new(Schema::new(fields))

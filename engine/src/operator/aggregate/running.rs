@@ -1,22 +1,27 @@
 //! Aggregates per key that never end: `GROUP BY` without windows, DISTINCT, and aggregates of everything.
 
+use std::sync::Arc;
+
 use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use super::call::Call;
 use super::closing::{Closes, Horizon};
-use super::output::{PIECE, batch, no_changes, restored, table_changes, table_parts};
+use super::output::{PIECE, add_changes, add_forgotten, batch, no_changes, restored, table_parts};
 use super::plan::{AggregatePlan, Input, Kind, Read};
+use super::spilling::Away;
 use super::table::{Rows, Shape};
 use super::tracked::{Showing, Tracked};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::build::Role;
-use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
+use crate::operator::{DeferredPart, EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::plan::flow::Emit;
 use crate::state::ages::Ages;
 use crate::state::slots::Slot;
+use crate::state::spill::{SpillSpace, SpilledSize};
 
 /// See the [module](self).
 pub(super) struct Running {
@@ -38,6 +43,10 @@ pub(super) struct Running {
     /// Whether the one group of an aggregate without keys must still be made.
     sole_group_missing: bool,
     ending: Ending,
+    /// Groups that memory has no room for, if there is a place for them.
+    away: Option<Away>,
+    /// What the last snapshot or changes left on disk.
+    deferred: Vec<DeferredPart>,
 }
 
 /// Where the end of an epoch stands.
@@ -74,6 +83,8 @@ impl Running {
             emit: plan.emit,
             changelog: plan.changelog,
             ending: Ending::Done,
+            away: None,
+            deferred: Vec::new(),
         })
     }
 
@@ -119,7 +130,12 @@ impl Running {
     fn go_on(&mut self, out: &mut Output) -> Result<Step> {
         loop {
             match &mut self.ending {
-                Ending::Done => return Ok(Step::Done),
+                Ending::Done => {
+                    return match &mut self.away {
+                        Some(away) => away.make_room(&mut self.groups, &self.shape, &self.state_schema),
+                        None => Ok(Step::Done),
+                    };
+                }
                 Ending::Showing(showing) => match self.groups.show(showing, PIECE)? {
                     Some(change) => {
                         let count = change.weights.len();
@@ -189,7 +205,13 @@ impl Operator for Running {
         let raw = out.keeps_late().then(|| delta.rows().clone());
         let read = self.input.read(delta)?;
         let rows = self.without_late(read, raw, out)?;
+        if let Some(away) = &mut self.away {
+            away.bring_back(&rows, self.groups.table(), &self.shape)?;
+        }
         self.add(&rows)?;
+        if let Some(away) = &mut self.away {
+            away.note_used(self.groups.table().located());
+        }
         Ok(Step::Done)
     }
 
@@ -215,7 +237,14 @@ impl Operator for Running {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = table_parts(GROUPS, &self.state_schema, self.groups.table(), &[], &self.shape.calls)?;
+        let table = self.groups.table();
+        if let Some(away) = self.away.as_mut().filter(|away| !away.has_room_for(table, table.len())) {
+            let (all, schema) = (table.live(), &self.state_schema);
+            self.deferred.extend(away.told(GROUPS, (table, &self.shape, schema), all, false)?);
+            table.note_changes();
+            return Ok(Vec::new());
+        }
+        let mut parts = table_parts(GROUPS, &self.state_schema, table, &[], &self.shape.calls)?;
         if let Some(closes) = &mut self.closes {
             parts.push(closes.horizon().snapshot()?);
         }
@@ -229,7 +258,17 @@ impl Operator for Running {
             return Ok(None);
         }
         let mut groups = no_changes(GROUPS, keys);
-        table_changes(&mut groups, &self.state_schema, self.groups.table(), &[], &self.shape.calls)?;
+        let (table, schema) = (self.groups.table(), &self.state_schema);
+        let only_changed = table.notes_changes();
+        let changes = table.take_changes();
+        match self.away.as_mut().filter(|away| !away.has_room_for(table, changes.groups.len())) {
+            Some(away) => {
+                let told = away.told(GROUPS, (table, &self.shape, schema), changes.groups, only_changed)?;
+                self.deferred.extend(told);
+                add_forgotten(&mut groups, schema, changes.forgotten, &[])?;
+            }
+            None => add_changes(&mut groups, schema, table, changes, &[], &self.shape.calls)?,
+        }
         let mut changes = vec![StateChange::Rows(groups)];
         if let Some(closes) = &mut self.closes {
             changes.push(closes.horizon().change()?);
@@ -246,9 +285,18 @@ impl Operator for Running {
                     let rows = restored(&part, &self.state_schema)?;
                     let calls = &self.shape.calls;
                     let table = self.groups.table();
-                    table.add(&Rows::partial(&rows, keys, keys, calls))?;
+                    let groups = Rows::partial(&rows, keys, keys, calls);
+                    if let Some(away) = &mut self.away {
+                        away.bring_back(&groups, table, &self.shape)?;
+                    }
+                    table.add(&groups)?;
                     table.remember(&rows.columns()[keys + Rows::width(calls)..], calls)?;
                     self.note_created()?;
+                    self.groups.table().note_changes();
+                    while let Some(away) = &mut self.away
+                        && away.make_room(&mut self.groups, &self.shape, &self.state_schema)? == Step::Yield
+                    {
+                    }
                 }
                 (Horizon::PART, Some(closes)) => closes.horizon().restore(&part)?,
                 (other, _) => return Err(Error::internal(format!("an aggregate has no state '{other}'"))),
@@ -258,9 +306,31 @@ impl Operator for Running {
         Ok(())
     }
 
+    fn deferred(&mut self) -> Vec<DeferredPart> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn restores_in_pieces(&self) -> bool {
+        true
+    }
+
+    fn spill_to(&mut self, space: Arc<dyn SpillSpace>) {
+        // Groups that go by a time are found by it. And a result may not depend on whether there was room.
+        let is_exact = !self.shape.calls.iter().any(Call::is_digest);
+        let is_timeless = self.closes.is_none() && self.ages.is_none() && self.emit == Emit::OnChange;
+        if !self.shape.keys.is_empty() && is_timeless && is_exact {
+            self.away = Some(Away::new(space));
+        }
+    }
+
+    fn spilled(&self) -> SpilledSize {
+        self.away.as_ref().map(Away::size).unwrap_or_default()
+    }
+
     fn state_size(&self) -> StateSize {
         let ages = self.ages.as_ref().map_or(0, Ages::bytes);
-        StateSize { rows: self.groups.len(), bytes: self.groups.bytes() + ages }
+        let away = self.away.as_ref().map_or(0, Away::bytes);
+        StateSize { rows: self.groups.len() + self.spilled().rows, bytes: self.groups.bytes() + ages + away }
     }
 }
 

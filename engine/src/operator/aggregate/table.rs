@@ -282,6 +282,34 @@ impl Table {
         Ok(())
     }
 
+    /// Forgets groups that are elsewhere.
+    pub(super) fn evict(&mut self, slots: &[Slot]) {
+        self.marks.unmark(slots);
+        self.slots.release(slots);
+        self.accumulators.iter_mut().for_each(|accumulators| accumulators.release(slots));
+    }
+
+    /// Whether changes are noted.
+    pub(super) fn notes_changes(&self) -> bool {
+        self.marks.is_on()
+    }
+
+    /// Whether a group has changed since it was last written down.
+    pub(super) fn has_changed(&self, slot: Slot) -> bool {
+        self.marks.is_marked(slot)
+    }
+
+    /// The groups of the rows that were just added are as they were written down, where `changed` does not say otherwise.
+    pub(super) fn brought_back(&mut self, changed: &[bool]) {
+        let known = self.rows.iter().zip(changed).filter(|(_, changed)| !**changed).map(|(slot, _)| *slot);
+        self.marks.unmark(&known.collect::<Vec<_>>());
+    }
+
+    /// Every group's number lies below this.
+    pub(super) fn bound(&self) -> usize {
+        self.slots.bound()
+    }
+
     /// The table was written down, or read back: changes are noted from now on.
     pub(super) fn note_changes(&mut self) {
         self.marks.begin();

@@ -6,4 +6,5 @@ mod late;
 mod panes;
 mod running;
 mod speed;
+mod spilling;
 mod windowed;

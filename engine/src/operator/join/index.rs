@@ -238,6 +238,13 @@ impl KeyIndex {
         }
     }
 
+    /// Gives back what is not needed, after many rows were taken out.
+    pub(super) fn shrink_to_fit(&mut self) {
+        if self.table.len() * 2 < self.table.capacity() {
+            self.table.shrink_to(self.table.len(), |entry| entry.hash);
+        }
+    }
+
     /// Bytes of memory.
     pub(super) fn memory_size(&self) -> usize {
         let of_page =

@@ -11,6 +11,8 @@
 //! rows that nothing can match any more are let go, and rows of an append-only input below what that input has promised
 //! are late: they are dropped and counted.
 //!
+//! Rows that memory has no room for go to disk, where their key finds them ([`room`]).
+//!
 //! Matches come out in pieces: neither the candidates of a hot key nor their rows are ever held all at once.
 
 mod index;
@@ -18,12 +20,14 @@ mod outbox;
 mod probe;
 pub(in crate::operator) mod release;
 mod residual;
+mod room;
 mod settle;
 mod side;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -35,16 +39,19 @@ use self::outbox::Outbox;
 use self::probe::{Pairs, Probe};
 use self::release::Release;
 use self::residual::Residual;
-use self::side::{Memory, Side};
+use self::room::Room;
+use self::side::{Arrivals, Memory, Side};
 use self::store::NOWHERE;
+use self::waiting::Waiting;
 use super::columns::compact;
 use super::consolidate::consolidate;
 use super::expression::{Expression, batch};
-use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
+use super::{DeferredPart, EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::flow::{Emit, FlowNode, FlowOp, JoinKind};
 use crate::plan::side_releases;
+use crate::state::spill::{SpillSpace, SpilledSize};
 
 /// Candidates that are looked at together, and so the most rows of one delta of output.
 const PIECE: usize = 8192;
@@ -70,6 +77,12 @@ pub struct Join {
     sides: [Side; 2],
     residual: Option<Residual>,
     probe: Option<Probe>,
+    /// Rows whose matches may be on disk.
+    waiting: Option<Waiting>,
+    /// Where rows go that memory has no room for.
+    room: Option<Room>,
+    /// What the last snapshot or changes left on disk.
+    deferred: Vec<DeferredPart>,
     outbox: Outbox,
     /// The epoch's end: touched rows are being looked at.
     settling: bool,
@@ -132,6 +145,9 @@ impl Join {
             sides: [left_side, right_side],
             residual,
             probe: None,
+            waiting: None,
+            room: None,
+            deferred: Vec::new(),
             outbox: Outbox::default(),
             settling: false,
             tidying: None,
@@ -154,7 +170,16 @@ impl Join {
 
     fn match_pieces(&mut self, out: &mut Output) -> Result<Step> {
         let mut examined = 0;
-        while let Some(mut probe) = self.probe.take() {
+        loop {
+            let Some(mut probe) = self.probe.take() else {
+                if self.make_room(out)? == Step::Yield {
+                    return Ok(Step::Yield);
+                }
+                if !self.go_on()? {
+                    return Ok(Step::Done);
+                }
+                continue;
+            };
             let stored = &mut self.sides[1 - probe.input];
             if !probe.is_looked_up() {
                 if !stored.prepare(probe.rows(), LINKED_PER_CALL) {
@@ -175,7 +200,13 @@ impl Join {
                 }
             }
         }
-        Ok(Step::Done)
+    }
+
+    /// Rows are kept, and begin to be matched with the other side's.
+    fn begin_probe(&mut self, input: usize, arrivals: Arrivals) -> Result<()> {
+        let own = self.sides[input].absorb(&arrivals)?;
+        self.probe = Some(Probe::new(input, arrivals, own));
+        Ok(())
     }
 
     /// Counts those candidates that match; answers their joined rows if those come out.
@@ -278,6 +309,10 @@ impl Join {
                 return Ok(Step::Yield);
             }
             self.settling = false;
+            self.look_for_room();
+        }
+        if self.make_room(out)? == Step::Yield {
+            return Ok(Step::Yield);
         }
         self.tidy(out)
     }
@@ -319,14 +354,19 @@ impl Operator for Join {
         } else {
             self.without_late_rows(input, without_weights(delta)?, out)?
         };
-        let side = &mut self.sides[input];
+        let side = &self.sides[input];
         let mut arrivals = side.arrivals(&delta)?;
+        self.note_arrivals(&delta);
         drop(delta);
-        let own = side.absorb(&arrivals)?;
         if let Some(keyless) = arrivals.keyless.take() {
             self.say_keyless(input, keyless, out)?;
         }
-        self.probe = Some(Probe::new(input, arrivals, own));
+        if self.is_spilled() {
+            let orders = self.sides[input].orders(&arrivals.columns, arrivals.hashes.len())?;
+            self.waiting = Some(Waiting::new(input, arrivals, &orders)?);
+        } else {
+            self.begin_probe(input, arrivals)?;
+        }
         self.match_pieces(out)
     }
 
@@ -354,7 +394,7 @@ impl Operator for Join {
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
-            state::snapshot(side, name, &mut parts)?;
+            self.deferred.extend(state::snapshot(side, name, &mut parts)?);
         }
         state::snapshot_released(&self.sides, &mut parts)?;
         Ok(parts)
@@ -366,18 +406,40 @@ impl Operator for Join {
         }
         let mut changes = Vec::new();
         for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
-            changes.push(state::changes(side, name)?);
+            let (change, deferred) = state::changes(side, name)?;
+            changes.push(change);
+            self.deferred.extend(deferred);
         }
         changes.push(state::released_change(&self.sides)?);
         Ok(Some(changes))
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in &parts {
-            state::restore_part(&mut self.sides, part)?;
+        for part in parts {
+            state::restore_part(&mut self.sides, &part)?;
+            self.sides.iter_mut().for_each(Side::note_changes);
+            self.look_for_room();
+            while self.make_room(&mut Output::default())? == Step::Yield {}
         }
         self.sides.iter_mut().for_each(Side::note_changes);
         Ok(())
+    }
+
+    fn deferred(&mut self) -> Vec<DeferredPart> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn restores_in_pieces(&self) -> bool {
+        true
+    }
+
+    fn spill_to(&mut self, space: Arc<dyn SpillSpace>) {
+        self.find_room_in(space);
+    }
+
+    fn spilled(&self) -> SpilledSize {
+        let [left, right] = [self.sides[0].spilled(), self.sides[1].spilled()];
+        SpilledSize { rows: left.rows + right.rows, bytes: left.bytes + right.bytes }
     }
 
     fn state_size(&self) -> StateSize {

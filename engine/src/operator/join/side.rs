@@ -3,6 +3,7 @@
 mod ages;
 mod changed;
 mod counts;
+mod spilling;
 mod tidying;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
@@ -26,6 +27,7 @@ use super::store::{Address, Block, NOWHERE, Store, address, block_of, row_of};
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::StateSize;
+use crate::state::spill::Cold;
 
 /// Fixed, so that two runs with one seed do the same; no checkpoint holds such a hash.
 const HASHER: RandomState = RandomState::with_seed(0x5249_4e47);
@@ -105,6 +107,8 @@ pub(super) struct Side {
     /// Lets rows go a time after they came, where no watermark does.
     ages: Option<BlockAges>,
     changed: Changed,
+    /// Rows that memory has no room for, if there is a place for them.
+    cold: Option<Cold>,
 }
 
 impl Side {
@@ -142,6 +146,7 @@ impl Side {
             live: 0,
             ages: None,
             changed: Changed::default(),
+            cold: None,
         }
     }
 
@@ -473,8 +478,13 @@ impl Side {
     }
 
     pub(super) fn size(&self) -> StateSize {
-        let indexes = self.index.memory_size() + self.identities.allocation_size();
-        StateSize { rows: self.live, bytes: self.store.memory_size() + indexes + self.changed.bytes() }
+        let rows = self.live + self.spilled().rows;
+        let bytes = self.store.memory_size() + self.index_bytes() + self.changed.bytes() + self.spilled_index();
+        StateSize { rows, bytes }
+    }
+
+    fn index_bytes(&self) -> usize {
+        self.index.memory_size() + self.identities.allocation_size()
     }
 }
 

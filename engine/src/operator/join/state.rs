@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::super::change::{Below, ChangedRows};
 use super::super::expression::batch;
-use super::super::{StateChange, StatePart, columns::canonical};
+use super::super::{DeferredPart, StateChange, StatePart, columns::canonical};
 use super::side::Side;
 use super::store::Address;
 use crate::delta::Delta;
@@ -63,33 +63,51 @@ pub(super) fn gone_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
     batch(&Arc::new(named), columns(side, rows)?, rows.len())
 }
 
-/// Adds the rows of a side, a block at a time.
-pub(super) fn snapshot(side: &mut Side, name: &str, parts: &mut Vec<StatePart>) -> Result<()> {
-    for rows in all_rows(side)? {
-        parts.push(StatePart { name: name.to_owned(), rows });
-    }
+/// Adds the rows of a side, a block at a time; answers those that are on disk.
+pub(super) fn snapshot(side: &mut Side, name: &str, parts: &mut Vec<StatePart>) -> Result<Vec<DeferredPart>> {
+    let all = live_rows(side);
+    let (rows, deferred) = told(side, name, all, false)?;
+    parts.extend(rows.into_iter().map(|rows| StatePart { name: name.to_owned(), rows }));
     side.note_changes();
-    Ok(())
+    Ok(deferred)
 }
 
-fn all_rows(side: &Side) -> Result<Vec<RecordBatch>> {
-    let blocks = (0..side.store().block_count()).map(|block| side.live_rows(block)).filter(|rows| !rows.is_empty());
-    blocks.map(|rows| part_rows(side, &rows)).collect()
+/// The rows in memory, by block.
+fn live_rows(side: &Side) -> Vec<Vec<Address>> {
+    let blocks = (0..side.store().block_count()).map(|block| side.live_rows(block));
+    blocks.filter(|rows| !rows.is_empty()).collect()
 }
 
-/// What has changed of a side since it was last written down.
-pub(super) fn changes(side: &mut Side, name: &str) -> Result<StateChange> {
-    let name = name.to_owned();
+/// Rows in memory, and those on disk: all, or those that have changed. Where there is no room for a copy none is made.
+fn told(
+    side: &mut Side,
+    name: &str,
+    hot: Vec<Vec<Address>>,
+    only_changed: bool,
+) -> Result<(Vec<RecordBatch>, Vec<DeferredPart>)> {
+    if side.has_room_for(hot.iter().map(Vec::len).sum()) {
+        return Ok((hot.iter().map(|rows| part_rows(side, rows)).collect::<Result<_>>()?, Vec::new()));
+    }
+    let schema = part_schema(side);
+    Ok((Vec::new(), side.told((name, schema), hot.concat(), only_changed)?))
+}
+
+/// What has changed of a side since it was last written down, and what of it is on disk.
+pub(super) fn changes(side: &mut Side, name: &str) -> Result<(StateChange, Vec<DeferredPart>)> {
     let width = side.schema.fields().len();
     // Rows of an append-only input may be equal, and what is known of each tells them apart no better.
     if width == 0 || (side.memory.counted && !side.memory.changelog) {
-        return Ok(StateChange::Whole { name, rows: all_rows(side)? });
+        let all = live_rows(side);
+        let (rows, deferred) = told(side, name, all, false)?;
+        return Ok((StateChange::Whole { name: name.to_owned(), rows }, deferred));
     }
+    let only_changed = side.notes_changes();
     let (there, gone) = side.take_changed()?;
-    let rows = there.iter().map(|rows| part_rows(side, rows)).collect::<Result<Vec<_>>>()?;
+    let (rows, deferred) = told(side, name, there, only_changed)?;
     let keys = if side.memory.changelog { (1..=width).collect() } else { Vec::new() };
     let below = side.release.as_ref().map(|release| Below { column: 1 + release.column, at: release.released_below });
-    Ok(StateChange::Rows(ChangedRows { name, keys, is_sum: false, rows, gone, below }))
+    let name = name.to_owned();
+    Ok((StateChange::Rows(ChangedRows { name, keys, is_sum: false, rows, gone, below }), deferred))
 }
 
 /// As [`snapshot_released`].

@@ -62,6 +62,8 @@ impl Chunk {
 pub(super) struct Block {
     chunks: Vec<Chunk>,
     rows: usize,
+    /// The greater, the later it was begun.
+    pub(super) born: u64,
     /// Rows that were not taken out; kept by the side.
     pub(super) live: usize,
     /// Of a changelog: each row's weight, 0 when it is gone. Otherwise empty.
@@ -91,7 +93,8 @@ impl Block {
         self.chunks.iter().map(move |chunk| (chunk.start, &chunk.columns[column]))
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
         let words = self.weights.capacity() + self.identities.capacity() + self.matches.capacity();
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.bytes).sum();
         chunks + words * size_of::<u64>() + self.touched.capacity() + self.changed.capacity()
@@ -143,6 +146,8 @@ pub(super) struct Store {
     blocks: Vec<Option<Block>>,
     free: Vec<usize>,
     tail: Option<usize>,
+    /// Blocks that were begun.
+    begun: u64,
 }
 
 impl Store {
@@ -214,7 +219,8 @@ impl Store {
         {
             return Ok(number);
         }
-        let block = Block { earliest: i64::MAX, latest: i64::MIN, ..Block::default() };
+        self.begun += 1;
+        let block = Block { born: self.begun, earliest: i64::MAX, latest: i64::MIN, ..Block::default() };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number] = Some(block);

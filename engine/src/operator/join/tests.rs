@@ -20,6 +20,7 @@ use crate::time::{WatermarkId, Watermarks};
 
 mod kinds;
 mod speed;
+mod spilling;
 
 /// A row of either side: a key with NULLs and few values, a text, a float, a number.
 type Row = (Option<i64>, Option<String>, Option<f64>, i64);

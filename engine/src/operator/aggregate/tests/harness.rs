@@ -18,9 +18,11 @@ use rand::rngs::StdRng;
 use super::super::{build, exchange_keys, partial_schema};
 use crate::delta::Delta;
 use crate::operator::build::Role;
+use crate::operator::deferred::into_parts;
 use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
 use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, FlowProperties, ScanKind};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
+use crate::state::spill::memory::MemorySpace;
 use crate::time::Watermarks;
 
 /// Runs SQL over table `t`, as a batch. The answer's rows are sorted.
@@ -89,6 +91,8 @@ pub(super) struct Pool {
     pub(super) late: u64,
     epoch: u64,
     fuel: usize,
+    /// Bytes that an operator may hold in memory, if there is little.
+    allowed: Option<usize>,
 }
 
 impl Pool {
@@ -102,9 +106,17 @@ impl Pool {
             late: 0,
             epoch: 0,
             fuel: Output::FUEL,
+            allowed: None,
         };
         pool.start(workers);
         pool
+    }
+
+    /// Leaves operators so many bytes of memory.
+    pub(super) fn with_memory(mut self, bytes: usize) -> Self {
+        self.allowed = Some(bytes);
+        self.start(self.keyed.len());
+        self
     }
 
     /// Makes operators yield after so many rows.
@@ -117,12 +129,22 @@ impl Pool {
         let make = |role| (0..workers).map(|_| build(&self.plan, 1, role).unwrap()).collect::<Vec<_>>();
         (self.locals, self.keyed) =
             if self.halves { (make(Role::Local), make(Role::Final)) } else { (vec![], make(Role::Whole)) };
+        if let Some(allowed) = self.allowed {
+            for operator in &mut self.keyed {
+                operator.spill_to(Arc::new(MemorySpace::new(allowed, allowed / 2)));
+            }
+        }
     }
 
     /// Writes all state down and starts again with it on another number of workers.
     pub(super) fn restart(&mut self, workers: usize) {
         let snapshot = |operators: &mut Vec<Box<dyn Operator>>| -> Vec<StatePart> {
-            operators.iter_mut().flat_map(|operator| operator.snapshot().unwrap()).collect()
+            let mut parts = Vec::new();
+            for operator in operators {
+                parts.extend(operator.snapshot().unwrap());
+                into_parts(operator.deferred(), &mut parts).unwrap();
+            }
+            parts
         };
         let (local, keyed) = (snapshot(&mut self.locals), snapshot(&mut self.keyed));
         self.start(workers);
@@ -226,6 +248,12 @@ impl Pool {
         let mut rows: Vec<Vec<Value>> = self.contents.keys().cloned().collect();
         rows.sort_by(|one, other| compare_rows(one, other));
         rows
+    }
+
+    /// Bytes of memory that the keyed operators hold, and rows that they have on disk.
+    pub(super) fn held(&self) -> (usize, usize) {
+        let sum = |of: &dyn Fn(&dyn Operator) -> usize| self.keyed.iter().map(|operator| of(operator.as_ref())).sum();
+        (sum(&|operator| operator.state_size().bytes), sum(&|operator| operator.spilled().rows))
     }
 
     /// Groups held by the keyed operators.

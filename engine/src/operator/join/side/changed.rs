@@ -56,6 +56,11 @@ impl Side {
         }
     }
 
+    /// Whether changes are noted.
+    pub(in crate::operator::join) fn notes_changes(&self) -> bool {
+        self.changed.on
+    }
+
     /// Whether rows count as changed, one each; for rows that move.
     pub(super) fn changed_flags(&self, rows: &[Address]) -> Vec<bool> {
         match rows.first().and_then(|first| self.store.block(block_of(*first))) {

@@ -41,6 +41,9 @@ impl Side {
             && release.advance(watermarks)
         {
             self.untidy = true;
+            if let Some(cold) = &mut self.cold {
+                cold.drop_below(release.released_below);
+            }
         }
     }
 
@@ -132,7 +135,7 @@ impl Side {
         Ok(())
     }
 
-    fn free_block(&mut self, number: usize) {
+    pub(super) fn free_block(&mut self, number: usize) {
         self.index.free(number);
         self.store.release(number);
     }

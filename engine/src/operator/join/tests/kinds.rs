@@ -3,7 +3,7 @@
 use super::*;
 
 /// Each kind of join, and how SQL says it.
-const KINDS: [(JoinKind, &str); 7] = [
+pub(super) const KINDS: [(JoinKind, &str); 7] = [
     (JoinKind::Inner, "SELECT * FROM l JOIN r ON {}"),
     (JoinKind::Left, "SELECT * FROM l LEFT JOIN r ON {}"),
     (JoinKind::Right, "SELECT * FROM l RIGHT JOIN r ON {}"),

@@ -1,0 +1,139 @@
+//! Making room in memory: what both sides hold beyond what they may goes to disk ([`side`](super::side)).
+
+use std::sync::Arc;
+
+use super::side::Side;
+use super::{Join, Output, Step};
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::state::spill::SpillSpace;
+
+/// Rows that come before it is looked whether they have found room; a large row counts as several.
+const ROWS_BETWEEN_LOOKS: usize = 4096;
+/// Bytes that count as a row.
+const BYTES_OF_A_ROW: usize = 512;
+
+/// How much room there is.
+#[derive(Debug)]
+pub(super) struct Room {
+    space: Arc<dyn SpillSpace>,
+    /// Rows that have come since it was looked.
+    come: usize,
+    /// What may stay in memory, once it is known that some has to go.
+    allowed: Option<usize>,
+}
+
+impl Room {
+    fn is_looked_after(&self) -> bool {
+        self.come < ROWS_BETWEEN_LOOKS && self.allowed.is_none()
+    }
+}
+
+impl Join {
+    /// Both sides can do without memory.
+    pub(super) fn find_room_in(&mut self, space: Arc<dyn SpillSpace>) {
+        // What is shown when it is let go has to be found by its time.
+        if self.shows_unmatched_late || !self.sides.iter().all(Side::can_spill) {
+            return;
+        }
+        self.sides.iter_mut().for_each(|side| side.spill_to(Arc::clone(&space)));
+        self.room = Some(Room { space, come: 0, allowed: None });
+    }
+
+    /// Whether rows are on disk.
+    pub(super) fn is_spilled(&self) -> bool {
+        self.sides.iter().any(Side::is_spilled)
+    }
+
+    /// Rows have come.
+    pub(super) fn note_arrivals(&mut self, delta: &Delta) {
+        if let Some(room) = &mut self.room {
+            room.come += delta.num_rows() + delta.rows().get_array_memory_size() / BYTES_OF_A_ROW;
+        }
+    }
+
+    /// It is to be looked at the next moment whether there is room.
+    pub(super) fn look_for_room(&mut self) {
+        if let Some(room) = &mut self.room {
+            room.come = ROWS_BETWEEN_LOOKS;
+        }
+    }
+
+    /// Makes room, where more is held than may be. To be called between two pieces of work.
+    pub(super) fn make_room(&mut self, out: &mut Output) -> Result<Step> {
+        let Some(room) = &mut self.room else { return Ok(Step::Done) };
+        if room.is_looked_after() {
+            return Ok(Step::Done);
+        }
+        let space = Arc::clone(&room.space);
+        if self.room_is_wanted(&space) {
+            // Before it is known what has become of a row that was touched it can't go.
+            if self.settle(out)? == Step::Yield {
+                return Ok(Step::Yield);
+            }
+            self.spill()?;
+        }
+        for side in &mut self.sides {
+            if !side.tidy_spilled()? {
+                return Ok(Step::Yield);
+            }
+        }
+        if let Some(room) = &mut self.room {
+            room.come = 0;
+        }
+        Ok(Step::Done)
+    }
+
+    fn room_is_wanted(&mut self, space: &Arc<dyn SpillSpace>) -> bool {
+        let held = self.held();
+        let Some(room) = &mut self.room else { return false };
+        if room.allowed.is_none() {
+            let allowed = space.allowance(held);
+            room.allowed = (held > allowed).then_some(allowed);
+        }
+        room.allowed.is_some()
+    }
+
+    fn held(&self) -> usize {
+        self.sides.iter().map(|side| side.size().bytes).sum()
+    }
+
+    /// Puts rows to disk until half of what may be held is left: the larger side's first.
+    fn spill(&mut self) -> Result<()> {
+        let allowed = self.room.as_mut().and_then(|room| room.allowed.take()).unwrap_or_default();
+        // What is known of rows on disk stays; rows in memory have the rest.
+        let index: usize = self.sides.iter().map(Side::spilled_index).sum();
+        let allowed = allowed.saturating_sub(index).max(allowed / 8);
+        let larger = usize::from(self.sides[1].size().bytes > self.sides[0].size().bytes);
+        self.sides[larger].spill(allowed / 4)?;
+        if self.held() > index + allowed / 2 {
+            self.sides[1 - larger].spill(allowed / 4)?;
+        }
+        let held = self.held();
+        if let Some(room) = &self.room {
+            // It is told what is held now.
+            room.space.allowance(held);
+        }
+        Ok(())
+    }
+
+    /// The next rows whose matches are in memory begin to be matched. Answers whether there were any.
+    pub(super) fn go_on(&mut self) -> Result<bool> {
+        let Some(mut waiting) = self.waiting.take() else { return Ok(false) };
+        let input = waiting.input;
+        let mut keys = waiting.keys();
+        let mut found = keys.len();
+        if self.sides[input].memory.changelog {
+            found = self.sides[input].bring_back(&keys)?;
+            keys.truncate(found);
+        }
+        found = found.min(self.sides[1 - input].bring_back(&keys)?);
+        let (arrivals, is_last) = waiting.go_on(found);
+        if !is_last {
+            self.waiting = Some(waiting);
+        }
+        self.look_for_room();
+        self.begin_probe(input, arrivals)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,272 @@
+//! Rows of a side that memory has no room for.
+//!
+//! The oldest blocks go to disk. Before rows are matched, those on disk with the same keys are brought back (of both sides,
+//! where a row may be retracted), so that nothing else of a join knows that rows are ever away. They are young again then:
+//! what is looked for often stays.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::record_batch::RecordBatch;
+
+use super::super::super::columns::canonical;
+use super::super::super::deferred::{DeferredPart, SectionRows};
+use super::super::super::expression::batch;
+use super::super::store::{Address, Block, block_of, row_of};
+use super::{Entries, Side};
+use crate::error::{Error, Result};
+use crate::state::key_group::hash_keys;
+use crate::state::spill::{
+    Cold, Rows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, order, rows_of_a_block, together,
+};
+
+/// Bytes of sections that one call puts together.
+const MERGED_PER_CALL: usize = 4 << 20;
+
+impl Side {
+    /// Whether rows can be found on disk: by a key. Those that go with a time to live are let go by their blocks.
+    pub(in crate::operator::join) fn can_spill(&self) -> bool {
+        !self.keys.is_empty() && self.ages.is_none()
+    }
+
+    /// Rows that memory has no room for may go there.
+    pub(in crate::operator::join) fn spill_to(&mut self, space: Arc<dyn SpillSpace>) {
+        self.cold = Some(Cold::new(space));
+    }
+
+    /// Whether rows are on disk.
+    pub(in crate::operator::join) fn is_spilled(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| !cold.is_empty())
+    }
+
+    /// Whether a copy of so many rows in memory has room there, and stands for all rows.
+    pub(in crate::operator::join) fn has_room_for(&self, rows: usize) -> bool {
+        let Some(cold) = &self.cold else { return true };
+        cold.is_empty() && self.size().bytes / self.live.max(1) * rows <= cold.space().portion()
+    }
+
+    /// Bytes of memory for what is on disk.
+    pub(in crate::operator::join) fn spilled_index(&self) -> usize {
+        self.cold.as_ref().map_or(0, Cold::memory_size)
+    }
+
+    /// How much is on disk.
+    pub(in crate::operator::join) fn spilled(&self) -> SpilledSize {
+        self.cold.as_ref().map(Cold::size).unwrap_or_default()
+    }
+
+    /// Where rows of these columns are to be looked for.
+    pub(in crate::operator::join) fn orders(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+        let keys = self.keys.iter().map(|key| canonical(&columns[*key])).collect::<Result<Vec<_>>>()?;
+        let mut hashes = Vec::new();
+        hash_keys(&keys, rows, &mut hashes)?;
+        Ok(hashes.into_iter().map(order).collect())
+    }
+
+    /// Brings back all rows with these keys, as far as they have room for the moment. Answers for how many of them.
+    pub(in crate::operator::join) fn bring_back(&mut self, orders: &[u64]) -> Result<usize> {
+        let Some(cold) = &mut self.cold else { return Ok(orders.len()) };
+        let portion = cold.space().portion();
+        let (taken, done) = cold.take(orders, portion)?;
+        if let Some(rows) = together(&taken)? {
+            drop(taken);
+            self.take_in(rows)?;
+        }
+        Ok(done)
+    }
+
+    fn take_in(&mut self, rows: Rows) -> Result<()> {
+        let width = self.width();
+        let Rows { mut rows, mut changed, .. } = rows;
+        if let Some(useful) = self.useful(&rows)? {
+            changed =
+                changed.into_iter().zip(useful.values()).filter(|(_, useful)| *useful).map(|(it, _)| it).collect();
+            rows = filter_record_batch(&rows, &useful)?;
+        }
+        let columns = rows.columns()[..width].to_vec();
+        let hashes = self.hashes(&columns, rows.num_rows())?;
+        let mut others = rows.columns()[width..].iter();
+        let mut next = || others.next().ok_or_else(|| Error::internal("spilled rows of a join lack a column"));
+        let (mut weights, mut identities, mut matches) = (Vec::new(), Vec::new(), Vec::new());
+        if self.memory.changelog {
+            weights = next()?.as_primitive::<Int64Type>().values().to_vec();
+            identities = next()?.as_primitive::<UInt64Type>().values().to_vec();
+        }
+        if self.memory.counted {
+            matches = next()?.as_primitive::<Int64Type>().values().to_vec();
+        }
+        let entries = Entries {
+            hashes: &hashes,
+            weights: &weights,
+            identities: &identities,
+            matches: &matches,
+            changed: &changed,
+        };
+        self.insert(&columns, entries)?;
+        Ok(())
+    }
+
+    /// Which rows were not let go yet; `None`: all.
+    fn useful(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+        match &self.release {
+            Some(release) => release.useful(rows.columns()),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts the oldest rows to disk until about `target` bytes are left in memory. No row may be touched that was not
+    /// settled.
+    pub(in crate::operator::join) fn spill(&mut self, target: usize) -> Result<()> {
+        debug_assert!(self.touched.is_empty());
+        if self.cold.is_none() {
+            return Ok(());
+        }
+        let mut blocks: Vec<(u64, usize)> =
+            (0..self.store.block_count()).filter_map(|number| Some((self.store.block(number)?.born, number))).collect();
+        blocks.sort_unstable();
+        let index_of_a_row = self.index_bytes() / self.live.max(1);
+        let mut held = self.store.memory_size() + self.index_bytes();
+        let mut leaving = Vec::new();
+        let (mut bytes, mut latest) = (0, i64::MIN);
+        for (_, number) in blocks {
+            let Some(block) = self.store.block(number).filter(|_| held > target) else { break };
+            held = held.saturating_sub(block.bytes() + block.live * index_of_a_row);
+            bytes += block.bytes();
+            latest = latest.max(block.latest);
+            leaving.push(number);
+        }
+        let mut rows: Vec<Address> = Vec::new();
+        for number in &leaving {
+            rows.extend(self.live_rows(*number));
+        }
+        let sections = self.sections(rows, bytes, latest)?;
+        if let Some(cold) = &mut self.cold {
+            cold.add(sections);
+        }
+        let untidy = self.untidy;
+        leaving.into_iter().try_for_each(|number| self.forget_block(number))?;
+        self.untidy = untidy;
+        self.index.shrink_to_fit();
+        if self.identities.len() * 2 < self.identities.capacity() {
+            let store = &self.store;
+            self.identities.shrink_to(self.identities.len(), |at| store.identity(*at));
+        }
+        Ok(())
+    }
+
+    /// Forgets a block whose rows are elsewhere.
+    fn forget_block(&mut self, number: usize) -> Result<()> {
+        if self.store.is_tail(number) {
+            self.store.seal();
+        }
+        if !self.memory.changelog && self.index.is_unlinked(number) {
+            self.live -= self.store.block(number).map_or(0, |block| block.live);
+        } else {
+            self.keep_gone(number)?;
+            let live = self.live_rows(number);
+            self.forget(&live)?;
+        }
+        self.free_block(number);
+        Ok(())
+    }
+
+    /// Writes rows, with all that is known of each, in their order.
+    fn sections(&self, rows: Vec<Address>, bytes: usize, latest: i64) -> Result<Vec<(u8, Section)>> {
+        let (Some(cold), false) = (&self.cold, rows.is_empty()) else { return Ok(Vec::new()) };
+        let file = cold.space().create()?;
+        let mut writer = SectionWriter::new(Arc::clone(&file), latest);
+        let rows_of_a_block = rows_of_a_block(bytes / rows.len());
+        for block in self.sorted(rows)?.chunks(rows_of_a_block) {
+            let addresses: Vec<Address> = block.iter().map(|(_, address)| *address).collect();
+            let changed = match self.notes_changes() {
+                true => {
+                    addresses.iter().map(|at| self.of(*at).is_some_and(|block| block.changed[row_of(*at)])).collect()
+                }
+                false => vec![false; addresses.len()],
+            };
+            let orders = block.iter().map(|(order, _)| *order).collect();
+            writer.push(&Rows { rows: self.whole(&addresses)?, orders, changed })?;
+        }
+        file.seal()?;
+        Ok(writer.finish())
+    }
+
+    /// Rows by where they are looked for.
+    fn sorted(&self, rows: Vec<Address>) -> Result<Vec<(u64, Address)>> {
+        let mut sorted = Vec::with_capacity(rows.len());
+        for some in rows.chunks(super::super::store::BLOCK_ROWS) {
+            let gather = self.store.gather(some);
+            let keys = self.keys.iter().map(|key| canonical(&gather.column(*key)?)).collect::<Result<Vec<_>>>()?;
+            let mut hashes = Vec::new();
+            hash_keys(&keys, some.len(), &mut hashes)?;
+            sorted.extend(hashes.into_iter().map(order).zip(some.iter().copied()));
+        }
+        sorted.sort_unstable();
+        Ok(sorted)
+    }
+
+    fn of(&self, address: Address) -> Option<&Block> {
+        self.store.block(block_of(address))
+    }
+
+    /// Rows with all that is known of each but whether it has changed.
+    fn whole(&self, rows: &[Address]) -> Result<RecordBatch> {
+        let gather = self.store.gather(rows);
+        let mut columns = (0..self.width()).map(|column| gather.column(column)).collect::<Result<Vec<_>>>()?;
+        if self.memory.changelog {
+            columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| self.store.weight(*at)))));
+            columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|at| self.store.identity(*at)))));
+        }
+        if self.memory.counted {
+            columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| self.store.matches(*at)))));
+        }
+        let field =
+            |(number, column): (usize, &ArrayRef)| Field::new(format!("c{number}"), column.data_type().clone(), true);
+        let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
+        batch(&schema, columns, rows.len())
+    }
+
+    /// Goes on putting what is on disk in order. Answers whether nothing is left to do.
+    pub(in crate::operator::join) fn tidy_spilled(&mut self) -> Result<bool> {
+        let Some(cold) = &mut self.cold else { return Ok(true) };
+        let release = &self.release;
+        cold.tidy(MERGED_PER_CALL, |rows| match release {
+            Some(release) => release.useful(rows.columns()),
+            None => Ok(None),
+        })
+    }
+
+    /// The rows of the side, or those that have changed, for a checkpoint that reads them later: rows in memory are written
+    /// to disk for it, since there is no room for a second copy. What has changed is told by that.
+    pub(in crate::operator::join) fn told(
+        &mut self,
+        (name, schema): (&str, SchemaRef),
+        hot: Vec<Address>,
+        only_changed: bool,
+    ) -> Result<Vec<DeferredPart>> {
+        let bytes = self.store.memory_size() / self.live.max(1) * hot.len();
+        let copied = self.sections(hot, bytes, i64::MAX)?;
+        let cold = self.cold.as_mut().map(|cold| cold.told(only_changed)).unwrap_or_default();
+        let mut sections: Vec<_> =
+            copied.into_iter().map(|(group, section)| (group, SectionView::all(section))).chain(cold).collect();
+        sections.sort_by_key(|(group, _)| *group);
+        let width = self.schema.fields().len();
+        let mut columns: Vec<usize> = (0..width).collect();
+        let mut next = self.width();
+        if self.memory.changelog {
+            columns.push(next);
+            // The identity is made anew.
+            next += 2;
+        }
+        if self.memory.counted {
+            columns.push(next);
+        }
+        if sections.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = Arc::new(SectionRows { sections, columns, schema });
+        Ok(vec![DeferredPart { name: name.to_owned(), rows }])
+    }
+}

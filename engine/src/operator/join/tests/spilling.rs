@@ -1,0 +1,140 @@
+//! Joins whose rows are on disk most of the time.
+
+use std::sync::atomic::Ordering;
+
+use super::kinds::KINDS;
+use super::*;
+use crate::operator::deferred::into_parts;
+use crate::state::spill::SpillSpace;
+use crate::state::spill::memory::MemorySpace;
+
+fn spilling(mut join: Join, allowed: usize, portion: usize) -> Join {
+    join.spill_to(Arc::new(MemorySpace::new(allowed, portion)));
+    join
+}
+
+#[test]
+fn every_kind_says_the_batch_answer_from_disk() {
+    let mut spilled = 0;
+    for (number, case) in cases().iter().enumerate() {
+        for (kind, sql) in KINDS {
+            for seed in 0..2 {
+                let mut rng = SmallRng::seed_from_u64(seed + 100);
+                let budget = [(0, 0), (2_000, 500), (8_000, 1_000_000)][rng.random_range(0..3)];
+                let mut join = spilling(case.join_of(kind), budget.0, budget.1);
+                let mut contents = [Vec::new(), Vec::new()];
+                let mut counts = BTreeMap::new();
+                let mut written = Written::default();
+                for epoch in 0..8 {
+                    for _ in 0..rng.random_range(0..5) {
+                        let input = rng.random_range(0..2);
+                        let delta = random_delta(&mut rng, &mut contents[input], case.changelog[input]);
+                        feed(&mut join, input, delta, &mut counts);
+                    }
+                    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+                    let expected = batch_answer(&contents, &sql.replace("{}", case.sql));
+                    assert_eq!(counts, expected, "{kind:?}, case {number}, seed {seed}, epoch {epoch}");
+                    spilled += usize::from(join.spilled().rows > 0);
+                    let rows = join.state_size().rows;
+                    if rng.random_bool(0.6) {
+                        written.write(&mut join, rng.random_bool(0.9));
+                        if rng.random_bool(0.5) {
+                            join = spilling(case.join_of(kind), budget.0, budget.1);
+                            join.restore(written.parts()).unwrap();
+                        }
+                    }
+                    assert_eq!(join.state_size().rows, rows);
+                }
+            }
+        }
+    }
+    assert!(spilled > 300, "{spilled}");
+}
+
+/// Rows of windows, in which both sides let go by the other's watermark.
+#[test]
+fn rows_on_disk_are_let_go() {
+    for changelog in [false, true] {
+        let mut join = spilling(window_join(changelog), 0, 1_000_000);
+        let mut counts = BTreeMap::new();
+        let many: Vec<(i64, i64)> = (0..3_000).map(|n| (n / 3, n)).collect();
+        for some in many.chunks(500) {
+            feed(&mut join, 0, Delta::append(window_rows(some)), &mut counts);
+            settle_epoch(&mut join, &Watermarks::none(2), &mut counts);
+        }
+        assert!(join.spilled().rows > 2_000, "{:?}", join.spilled());
+        let mut watermarks = Watermarks::none(2);
+        watermarks.advance(WatermarkId(1), 900_000);
+        settle_epoch(&mut join, &watermarks, &mut counts);
+        let later: Vec<(i64, i64)> = (899..1_000).map(|end| (end, 1)).collect();
+        feed(&mut join, 1, Delta::append(window_rows(&later[1..])), &mut counts);
+        settle_epoch(&mut join, &watermarks, &mut counts);
+        assert_eq!(counts.values().sum::<i64>(), 300);
+        watermarks.advance(WatermarkId(1), i64::MAX);
+        watermarks.advance(WatermarkId(0), i64::MAX);
+        settle_epoch(&mut join, &watermarks, &mut counts);
+        assert_eq!((join.state_size().rows, join.spilled().rows), (0, 0));
+    }
+}
+
+#[test]
+fn what_is_in_memory_stays_within_what_is_allowed() {
+    let case = &cases()[0];
+    let mut join = spilling(case.join(), 1 << 20, 256 << 10);
+    let mut counts = BTreeMap::new();
+    let text = "some text that fills the memory of a machine".repeat(3);
+    let row = |n: i64| (Some(n), Some(text.clone()), None, n);
+    let mut most = 0;
+    for part in 0..20 {
+        let some: Vec<Row> = (0..4_000).map(|n| row(part * 4_000 + n)).collect();
+        feed(&mut join, 0, Delta::append(rows(&some)), &mut counts);
+        most = most.max(join.state_size().bytes);
+    }
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+    assert_eq!(join.state_size().rows, 80_000);
+    assert!(most < 2 << 20, "{most} bytes");
+    assert!(join.spilled().bytes > 10 << 20, "{:?}", join.spilled());
+    // Each row finds its one match, in an order that has nothing to do with that of the rows.
+    let probes: Vec<Row> = (0..8_000).map(|n| (Some(n * 7919 % 80_000), None, None, -1)).collect();
+    let mut out = Output::default();
+    let mut step = join.on_delta(1, Delta::append(rows(&probes)), &mut out).unwrap();
+    let mut found = 0;
+    loop {
+        found += out.take().0.iter().map(Delta::num_rows).sum::<usize>();
+        most = most.max(join.state_size().bytes);
+        if step == Step::Done {
+            break;
+        }
+        step = join.resume(&mut out).unwrap();
+    }
+    assert_eq!(found, 8_000);
+    assert!(most < 3 << 20, "{most} bytes");
+    // A checkpoint of it is not held in memory.
+    let parts = join.snapshot().unwrap();
+    assert!(parts.is_empty());
+    let mut parts = Vec::new();
+    into_parts(join.deferred(), &mut parts).unwrap();
+    assert_eq!(parts.iter().map(|part| part.rows.num_rows()).sum::<usize>(), 88_000);
+}
+
+#[test]
+fn errors_of_the_disk_are_those_of_the_join() {
+    let case = &cases()[0];
+    let space = MemorySpace::new(0, 0);
+    let (is_full, is_damaged) = (Arc::clone(&space.is_full), Arc::clone(&space.is_damaged));
+    let mut join = case.join();
+    join.spill_to(Arc::new(space) as Arc<dyn SpillSpace>);
+    let mut counts = BTreeMap::new();
+    feed(&mut join, 0, Delta::append(rows(&[(Some(1), None, None, 1)])), &mut counts);
+    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+    is_damaged.store(true, Ordering::SeqCst);
+    let delta = || Delta::append(rows(&[(Some(1), None, None, 2)]));
+    let error = join.on_delta(1, delta(), &mut Output::default()).unwrap_err();
+    assert!(error.message().ends_with("is not as it was written: state that was put there is lost"), "{error}");
+    let mut join = case.join();
+    is_full.store(true, Ordering::SeqCst);
+    join.spill_to(Arc::new(MemorySpace { is_full, ..MemorySpace::new(0, 0) }));
+    let _ = join.on_delta(1, delta(), &mut Output::default()).unwrap();
+    let context = EpochContext { epoch: 1, now_micros: 0, watermarks: &Watermarks::none(0) };
+    assert_eq!(join.on_epoch_end(&context, &mut Output::default()).unwrap_err().message(), "no space is left");
+}

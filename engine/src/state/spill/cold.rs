@@ -1,0 +1,292 @@
+//! The sections of an operator's rows that are on disk.
+
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::record_batch::RecordBatch;
+
+use super::section::{Opened, Readers};
+use super::{Rows, Section, SectionView, SectionWriter, SpillFile, SpillSpace, SpilledSize, group_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::key_group::KEY_GROUPS;
+
+/// So many sections of a key group are looked at for each key; when there are more, small ones are put together.
+const SECTIONS_MOST: usize = 8;
+/// At least so many are put together.
+const MERGED_LEAST: usize = 4;
+/// Bytes that are put together at one time, if a portion is not more.
+const MERGED_MOST: usize = 4 << 20;
+/// Bytes of a block that is about to be written.
+const BLOCK_BYTES: usize = 32 << 10;
+/// Rows of a block at most.
+const BLOCK_ROWS: usize = 4096;
+
+/// How many rows make a block if a row has so many bytes.
+pub(crate) fn rows_of_a_block(bytes_of_a_row: usize) -> usize {
+    (BLOCK_BYTES / bytes_of_a_row.max(1)).clamp(8, BLOCK_ROWS)
+}
+
+/// Sections that are being put together, a key group after the other.
+#[derive(Debug)]
+struct Merging {
+    group: usize,
+    /// What is written goes here.
+    file: Option<Arc<dyn SpillFile>>,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Cold {
+    space: Arc<dyn SpillSpace>,
+    groups: Vec<Vec<Section>>,
+    merging: Option<Merging>,
+    size: SpilledSize,
+    memory: usize,
+}
+
+impl Cold {
+    /// Nothing yet.
+    pub fn new(space: Arc<dyn SpillSpace>) -> Self {
+        let groups = (0..KEY_GROUPS).map(|_| Vec::new()).collect();
+        Self { space, groups, merging: None, size: SpilledSize::default(), memory: 0 }
+    }
+
+    /// Where it puts its files.
+    pub fn space(&self) -> &Arc<dyn SpillSpace> {
+        &self.space
+    }
+
+    /// Whether no row is here.
+    pub fn is_empty(&self) -> bool {
+        self.size.rows == 0
+    }
+
+    /// How much is here.
+    pub fn size(&self) -> SpilledSize {
+        self.size
+    }
+
+    /// Bytes of memory.
+    pub fn memory_size(&self) -> usize {
+        self.memory
+    }
+
+    fn recount(&mut self) {
+        (self.size, self.memory) = (SpilledSize::default(), 0);
+        for section in self.groups.iter().flatten() {
+            self.size.rows += section.live();
+            self.size.bytes += section.bytes();
+            self.memory += section.memory_size();
+        }
+    }
+
+    /// Takes in sections, by key group.
+    pub fn add(&mut self, sections: Vec<(u8, Section)>) {
+        for (group, section) in sections {
+            self.groups[usize::from(group)].push(section);
+        }
+        self.recount();
+        self.look_after_sections();
+    }
+
+    /// Sections that are larger are left as they are: together they would not find room.
+    fn largest(&self) -> usize {
+        self.space.portion().max(MERGED_MOST)
+    }
+
+    fn look_after_sections(&mut self) {
+        let largest = self.largest();
+        if self.merging.is_none() && self.groups.iter().any(|sections| !due(sections, largest).is_empty()) {
+            self.merging = Some(Merging { group: 0, file: None });
+        }
+    }
+
+    /// Takes out all rows with these orders, which ascend and are different; no more when those that were taken out have
+    /// about `most` bytes. Answers the rows, and for how many of the orders they are complete: at least one.
+    pub fn take(&mut self, orders: &[u64], most: usize) -> Result<(Vec<Rows>, usize)> {
+        if self.is_empty() {
+            return Ok((Vec::new(), orders.len()));
+        }
+        let (mut taken, mut bytes, mut done) = (Vec::new(), 0, 0);
+        let mut readers = Readers::default();
+        while done < orders.len() && (done == 0 || bytes < most) {
+            let group = group_of(orders[done]);
+            let of_group = orders[done..].partition_point(|order| group_of(*order) == group);
+            let sections = &mut self.groups[usize::from(group)];
+            let mut open: Vec<Option<Opened>> = sections.iter().map(|_| None).collect();
+            for order in &orders[done..done + of_group] {
+                if done > 0 && bytes >= most {
+                    break;
+                }
+                let before = bytes;
+                for (section, open) in sections.iter_mut().zip(&mut open) {
+                    bytes += section.pick(*order, open, &mut readers, &mut taken)?;
+                    check_key(bytes - before, self.space.limit())?;
+                }
+                done += 1;
+            }
+            for open in open.into_iter().flatten() {
+                taken.push(open.picked()?);
+            }
+            sections.retain(|section| section.live() > 0);
+        }
+        if !taken.is_empty() {
+            self.recount();
+            self.look_after_sections();
+        }
+        taken.retain(|rows| !rows.orders.is_empty());
+        Ok((taken, done))
+    }
+
+    /// All sections as they are now, or those with changes, by key group. What has changed is told by that.
+    pub fn told(&mut self, only_changed: bool) -> Vec<(u8, SectionView)> {
+        let mut views = Vec::new();
+        for (group, sections) in self.groups.iter_mut().enumerate() {
+            views.extend(sections.iter_mut().filter_map(|section| Some((group as u8, section.told(only_changed)?))));
+        }
+        views
+    }
+
+    /// Lets sections go whose times all lie below.
+    pub fn drop_below(&mut self, below: i64) {
+        let is_over = |section: &Section| section.latest() < below;
+        if self.groups.iter().flatten().any(is_over) {
+            self.groups.iter_mut().for_each(|sections| sections.retain(|section| !is_over(section)));
+            self.recount();
+        }
+    }
+
+    /// Goes on putting sections together until about `most` bytes were read. `keep`: rows that are worth to be kept; `None`
+    /// for all. Answers whether nothing is left to do.
+    pub fn tidy(&mut self, most: usize, keep: impl Fn(&RecordBatch) -> Result<Option<BooleanArray>>) -> Result<bool> {
+        let Some(Merging { mut group, mut file }) = self.merging.take() else { return Ok(true) };
+        let mut read = 0;
+        while group < self.groups.len() && read < most {
+            let chosen = due(&self.groups[group], self.largest());
+            if !chosen.is_empty() {
+                read += self.merge(group, &chosen, &mut file, &keep)?;
+            }
+            group += 1;
+        }
+        self.recount();
+        if group < self.groups.len() {
+            self.merging = Some(Merging { group, file });
+            return Ok(false);
+        }
+        if let Some(file) = file {
+            file.seal()?;
+        }
+        self.look_after_sections();
+        Ok(self.merging.is_none())
+    }
+
+    /// Whether no key group has more sections than it should.
+    #[cfg(test)]
+    pub(super) fn groups_are_few(&self) -> bool {
+        self.groups.iter().all(|sections| sections.len() <= SECTIONS_MOST)
+    }
+
+    /// Puts some sections of a key group together. Answers how many bytes they had.
+    fn merge(
+        &mut self,
+        group: usize,
+        chosen: &[usize],
+        file: &mut Option<Arc<dyn SpillFile>>,
+        keep: impl Fn(&RecordBatch) -> Result<Option<BooleanArray>>,
+    ) -> Result<usize> {
+        let sections = &self.groups[group];
+        let mut readers = Readers::default();
+        let mut pieces: Vec<Rows> = Vec::new();
+        let (mut bytes, mut latest) = (0, i64::MIN);
+        for section in chosen.iter().map(|number| &sections[*number]) {
+            bytes += section.bytes() as usize;
+            latest = latest.max(section.latest());
+            section.each(&mut readers, |rows| {
+                let kept: Option<Vec<u32>> = keep(&rows.rows)?
+                    .map(|mask| (0..mask.len() as u32).filter(|row| mask.value(*row as usize)).collect());
+                pieces.push(match kept {
+                    Some(kept) => rows.take(&kept)?,
+                    None => rows,
+                });
+                Ok(())
+            })?;
+        }
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(self.space.create()?),
+        };
+        let mut writer = SectionWriter::new(Arc::clone(file), latest);
+        let mut places: Vec<(u64, usize, usize)> = Vec::new();
+        for (piece, rows) in pieces.iter().enumerate() {
+            places.extend(rows.orders.iter().enumerate().map(|(row, order)| (*order, piece, row)));
+        }
+        places.sort_unstable();
+        let batches: Vec<&RecordBatch> = pieces.iter().map(|rows| &rows.rows).collect();
+        for block in places.chunks(rows_of_a_block(bytes / places.len().max(1))) {
+            let at: Vec<(usize, usize)> = block.iter().map(|(_, piece, row)| (*piece, *row)).collect();
+            writer.push(&Rows {
+                rows: interleave_record_batch(&batches, &at)?,
+                orders: block.iter().map(|(order, ..)| *order).collect(),
+                changed: block.iter().map(|(_, piece, row)| pieces[*piece].changed[*row]).collect(),
+            })?;
+        }
+        let mut number = 0;
+        self.groups[group].retain(|_| {
+            number += 1;
+            !chosen.contains(&(number - 1))
+        });
+        self.groups[group].extend(writer.finish().into_iter().map(|(_, section)| section));
+        Ok(bytes)
+    }
+}
+
+/// Rows as one batch.
+pub(crate) fn together(pieces: &[Rows]) -> Result<Option<Rows>> {
+    let Some(first) = pieces.first() else { return Ok(None) };
+    let batches = pieces.iter().map(|rows| &rows.rows);
+    Ok(Some(Rows {
+        rows: concat_batches(&first.rows.schema(), batches)?,
+        orders: pieces.iter().flat_map(|rows| rows.orders.iter().copied()).collect(),
+        changed: pieces.iter().flat_map(|rows| rows.changed.iter().copied()).collect(),
+    }))
+}
+
+/// Which of the sections of a key group are to be put together: small ones when there are many, and those that are mostly
+/// empty. Together they have about `most` bytes at most.
+fn due(sections: &[Section], most: usize) -> Vec<usize> {
+    let fits = |section: &Section| section.bytes() as usize <= most;
+    if sections.len() <= SECTIONS_MOST {
+        let is_empty = |section: &Section| section.live() * 2 < section.rows();
+        return (0..sections.len()).filter(|at| is_empty(&sections[*at]) && fits(&sections[*at])).take(1).collect();
+    }
+    let mut by_size: Vec<usize> = (0..sections.len()).filter(|at| fits(&sections[*at])).collect();
+    by_size.sort_by_key(|at| sections[*at].bytes());
+    let (mut chosen, mut bytes) = (Vec::new(), 0);
+    for at in by_size {
+        let own = sections[at].bytes() as usize;
+        if bytes + own > most || (chosen.len() >= MERGED_LEAST && own > 2 * bytes) {
+            break;
+        }
+        bytes += own;
+        chosen.push(at);
+    }
+    if chosen.len() > 1 { chosen } else { Vec::new() }
+}
+
+fn check_key(bytes: usize, limit: usize) -> Result<()> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::ResourceExhausted,
+        format!(
+            "the rows of one key take {} MiB, more than the limit of {} MiB: they have to be in memory together",
+            bytes.div_ceil(1 << 20),
+            limit >> 20
+        ),
+    )
+    .with_hint(
+        "raise the memory limit, or let the query forget: a window with a watermark, a key that tells rows apart",
+    ))
+}

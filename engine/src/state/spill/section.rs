@@ -1,0 +1,374 @@
+//! A section: rows on disk, of one key group, sorted by the hash of their key.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, UInt64Array, make_array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{SpillFile, SpillReader, group_of};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The mark of a row that was taken out.
+const GONE: u16 = 0;
+
+/// What is kept in memory of a row's hash.
+fn mark_of(order: u64) -> u16 {
+    (order as u16).max(1)
+}
+
+/// Rows, and what is known of each.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// The columns.
+    pub rows: RecordBatch,
+    /// The hash of each row's key as an [`order`](super::order).
+    pub orders: Vec<u64>,
+    /// Whether the row has changed since the operator was last written down.
+    pub changed: Vec<bool>,
+}
+
+impl Rows {
+    /// Some of the rows.
+    pub fn take(&self, rows: &[u32]) -> Result<Self> {
+        let pick = |row: &u32| *row as usize;
+        Ok(Self {
+            rows: take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec()))?,
+            orders: rows.iter().map(|row| self.orders[pick(row)]).collect(),
+            changed: rows.iter().map(|row| self.changed[pick(row)]).collect(),
+        })
+    }
+
+    fn slice(&self, rows: Range<usize>) -> Self {
+        Self {
+            rows: self.rows.slice(rows.start, rows.len()),
+            orders: self.orders[rows.clone()].to_vec(),
+            changed: self.changed[rows].to_vec(),
+        }
+    }
+
+    /// The rows as bytes.
+    fn written(&self) -> Result<Vec<u8>> {
+        let mut fields: Vec<_> = self.rows.schema().fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new("_changed", DataType::Boolean, false)));
+        fields.push(Arc::new(Field::new("_order", DataType::UInt64, false)));
+        let mut columns = self.rows.columns().iter().map(without_others).collect::<Result<Vec<_>>>()?;
+        columns.push(Arc::new(BooleanArray::from(self.changed.clone())));
+        columns.push(Arc::new(UInt64Array::from(self.orders.clone())));
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
+        writer.write(&rows)?;
+        Ok(writer.into_inner()?)
+    }
+
+    /// What [`Self::written`] has made; `None`: it is something else.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let rows = StreamReader::try_new(bytes, None).ok()?.next()?.ok()?;
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        let orders = columns.pop()?.as_primitive_opt::<UInt64Type>()?.values().to_vec();
+        let changed = columns.pop()?.as_boolean_opt()?.iter().map(|changed| changed == Some(true)).collect();
+        let fields = rows.schema().fields()[..columns.len()].to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).ok()?;
+        Some(Self { rows, orders, changed })
+    }
+}
+
+/// The column without bytes of other rows, which views would have written with their own.
+fn without_others(column: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match column.data_type() {
+        DataType::Utf8View => Arc::new(column.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        nested if nested.is_nested() => {
+            let data = column.to_data();
+            let children =
+                data.child_data().iter().map(|child| Ok(without_others(&make_array(child.clone()))?.to_data()));
+            let children = children.collect::<Result<Vec<_>>>()?;
+            make_array(data.into_builder().child_data(children).build()?)
+        }
+        _ => Arc::clone(column),
+    })
+}
+
+/// Files that were opened for one piece of work.
+#[derive(Default)]
+pub(super) struct Readers(HashMap<*const (), Box<dyn SpillReader>>);
+
+impl Readers {
+    fn of(&mut self, file: &Arc<dyn SpillFile>) -> Result<&mut dyn SpillReader> {
+        use std::collections::hash_map::Entry;
+        let reader = match self.0.entry(Arc::as_ptr(file).cast::<()>()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(file.open()?),
+        };
+        Ok(reader.as_mut())
+    }
+}
+
+/// Some rows of a section, read together.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    /// The least order in it.
+    first: u64,
+    /// Its first row in the section.
+    start: u32,
+    length: u32,
+    at: u64,
+    /// The hash of its bytes.
+    check: u64,
+}
+
+/// See the [module](super).
+#[derive(Debug, Clone)]
+pub struct Section {
+    file: Arc<dyn SpillFile>,
+    blocks: Arc<[Block]>,
+    /// Of each row, from its hash; [`GONE`] when it was taken out.
+    marks: Arc<Vec<u16>>,
+    live: usize,
+    /// Bytes on disk.
+    bytes: u64,
+    /// Rows may count as changed.
+    noted: bool,
+    /// No row's time lies above.
+    latest: i64,
+}
+
+/// A block that is being looked at, and which of its rows are wanted.
+pub(super) struct Opened {
+    block: usize,
+    rows: Rows,
+    picked: Vec<u32>,
+}
+
+impl Opened {
+    /// The rows that were wanted.
+    pub(super) fn picked(&self) -> Result<Rows> {
+        self.rows.take(&self.picked)
+    }
+}
+
+impl Section {
+    /// Rows that were not taken out.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Rows, those that were taken out included.
+    pub(super) fn rows(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// No row's time lies above.
+    pub(super) fn latest(&self) -> i64 {
+        self.latest
+    }
+
+    /// Bytes of memory.
+    pub(super) fn memory_size(&self) -> usize {
+        size_of::<Self>() + self.blocks.len() * size_of::<Block>() + self.marks.capacity() * size_of::<u16>()
+    }
+
+    /// The section as it is now. What has changed is told by that, and counts as unchanged from now on.
+    pub(super) fn told(&mut self, only_changed: bool) -> Option<SectionView> {
+        let noted = std::mem::replace(&mut self.noted, false);
+        (noted || !only_changed).then(|| SectionView { section: Self { noted, ..self.clone() }, only_changed })
+    }
+
+    fn rows_of(&self, block: usize) -> Range<usize> {
+        let end = self.blocks.get(block + 1).map_or(self.marks.len(), |next| next.start as usize);
+        self.blocks[block].start as usize..end
+    }
+
+    /// The blocks that may have rows of an order.
+    fn blocks_of(&self, order: u64) -> Range<usize> {
+        let end = self.blocks.partition_point(|block| block.first <= order);
+        let begin = self.blocks[..end].partition_point(|block| block.first < order);
+        begin.saturating_sub(1)..end
+    }
+
+    fn read(&self, number: usize, readers: &mut Readers) -> Result<Rows> {
+        let block = self.blocks[number];
+        let bytes = readers.of(&self.file)?.read(block.at, block.length as usize)?;
+        let is_as_written = xxh3_64(&bytes) == block.check;
+        let rows = if is_as_written { Rows::read(&bytes) } else { None };
+        let mut rows = rows.filter(|rows| rows.orders.len() == self.rows_of(number).len()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::External,
+                format!("{} is not as it was written: state that was put there is lost", self.file.name()),
+            )
+            .with_hint("look after the disk; the job goes on from its last checkpoint")
+        })?;
+        if !self.noted {
+            rows.changed.fill(false);
+        }
+        Ok(rows)
+    }
+
+    /// Takes out the rows of an order: they are picked in `open`; blocks that were open before go to `done`. Answers about
+    /// how many bytes they are.
+    pub(super) fn pick(
+        &mut self,
+        order: u64,
+        open: &mut Option<Opened>,
+        readers: &mut Readers,
+        done: &mut Vec<Rows>,
+    ) -> Result<usize> {
+        let mut bytes = 0;
+        for number in self.blocks_of(order) {
+            let place = self.rows_of(number);
+            if !self.marks[place.clone()].contains(&mark_of(order)) {
+                continue;
+            }
+            if open.as_ref().is_none_or(|open| open.block != number) {
+                let rows = self.read(number, readers)?;
+                if let Some(before) = open.replace(Opened { block: number, rows, picked: Vec::new() }) {
+                    done.push(before.picked()?);
+                }
+            }
+            let Some(open) = open.as_mut() else { continue };
+            let first = open.rows.orders.partition_point(|other| *other < order);
+            let same = open.rows.orders[first..].iter().take_while(|other| **other == order).count();
+            let marks = &mut Arc::make_mut(&mut self.marks)[place];
+            let before = open.picked.len();
+            for row in first..first + same {
+                if std::mem::replace(&mut marks[row], GONE) != GONE {
+                    open.picked.push(row as u32);
+                }
+            }
+            let taken = open.picked.len() - before;
+            self.live -= taken;
+            bytes += self.blocks[number].length as usize * taken / marks.len();
+        }
+        Ok(bytes)
+    }
+
+    /// Hands over the rows that were not taken out, a block at a time.
+    pub(super) fn each(&self, readers: &mut Readers, mut give: impl FnMut(Rows) -> Result<()>) -> Result<()> {
+        for number in 0..self.blocks.len() {
+            let marks = &self.marks[self.rows_of(number)];
+            let live: Vec<u32> = (0..marks.len() as u32).filter(|row| marks[*row as usize] != GONE).collect();
+            if live.is_empty() {
+                continue;
+            }
+            let rows = self.read(number, readers)?;
+            give(if live.len() == marks.len() { rows } else { rows.take(&live)? })?;
+        }
+        Ok(())
+    }
+}
+
+/// A section as it was at one moment, for whoever writes it down: rows that are taken out later are still there.
+#[derive(Debug)]
+pub struct SectionView {
+    section: Section,
+    only_changed: bool,
+}
+
+impl SectionView {
+    /// A section that nobody else has, all of which is told.
+    pub fn all(section: Section) -> Self {
+        Self { section, only_changed: false }
+    }
+
+    /// Hands over the rows, or those that had changed, some at a time.
+    pub fn read(&self, mut give: impl FnMut(Rows) -> Result<()>) -> Result<()> {
+        self.section.each(&mut Readers::default(), |rows| {
+            if !self.only_changed || rows.changed.iter().all(|changed| *changed) {
+                return give(rows);
+            }
+            let changed: Vec<u32> = (0..rows.changed.len() as u32).filter(|row| rows.changed[*row as usize]).collect();
+            if changed.is_empty() { Ok(()) } else { give(rows.take(&changed)?) }
+        })
+    }
+}
+
+/// Writes sections into a file, one for each key group of the rows that are given.
+#[derive(Debug)]
+pub struct SectionWriter {
+    file: Arc<dyn SpillFile>,
+    /// No row's time lies above.
+    latest: i64,
+    done: Vec<(u8, Section)>,
+    /// The section that is being written.
+    group: u8,
+    blocks: Vec<Block>,
+    marks: Vec<u16>,
+    bytes: u64,
+    noted: bool,
+}
+
+impl SectionWriter {
+    /// Into a file; `latest`: no row's time lies above.
+    pub fn new(file: Arc<dyn SpillFile>, latest: i64) -> Self {
+        Self { file, latest, done: Vec::new(), group: 0, blocks: Vec::new(), marks: Vec::new(), bytes: 0, noted: false }
+    }
+
+    /// Adds rows that are sorted by their order and do not lie before those that were added. They become a block, or one
+    /// in each of their key groups.
+    pub fn push(&mut self, rows: &Rows) -> Result<()> {
+        let mut from = 0;
+        while let Some(order) = rows.orders.get(from) {
+            let group = group_of(*order);
+            let to = from + rows.orders[from..].partition_point(|order| group_of(*order) == group);
+            if group != self.group {
+                self.close();
+                self.group = group;
+            }
+            self.block(&rows.slice(from..to))?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, rows: &Rows) -> Result<()> {
+        let bytes = rows.written()?;
+        let too_large = || Error::new(ErrorKind::ResourceExhausted, "a row is larger than 4 GiB");
+        self.blocks.push(Block {
+            first: rows.orders.first().copied().unwrap_or_default(),
+            start: u32::try_from(self.marks.len()).map_err(|_| too_large())?,
+            length: u32::try_from(bytes.len()).map_err(|_| too_large())?,
+            at: self.file.append(&bytes)?,
+            check: xxh3_64(&bytes),
+        });
+        self.bytes += bytes.len() as u64;
+        self.marks.extend(rows.orders.iter().map(|order| mark_of(*order)));
+        self.noted |= rows.changed.contains(&true);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let (mut marks, blocks) = (std::mem::take(&mut self.marks), std::mem::take(&mut self.blocks));
+        if marks.is_empty() {
+            return;
+        }
+        marks.shrink_to_fit();
+        let section = Section {
+            file: Arc::clone(&self.file),
+            blocks: blocks.into(),
+            live: marks.len(),
+            marks: Arc::new(marks),
+            bytes: std::mem::take(&mut self.bytes),
+            noted: std::mem::take(&mut self.noted),
+            latest: self.latest,
+        };
+        self.done.push((self.group, section));
+    }
+
+    /// The sections that were written, by key group.
+    pub fn finish(mut self) -> Vec<(u8, Section)> {
+        self.close();
+        self.done
+    }
+}
