@@ -239,10 +239,12 @@ impl Blueprint {
                 Some(owner) if owner != worker => Box::new(Nothing),
                 _ => {
                     let mut operator = factory.operator(&self.plan, member.node, member.role)?;
+                    operator.stand_on(worker, workers);
                     if let Some(snapshot) = &self.restore
                         && member.role != crate::operator::build::Role::Local
                     {
-                        operator.restore(snapshot.of_operator(&id, worker, workers)?)?;
+                        let to_all = factory.replicated_part(&self.plan, member.node);
+                        operator.restore(snapshot.of_operator(&id, (worker, workers), to_all)?)?;
                     }
                     operator
                 }

@@ -120,10 +120,19 @@ impl JobSnapshot {
         self.view_contents(schema, 0, 1)
     }
 
-    /// The operator's parts that belong to one of `workers` workers.
-    pub(crate) fn of_operator(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
+    /// The operator's parts that belong to one of `workers` workers; those called `to_all` belong to each.
+    pub(crate) fn of_operator(
+        &self,
+        id: &str,
+        (worker, workers): (usize, usize),
+        to_all: Option<&str>,
+    ) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (_, part) in self.parts.iter().filter(|(of, _)| of == id) {
+            if to_all == Some(part.name.as_str()) {
+                parts.push(part.clone());
+                continue;
+            }
             let groups = part
                 .rows
                 .columns()
@@ -171,7 +180,7 @@ impl JobSnapshot {
     /// The view's contents that belong to one of `workers` workers.
     pub(crate) fn view_contents(&self, schema: &SchemaRef, worker: usize, workers: usize) -> Result<Vec<Delta>> {
         let mut deltas = Vec::new();
-        for part in self.of_operator(VIEW, worker, workers)? {
+        for part in self.of_operator(VIEW, (worker, workers), None)? {
             let mut columns = part.rows.columns()[1..].to_vec();
             let weights = columns.pop().map(|weights| weights.as_primitive::<Int64Type>().clone());
             let options = RecordBatchOptions::new().with_row_count(Some(part.rows.num_rows()));
