@@ -50,9 +50,9 @@ pub(crate) const UPSERTS_KEY: [&str; 2] = ["k", "s"];
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Row {
     pub(super) ts: Option<i64>,
-    pub(super) k: Option<i32>,
+    k: Option<i32>,
     g: Option<i64>,
-    pub(super) s: Option<&'static str>,
+    s: Option<&'static str>,
     x: Option<i64>,
     d: Option<f64>,
     b: Option<bool>,

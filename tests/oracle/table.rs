@@ -66,12 +66,12 @@ impl Form {
     }
 
     /// The row, with a key of its own if the table has one.
-    fn given(self, row: Row, last: &mut i64) -> Row {
-        if self != Self::Keyed {
-            return row;
+    fn given(self, mut row: Row, last: &mut i64) -> Row {
+        if self == Self::Keyed {
+            *last += 1;
+            row.i = Some(*last);
         }
-        *last += 1;
-        Row { i: Some(*last), ..row }
+        row
     }
 }
 

@@ -170,7 +170,7 @@ impl Output {
 
 /// An operator; see the [module](self) for the contract.
 pub trait Operator: Send {
-    /// It stands on one of several workers; asked before anything else.
+    /// It stands on one of several workers; told before anything else.
     fn stand_on(&mut self, _worker: usize, _workers: usize) {}
 
     /// An epoch begins, before its first delta; `now_micros` is its [`EpochContext::now_micros`].
