@@ -3,6 +3,11 @@
 // Helpers of tests are tests: what clippy.toml allows inside of `#[test]` holds for the whole binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+/// The server's own: half of what a random statement costs is planning, and much of that is allocating.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod documents;
 #[cfg(test)]
 mod files;

@@ -32,6 +32,11 @@ async fn names_may_repeat_in_an_answer() {
         ("SELECT t.*, u.*, u.a FROM t JOIN u ON t.a = u.a", "a k f a b a"),
         ("SELECT * FROM (SELECT t.a, u.a, b FROM t JOIN u ON t.a = u.a) AS j", "a a b"),
         ("SELECT * FROM (SELECT * FROM t JOIN u ON t.a = u.a) AS j", "a k f a b"),
+        ("SELECT * FROM (SELECT *, k + 1 AS k FROM t) AS q", "a k f k"),
+        ("SELECT a, f FROM (SELECT *, k + 1 AS k FROM t) AS q ORDER BY a", "a f"),
+        ("SELECT * FROM (SELECT *, f * 2 AS f FROM (SELECT *, k + 1 AS k FROM t) AS p) AS q", "a k f k f"),
+        ("WITH w AS (SELECT x.*, count(*) OVER () AS a FROM t AS x) SELECT * FROM w", "a k f a"),
+        ("SELECT k, j FROM (SELECT *, k AS j FROM m) AS q", "k j"),
         ("WITH w AS (SELECT a, a FROM t) SELECT * FROM w", "a a"),
         ("SELECT a, a FROM t UNION SELECT k, k FROM t", "a a"),
         ("SELECT DISTINCT k, k FROM m", "k k"),
@@ -47,6 +52,11 @@ async fn names_may_repeat_in_an_answer() {
     }
     assert_eq!(shown(&client, "SELECT a, a FROM t ORDER BY a").await, ["1,1", "2,2"]);
     assert_eq!(shown(&client, "SELECT count(*), count(DISTINCT k) FROM t").await, ["2,1"]);
+    assert_eq!(shown(&client, "SELECT t.a, a FROM t ORDER BY a DESC").await, ["2,2", "1,1"]);
+    assert_eq!(
+        shown(&client, "SELECT * FROM (SELECT *, k + 1 AS k FROM t) AS q ORDER BY a").await,
+        ["1,10,0.5,11", "2,10,1.5,11"]
+    );
     assert_eq!(shown(&client, "SELECT *, k + 1 AS k FROM t ORDER BY t.a").await, ["1,10,0.5,11", "2,10,1.5,11"]);
     assert_eq!(
         shown(&client, "SELECT sum(n) FROM (SELECT g.n, g.n FROM generate_series(1, 4) AS g(n)) q").await,
@@ -65,6 +75,12 @@ async fn names_may_repeat_in_an_answer() {
         "SELECT q.x FROM (SELECT a AS x, k AS x FROM t) AS q",
         "SELECT count FROM (SELECT count(*), count(DISTINCT k) FROM t) AS q",
         "SELECT a FROM t JOIN u ON t.a = u.a",
+        "SELECT k FROM (SELECT *, k + 1 AS k FROM t) AS q",
+        "SELECT n FROM (SELECT *, k AS n FROM m) AS q",
+        "SELECT a AS x, k AS x FROM t ORDER BY x",
+        "SELECT a, k AS a FROM t ORDER BY a DESC LIMIT 1",
+        "SELECT a, a FROM t UNION SELECT k, k FROM t ORDER BY a",
+        "SELECT * FROM (SELECT a AS x, k AS x FROM t ORDER BY x LIMIT 1) AS q",
     ] {
         fails(&client, sql, "42702", "could be one of several", "").await;
     }

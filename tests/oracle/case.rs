@@ -72,6 +72,22 @@ impl Case {
         self.tables.iter().map(|table| table.epochs.len()).max().unwrap_or(0)
     }
 
+    /// The last epoch that is run by hand: what is held back is shown when its time has come, after the inputs have ended.
+    pub(crate) fn last_epoch(&self) -> usize {
+        self.epochs() + usize::from(self.statement.is_delayed())
+    }
+
+    /// The time of day of an epoch that is run by hand.
+    pub(crate) fn now(&self, epoch: usize) -> i64 {
+        START + epoch as i64 * 2 * SECOND + if epoch > self.epochs() { 60 * SECOND } else { 0 }
+    }
+
+    /// The case with a time of day that does not pass.
+    pub(crate) fn at_one_moment(&self) -> Self {
+        let statement = self.statement.at(self.now(self.last_epoch()));
+        Self { statement, tables: self.tables.clone(), ..*self }
+    }
+
     /// The streams as they are after some epochs.
     pub(crate) fn tables_until(&self, epochs: usize) -> Vec<Table> {
         let until = |table: &Table| Table { epochs: table.epochs[..epochs].to_vec(), ..table.clone() };
@@ -117,8 +133,7 @@ impl Case {
         let mut workers = rng.random_range(1..=4);
         let mut machine = Machine::new(plan, workers, &mut rng).map_err(failed)?;
         let mut watermarks = Watermarks::none(plan.watermark_count());
-        // What is held back is shown when its time has come, after the inputs have ended.
-        let last = self.epochs() + usize::from(self.statement.is_delayed());
+        let last = self.last_epoch();
         for epoch in 0..=last {
             let mut arrivals = BTreeMap::new();
             for (index, node) in plan.nodes.iter().enumerate() {
@@ -130,7 +145,7 @@ impl Case {
                 }
             }
             plan.derive_watermarks(&mut watermarks);
-            let now_micros = START + epoch as i64 * 2 * SECOND + if epoch > self.epochs() { 60 * SECOND } else { 0 };
+            let now_micros = self.now(epoch);
             let context = EpochContext { epoch: epoch as u64 + 1, now_micros, watermarks: &watermarks };
             for delta in machine.epoch(&arrivals, &context, &mut rng).map_err(failed)? {
                 said.add(&delta)?;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rondel_engine::plan::flow::{Corrections, Emit, FlowNode, FlowOp, FlowPlan, WindowSpec};
 
+use super::table::KEY;
+
 /// Constructs of SQL, as the generator writes them. Each must be met in a run of many cases.
 const CONSTRUCTS: &[&str] = &[
     // Joins.
@@ -20,6 +22,11 @@ const CONSTRUCTS: &[&str] = &[
     ", LATERAL (",
     " LEFT JOIN LATERAL (",
     "DESCRIPTOR(ts)",
+    " ASOF JOIN ",
+    "LEFT ASOF JOIN ",
+    " FOR SYSTEM_TIME AS OF ",
+    ") AS first",
+    "now()",
     // Subqueries.
     "EXISTS (SELECT",
     "NOT EXISTS (SELECT",
@@ -141,6 +148,9 @@ const CONSTRUCTS: &[&str] = &[
 const OPERATORS: &[&str] = &[
     "scan of rows that come",
     "scan of rows that come and go",
+    "scan of rows that come, with a key",
+    "scan of rows that come and go, with a key",
+    "scan of upserts",
     "values",
     "filter",
     "project",
@@ -169,6 +179,7 @@ const OPERATORS: &[&str] = &[
     "join LeftMark by equality",
     "join Inner of all pairs",
     "join Left of all pairs",
+    "join Right of all pairs",
     "join Full of all pairs",
     "join LeftSemi of all pairs",
     "join LeftAnti of all pairs",
@@ -191,6 +202,7 @@ const OPERATORS: &[&str] = &[
     "as-of join, corrected",
     "as-of join, at the watermark",
     "aggregate of parts",
+    "temporal filter",
     "show",
     "show, held back",
     "show, each row in the place of the last",
@@ -214,8 +226,12 @@ fn operators(plan: &FlowPlan, node: &FlowNode) -> Vec<String> {
     let final_only =
         |name: &str, emit: Emit| (emit == Emit::AfterWatermark).then(|| format!("{name}, at the watermark"));
     match &node.op {
-        FlowOp::Scan { .. } if node.properties.changelog => vec!["scan of rows that come and go".to_owned()],
-        FlowOp::Scan { .. } => vec!["scan of rows that come".to_owned()],
+        FlowOp::Scan { projection, .. } => {
+            let come = if node.properties.changelog { "come and go" } else { "come" };
+            let keyed = (!node.properties.keys.is_empty()).then(|| format!("scan of rows that {come}, with a key"));
+            let upserts = projection.iter().any(|column| *column > KEY).then(|| "scan of upserts".to_owned());
+            std::iter::once(format!("scan of rows that {come}")).chain(keyed).chain(upserts).collect()
+        }
         FlowOp::Values { .. } => vec!["values".to_owned()],
         FlowOp::Filter { .. } => vec!["filter".to_owned()],
         FlowOp::Project { .. } => vec!["project".to_owned()],
@@ -261,8 +277,7 @@ fn operators(plan: &FlowPlan, node: &FlowNode) -> Vec<String> {
             ];
             said.into_iter().filter(|(is_so, _)| *is_so).map(|(_, name)| name.to_owned()).collect()
         }
-        // The time of day has tests of its own: `tests/time`.
-        FlowOp::TemporalFilter { .. } => Vec::new(),
+        FlowOp::TemporalFilter { .. } => vec!["temporal filter".to_owned()],
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
@@ -10,6 +11,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rondel_engine::batch::{BatchContext, BatchScans};
 use rondel_engine::connector::Source;
+use rondel_engine::connector::definition::Upserts;
 use rondel_engine::connector::memory::{MemoryHandle, MemorySink};
 use rondel_engine::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobSnapshot, Pool, PoolSettings, Target};
 use rondel_engine::plan::flow::{FlowOp, FlowPlan, NodeIndex};
@@ -19,27 +21,35 @@ use rondel_engine::sql::parse_query;
 use rondel_engine::{Delta, Error, Result};
 
 use super::multiset::Multiset;
-use super::row::schema;
+use super::row::{UPSERTS_KEY, schema, upserts_schema};
 use super::spill;
-use super::table::{START, Table};
+use super::table::{Form, KEY, START, Table};
 
 /// The streams, as a catalog has them.
 struct Streams(BTreeMap<String, Arc<Relation>>);
 
 impl Streams {
     fn new(tables: &[Table]) -> Self {
-        let relation = |table: &Table| Relation {
+        let upserts = |table: &Table| {
+            let names = |schema: SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect();
+            let key = UPSERTS_KEY.map(str::to_owned).to_vec();
+            let (order, deleted) = ("_order".to_owned(), "_deleted".to_owned());
+            let upserts = Upserts { key, visible: names(schema()), order, deleted };
+            Relation::upserts(&table.name, upserts_schema(), &upserts).unwrap()
+        };
+        let stream = |table: &Table| Relation {
             name: table.name.clone(),
             schema: schema(),
             kind: RelationKind::Stream,
             changelog: table.changing,
-            keys: Vec::new(),
+            keys: if table.form == Form::Keyed { vec![vec![KEY]] } else { Vec::new() },
             watermark: Some(WatermarkDefinition {
                 column: 0,
                 expression: format!("ts - INTERVAL '{}' SECOND", table.delay_seconds),
             }),
             time_columns: Vec::new(),
         };
+        let relation = |table: &Table| if table.form == Form::Upserts { upserts(table) } else { stream(table) };
         Self(tables.iter().map(|table| (table.name.clone(), Arc::new(relation(table)))).collect())
     }
 }
@@ -67,16 +77,22 @@ impl BatchScans for AllRows {
     fn scan(&self, relation: &Relation, projection: &[usize]) -> Result<SendableRecordBatchStream> {
         let table = self.0.iter().find(|table| table.name == relation.name);
         let table = table.ok_or_else(|| Error::internal(format!("no rows of {}", relation.name)))?;
-        let rows: Vec<_> = table.rows().iter().map(|rows| Ok(rows.project(projection)?)).collect();
-        let schema = Arc::new(schema().project(projection)?);
+        let (schema, rows) = table.scanned();
+        let rows: Vec<_> = rows.iter().map(|rows| Ok(rows.project(projection)?)).collect();
+        let schema = Arc::new(schema.project(projection)?);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows))))
     }
 }
 
 /// What the engine's own batch side answers.
-pub(crate) async fn batch_answer(batch: &BatchContext, plan: &ContinuousPlan, tables: &[Table]) -> Result<Multiset> {
+pub(crate) async fn batch_answer(
+    batch: &BatchContext,
+    plan: &ContinuousPlan,
+    tables: &[Table],
+    now: i64,
+) -> Result<Multiset> {
     let scans = Arc::new(AllRows(tables.to_vec()));
-    let mut rows = batch.execute(&plan.batch, scans, START, 1 << 30).await?;
+    let mut rows = batch.execute(&plan.batch, scans, now, 1 << 30).await?;
     let mut answer = Multiset::default();
     while let Some(rows) = rows.next().await {
         answer.add(&rows.map_err(Error::from)?, |_| 1);

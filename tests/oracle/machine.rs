@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
-use rondel_engine::operator::build::{Role, exchange_keys, has_local_half, operator};
+use rondel_engine::operator::build::{Exchange, Role, exchange, has_local_half, operator, replicated_part};
 use rondel_engine::operator::change::changed;
 use rondel_engine::operator::deferred::{into_changes, into_parts};
 use rondel_engine::operator::{EpochContext, Operator, Output, StatePart, Step};
@@ -43,7 +43,7 @@ struct Node {
     /// By worker; `None` where the only key lives on another one.
     keyed: Vec<Option<Box<dyn Operator>>>,
     /// By input.
-    keys: Vec<Option<Vec<Arc<dyn PhysicalExpr>>>>,
+    exchanges: Vec<Exchange>,
 }
 
 impl Machine {
@@ -58,11 +58,14 @@ impl Machine {
                 continue;
             }
             for input in 0..spec.inputs.len() {
-                node.keys.push(exchange_keys(plan, index, input)?);
+                node.exchanges.push(exchange(plan, index, input)?);
             }
             let halves = has_local_half(plan, index) && (workers > 1 || rng.random_bool(0.3));
-            let owner = match node.keys.first() {
-                Some(Some(keys)) if keys.is_empty() => Some(worker_of(key_group(hashes(&[], 1)?[0]), workers)),
+            let to_all = node.exchanges.iter().any(|exchange| matches!(exchange, Exchange::ToAll));
+            let owner = match node.exchanges.first() {
+                Some(Exchange::ByKeys(keys)) if keys.is_empty() && !to_all => {
+                    Some(worker_of(key_group(hashes(&[], 1)?[0]), workers))
+                }
                 None => Some(0), // constants
                 _ => None,
             };
@@ -72,7 +75,9 @@ impl Machine {
                 }
                 let role = if halves { Role::Final } else { Role::Whole };
                 let here = owner.is_none_or(|owner| owner == worker);
-                node.keyed.push(if here { Some(operator(plan, index, role)?) } else { None });
+                let mut keyed = here.then(|| operator(plan, index, role)).transpose()?;
+                keyed.iter_mut().for_each(|operator| operator.stand_on(worker, workers));
+                node.keyed.push(keyed);
             }
             for operator in node.keyed.iter_mut().flatten() {
                 if let Some(allowed) = allowed {
@@ -81,7 +86,7 @@ impl Machine {
             }
             // With one worker and no halves nothing is exchanged; the keys of halves are not those of the raw rows.
             if workers == 1 {
-                node.keys.iter_mut().for_each(|keys| *keys = None);
+                node.exchanges.iter_mut().for_each(|exchange| *exchange = Exchange::Stay);
             } else if !halves && has_local_half(plan, index) {
                 unreachable!("several workers always use the halves");
             }
@@ -150,10 +155,11 @@ impl Machine {
                     deltas = partials;
                 }
                 for delta in deltas {
-                    match &node.keys[input] {
-                        None => inboxes[worker].push((input, delta)),
-                        Some(keys) => {
-                            for (to, delta) in exchange(&delta, keys, self.workers)?.into_iter().enumerate() {
+                    match &node.exchanges[input] {
+                        Exchange::Stay => inboxes[worker].push((input, delta)),
+                        Exchange::ToAll => inboxes.iter_mut().for_each(|inbox| inbox.push((input, delta.clone()))),
+                        Exchange::ByKeys(keys) => {
+                            for (to, delta) in divided(&delta, keys, self.workers)?.into_iter().enumerate() {
                                 if !delta.is_empty() {
                                     inboxes[to].push((input, delta));
                                 }
@@ -202,10 +208,15 @@ impl Machine {
         use arrow::array::AsArray;
         let snapshot = other.written.unwrap_or_default();
         for (index, node) in self.nodes.iter_mut().enumerate() {
+            let to_all = replicated_part(&self.plan, index);
             for (worker, operator) in node.keyed.iter_mut().enumerate() {
                 let Some(operator) = operator else { continue };
                 let mut parts = Vec::new();
                 for (_, part) in snapshot.iter().filter(|(of, _)| *of == index) {
+                    if to_all == Some(part.name.as_str()) {
+                        parts.push(part.clone());
+                        continue;
+                    }
                     let groups = part.rows.column(0).as_primitive::<arrow::datatypes::UInt8Type>();
                     let mine: UInt32Array = (0..part.rows.num_rows() as u32)
                         .filter(|row| worker_of(groups.value(*row as usize), self.workers) == worker)
@@ -279,7 +290,7 @@ fn hashes(columns: &[arrow::array::ArrayRef], rows: usize) -> Result<Vec<u64>> {
 }
 
 /// A delta's rows by the worker that owns their key.
-fn exchange(delta: &Delta, keys: &[Arc<dyn PhysicalExpr>], workers: usize) -> Result<Vec<Delta>> {
+fn divided(delta: &Delta, keys: &[Arc<dyn PhysicalExpr>], workers: usize) -> Result<Vec<Delta>> {
     let mut columns = Vec::new();
     for key in keys {
         columns.push(key.evaluate(delta.rows())?.into_array(delta.num_rows())?);

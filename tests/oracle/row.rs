@@ -30,8 +30,21 @@ pub(crate) fn schema() -> SchemaRef {
         Field::new("m", DataType::Decimal128(10, 2), true),
         // A time without a watermark.
         Field::new("u", time(), true),
+        // The key of a table that has one.
+        Field::new("i", DataType::Int64, true),
     ]))
 }
+
+/// The columns of a stream of which the last row of each key counts: what is read, and which row that is.
+pub(crate) fn upserts_schema() -> SchemaRef {
+    let mut fields: Vec<_> = schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("_order", DataType::Int64, false)));
+    fields.push(Arc::new(Field::new("_deleted", DataType::Boolean, false)));
+    Arc::new(Schema::new(fields))
+}
+
+/// Its key.
+pub(crate) const UPSERTS_KEY: [&str; 2] = ["k", "s"];
 
 /// One row's values.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +60,7 @@ pub(super) struct Row {
     f: Option<f64>,
     m: Option<i128>,
     u: Option<i64>,
+    pub(super) i: Option<i64>,
 }
 
 /// Rows of all tables of a case: some come again, in the same table or in another, so that rows are equal.
@@ -98,6 +112,7 @@ impl Row {
             f: Some(one(rng, &ODD)).and_then(|f| maybe(rng, f)),
             m: Some(rng.random_range(-300..300)).and_then(|m| maybe(rng, m)),
             u: maybe(rng, other),
+            i: Some(rng.random_range(0..7)).and_then(|i| maybe(rng, i)),
         };
         pool.push(row);
         row
@@ -130,6 +145,15 @@ pub(super) fn columns(rows: &[Row]) -> RecordBatch {
         Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.f))),
         Arc::new(decimals),
         Arc::new(TimestampMicrosecondArray::from_iter(rows.iter().map(|row| row.u))),
+        Arc::new(Int64Array::from_iter(rows.iter().map(|row| row.i))),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+/// Rows that say what the row of their key is now: `orders` says which is the last, `gone` that there is none any more.
+pub(super) fn upserts(rows: &[Row], orders: &[i64], gone: &[bool]) -> RecordBatch {
+    let mut all = columns(rows).columns().to_vec();
+    all.push(Arc::new(Int64Array::from(orders.to_vec())));
+    all.push(Arc::new(BooleanArray::from(gone.to_vec())));
+    RecordBatch::try_new(upserts_schema(), all).unwrap()
 }

@@ -22,6 +22,7 @@ use rand::{Rng, SeedableRng};
 use self::shown::Corrections;
 use super::expression::Column;
 use super::said::Fold;
+use super::table::{SECOND, START};
 pub(crate) use windows::{WindowSource, Windows};
 
 /// A statement, twice: as a stream query, and as the batch query that says what its result must be.
@@ -85,6 +86,9 @@ struct Author<'a> {
     folds: Vec<Fold>,
 }
 
+/// The time of day.
+const NOW: &str = "now()";
+
 /// Pairs of rows that one join may make.
 const MOST_JOINED: usize = 20_000;
 
@@ -134,6 +138,18 @@ impl Statement {
         let early = !late_rows && author.chance(early);
         sql.push_str(&author.emit(early));
         Self { sql, batch_sql, windows: author.windows, folds: author.folds }
+    }
+
+    /// Whether it asks for the time of day.
+    pub(crate) fn reads_clock(&self) -> bool {
+        self.sql.contains(NOW)
+    }
+
+    /// The statement at a moment: that in the place of `now()`.
+    pub(crate) fn at(&self, now: i64) -> Self {
+        let seconds = (now - START) / SECOND;
+        let now = format!("TIMESTAMP '2024-01-01 00:{:02}:{:02}'", seconds / 60, seconds % 60);
+        Self { sql: self.sql.replace(NOW, &now), batch_sql: self.batch_sql.replace(NOW, &now), ..self.clone() }
     }
 
     /// Whether changes may be held back until some time has passed.
@@ -229,9 +245,14 @@ impl Author<'_> {
     /// left to the canonical form.
     fn query(&mut self, depth: u32, whole: bool) -> Query {
         let below = depth.saturating_sub(1);
-        match self.rng.random_range(0..36) {
+        match self.rng.random_range(0..38) {
             // Ties are broken by the columns that are read, which a query around it decides: it stands alone.
             34 | 35 if whole => self.nearest(false),
+            36 => self.first_of_each(),
+            37 => {
+                let from = self.relation(below);
+                self.passing(&from)
+            }
             0..=4 => {
                 let from = self.relation(below);
                 self.projection(&from, true)

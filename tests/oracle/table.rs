@@ -1,10 +1,11 @@
 //! Random tables: rows in epochs, with event times out of order and some rows late, or taken back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -12,7 +13,7 @@ use rand::seq::SliceRandom;
 use rondel_engine::Delta;
 use rondel_engine::operator::consolidate::consolidate_all;
 
-use super::row::{Pool, Row, columns, schema};
+use super::row::{Pool, Row, columns, schema, upserts, upserts_schema};
 use super::statement::Readable;
 
 /// Microseconds in a second.
@@ -26,6 +27,9 @@ const MOST_ROWS: [usize; 3] = [4, 10, 24];
 
 /// The column of floats that are no numbers.
 const ODD_FLOATS: usize = 8;
+
+/// The column that is a key; in a stream of upserts there are two more behind it.
+pub(crate) const KEY: usize = 11;
 
 /// Rows that come together from one partition.
 #[derive(Debug, Clone)]
@@ -42,6 +46,35 @@ impl Arrival {
     }
 }
 
+/// What is known of a table's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Nothing: rows may be equal.
+    Plain,
+    /// Column `i` is a key.
+    Keyed,
+    /// Of what comes the last row of each key counts, and there is no watermark.
+    Upserts,
+}
+
+impl Form {
+    fn random(rng: &mut SmallRng) -> Self {
+        match rng.random_range(0..10) {
+            0..=2 => Self::Keyed,
+            _ => Self::Plain,
+        }
+    }
+
+    /// The row, with a key of its own if the table has one.
+    fn given(self, mut row: Row, last: &mut i64) -> Row {
+        if self == Self::Keyed {
+            *last += 1;
+            row.i = Some(*last);
+        }
+        row
+    }
+}
+
 /// A stream with `WATERMARK FOR ts AS ts - INTERVAL '<delay> seconds'`.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -50,6 +83,7 @@ pub(crate) struct Table {
     pub(crate) partitions: u32,
     /// Whether its rows may also go again, those that lie below the watermark excepted.
     pub(crate) changing: bool,
+    pub(crate) form: Form,
     /// What comes in each epoch.
     pub(crate) epochs: Vec<Vec<Arrival>>,
 }
@@ -57,10 +91,35 @@ pub(crate) struct Table {
 impl Table {
     /// A table whose rows come in `epochs` epochs, or come, go and change.
     pub(crate) fn random(rng: &mut SmallRng, name: &str, epochs: usize, late_rows: bool, pool: &mut Pool) -> Self {
-        match rng.random_bool(0.4) {
-            true => Self::changing(rng, name, epochs, pool),
-            false => Self::growing(rng, name, epochs, late_rows, pool),
+        match rng.random_range(0..50) {
+            0..20 => Self::changing(rng, name, epochs, pool),
+            20..47 => Self::growing(rng, name, epochs, late_rows, pool),
+            _ => Self::upserts(rng, name, epochs, pool),
         }
+    }
+
+    /// A table of which each row that comes takes the place of the one with its key.
+    fn upserts(rng: &mut SmallRng, name: &str, epochs: usize, pool: &mut Pool) -> Self {
+        let partitions = rng.random_range(1..=3);
+        let most = MOST_ROWS[rng.random_range(0..3)];
+        let (mut now, mut order) = (0, 0);
+        let epochs = (0..epochs).map(|_| {
+            let arrivals = (0..rng.random_range(0..4)).map(|_| {
+                now += rng.random_range(0..20 * SECOND);
+                let rows: Vec<Row> = (0..rng.random_range(1..=most)).map(|_| Row::random(rng, now, pool)).collect();
+                let orders: Vec<i64> = (order + 1..).take(rows.len()).collect();
+                order += rows.len() as i64;
+                let gone: Vec<bool> = rows.iter().map(|_| rng.random_bool(0.2)).collect();
+                Arrival {
+                    partition: rng.random_range(0..partitions),
+                    rows: upserts(&rows, &orders, &gone),
+                    weights: None,
+                }
+            });
+            arrivals.collect()
+        });
+        let epochs = epochs.collect();
+        Self { name: name.to_owned(), delay_seconds: 0, partitions, changing: true, form: Form::Upserts, epochs }
     }
 
     /// A table whose rows only come. Without late rows its watermark stays behind all that may come.
@@ -68,6 +127,7 @@ impl Table {
         let partitions = rng.random_range(1..=3);
         let delay_seconds = if late_rows { rng.random_range(0..8) } else { rng.random_range(66..90) };
         let most = MOST_ROWS[rng.random_range(0..3)];
+        let (form, mut id) = (Form::random(rng), 0);
         let mut now = 0;
         let epochs = (0..epochs)
             .map(|epoch| {
@@ -75,20 +135,21 @@ impl Table {
                 let arrivals = (0..batches).map(|_| {
                     now += rng.random_range(0..20 * SECOND);
                     let count = rng.random_range(1..=most);
-                    let rows: Vec<Row> = (0..count).map(|_| Row::random(rng, now, pool)).collect();
+                    let rows: Vec<Row> = (0..count).map(|_| form.given(Row::random(rng, now, pool), &mut id)).collect();
                     Arrival { partition: rng.random_range(0..partitions), rows: columns(&rows), weights: None }
                 });
                 arrivals.collect()
             })
             .collect();
-        Self { name: name.to_owned(), delay_seconds, partitions, changing: false, epochs }
+        Self { name: name.to_owned(), delay_seconds, partitions, changing: false, form, epochs }
     }
 
     /// A table whose rows come, go and change in `epochs` epochs. None is late.
     fn changing(rng: &mut SmallRng, name: &str, epochs: usize, pool: &mut Pool) -> Self {
         let (partitions, delay_seconds) = (rng.random_range(1..=3), rng.random_range(66..90));
         let name = name.to_owned();
-        let mut table = Self { name, delay_seconds, partitions, changing: true, epochs: Vec::new() };
+        let (form, mut id) = (Form::random(rng), 0);
+        let mut table = Self { name, delay_seconds, partitions, changing: true, form, epochs: Vec::new() };
         let most = MOST_ROWS[rng.random_range(0..3)];
         let goes = [0.2, 0.4, 0.8][rng.random_range(0..3)];
         let (mut now, mut present): (i64, Vec<Row>) = (0, Vec::new());
@@ -109,7 +170,8 @@ impl Table {
             if epoch == 0 || epoch + 1 == epochs || rng.random_bool(0.8) {
                 now += rng.random_range(0..30 * SECOND);
                 for _ in 0..rng.random_range(1..=most) {
-                    changes.push((Row::random(rng, now, pool), if rng.random_bool(0.1) { 3 } else { 1 }));
+                    let times = if rng.random_bool(0.1) && form == Form::Plain { 3 } else { 1 };
+                    changes.push((form.given(Row::random(rng, now, pool), &mut id), times));
                 }
             }
             for (row, weight) in &changes {
@@ -151,10 +213,37 @@ impl Table {
         if !self.changing {
             return self.all_rows();
         }
+        if self.form == Form::Upserts {
+            return vec![self.last_rows()];
+        }
         let deltas: Vec<Delta> = self.epochs.iter().flatten().map(Arrival::delta).collect();
         let sum = consolidate_all(&schema(), &deltas).unwrap();
         let repeated = (0..sum.num_rows()).flat_map(|row| std::iter::repeat_n(row as u32, sum.weight(row) as usize));
         vec![take_record_batch(sum.rows(), &UInt32Array::from_iter_values(repeated)).unwrap()]
+    }
+
+    /// The last row of each key, where that is not gone.
+    fn last_rows(&self) -> RecordBatch {
+        let all = concat_batches(&upserts_schema(), &self.all_rows()).unwrap();
+        let mut last: HashMap<(Option<i32>, Option<&str>), (i64, usize)> = HashMap::new();
+        let (k, s) = (all.column(1).as_primitive::<Int32Type>(), all.column(3).as_string::<i32>());
+        for (row, order) in all.column(KEY + 1).as_primitive::<Int64Type>().values().iter().enumerate() {
+            let key = (k.is_valid(row).then(|| k.value(row)), s.is_valid(row).then(|| s.value(row)));
+            let known = last.entry(key).or_insert((*order, row));
+            *known = (*known).max((*order, row));
+        }
+        let gone = all.column(KEY + 2).as_boolean();
+        let there = last.into_values().map(|(_, row)| row as u32).filter(|row| !gone.value(*row as usize));
+        let rows = take_record_batch(&all, &UInt32Array::from_iter_values(there)).unwrap();
+        rows.project(&(0..=KEY).collect::<Vec<_>>()).unwrap()
+    }
+
+    /// Everything that came, as a scan reads it, if the table is to be read whole.
+    pub(crate) fn scanned(&self) -> (SchemaRef, Vec<RecordBatch>) {
+        match self.form {
+            Form::Upserts => (upserts_schema(), self.all_rows()),
+            Form::Plain | Form::Keyed => (schema(), self.rows()),
+        }
     }
 
     /// The watermark at the end of each epoch: the least of the partitions' greatest times, less the delay; `None`

@@ -6,13 +6,14 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondA
 use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionConfig;
 
 use super::multiset::Multiset;
@@ -20,9 +21,12 @@ use super::row::schema;
 use super::statement::{Statement, WindowSource, Windows};
 use super::table::{SECOND, Table, normalised, times};
 
-/// DataFusion, with its own settings and without the rules that are known to be wrong. One answers many statements: to make a session costs more than to run most of them.
+/// DataFusion, with its own settings and without the rules that are known to be wrong. One answers many statements: to make a
+/// session costs more than to run most of them, and so does to copy one.
 pub(crate) struct Batch {
-    context: SessionContext,
+    session: SessionState,
+    task: Arc<TaskContext>,
+    tables: Arc<dyn SchemaProvider>,
 }
 
 impl Batch {
@@ -35,39 +39,70 @@ impl Batch {
         // This one pushes conditions below the wrong side of outer joins: `right_joins_are_filtered` in the engine's batch.
         let rules =
             PhysicalOptimizer::new().rules.into_iter().filter(|rule| !rule.name().starts_with("FilterPushdown"));
-        let state = SessionStateBuilder::new()
+        let mut session = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)
             .with_optimizer_rules(logical.collect())
             .with_physical_optimizer_rules(rules.collect())
             .build();
-        let context = SessionContext::new_with_state(state);
-        functions.for_each(|function| context.register_udf(function.as_ref().clone()));
-        Self { context }
+        functions.for_each(|function| {
+            session.register_udf(function).unwrap();
+        });
+        let tables = session.schema_for_ref("t0").unwrap();
+        Self { task: session.task_ctx(), session, tables }
     }
 
-    /// The statement's answer over tables (`t0`, …) and what stands for the statement's windows (`w0`, …).
-    pub(crate) async fn answer(&self, statement: &Statement, tables: &[Table]) -> Result<Multiset> {
-        let mut known = Vec::new();
-        for table in tables {
-            known.push((table.name.clone(), schema(), table.rows()));
+    /// The statement's answers over tables (`t0`, …) and what stands for the statement's windows (`w0`, …): one for each of
+    /// the states that the tables are in, and for the time of day of each. It is planned once, unless it asks for the time:
+    /// what a logical plan reads is changed below it.
+    pub(crate) async fn answers(&self, statement: &Statement, states: &[(&[Table], i64)]) -> Result<Vec<Multiset>> {
+        let mut read: Vec<Arc<MemTable>> = Vec::new();
+        for (name, schema, rows) in known(statement, states[0].0) {
+            let table = Arc::new(MemTable::try_new(schema, vec![rows])?);
+            self.tables.deregister_table(&name)?;
+            self.tables.register_table(name, Arc::clone(&table) as Arc<dyn TableProvider>)?;
+            read.push(table);
         }
-        for (number, source) in statement.windows.iter().enumerate() {
-            let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
-            let (schema, rows) = windowed(source, table);
-            known.push((format!("w{number}"), schema, rows));
+        let mut plan = self.planned(statement, states[0].1).await?;
+        let mut answers = Vec::new();
+        for (number, (tables, now)) in states.iter().enumerate() {
+            if number > 0 {
+                if statement.reads_clock() {
+                    plan = self.planned(statement, *now).await?;
+                }
+                for (table, (.., rows)) in read.iter().zip(known(statement, tables)) {
+                    *table.batches[0].write().await = rows;
+                }
+            }
+            let physical = self.session.query_planner().create_physical_plan(&plan, &self.session).await?;
+            let mut answer = Multiset::default();
+            for rows in collect(physical, Arc::clone(&self.task)).await? {
+                answer.add(&rows, |_| 1);
+            }
+            answers.push(answer);
         }
-        for (name, schema, rows) in known {
-            let rows = rows.iter().map(normalised).collect();
-            self.context.deregister_table(&name)?;
-            self.context.register_table(&name, Arc::new(MemTable::try_new(schema, vec![rows])?))?;
-        }
-        let mut answer = Multiset::default();
-        for rows in self.context.sql(&statement.batch_sql).await?.collect().await? {
-            answer.add(&rows, |_| 1);
-        }
-        Ok(answer)
+        Ok(answers)
     }
+
+    async fn planned(&self, statement: &Statement, now: i64) -> Result<LogicalPlan> {
+        let plan = self.session.create_logical_plan(&statement.at(now).batch_sql).await?;
+        self.session.optimize(&plan)
+    }
+}
+
+/// What a statement's batch side reads.
+fn known(statement: &Statement, tables: &[Table]) -> Vec<(String, SchemaRef, Vec<RecordBatch>)> {
+    let mut known = Vec::new();
+    for table in tables {
+        known.push((table.name.clone(), schema(), table.rows()));
+    }
+    for (number, source) in statement.windows.iter().enumerate() {
+        let Some(table) = tables.iter().find(|table| table.name == source.table) else { continue };
+        let (schema, rows) = windowed(source, table);
+        known.push((format!("w{number}"), schema, rows));
+    }
+    known.iter_mut().for_each(|(.., rows)| *rows = rows.iter().map(normalised).collect());
+    known
 }
 
 /// A table's rows with the bounds of the windows that count them.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, IntervalMonthDayNanoArray, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, IntervalMonthDayNanoArray, StringArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType, TimeUnit,
@@ -36,6 +36,21 @@ pub(crate) static TIMES: &[Spec] = &[
                 let at = |place: usize| moment(value::<TimestampMicrosecondType>(args, place, row));
                 Ok(age(at(0)?, at(1)?))
             })
+        },
+    },
+    Spec {
+        name: "interval_span",
+        usage: "interval < interval",
+        doc: "",
+        takes: &[&[Kind::Interval]],
+        repeats: false,
+        gives: Gives::Type(span_type),
+        is_plain: None,
+        run: |args| {
+            let spans = Decimal128Array::from_iter(
+                args[0].as_primitive::<IntervalMonthDayNanoType>().iter().map(|i| i.map(span)),
+            );
+            Ok(Arc::new(spans.with_data_type(span_type())))
         },
     },
     Spec {
@@ -246,6 +261,17 @@ fn intervals(args: &[ArrayRef], of: impl Fn(usize) -> Result<IntervalMonthDayNan
 
 fn of(args: &[ArrayRef], row: usize) -> IntervalMonthDayNano {
     value::<IntervalMonthDayNanoType>(args, 0, row)
+}
+
+/// Nanoseconds, more than 64 bits hold.
+fn span_type() -> DataType {
+    DataType::Decimal128(38, 0)
+}
+
+/// How long an interval is, for comparing: a month has thirty days, and a day twenty-four hours.
+fn span(interval: IntervalMonthDayNano) -> i128 {
+    let days = i128::from(interval.months) * 30 + i128::from(interval.days);
+    days * i128::from(NANOS_PER_DAY) + i128::from(interval.nanoseconds)
 }
 
 fn days_of_month(year: i32, month: u32) -> i64 {

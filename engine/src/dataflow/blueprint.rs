@@ -240,13 +240,15 @@ impl Blueprint {
                 Some(owner) if owner != worker => Box::new(Nothing),
                 _ => {
                     let mut operator = factory.operator(&self.plan, member.node, member.role)?;
+                    operator.stand_on(worker, workers);
                     if let Some(spill) = &job.spill {
                         operator.spill_to(OperatorSpace::of(spill));
                     }
                     if let Some(snapshot) = &self.restore
                         && member.role != crate::operator::build::Role::Local
                     {
-                        snapshot.restore(operator.as_mut(), &id, (worker, workers))?;
+                        let to_all = factory.replicated_part(&self.plan, member.node);
+                        snapshot.restore(operator.as_mut(), &id, (worker, workers), to_all)?;
                     }
                     operator
                 }

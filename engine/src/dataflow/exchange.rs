@@ -37,6 +37,8 @@ pub(crate) enum Routing {
     Stay,
     /// To the owner of their key's group.
     ByKey(Arc<[Arc<dyn PhysicalExpr>]>),
+    /// Every worker gets each.
+    ToAll,
 }
 
 /// One outgoing link of a timely operator.
@@ -75,6 +77,12 @@ impl Outlet {
             Routing::ByKey(keys) => Arc::clone(keys),
             Routing::Stay => {
                 self.push_rows(epoch, self.worker, delta);
+                return Ok(());
+            }
+            Routing::ToAll => {
+                for target in 0..self.job.workers {
+                    self.push_rows(epoch, target, delta.clone());
+                }
                 return Ok(());
             }
         };

@@ -7,7 +7,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
 use crate::error::{Error, Result};
-use crate::operator::build::{Role, meeting_columns};
+use crate::operator::build::{Exchange, Role, meeting_columns};
 use crate::plan::flow::{FlowOp, FlowPlan, NodeIndex, ScanKind};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::time::WatermarkId;
@@ -150,30 +150,35 @@ impl<'a> Drawing<'a> {
         self.ids.push(ids);
         let mut keys = Vec::new();
         for input in 0..spec.inputs.len() {
-            keys.push(if self.workers > 1 { self.factory.exchange_keys(self.plan, node, input)? } else { None });
+            let exchange =
+                if self.workers > 1 { self.factory.exchange(self.plan, node, input)? } else { Exchange::Stay };
+            keys.push(exchange);
         }
-        if keys.first().is_some_and(Option::is_some) && self.factory.has_local_half(self.plan, node) {
+        let is_exchanged = matches!(keys.first(), Some(Exchange::ByKeys(_)));
+        if is_exchanged && self.factory.has_local_half(self.plan, node) {
             let input = spec.inputs[0];
-            let local = self.chain((node, Role::Local, None), &[(input, None)]);
-            let only_on = self.owner(keys[0].as_deref())?;
+            let local = self.chain((node, Role::Local, None), &[(input, Exchange::Stay)]);
+            let only_on = self.owner(&keys)?;
             let unit = self.units.len();
             self.units.push(Some(Unit::Chain(vec![MemberPlan { node, role: Role::Final, parent: None, only_on }])));
             let to = LinkEnd::Member { unit, member: 0, input: 0 };
-            let keys = keys.pop().flatten();
+            let keys = keys.pop().unwrap_or(Exchange::Stay);
             self.link(local, to, keys, self.ids[node].clone());
             self.places.push((unit, 0));
             return Ok(());
         }
-        let only_on = self.owner(keys.first().and_then(Option::as_deref))?;
+        let only_on = self.owner(&keys)?;
         let inputs: Vec<_> = spec.inputs.iter().copied().zip(keys).collect();
         let place = self.chain((node, Role::Whole, only_on), &inputs);
         self.places.push(place);
         Ok(())
     }
 
-    /// The one worker that owns the only key, if there are keys and they are no columns.
-    fn owner(&self, keys: Option<&[Arc<dyn PhysicalExpr>]>) -> Result<Option<usize>> {
-        if keys.is_none_or(|keys| !keys.is_empty()) {
+    /// The one worker that owns the only key, if rows are brought together by no columns. Where some rows go to every
+    /// worker there is work for all.
+    fn owner(&self, exchanges: &[Exchange]) -> Result<Option<usize>> {
+        let is_keyless = matches!(exchanges.first(), Some(Exchange::ByKeys(keys)) if keys.is_empty());
+        if !is_keyless || exchanges.iter().any(|exchange| matches!(exchange, Exchange::ToAll)) {
             return Ok(None);
         }
         let mut hashes = Vec::new();
@@ -186,14 +191,14 @@ impl<'a> Drawing<'a> {
     fn chain(
         &mut self,
         (node, role, only_on): (NodeIndex, Role, Option<usize>),
-        inputs: &[(NodeIndex, Option<Keys>)],
+        inputs: &[(NodeIndex, Exchange)],
     ) -> (usize, usize) {
         let unit = self.units.len();
         let mut members: Vec<MemberPlan> = Vec::new();
         let mut fused = Vec::new();
         for (index, (input, keys)) in inputs.iter().enumerate() {
             let (of, member) = self.places[*input];
-            if keys.is_some() || self.users[*input] > 1 {
+            if !matches!(keys, Exchange::Stay) || self.users[*input] > 1 {
                 continue;
             }
             if let Some(Unit::Chain(theirs)) = &mut self.units[of] {
@@ -239,25 +244,29 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    fn link(&mut self, (from, _): (usize, usize), to: LinkEnd, keys: Option<Keys>, ids: BTreeSet<WatermarkId>) {
+    fn link(&mut self, (from, _): (usize, usize), to: LinkEnd, exchange: Exchange, ids: BTreeSet<WatermarkId>) {
         // A stream's watermark needs the word of all workers: it goes to all.
         let broadcast = matches!(self.units[from], Some(Unit::Stream(_)));
-        let exchanged = self.workers > 1 && (keys.is_some() || broadcast);
-        let routing = keys.map_or(Routing::Stay, |keys| Routing::ByKey(keys.into()));
+        let exchanged = self.workers > 1 && (!matches!(exchange, Exchange::Stay) || broadcast);
+        let routing = match exchange {
+            Exchange::Stay => Routing::Stay,
+            Exchange::ByKeys(keys) => Routing::ByKey(keys.into()),
+            Exchange::ToAll => Routing::ToAll,
+        };
         self.links.push(Link { from, to, routing, exchanged, ids });
     }
 
     /// By what rows are brought together before the sink, if they do not meet anyway.
-    fn sink_exchange(&self, root: NodeIndex, sink_keys: Option<&[usize]>) -> Option<Keys> {
-        let columns = sink_keys.filter(|_| self.workers > 1)?;
+    fn sink_exchange(&self, root: NodeIndex, sink_keys: Option<&[usize]>) -> Exchange {
+        let Some(columns) = sink_keys.filter(|_| self.workers > 1) else { return Exchange::Stay };
         let meet = meeting_columns(self.plan, root);
         if meet.is_some_and(|meet| meet.iter().all(|column| columns.contains(column))) {
-            return None;
+            return Exchange::Stay;
         }
         let schema = self.plan.nodes[root].schema.inner();
         let key =
             |column: &usize| Arc::new(Column::new(schema.field(*column).name(), *column)) as Arc<dyn PhysicalExpr>;
-        Some(columns.iter().map(key).collect())
+        Exchange::ByKeys(columns.iter().map(key).collect())
     }
 
     fn finish(mut self, sink_keys: Option<&[usize]>) -> Result<Layout> {
@@ -300,5 +309,3 @@ fn late_links(plan: &FlowPlan, units: &[Unit], workers: usize) -> Vec<Link> {
     };
     chains.map(|(from, _)| link(from)).collect()
 }
-
-type Keys = Vec<Arc<dyn PhysicalExpr>>;

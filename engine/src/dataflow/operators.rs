@@ -1,11 +1,7 @@
 //! Where operators come from: the operators' room, or a test.
 
-use std::sync::Arc;
-
-use datafusion::physical_expr::PhysicalExpr;
-
 use crate::error::Result;
-use crate::operator::build::{self, Role};
+use crate::operator::build::{self, Exchange, Role};
 use crate::operator::{Operator, Output, Step};
 use crate::plan::flow::{FlowPlan, NodeIndex};
 
@@ -14,13 +10,13 @@ pub trait OperatorFactory: Send + Sync {
     /// One worker's instance of a node.
     fn operator(&self, plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn Operator>>;
 
-    /// The keys by which rows on `input` find their worker; `None`: they may stay where they are.
-    fn exchange_keys(
-        &self,
-        plan: &FlowPlan,
-        node: NodeIndex,
-        input: usize,
-    ) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>>;
+    /// How rows on `input` find their worker.
+    fn exchange(&self, plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<Exchange>;
+
+    /// The part of a node's state that every worker has, and each writes its share of.
+    fn replicated_part(&self, _plan: &FlowPlan, _node: NodeIndex) -> Option<&'static str> {
+        None
+    }
 
     /// Whether part of the work is done before rows cross workers.
     fn has_local_half(&self, plan: &FlowPlan, node: NodeIndex) -> bool;
@@ -35,13 +31,12 @@ impl OperatorFactory for EngineOperators {
         build::operator(plan, node, role)
     }
 
-    fn exchange_keys(
-        &self,
-        plan: &FlowPlan,
-        node: NodeIndex,
-        input: usize,
-    ) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
-        build::exchange_keys(plan, node, input)
+    fn exchange(&self, plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<Exchange> {
+        build::exchange(plan, node, input)
+    }
+
+    fn replicated_part(&self, plan: &FlowPlan, node: NodeIndex) -> Option<&'static str> {
+        build::replicated_part(plan, node)
     }
 
     fn has_local_half(&self, plan: &FlowPlan, node: NodeIndex) -> bool {

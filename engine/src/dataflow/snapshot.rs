@@ -132,18 +132,20 @@ impl JobSnapshot {
     }
 
     /// Has an operator of one of `workers` workers take up what belongs to it: in pieces, if it can, of what is not in memory.
+    /// Parts called `to_all` belong to each worker.
     pub(crate) fn restore(
         &self,
         operator: &mut dyn Operator,
         id: &str,
-        (worker, workers): (usize, usize),
+        place: (usize, usize),
+        to_all: Option<&str>,
     ) -> Result<()> {
-        let mut parts = self.parts_of(id, worker, workers)?;
+        let mut parts = self.parts_of(id, place, to_all)?;
         let in_pieces = operator.restores_in_pieces();
         if in_pieces {
             operator.restore(std::mem::take(&mut parts))?;
         }
-        self.read_deferred(id, (worker, workers), &mut |part| {
+        self.read_deferred(id, place, to_all, &mut |part| {
             if in_pieces {
                 return operator.restore(vec![part]);
             }
@@ -158,6 +160,7 @@ impl JobSnapshot {
         &self,
         id: &str,
         (worker, workers): (usize, usize),
+        to_all: Option<&str>,
         give: &mut dyn FnMut(StatePart) -> Result<()>,
     ) -> Result<()> {
         let owns = |group: &u8| worker_of(*group, workers) == worker;
@@ -165,25 +168,40 @@ impl JobSnapshot {
             return Ok(());
         };
         for (_, part) in self.deferred.iter().filter(|(of, _)| of == id) {
-            part.rows.read(first..=last, &mut |rows| give(StatePart { name: part.name.clone(), rows }))?;
+            let groups = if to_all == Some(part.name.as_str()) { 0..=u8::MAX } else { first..=last };
+            part.rows.read(groups, &mut |rows| give(StatePart { name: part.name.clone(), rows }))?;
         }
         Ok(())
     }
 
     /// As [`Self::parts_of`], with those that are not in memory.
-    pub(crate) fn of_operator(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
-        let mut parts = self.parts_of(id, worker, workers)?;
-        self.read_deferred(id, (worker, workers), &mut |part| {
+    pub(crate) fn of_operator(
+        &self,
+        id: &str,
+        place: (usize, usize),
+        to_all: Option<&str>,
+    ) -> Result<Vec<StatePart>> {
+        let mut parts = self.parts_of(id, place, to_all)?;
+        self.read_deferred(id, place, to_all, &mut |part| {
             parts.push(part);
             Ok(())
         })?;
         Ok(parts)
     }
 
-    /// The operator's parts that belong to one of `workers` workers and are in memory.
-    fn parts_of(&self, id: &str, worker: usize, workers: usize) -> Result<Vec<StatePart>> {
+    /// The operator's parts that belong to one of `workers` workers and are in memory; those called `to_all` belong to each.
+    fn parts_of(
+        &self,
+        id: &str,
+        (worker, workers): (usize, usize),
+        to_all: Option<&str>,
+    ) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (_, part) in self.parts.iter().filter(|(of, _)| of == id) {
+            if to_all == Some(part.name.as_str()) {
+                parts.push(part.clone());
+                continue;
+            }
             let groups = part
                 .rows
                 .columns()
@@ -231,7 +249,7 @@ impl JobSnapshot {
     /// The view's contents that belong to one of `workers` workers.
     pub(crate) fn view_contents(&self, schema: &SchemaRef, worker: usize, workers: usize) -> Result<Vec<Delta>> {
         let mut deltas = Vec::new();
-        for part in self.of_operator(VIEW, worker, workers)? {
+        for part in self.of_operator(VIEW, (worker, workers), None)? {
             let mut columns = part.rows.columns()[1..].to_vec();
             let weights = columns.pop().map(|weights| weights.as_primitive::<Int64Type>().clone());
             let options = RecordBatchOptions::new().with_row_count(Some(part.rows.num_rows()));

@@ -31,7 +31,7 @@ use crate::plan::state_ttl;
 /// Which part of a node's work an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// All of it, on rows that were exchanged by [`exchange_keys`].
+    /// All of it, on rows that came by [`exchange`].
     Whole,
     /// The disposable half before the exchange ([`has_local_half`]): what it emits has the schema [`flowing_schema`].
     Local,
@@ -87,7 +87,7 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
         FlowOp::SingleRow => Box::new(SingleRow::new(schema)),
         FlowOp::Join { .. } => {
             let join = Join::new(input(plan, node, 0)?, input(plan, node, 1)?, this)?;
-            Box::new(join.forgetting(state_ttl(plan, node)))
+            Box::new(join.replicating(plan.replicated_input(node)).forgetting(state_ttl(plan, node)))
         }
         FlowOp::Unnest(spec) => Box::new(Unnest::new(spec, schema)),
         FlowOp::Over(spec) => {
@@ -97,10 +97,32 @@ pub fn operator(plan: &FlowPlan, node: NodeIndex, role: Role) -> Result<Box<dyn 
     })
 }
 
-/// By which keys the rows that reach input `input` of a node's [`Role::Whole`] or [`Role::Final`] operator are brought
-/// to one worker: rows of equal keys must meet. `None`: they may stay where they are. No keys at all (an empty vector):
-/// all rows meet on one worker. The expressions are bound to [`flowing_schema`].
-pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
+/// How the rows that reach an operator find their worker.
+#[derive(Debug, Clone)]
+pub enum Exchange {
+    /// They may stay where they are.
+    Stay,
+    /// Rows of equal keys must meet. No keys at all: all rows meet on one worker.
+    ByKeys(Vec<Arc<dyn PhysicalExpr>>),
+    /// Every worker gets every row.
+    ToAll,
+}
+
+/// How the rows that reach input `input` of a node's [`Role::Whole`] or [`Role::Final`] operator find their worker. The keys
+/// are bound to [`flowing_schema`].
+pub fn exchange(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<Exchange> {
+    if plan.replicated_input(node) == Some(input) {
+        return Ok(Exchange::ToAll);
+    }
+    Ok(exchange_keys(plan, node, input)?.map_or(Exchange::Stay, Exchange::ByKeys))
+}
+
+/// The part of a node's state that every worker has, and each writes its share of.
+pub fn replicated_part(plan: &FlowPlan, node: NodeIndex) -> Option<&'static str> {
+    plan.replicated_input(node).map(Join::part_of)
+}
+
+fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
     let this = get(plan, node)?;
     let bind = |expressions: &mut dyn Iterator<Item = &Expr>| {
         let schema = &self::input(plan, node, input)?.schema;
@@ -116,16 +138,16 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
         | FlowOp::Window { .. } => None,
         // A row that only comes may stay where it is; one that goes again must find itself.
         FlowOp::TemporalFilter { .. } if !self::input(plan, node, input)?.properties.changelog => None,
-        FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => {
-            let fields = self::input(plan, node, input)?.schema.fields().iter().enumerate();
-            Some(fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect())
-        }
+        FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => Some(all_columns(self::input(plan, node, input)?)),
         FlowOp::SingleRow => Some(Vec::new()),
         FlowOp::Show(spec) => {
             let (exchanged, route) = show_route(plan, node, spec);
             let schema = &self::input(plan, node, input)?.schema;
             let column = |column: &usize| Arc::new(Column::new(schema.field(*column).name(), *column)) as _;
             (exchanged && !only_stamps(plan, node, spec)).then(|| route.iter().map(column).collect())
+        }
+        FlowOp::Join { .. } if plan.replicated_input(node).is_some() => {
+            Some(all_columns(self::input(plan, node, input)?))
         }
         FlowOp::Join { on, .. } => {
             Some(bind(&mut on.iter().map(|(left, right)| if input == 0 { left } else { right }))?)
@@ -146,6 +168,11 @@ pub fn exchange_keys(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<O
             WindowKey::Start | WindowKey::End => None,
         }))?),
     })
+}
+
+fn all_columns(node: &FlowNode) -> Vec<Arc<dyn PhysicalExpr>> {
+    let fields = node.schema.fields().iter().enumerate();
+    fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect()
 }
 
 /// Columns of a node's output whose equal values stand on one worker already, if the plan says so: an aggregate's keys
@@ -220,7 +247,7 @@ pub fn has_local_half(plan: &FlowPlan, node: NodeIndex) -> bool {
     }
 }
 
-/// The schema of the rows that [`exchange_keys`] are bound to: the local half's output, or else the input's own.
+/// The schema of the rows that the keys of an [`exchange`] are bound to: the local half's output, or else the input's own.
 pub fn flowing_schema(plan: &FlowPlan, node: NodeIndex, input: usize) -> Result<SchemaRef> {
     if has_local_half(plan, node) {
         return aggregate::partial_schema(plan, node);

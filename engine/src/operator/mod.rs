@@ -175,6 +175,9 @@ impl Output {
 
 /// An operator; see the [module](self) for the contract.
 pub trait Operator: Send {
+    /// It stands on one of several workers; told before anything else.
+    fn stand_on(&mut self, _worker: usize, _workers: usize) {}
+
     /// An epoch begins, before its first delta; `now_micros` is its [`EpochContext::now_micros`].
     fn begin_epoch(&mut self, _now_micros: i64) {}
 

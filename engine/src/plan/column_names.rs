@@ -15,8 +15,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr as Planned, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, DataType, Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit,
-    VisitMut, VisitorMut, visit_expressions,
+    AccessExpr, DataType, Expr, Ident, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
+    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut, visit_expressions,
 };
 
 use crate::error::Result;
@@ -57,6 +57,53 @@ pub(super) fn shown(name: &str) -> &str {
 /// Whether a name is one of several that are shown alike.
 pub(super) fn is_repeated(name: &str) -> bool {
     name.ends_with(MARK)
+}
+
+/// What a column of a SELECT is called, `*` excepted.
+pub(super) fn output_name(item: &SelectItem) -> Option<String> {
+    Named::of(item, &BTreeSet::new()).map(|column| column.name)
+}
+
+/// A name in ORDER BY that two different columns of its query have.
+pub(super) fn ambiguous_order(query: &Query) -> Option<Ident> {
+    let mut finder = AmbiguousOrder(None);
+    let _ = query.visit(&mut finder);
+    finder.0
+}
+
+struct AmbiguousOrder(Option<Ident>);
+
+impl Visitor for AmbiguousOrder {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) = &query.order_by else {
+            return ControlFlow::Continue(());
+        };
+        let Some((select, is_combined)) = first_select(&query.body) else { return ControlFlow::Continue(()) };
+        let relations = relations(select);
+        let named: Vec<Named> = select.projection.iter().filter_map(|item| Named::of(item, &relations)).collect();
+        for by in order {
+            let Expr::Identifier(name) = &by.expr else { continue };
+            let mut of_name = named.iter().filter(|column| column.name == folded(name));
+            let first = of_name.next();
+            if first.is_some_and(|first| of_name.any(|other| is_combined || !first.is_same_as(other))) {
+                self.0 = Some(name.clone());
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The SELECT that names a query's columns, and whether others stand beside it.
+fn first_select(body: &SetExpr) -> Option<(&Select, bool)> {
+    match body {
+        SetExpr::Select(select) => Some((select, false)),
+        SetExpr::Query(query) => first_select(&query.body),
+        SetExpr::SetOperation { left, .. } => first_select(left).map(|(select, _)| (select, true)),
+        _ => None,
+    }
 }
 
 /// The plan with its columns called as they are shown, as far as they stay different.
@@ -170,6 +217,19 @@ impl Named {
         match &self.expr {
             Expr::CompoundIdentifier(parts) if self.plain => parts.split_last().map(|(_, before)| before),
             _ => None,
+        }
+    }
+
+    /// Whether both are the same value: `t.k` and `k`, if both can be said, are one column.
+    fn is_same_as(&self, other: &Self) -> bool {
+        let column = |named: &Self| match &named.expr {
+            Expr::Identifier(name) => Some((folded(name), true)),
+            Expr::CompoundIdentifier(parts) => parts.last().map(|name| (folded(name), false)),
+            _ => None,
+        };
+        match (column(self), column(other)) {
+            (Some((one, bare)), Some((other, also_bare))) if bare || also_bare => one == other,
+            _ => self.expr == other.expr,
         }
     }
 
@@ -374,7 +434,7 @@ fn type_name(data_type: &DataType) -> String {
     name.to_owned()
 }
 
-fn last(name: &ObjectName) -> Option<String> {
+pub(super) fn last(name: &ObjectName) -> Option<String> {
     name.0.last().and_then(|part| part.as_ident()).map(folded)
 }
 

@@ -16,12 +16,12 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Position, Result};
 use crate::schema::distance;
 use crate::sql;
 
-use super::column_names::{Naming, name_columns, restored};
-use super::fault::{is_about_names, planning_error, with_nearest_function};
+use super::column_names::{Naming, ambiguous_order, name_columns, restored};
+use super::fault::{is_about_names, one_of_several, planning_error, with_nearest_function};
 use super::fetch_first::limited;
 use super::functions::Functions;
 use super::lateral::resolved;
@@ -29,6 +29,7 @@ use super::manners;
 use super::merged::settled;
 use super::nest::nest_joins;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
+use super::wildcards::written_out;
 
 /// Views may name views; a chain longer than this is a mistake or an attack.
 const MOST_NESTED_VIEWS: usize = 32;
@@ -69,8 +70,19 @@ impl<'a> Context<'a> {
 
     /// A query's plan, as SQL says it.
     pub(super) fn plan(&self, query: &ast::Query, naming: Naming) -> Result<LogicalPlan> {
+        if let Some(name) = ambiguous_order(query) {
+            let error = one_of_several(&name.value).with_hint("give each of them a name of its own with AS");
+            let (line, column) = (name.span.start.line, name.span.start.column);
+            return Err(if line > 0 { error.at(Position { line, column }) } else { error });
+        }
         let plan = match self.planned(query, naming, false) {
-            Err(error) if is_about_names(&error) => self.planned(query, naming, true).map_err(|_| error),
+            Err(error) if is_about_names(&error) => {
+                let mut query = query.clone();
+                let columns =
+                    |query: &ast::Query| Some(self.planned(query, Naming::Answer, true).ok()?.schema().columns());
+                written_out(&mut query, &columns);
+                self.planned(&query, naming, true).map_err(|_| error)
+            }
             plan => plan,
         };
         restored(resolved(plan.map_err(|error| self.fault(error))?)?)

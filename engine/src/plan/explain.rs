@@ -64,7 +64,7 @@ impl Explained<'_> {
         self.line(depth, lead, &operator);
         let deeper = depth + usize::from(depth > 0);
         self.line(deeper, "     ", &self.rows(node));
-        if let Some(keys) = exchange(plan, node) {
+        if let Some(keys) = exchange(plan, index) {
             self.line(deeper, "     ", &format!("exchange by {keys}"));
         }
         for state in self.state(index, node).into_iter().chain(self.rows_read_again(node)) {
@@ -304,7 +304,8 @@ impl Explained<'_> {
     }
 }
 
-fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
+fn exchange(plan: &FlowPlan, index: NodeIndex) -> Option<String> {
+    let node = &plan.nodes[index];
     match &node.op {
         FlowOp::WindowAggregate { group, .. } => {
             let keys: Vec<String> = group.iter().map(window_key).collect();
@@ -323,9 +324,14 @@ fn exchange(plan: &FlowPlan, node: &FlowNode) -> Option<String> {
             changing.then(|| names(node))
         }
         FlowOp::SingleRow => Some("nothing: one worker".to_owned()),
-        FlowOp::Join { on, .. } if on.is_empty() => {
-            Some("nothing: every row is compared with every row on one worker".to_owned())
-        }
+        FlowOp::Join { on, .. } if on.is_empty() => Some(
+            match plan.replicated_input(index) {
+                Some(0) => "all columns of the right side; the left side goes to every worker",
+                Some(_) => "all columns of the left side; the right side goes to every worker",
+                None => "nothing: every row is compared with every row on one worker",
+            }
+            .to_owned(),
+        ),
         FlowOp::AsOf(spec) if spec.on.is_empty() => Some("nothing: one worker".to_owned()),
         FlowOp::AsOf(spec) => Some(sides(&spec.on)),
         FlowOp::Over(spec) if spec.partition.is_empty() => Some("nothing: one worker".to_owned()),

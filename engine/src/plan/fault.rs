@@ -123,7 +123,8 @@ fn sentence(error: DataFusionError) -> Error {
     }
 }
 
-fn one_of_several(name: &str) -> Error {
+/// A name that stands for one of several columns, and nothing says for which.
+pub(super) fn one_of_several(name: &str) -> Error {
     Error::new(ErrorKind::UndefinedColumn, format!("the column {name} could be one of several")).with_code("42702")
 }
 

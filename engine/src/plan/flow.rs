@@ -203,7 +203,7 @@ pub enum FlowOp {
         /// Which rows come out, and with which columns.
         kind: JoinKind,
         /// Pairs of expressions, over the left and the right input's schema, that must be equal. None: every row is
-        /// compared with every row, all on one worker.
+        /// compared with every row.
         on: Vec<(Expr, Expr)>,
         /// Any further condition, over the left columns, then the right columns (whatever columns come out).
         residual: Option<Expr>,

@@ -10,7 +10,7 @@ use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
-use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, Union, lit, when};
+use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, Projection, Union, lit, when};
 use datafusion::scalar::ScalarValue;
 
 use crate::error::Error;
@@ -34,8 +34,8 @@ pub(super) fn expanded(aggregate: &Aggregate) -> PlanResult<Option<LogicalPlan>>
     let columns = shown(aggregate, keys.len()).enumerate().map(|(number, column)| {
         Expr::Column(Column::from_name(number.to_string())).alias_qualified(column.relation, column.name)
     });
-    let columns: Vec<Expr> = columns.collect();
-    Ok(Some(LogicalPlanBuilder::from(all).project(columns)?.build()?))
+    // A builder would refuse `a.k` beside the `"a.k"` that DataFusion calls `a.k::text`.
+    Ok(Some(LogicalPlan::Projection(Projection::try_new(columns.collect(), all)?)))
 }
 
 /// The aggregate's output columns without the number of the set, which DataFusion has between keys and results.

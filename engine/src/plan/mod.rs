@@ -51,6 +51,7 @@ mod temporal_filter;
 mod ties;
 mod time_fields;
 mod watermark;
+mod wildcards;
 mod window_functions;
 mod window_node;
 mod windowed;

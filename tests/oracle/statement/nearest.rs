@@ -71,6 +71,35 @@ impl Author<'_> {
         self.twin_of(streamed, batch, (ours, theirs), left.rows)
     }
 
+    /// Each row of one table with the first rows of another that have its key.
+    pub(super) fn first_of_each(&mut self) -> Query {
+        let (left, right) = (self.table(), self.table());
+        let name = |relation: &Relation, place: usize| relation.columns[place].name.clone();
+        let keys: &[(usize, usize)] = [&[(K, K)][..], &[(G, G)], &[(K, G), (G, K)]][self.rng.random_range(0..3)];
+        let on: Vec<String> =
+            keys.iter().map(|(one, other)| format!("{} = {}", name(&left, *one), name(&right, *other))).collect();
+        let on = on.join(" AND ");
+        let (ours, theirs) = (self.chosen(&left), self.chosen(&right));
+        let by = [TIME, X][self.rng.random_range(0..2)];
+        let direction = ["ASC NULLS LAST", "DESC NULLS LAST", "DESC NULLS FIRST"][self.rng.random_range(0..3)];
+        let order = self.completed(&right, &format!("{} {direction}", name(&right, by)), &theirs.places, &[by]);
+        let (kept, limit) = (self.chance(0.4), self.rng.random_range(1..4));
+        let (join, behind) = if kept { (" LEFT JOIN LATERAL", " ON true") } else { (", LATERAL", "") };
+        let found = self.name("first");
+        let outer: Vec<String> =
+            theirs.columns.iter().map(|column| format!("{found}.{0} AS {0}", column.name)).collect();
+        let streamed = format!(
+            "SELECT {} FROM {}{join} (SELECT {} FROM {} WHERE {on} ORDER BY {order} LIMIT {limit}) AS {found}{behind}",
+            [ours.items.clone(), outer].concat().join(", "),
+            left.from,
+            theirs.items.join(", "),
+            right.from,
+        );
+        let numbers = format!("<= {limit}");
+        let batch = self.numbered((&left, &right), (&ours, &theirs), (&on, &order), (kept, &numbers));
+        self.twin_of(streamed, batch, (ours, theirs), left.rows * limit)
+    }
+
     /// Some columns of a table, in its order; floats excepted, which are equal in more ways than one.
     fn chosen(&mut self, table: &Relation) -> Chosen {
         let mut chosen = Chosen { items: Vec::new(), columns: Vec::new(), places: Vec::new() };

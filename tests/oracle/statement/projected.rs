@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::super::expression::{Column, Kind, mild, scalar};
+use super::super::expression::{Column, Kind, column, mild, scalar};
 use super::{Author, Query, Relation};
 
 impl Author<'_> {
@@ -25,6 +25,23 @@ impl Author<'_> {
         let condition = if filtered { self.filter(&from.columns, 0.4) } else { String::new() };
         let text = format!("SELECT {} FROM {}{condition}", items.join(", "), from.from);
         Query { text, columns, append_only: from.append_only, rows: from.rows }
+    }
+
+    /// Rows that come, or go, as time passes.
+    pub(super) fn passing(&mut self, from: &Relation) -> Query {
+        let Some(time) = column(&mut self.rng, &from.columns, Kind::Time) else { return self.projection(from, true) };
+        let mut far = || format!("INTERVAL '{}' SECOND", self.rng.random_range(0..40));
+        let (one, other) = (far(), far());
+        let condition = match self.rng.random_range(0..5) {
+            0 => format!("{time} > now() - {one}"),
+            1 => format!("{time} <= now() + {one}"),
+            2 => format!("{time} - {one} < now()"),
+            3 => format!("now() < {time} + {one}"),
+            _ => format!("{time} >= now() - {one} AND {time} < now() + {other}"),
+        };
+        let mut query = self.projection(from, false);
+        query.text.push_str(&format!(" WHERE {condition}{}", if self.chance(0.2) { " AND true" } else { "" }));
+        Query { append_only: false, ..query }
     }
 
     /// WHERE, or nothing.

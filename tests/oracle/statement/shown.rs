@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 
 use super::super::expression::{Column, Kind, column};
 use super::super::said::Fold;
+use super::sources::table_columns;
 use super::{Author, Query, Relation};
 
 /// How a statement shows its corrections.
@@ -84,7 +85,8 @@ impl Author<'_> {
         if !from.append_only {
             return None;
         }
-        let (mut keys, mut items, mut columns) = self.keys(&from.columns[..from.columns.len().min(11)], 2);
+        let own = table_columns("").len().min(from.columns.len());
+        let (mut keys, mut items, mut columns) = self.keys(&from.columns[..own], 2);
         if self.after_watermark {
             for bound in &from.columns[from.columns.len() - 2..] {
                 let name = self.name("c");
@@ -102,7 +104,7 @@ impl Author<'_> {
         self.folds = vec![Fold::Key; items.len()];
         for _ in 0..self.rng.random_range(1..4) {
             let kind = [Kind::Int, Kind::Int, Kind::Text, Kind::Time][self.rng.random_range(0..4)];
-            let argument = column(&mut self.rng, &from.columns[..11], kind)?;
+            let argument = column(&mut self.rng, &from.columns[..own], kind)?;
             let (call, kind, fold) = match (self.rng.random_range(0..5), kind) {
                 (0, _) => ("count(*)".to_owned(), Kind::Int, Fold::Sum),
                 (1, _) => (format!("count({argument})"), Kind::Int, Fold::Sum),

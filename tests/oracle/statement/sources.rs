@@ -20,6 +20,7 @@ pub(super) fn table_columns(alias: &str) -> Vec<Column> {
         column("f", Kind::Odd),
         column("m", Kind::Decimal),
         column("u", Kind::Time),
+        column("i", Kind::Int),
     ]
 }
 

@@ -3,6 +3,7 @@
 //! * `value`: reading and writing
 //! * `functions`: the functions and what stands behind the operators
 
+mod changing;
 mod functions;
 mod value;
 

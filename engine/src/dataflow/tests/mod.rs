@@ -17,7 +17,7 @@ use crate::connector::memory::MemoryHandle;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::Operator;
-use crate::operator::build::Role;
+use crate::operator::build::{Exchange, Role};
 use crate::plan::flow::{
     FlowNode, FlowOp, FlowPlan, FlowProperties, NodeIndex, ScanKind, ScanWatermark, TimeColumn, WatermarkOrigin,
 };

@@ -55,18 +55,10 @@ impl OperatorFactory for TestOperators {
         }
     }
 
-    fn exchange_keys(
-        &self,
-        plan: &FlowPlan,
-        node: NodeIndex,
-        _input: usize,
-    ) -> Result<Option<Vec<Arc<dyn PhysicalExpr>>>> {
+    fn exchange(&self, plan: &FlowPlan, node: NodeIndex, _input: usize) -> Result<Exchange> {
         let keys = self.recipe(plan, node).and_then(|recipe| recipe.keys.clone());
-        Ok(keys.map(|keys| {
-            keys.into_iter()
-                .map(|key| Arc::new(Column::new(schema().field(key).name(), key)) as Arc<dyn PhysicalExpr>)
-                .collect()
-        }))
+        let column = |key| Arc::new(Column::new(schema().field(key).name(), key)) as Arc<dyn PhysicalExpr>;
+        Ok(keys.map_or(Exchange::Stay, |keys| Exchange::ByKeys(keys.into_iter().map(column).collect())))
     }
 
     fn has_local_half(&self, plan: &FlowPlan, node: NodeIndex) -> bool {

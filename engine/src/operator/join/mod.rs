@@ -13,6 +13,9 @@
 //!
 //! Rows that memory has no room for go to disk, where their key finds them ([`room`]).
 //!
+//! Without keys the rows of one side belong to workers by all their columns, and every worker has all rows of the other:
+//! the replicated side, of which each worker writes down its share.
+//!
 //! Matches come out in pieces: neither the candidates of a hot key nor their rows are ever held all at once.
 
 mod index;
@@ -40,7 +43,7 @@ use self::probe::{Pairs, Probe};
 use self::release::Release;
 use self::residual::Residual;
 use self::room::Room;
-use self::side::{Arrivals, Memory, Side};
+use self::side::{Arrivals, Memory, Share, Side};
 use self::store::NOWHERE;
 use self::waiting::Waiting;
 use super::columns::compact;
@@ -152,6 +155,21 @@ impl Join {
             settling: false,
             tidying: None,
         })
+    }
+
+    /// The same, as one of several workers that all have the rows of one side.
+    pub fn replicating(mut self, side: Option<usize>) -> Self {
+        if let Some(replicated) = side {
+            for (number, side) in self.sides.iter_mut().enumerate() {
+                side.share = Some(if number == replicated { Share::Replicated } else { Share::ByRow });
+            }
+        }
+        self
+    }
+
+    /// What the part of a side's rows is called.
+    pub fn part_of(side: usize) -> &'static str {
+        state::PARTS[side]
     }
 
     /// The same, and rows that no watermark releases are let go so many microseconds after they came.
@@ -293,12 +311,16 @@ impl Join {
     fn without_late_rows(&self, input: usize, delta: Delta, out: &mut Output) -> Result<Delta> {
         let Some(release) = &self.sides[1 - input].release else { return Ok(delta) };
         let Some(mask) = release.on_time(delta.rows().columns())? else { return Ok(delta) };
-        let late = delta.num_rows() - mask.true_count();
-        if late == 0 {
+        if mask.true_count() == delta.num_rows() {
             return Ok(delta);
         }
-        out.late(input, delta.rows(), &arrow::compute::not(&mask)?)?;
-        out.drop_late(late as u64);
+        let mut late = arrow::compute::not(&mask)?;
+        // Every worker drops them, and one says so.
+        if let Some(own) = self.sides[input].own_rows(delta.rows().columns(), delta.num_rows())? {
+            late = arrow::compute::and(&late, &own)?;
+        }
+        out.late(input, delta.rows(), &late)?;
+        out.drop_late(late.true_count() as u64);
         Ok(Delta::append(filter_record_batch(delta.rows(), &mask)?))
     }
 
@@ -341,6 +363,10 @@ impl Join {
 }
 
 impl Operator for Join {
+    fn stand_on(&mut self, worker: usize, workers: usize) {
+        self.sides.iter_mut().for_each(|side| side.place = (worker, workers));
+    }
+
     fn begin_epoch(&mut self, now_micros: i64) {
         self.sides.iter_mut().for_each(|side| side.begin_epoch(now_micros));
     }

@@ -3,6 +3,7 @@
 mod ages;
 mod changed;
 mod counts;
+mod share;
 mod spilling;
 mod tidying;
 
@@ -17,6 +18,7 @@ use hashbrown::HashTable;
 use self::ages::BlockAges;
 use self::changed::Changed;
 use self::counts::Touched;
+pub(super) use self::share::Share;
 use super::super::columns::{canonical, holds_floats, same};
 use super::super::consolidate::RowIdentity;
 use super::super::expression::Expression;
@@ -95,6 +97,10 @@ pub(super) struct Side {
     /// Where each key is among the columns (the input's, then the computed ones).
     pub(super) keys: Vec<usize>,
     pub(super) release: Option<Release>,
+    /// Of a join without keys on several workers.
+    pub(super) share: Option<Share>,
+    /// On which worker it stands, of how many.
+    pub(super) place: (usize, usize),
     /// Rows of a watched side that were touched in this epoch, each once.
     touched: Vec<Touched>,
     /// Something to tidy up at the end of the epoch.
@@ -138,6 +144,8 @@ impl Side {
             computed,
             keys: places,
             release,
+            share: None,
+            place: (0, 1),
             touched: Vec::new(),
             untidy: false,
             store: Store::default(),
@@ -473,7 +481,7 @@ impl Side {
     }
 
     /// Columns of a stored row, computed keys included.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.schema.fields().len() + self.computed.len()
     }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type};
 use arrow::record_batch::RecordBatch;
 
 use super::super::change::{Below, ChangedRows};
 use super::super::expression::batch;
-use super::super::{DeferredPart, StateChange, StatePart, columns::canonical};
+use super::super::{DeferredPart, StateChange, StatePart};
 use super::side::Side;
 use super::store::Address;
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::key_group::{KEY_GROUPS, hash_keys, key_group};
+use crate::state::key_group::KEY_GROUPS;
 
 /// Names of the parts, by input.
 pub(super) const PARTS: [&str; 2] = ["left", "right"];
@@ -34,15 +35,19 @@ fn part_schema(side: &Side) -> SchemaRef {
 /// The key group and the columns of some rows.
 fn columns(side: &Side, rows: &[Address]) -> Result<Vec<ArrayRef>> {
     let gather = side.store().gather(rows);
-    let keys = side.keys.iter().map(|key| canonical(&gather.column(*key)?)).collect::<Result<Vec<_>>>()?;
-    let mut hashes = Vec::new();
-    hash_keys(&keys, rows.len(), &mut hashes)?;
-    let group: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
-    let mut columns = vec![group];
-    for column in 0..side.schema.fields().len() {
-        columns.push(gather.column(column)?);
+    let stored = (0..side.width()).map(|column| gather.column(column)).collect::<Result<Vec<_>>>()?;
+    let group: ArrayRef = Arc::new(UInt8Array::from(side.key_groups(&stored, rows.len())?));
+    let width = side.schema.fields().len();
+    Ok(std::iter::once(group).chain(stored.into_iter().take(width)).collect())
+}
+
+/// What is this worker's to write down, of rows with their key groups.
+fn own(side: &Side, rows: RecordBatch) -> Result<RecordBatch> {
+    if !side.is_shared_out() {
+        return Ok(rows);
     }
-    Ok(columns)
+    let groups = rows.column(0).as_primitive::<UInt8Type>();
+    Ok(filter_record_batch(&rows, &side.owned(groups.values()))?)
 }
 
 /// Some rows as a part has them.
@@ -54,13 +59,13 @@ fn part_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
     if side.memory.counted {
         columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| side.store().matches(*at)))));
     }
-    batch(&part_schema(side), columns, rows.len())
+    own(side, batch(&part_schema(side), columns, rows.len())?)
 }
 
 /// Rows that are gone, by all their columns.
 pub(super) fn gone_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
     let named = part_schema(side).project(&(0..=side.schema.fields().len()).collect::<Vec<_>>())?;
-    batch(&Arc::new(named), columns(side, rows)?, rows.len())
+    own(side, batch(&Arc::new(named), columns(side, rows)?, rows.len())?)
 }
 
 /// Adds the rows of a side, a block at a time; answers those that are on disk.
@@ -86,7 +91,9 @@ fn told(
     only_changed: bool,
 ) -> Result<(Vec<RecordBatch>, Vec<DeferredPart>)> {
     if side.has_room_for(hot.iter().map(Vec::len).sum()) {
-        return Ok((hot.iter().map(|rows| part_rows(side, rows)).collect::<Result<_>>()?, Vec::new()));
+        let rows = hot.iter().map(|rows| part_rows(side, rows)).collect::<Result<Vec<_>>>()?;
+        // Of a block of a replicated side other workers may write down everything.
+        return Ok((rows.into_iter().filter(|rows| rows.num_rows() > 0).collect(), Vec::new()));
     }
     let schema = part_schema(side);
     Ok((Vec::new(), side.told((name, schema), hot.concat(), only_changed)?))

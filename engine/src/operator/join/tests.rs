@@ -19,6 +19,7 @@ use crate::plan::flow::{FlowOp, FlowProperties, TimeColumn};
 use crate::time::{WatermarkId, Watermarks};
 
 mod kinds;
+mod shared;
 mod speed;
 mod spilling;
 

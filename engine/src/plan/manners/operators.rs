@@ -62,12 +62,25 @@ impl Operators {
             }
             (B::Plus, T::Date32, T::Time64(_) | T::Time32(_)) => self.call("date_and_time", left, right),
             (B::Plus, T::Time64(_) | T::Time32(_), T::Date32) => self.call("date_and_time", right, left),
+            (B::Eq | B::NotEq | B::Lt | B::LtEq | B::Gt | B::GtEq, T::Interval(_), T::Interval(_)) => {
+                let op = match op {
+                    B::Eq => Operator::Eq,
+                    B::NotEq => Operator::NotEq,
+                    B::Lt => Operator::Lt,
+                    B::LtEq => Operator::LtEq,
+                    B::Gt => Operator::Gt,
+                    _ => Operator::GtEq,
+                };
+                let span = self.functions.get("interval_span")?;
+                Some(added(span.call(vec![left.clone()]), op, span.call(vec![right.clone()])))
+            }
             (B::Multiply, T::Interval(_), factor) if factor.is_numeric() => self.call("interval_times", left, right),
             (B::Multiply, factor, T::Interval(_)) if factor.is_numeric() => self.call("interval_times", right, left),
             (B::Divide, T::Interval(_), divisor) if divisor.is_numeric() => {
                 let share = added(lit(1.0), Operator::Divide, cast(right.clone(), T::Float64));
                 self.call("interval_times", left, &share)
             }
+            (B::Minus, json, name) if is_text(json) && is_text(name) => self.call("json_without", left, right),
             (B::AtArrow, json, of) if is_text(json) && is_text(of) => self.call("json_contains", left, right),
             (B::ArrowAt, json, of) if is_text(json) && is_text(of) => self.call("json_contains", right, left),
             _ => None,

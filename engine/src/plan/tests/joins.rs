@@ -41,6 +41,31 @@ fn every_kind_of_join() {
     );
 }
 
+/// Without equal columns the rows of one side go to every worker: one of which no row is shown without a match.
+#[test]
+fn the_replicated_side_of_a_join_without_keys() {
+    let side = |text: &str| {
+        let plan = planned(text).flow;
+        let joins = plan.nodes.iter().enumerate().filter(|(_, node)| matches!(node.op, FlowOp::Join { .. }));
+        joins.map(|(index, _)| plan.replicated_input(index)).collect::<Vec<_>>()
+    };
+    let on = |how: &str| format!("SELECT * FROM bookings b {how} rides r ON b.id < r.booking");
+    for (how, replicated) in
+        [("JOIN", 1), ("LEFT JOIN", 1), ("RIGHT JOIN", 0), ("LEFT SEMI JOIN", 1), ("LEFT ANTI JOIN", 1)]
+    {
+        assert_eq!(side(&on(how)), [Some(replicated)], "{how}");
+        let whose = ["all columns of the right side", "all columns of the left side"][replicated];
+        assert!(explained(&on(how)).contains(whose), "{}", explained(&on(how)));
+    }
+    assert_eq!(side(&on("FULL JOIN")), [None]);
+    assert_eq!(side("SELECT * FROM bookings b JOIN rides r ON b.id = r.booking"), [None]);
+    // What has a single row is small, on whichever side it stands.
+    assert_eq!(
+        side("SELECT b.id FROM (SELECT max(booking) AS m FROM rides) AS q JOIN bookings b ON b.id < q.m"),
+        [Some(0)]
+    );
+}
+
 #[test]
 fn merged_columns() {
     let names = |text: &str| {
