@@ -2,6 +2,7 @@
 # make test     every test, the real Kafka's among them
 # make oracle   random queries against DataFusion's batch answer: CASES=10000 SEED=1
 # make simulate  whole servers that are killed at any step: SEEDS=20000 SEED=1
+# make fuzz     bytes that no protobuf library would write: SECONDS=1800
 # make fmt lint bench docs setup
 SHELL := bash
 
@@ -11,12 +12,13 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rondel/target
 CASES ?= 1000
 SEED ?=
 SEEDS ?= 1000
+SECONDS ?= 60
 
 # Always the whole workspace, whatever is built of it: parts of it would choose other features of the dependencies, and
 # compile them again.
 CARGO_ARGS := --workspace --locked
 
-.PHONY: demo test oracle simulate fmt lint docs bench setup components
+.PHONY: demo test oracle simulate fuzz fmt lint docs bench bench-protobuf setup components
 
 demo: toolchain
 	@tests/components/setup.sh build
@@ -39,6 +41,10 @@ simulate: toolchain
 		cargo test $(CARGO_ARGS) --lib -- --nocapture --include-ignored --exact \
 		simulation::readers_see_what_an_undisturbed_run_would_show
 
+fuzz: toolchain
+	@tests/components/setup.sh build
+	fuzz/run.sh $(SECONDS)
+
 fmt:
 	cargo fmt --all
 
@@ -54,6 +60,11 @@ bench: toolchain
 	cargo bench $(CARGO_ARGS) --benches
 	cargo build $(CARGO_ARGS) --release --bin rondel --bin rondel-poll
 	"$(CARGO_TARGET_DIR)/release/rondel" bench
+
+# The protobuf format alone, without what else Rondel is made of.
+bench-protobuf: toolchain
+	@tests/components/setup.sh build
+	cargo run --release --locked --manifest-path bench/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/bench" -- --ratios
 
 # What compiling and testing need of the system and of the package registries, if it is not there yet.
 setup: components

@@ -24,6 +24,7 @@ pub mod catalog;
 pub mod checkpoint;
 pub mod connector;
 pub mod dataflow;
+mod datafusion_errors;
 pub mod delta;
 pub mod engine;
 pub mod error;

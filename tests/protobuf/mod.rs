@@ -3,20 +3,25 @@
 //!
 //! `RONDEL_PROTOBUF_CASES=1000000` makes as many messages as one likes.
 
+#[path = "../../engine/src/format/protobuf/oracle/same.rs"]
+mod same;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use prost_reflect::{MessageDescriptor, Syntax};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Syntax};
 use rondel_engine::format::encoder::{EncodedRows, RowEncoder};
 use rondel_engine::format::protobuf::{ProtobufDecoder, ProtobufEncoder, Reason};
-use rondel_engine::schema::{TypeRules, schema_by};
+use rondel_engine::schema::{Descriptors, TypeRules, schema_by};
 use rondel_tests::{Result, python, root};
 
 const MESSAGES: &[&str] = &[
     "rondel.conformance.v3.AllTypes",
     "rondel.conformance.v2.AllTypes",
     "rondel.conformance.v2.Required",
+    "rondel.editions.Mixed",
+    "rondel.editions.Grouped",
     "rondel.tour.Booking",
     "rondel.realistic.Payment",
     "rondel.realistic.Order",
@@ -42,8 +47,13 @@ impl Scene {
         let mut compiler = protox::Compiler::new([root().join("tests/protobuf"), root().join("sql/tour")])?;
         compiler.include_imports(true);
         compiler.open_files(["all_types3.proto", "all_types2.proto", "booking.proto", "realistic.proto"])?;
-        fs::write(folder.path().join("all.desc"), compiler.encode_file_descriptor_set())?;
-        Ok(Scene { folder, pool: compiler.descriptor_pool() })
+        let editions = folder.path().join("editions.desc");
+        let text = root().join("tests/protobuf/editions.txtpb");
+        python::run("judge_protobuf.py", &["set", &text.to_string_lossy(), &editions.to_string_lossy()])?;
+        // Of sets one behind the other, the files are one set.
+        let set = [compiler.encode_file_descriptor_set(), fs::read(editions)?].concat();
+        fs::write(folder.path().join("all.desc"), &set)?;
+        Ok(Scene { folder, pool: Descriptors::from_set(&set, "all.desc")?.pool().clone() })
     }
 
     fn path(&self, name: &str) -> String {
@@ -101,7 +111,10 @@ fn the_official_librarys_messages_come_back() -> Result<()> {
             let batch = decoder.finish()?;
             let mut encoded = EncodedRows::default();
             ProtobufEncoder::new(&descriptor, &batch.schema())?.encode(&batch, &mut encoded)?;
-            for record in encoded.iter() {
+            for ((_, original), record) in records.iter().zip(encoded.iter()) {
+                // The Rust library reads the same in both, before the official one is asked.
+                let read = |bytes: &[u8]| DynamicMessage::decode(descriptor.clone(), bytes);
+                same::same(&read(original)?, &read(record)?).map_err(|error| format!("{name}: {error}"))?;
                 file.write_all(&[1])?;
                 file.write_all(&u32::try_from(record.len())?.to_le_bytes())?;
                 file.write_all(record)?;

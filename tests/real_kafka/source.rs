@@ -82,7 +82,7 @@ impl Reading {
             schemas: None,
         })?;
         let schema = Arc::new(stream.schema().project(&[0])?);
-        let source = stream.open(ScanRequest { projection: vec![0], schema, bounded })?;
+        let source = stream.open(ScanRequest { projection: vec![0], leaves: Vec::new(), schema, bounded })?;
         let (news, woken) = sync_channel(1);
         let notes = Arc::new(Notes { waits: Mutex::default(), news: news.clone() });
         let told: Arc<dyn Reporter> = Arc::<Notes>::clone(&notes);

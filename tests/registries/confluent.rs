@@ -45,17 +45,17 @@ impl Files {
     }
 }
 
-struct Scene {
-    broker: &'static KafkaBroker,
+pub(super) struct Scene {
+    pub(super) broker: &'static KafkaBroker,
     registry: String,
 }
 
 impl Scene {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self { broker: KafkaBroker::shared()?, registry: SchemaRegistry::shared()?.address() })
     }
 
-    fn produce(&self, kind: &str, topic: &str, schema: (&str, &str), records: &Json) -> Result<()> {
+    pub(super) fn produce(&self, kind: &str, topic: &str, schema: (&str, &str), records: &Json) -> Result<()> {
         let (bootstrap, records) = (self.broker.bootstrap(), records.to_string());
         python::run("registry_produce.py", &[kind, &bootstrap, &self.registry, topic, schema.0, schema.1, &records])?;
         Ok(())
@@ -67,7 +67,7 @@ impl Scene {
         Ok(serde_json::from_str(&said)?)
     }
 
-    fn with(&self, topic: &str) -> String {
+    pub(super) fn with(&self, topic: &str) -> String {
         format!(
             "connector = 'kafka', brokers = '{}', topic = '{topic}', registry = 'confluent', registry_url = '{}'",
             self.broker.bootstrap(),
@@ -129,6 +129,39 @@ async fn protobuf_of_the_official_client_is_read_and_ours_read_by_it() -> Result
         .batch_execute(&format!("CREATE STREAM back WITH ({}, message = 'acme.Order')", scene.with("sr-out")))
         .await?;
     assert_eq!(shown(&client, "SELECT id, leg.lat FROM back ORDER BY id").await?, ["1,1.5", "2,1.5", "3,1.5"]);
+    Ok(())
+}
+
+/// What the registry refuses is an error of the statement, in its words; a sink of a subject's own schema registers nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_protobuf_schema_that_the_registry_refuses_makes_no_sink() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.broker.create_topic("sr-refuses", 1).await?;
+    let files = Files::new(("", ""))?;
+    scene.produce("protobuf", "sr-refuses", (&files.path(), "acme.Order"), &json!([{"id": "1"}]))?;
+    let subject = "sr-refuses-value";
+    assert!(python::run("registry_rule.py", &[&scene.registry, subject, "BACKWARD"])?.contains("BACKWARD"));
+    let server = RondelServer::start(1).await?;
+    let client = server.connect().await?;
+    let with = scene.with("sr-refuses");
+    client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, word TEXT); INSERT INTO t VALUES (2, 'x');").await?;
+    let other = Files::new(("int64 id = 1; Leg", "string id = 1; Leg"))?;
+    let create = |name: &str, more: &str, id: &str| {
+        format!(
+            "CREATE SINK {name} WITH ({with}, delivery = 'at_least_once', message = 'acme.Order'{more}) AS SELECT {id} AS id FROM t"
+        )
+    };
+    let said = refused(&client, &create("bad", &format!(", descriptor = 'file:{}'", other.path()), "word")).await?;
+    assert!(said.contains(&format!("incompatible with the versions of subject '{subject}'")), "{said}");
+    assert!(shown(&client, "SHOW SINKS").await?.is_empty());
+    // And one that is not there may not be made up.
+    let unregistered = format!(", descriptor = 'file:{}', register = 'false'", other.path());
+    let said = refused(&client, &create("bad", &unregistered, "word")).await?;
+    assert!(said.contains(&format!("subject '{subject}' has no such schema")), "{said}");
+    client.batch_execute(&create("good", "", "id")).await?;
+    scene.broker.until_end("sr-refuses", 0, 2)?;
+    let read = scene.consume("protobuf", "sr-refuses", (&files.path(), "acme.Order"))?;
+    assert_eq!(read, [json!({"id": "1"}), json!({"id": "2"})]);
     Ok(())
 }
 
@@ -282,9 +315,9 @@ async fn json_has_its_columns_from_its_schema() -> Result<()> {
     let with = scene.with("sr-json");
     client.batch_execute(&format!("CREATE STREAM rides WITH ({with}, format = 'json')")).await?;
     let columns = [
-        "at,TIMESTAMP,yes,NULL",
-        "fare,DOUBLE PRECISION,yes,NULL",
         "id,BIGINT,no,NULL",
+        "fare,DOUBLE PRECISION,yes,NULL",
+        "at,TIMESTAMP,yes,NULL",
         "leg,ROW(\"zone\" TEXT),yes,NULL",
     ];
     assert_eq!(shown(&client, "DESCRIBE rides").await?, columns);

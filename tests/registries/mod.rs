@@ -4,6 +4,8 @@
 mod confluent;
 mod descriptors;
 mod evolution;
+mod references;
+mod secrets;
 mod stencil;
 
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ use prost_types::Timestamp;
 
 use crate::messages::{Bid, Booking, Place, Status};
 
-fn micros(time: &Timestamp) -> i64 {
+pub(crate) fn micros(time: &Timestamp) -> i64 {
     time.seconds * 1_000_000 + i64::from(time.nanos) / 1000
 }
 

@@ -1,7 +1,8 @@
-//! The two messages: Nexmark's Bid (flat, 7 fields, about 140 bytes) and a ride booking (nested, 20 fields, about 260
+//! Two of the messages: Nexmark's Bid (flat, 7 fields, about 140 bytes) and a ride booking (nested, 20 fields, about 260
 //! bytes); as definitions for our plans, and as structs for prost.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use prost::{Enumeration, Message};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
@@ -30,12 +31,13 @@ message Booking {
 }
 "#;
 
-/// The definition of `bench.Bid` or `bench.Booking`.
+/// The definition of `bench.Bid`, `bench.Booking`, or one of `tests/protobuf/realistic.proto`.
 pub(crate) fn descriptor(name: &str) -> MessageDescriptor {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bench.proto"), PROTO).unwrap();
-    let mut compiler = protox::Compiler::new([folder.path()]).unwrap();
-    compiler.include_imports(true).open_file("bench.proto").unwrap();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/protobuf");
+    let mut compiler = protox::Compiler::new([folder.path(), &tests]).unwrap();
+    compiler.include_imports(true).open_files(["bench.proto", "realistic.proto"]).unwrap();
     let pool: DescriptorPool = compiler.descriptor_pool();
     pool.get_message_by_name(name).unwrap()
 }
@@ -130,20 +132,25 @@ pub(crate) struct Booking {
     pub(crate) voucher: Option<String>,
 }
 
-fn letters(rng: &mut SmallRng, length: usize) -> String {
+pub(crate) fn letters(rng: &mut SmallRng, length: usize) -> String {
     (0..length).map(|_| rng.random_range(b'a'..=b'z') as char).collect()
 }
 
-fn time(rng: &mut SmallRng) -> Option<Timestamp> {
+pub(crate) fn time(rng: &mut SmallRng) -> Option<Timestamp> {
     let seconds = 1_790_000_000 + rng.random_range(0..86_400);
     Some(Timestamp { seconds, nanos: rng.random_range(0..1000) * 1_000_000 })
 }
 
+/// So many of what `make` makes of a seed.
+pub(crate) fn made<M>(seed: u64, count: usize, make: impl Fn(&mut SmallRng) -> M) -> Vec<M> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    (0..count).map(|_| make(&mut rng)).collect()
+}
+
 /// Random bids, the same ones each time.
 pub(crate) fn bids(count: usize) -> Vec<Bid> {
-    let mut rng = SmallRng::seed_from_u64(1);
     let channels = ["Google", "Facebook", "Baidu", "Apple"];
-    let bid = |rng: &mut SmallRng| Bid {
+    made(1, count, |rng| Bid {
         auction: rng.random_range(1000..100_000),
         bidder: rng.random_range(1000..1_000_000),
         price: rng.random_range(100..10_000_000),
@@ -154,8 +161,7 @@ pub(crate) fn bids(count: usize) -> Vec<Bid> {
             let length = rng.random_range(30..60);
             letters(rng, length)
         },
-    };
-    (0..count).map(|_| bid(&mut rng)).collect()
+    })
 }
 
 fn place(rng: &mut SmallRng) -> Place {
@@ -165,8 +171,7 @@ fn place(rng: &mut SmallRng) -> Place {
 
 /// Random bookings, the same ones each time.
 pub(crate) fn bookings(count: usize) -> Vec<Booking> {
-    let mut rng = SmallRng::seed_from_u64(2);
-    let booking = |rng: &mut SmallRng| {
+    made(2, count, |rng| {
         let tags = rng.random_range(0..4);
         let stops = if rng.random_bool(0.3) { rng.random_range(1..3) } else { 0 };
         let labels = rng.random_range(0..3);
@@ -192,6 +197,5 @@ pub(crate) fn bookings(count: usize) -> Vec<Booking> {
             updated_at: time(rng),
             voucher: rng.random_bool(0.2).then(|| letters(rng, 10)),
         }
-    };
-    (0..count).map(|_| booking(&mut rng)).collect()
+    })
 }

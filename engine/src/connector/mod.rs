@@ -27,6 +27,7 @@ use arrow::record_batch::RecordBatch;
 use self::two_phase::{ExactlyOnce, Writer};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
+use crate::schema::Leaves;
 use crate::time::{Clock, Epoch};
 
 /// How a connector tells the job's supervisor how it is doing. Calls are cheap and may come from any thread.
@@ -191,6 +192,8 @@ pub struct Positions(pub std::collections::BTreeMap<String, String>);
 pub struct ScanRequest {
     /// Columns to deliver, by index into the stream's schema, ascending.
     pub projection: Vec<usize>,
+    /// What is read of each of them; of columns that are rows, what is not named may be NULL. Empty: all of all.
+    pub leaves: Vec<Leaves>,
     /// The schema of the delivered rows: the stream's, projected.
     pub schema: SchemaRef,
     /// Stop at what is there now (a snapshot SELECT): the readers answer [`PollState::Finished`] there.

@@ -104,6 +104,17 @@ impl OptionTable {
     }
 }
 
+/// Whether an option's value is nobody's business: it is shown in no message and no log. Known by its name, so that it holds
+/// for librdkafka's own options and for names with a typing mistake as well.
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_part = |part: &str| {
+        matches!(part, "secret" | "token" | "credentials" | "headers" | "jaas" | "pem" | "pkcs12")
+            || part.starts_with("pass")
+    };
+    name.split(['.', '_', '-']).any(is_part)
+}
+
 /// Refuses an option that none of the tables knows, naming the nearest one that exists.
 pub fn check_known(values: &BTreeMap<String, String>, tables: &[&OptionTable]) -> Result<()> {
     for (name, value) in values {
@@ -114,8 +125,12 @@ pub fn check_known(values: &BTreeMap<String, String>, tables: &[&OptionTable]) -
             continue;
         }
         let names = || tables.iter().flat_map(|table| table.options.iter().map(|spec| spec.name));
-        let error = Error::invalid(format!("there is no option \"{name}\" (given as '{value}')"));
         let nearest = names().map(|known| (distance(name, known), known)).min();
+        let given = match is_secret(name) || nearest.is_some_and(|(_, near)| is_secret(near)) {
+            true => String::new(),
+            false => format!(" (given as '{value}')"),
+        };
+        let error = Error::invalid(format!("there is no option \"{name}\"{given}"));
         return Err(match nearest {
             Some((steps, near)) if steps <= 1 + name.len() / 3 => error.with_hint(format!("Did you mean \"{near}\"?")),
             _ => error.with_hint(format!("The options here are: {}.", names().collect::<Vec<_>>().join(", "))),
@@ -221,6 +236,7 @@ impl<'a> Options<'a> {
 }
 
 fn wrong(spec: &OptionSpec, value: &str) -> Error {
+    let value = if is_secret(spec.name) && !value.is_empty() { "…" } else { value };
     Error::invalid(format!("the option \"{}\" cannot be '{value}': allowed is {}", spec.name, spec.kind.allowed()))
         .with_hint(spec.doc)
 }
@@ -304,6 +320,29 @@ mod tests {
         let far = check_known(&values(&[("xyzzy_plugh", "1")]), &[&TABLE]).unwrap_err();
         assert!(far.hint().unwrap().contains("topic, idle_timeout, size, on_error"));
         check_known(&values(&[("kafka.anything", "1"), ("topic", "t")]), &[&TABLE]).unwrap();
+    }
+
+    #[test]
+    fn what_is_secret_is_not_shown() {
+        for name in [
+            "registry_password",
+            "registry_pasword",
+            "kafka.sasl.password",
+            "kafka.ssl.key.pem",
+            "registry_headers",
+            "kafka.sasl.oauthbearer.client.secret",
+            "kafka.ssl.key.password",
+            "access_token",
+        ] {
+            assert!(is_secret(name), "{name}");
+            let error =
+                check_known(&values(&[(name, "hidden")]), &[&OptionTable { prefixes: &[], ..TABLE }]).unwrap_err();
+            assert!(!error.message().contains("hidden"), "{error}");
+        }
+        for name in ["topic", "registry_user", "kafka.sasl.mechanisms", "key", "kafka.security.protocol", "key_format"]
+        {
+            assert!(!is_secret(name), "{name}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod options;
 pub mod protobuf;
 mod schemas;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod value;
 
 pub(crate) use json::{check_json_columns, json_lines_decoder};

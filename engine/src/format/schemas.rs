@@ -149,8 +149,7 @@ fn described(descriptor: &str, format: &Options<'_>) -> Result<Place> {
         return Ok(Place::Files { option: descriptor.to_owned(), includes });
     }
     if urls < parts.len() {
-        return Err(Error::invalid(format!("the descriptor option '{descriptor}' names files and URLs"))
-            .with_hint("name one kind"));
+        return Err(Error::invalid("the descriptor option names files and URLs").with_hint("name one kind"));
     }
     if format.text("includes")?.is_some() {
         return Err(Error::invalid("the option \"includes\" names folders for .proto files of this machine"));
@@ -177,7 +176,7 @@ fn access(options: &Options<'_>) -> Result<Access> {
                 headers.push((name.trim().to_owned(), value.trim().to_owned()));
             }
             _ => {
-                return Err(Error::invalid(format!("'{}' is no header of HTTP", header.trim()))
+                return Err(Error::invalid("the option \"registry_headers\" has a part that is no header of HTTP")
                     .with_hint("write registry_headers = 'name: value, name: value'"));
             }
         }
@@ -232,7 +231,7 @@ mod tests {
             (&[("descriptor", "file:a, http://b/c")], Role::Stream, "files and URLs"),
             (&[("descriptor", "file:a"), ("refresh_by", "version")], Role::Stream, "have no versions"),
             (&[("descriptor", "file:a"), ("refresh", "1m")], Role::Sink, "is for streams"),
-            (&[("descriptor", "file:a"), ("registry_headers", "x")], Role::Sink, "no header"),
+            (&[("descriptor", "file:a"), ("registry_headers", "x")], Role::Sink, "is no header"),
             (&[("descriptor", "file:a"), ("registry_password", "x")], Role::Sink, "needs a registry_user"),
             (&[CONFLUENT[0], CONFLUENT[1], ("register", "true")], Role::Stream, "is for sinks"),
             (&[CONFLUENT[0], CONFLUENT[1], ("topic", "a,b")], Role::Stream, "several topics"),

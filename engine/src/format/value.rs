@@ -34,7 +34,7 @@ use crate::schema::evolution::{SchemaChange, changes};
 use crate::schema::kept::{Content, Kept, SchemaKind, SchemaVersion};
 use crate::schema::origin::{Origin, Wanted};
 use crate::schema::registry::ids::SchemaIds;
-use crate::schema::{Descriptors, TypeRules, schema_by};
+use crate::schema::{Descriptors, Leaves, TypeRules, schema_by};
 
 /// What a format is made of.
 #[derive(Debug, Clone, Copy)]
@@ -286,7 +286,16 @@ impl ValueFormat {
 
     /// A decoder of these columns (indices into [`Self::schema`]).
     pub fn decoder(&self, projection: &[usize]) -> Result<Box<dyn RowDecoder>> {
-        self.decoder_of(self.schema()?, projection, false)
+        self.decoder_of_leaves(projection, &[])
+    }
+
+    /// The same of what is read of them ([`ScanRequest::leaves`](crate::connector::ScanRequest)). Only protobuf makes use of
+    /// it: others read a record whole.
+    pub fn decoder_of_leaves(&self, projection: &[usize], leaves: &[Leaves]) -> Result<Box<dyn RowDecoder>> {
+        match &self.form {
+            Form::Protobuf(form) => self.message_decoder(form, &self.schema()?, projection, leaves),
+            _ => self.decoder_of(self.schema()?, projection, false),
+        }
     }
 
     /// The same for the changes of a table, any of whose columns may be absent. As Debezium writes them, `debezium` is the
@@ -306,7 +315,7 @@ impl ValueFormat {
                     Error::not_supported("Debezium's changes are read from JSON").with_hint("write format = 'json'")
                 );
             }
-            Form::Protobuf(form) => self.message_decoder(form, &schema, projection)?,
+            Form::Protobuf(form) => self.message_decoder(form, &schema, projection, &[])?,
             Form::Json { times, .. } => {
                 let envelope = if debezium { Envelope::Debezium } else { Envelope::None };
                 let plain = Box::new(JsonDecoder::new(SchemaRef::new(schema.project(projection)?), *times, envelope));
@@ -340,8 +349,9 @@ impl ValueFormat {
         form: &ProtobufForm,
         schema: &SchemaRef,
         projection: &[usize],
+        leaves: &[Leaves],
     ) -> Result<Box<dyn RowDecoder>> {
-        let plain = Box::new(ProtobufDecoder::by_rules(&form.message, projection, &form.rules)?);
+        let plain = Box::new(ProtobufDecoder::of_leaves(&form.message, projection, leaves, &form.rules)?);
         let Some(framing) = &self.framing else { return Ok(plain) };
         let columns = projection.iter().map(|column| schema.field(*column).name().clone()).collect();
         let wanted = WantedMessage { message: form.message.clone(), rules: form.rules, columns };

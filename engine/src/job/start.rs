@@ -29,12 +29,17 @@ pub(crate) fn start(
     status.set_restored(restore.is_some());
     let mut sources = HashMap::new();
     let mut views = HashMap::new();
+    let mut leaves = plan.leaves()?;
     for (index, node) in plan.nodes.iter().enumerate() {
         let FlowOp::Scan { relation, kind, projection, .. } = &node.op else { continue };
         match (kind, live.get(relation)) {
             (ScanKind::Stream, Some(Live::Stream { definition, .. })) => {
-                let scan =
-                    ScanRequest { projection: projection.clone(), schema: plan.arrow_schema(index), bounded: false };
+                let scan = ScanRequest {
+                    projection: projection.clone(),
+                    leaves: std::mem::take(&mut leaves[index]),
+                    schema: plan.arrow_schema(index),
+                    bounded: false,
+                };
                 sources.insert(index, definition.open(scan)?);
             }
             (ScanKind::Table, Some(Live::Table { table, store, .. })) => {

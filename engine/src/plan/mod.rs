@@ -27,6 +27,7 @@ mod grouping;
 mod identity;
 mod late;
 mod lateral;
+mod leaves;
 mod lower;
 mod manners;
 mod merged;

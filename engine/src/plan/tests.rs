@@ -13,6 +13,7 @@ mod explained;
 mod faults;
 mod grouped;
 mod joins;
+mod leaves;
 mod over;
 mod refused;
 mod shapes;

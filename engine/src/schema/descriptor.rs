@@ -9,11 +9,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use prost::Message;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use prost_types::FileDescriptorSet;
 
-use super::nearest;
+use super::{editions, nearest};
 use crate::error::{Error, ErrorKind, Result};
 
 const HINT: &str = "write descriptor = 'file:PATH' with a FileDescriptorSet (protoc --include_imports --descriptor_set_out) or .proto files";
@@ -133,6 +132,11 @@ fn is_source(path: &Path) -> bool {
 }
 
 fn compile(paths: &[&Path], includes: &[PathBuf]) -> Result<DescriptorPool> {
+    for path in paths {
+        if std::fs::read_to_string(path).is_ok_and(|text| editions::is_source(&text)) {
+            return Err(editions::unread_source(&path.display().to_string()));
+        }
+    }
     let mut folders: Vec<PathBuf> = includes.to_vec();
     for path in paths {
         let folder = match path.parent() {
@@ -174,7 +178,7 @@ fn read_set(path: &Path) -> Result<DescriptorPool> {
 
 fn pool_of_set(bytes: &[u8], shown: &str) -> Result<DescriptorPool> {
     let no_set = || Error::invalid(format!("{shown} is not a FileDescriptorSet")).with_hint(HINT);
-    let mut set = FileDescriptorSet::decode(bytes).map_err(|_| no_set())?;
+    let mut set = editions::read_set(bytes).ok_or_else(no_set)??;
     if set.file.is_empty() {
         return Err(no_set());
     }

@@ -1,7 +1,7 @@
 //! A field of a message, or an extension of it that the descriptor knows: the same thing on the wire.
 
 use prost_reflect::{
-    Cardinality, ExtensionDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value,
+    Cardinality, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value,
 };
 use prost_types::FieldDescriptorProto;
 
@@ -71,10 +71,6 @@ impl MessageField {
 
     pub(crate) fn default_value(&self) -> Value {
         either!(self, field => field.default_value())
-    }
-
-    pub(crate) fn parent_file(&self) -> FileDescriptor {
-        either!(self, field => field.parent_file())
     }
 
     pub(crate) fn proto(&self) -> &FieldDescriptorProto {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use prost::Message;
 use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorProto;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
+use super::editions;
 use super::kept::Content;
 use crate::error::{Error, Result};
 
@@ -19,10 +19,12 @@ impl FileResolver for Texts {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
         match self.0.get(name) {
             Some(text) => match file_of_base64(text) {
-                Some(file) => {
+                Some(Ok(file)) => {
                     let file = FileDescriptorProto { name: Some(name.to_owned()), ..file };
                     Ok(File::from_file_descriptor_proto(file))
                 }
+                Some(Err(error)) => Err(protox::Error::new(error)),
+                None if editions::is_source(text) => Err(protox::Error::new(editions::unread_source(name))),
                 None => File::from_source(name, text),
             },
             None => Err(protox::Error::file_not_found(name)),
@@ -31,9 +33,8 @@ impl FileResolver for Texts {
 }
 
 /// A file's descriptor, if that is what the text holds. No `.proto` text is base64: it has spaces, or a semicolon.
-fn file_of_base64(text: &str) -> Option<FileDescriptorProto> {
-    let bytes = STANDARD.decode(text.trim()).ok()?;
-    FileDescriptorProto::decode(bytes.as_slice()).ok()
+fn file_of_base64(text: &str) -> Option<Result<FileDescriptorProto>> {
+    editions::read_file(&STANDARD.decode(text.trim()).ok()?)
 }
 
 /// Compiles all of the texts.
@@ -56,7 +57,10 @@ fn compile_named(texts: BTreeMap<String, String>, names: &[String]) -> Result<De
 
 /// A schema as a registry has it, with what it imports. A text has no name of its own: it gets `name`.
 pub(crate) fn compile_registered(name: &str, schema: &str, imports: BTreeMap<String, String>) -> Result<Content> {
-    let own = file_of_base64(schema).and_then(|file| file.name).filter(|name| !name.is_empty());
+    let own = match file_of_base64(schema).transpose()? {
+        Some(file) => file.name.filter(|name| !name.is_empty()),
+        None => None,
+    };
     let name = own.unwrap_or_else(|| name.to_owned());
     let mut texts = imports;
     texts.insert(name.clone(), schema.to_owned());
@@ -73,6 +77,8 @@ pub(crate) fn compile_fetched(texts: BTreeMap<String, String>) -> Result<Descrip
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
 
     const MAIN: &str = r#"syntax = "proto3"; package acme; import "parts/leg.proto";

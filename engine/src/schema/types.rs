@@ -28,7 +28,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor, Syntax};
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 
 use super::field::{MessageField, fields_of};
 use crate::error::{Error, Result};
@@ -176,7 +176,7 @@ pub(crate) fn is_null_by_default(field: &MessageField, rules: &TypeRules) -> boo
 }
 
 fn has_declared_default(field: &MessageField) -> bool {
-    field.parent_file().syntax() == Syntax::Proto2 && field.proto().default_value.is_some()
+    field.proto().default_value.is_some()
 }
 
 /// The Arrow schema of a message: one column for each field.

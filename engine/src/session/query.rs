@@ -178,7 +178,12 @@ impl BatchScans for LiveScans {
             }
             Some(Live::Stream { definition, .. }) => {
                 let projection = projection.to_vec();
-                let source = definition.open(ScanRequest { projection, schema: Arc::clone(&schema), bounded: true })?;
+                let source = definition.open(ScanRequest {
+                    projection,
+                    leaves: Vec::new(),
+                    schema: Arc::clone(&schema),
+                    bounded: true,
+                })?;
                 stream_scan::read_once(source, schema, Arc::clone(&self.engine.clock))
             }
             _ => Err(unknown(&relation.name)),

@@ -3,6 +3,8 @@
 make: writes messages, each as a byte that says whether the official library reads it (1) or refuses it (0), its length in
 four bytes, and its bytes. With --mutated, bytes are changed, left out or cut off.
 
+set: writes a FileDescriptorSet that is a text as bytes.
+
 compare: reads two such files and fails unless their messages are equal, field by field; unknown fields aside.
 """
 
@@ -11,7 +13,7 @@ import random
 import struct
 import sys
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.descriptor import FieldDescriptor as F
 
 
@@ -198,14 +200,18 @@ def load(descriptor, name):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("what", choices=["make", "compare"])
-    arguments.add_argument("--descriptor", required=True)
-    arguments.add_argument("--message", required=True)
+    arguments.add_argument("what", choices=["make", "compare", "set"])
+    arguments.add_argument("--descriptor")
+    arguments.add_argument("--message")
     arguments.add_argument("--count", type=int, default=0)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--mutated", action="store_true")
     arguments.add_argument("files", nargs="+")
     options = arguments.parse_args()
+    if options.what == "set":
+        with open(options.files[0]) as text, open(options.files[1], "wb") as out:
+            out.write(text_format.Parse(text.read(), descriptor_pb2.FileDescriptorSet()).SerializeToString())
+        return
     pool, message_class = load(options.descriptor, options.message)
     if options.what == "make":
         source = Source(options.seed, pool)

@@ -1,16 +1,17 @@
 """Writes records with the official serializers, which register their schemas.
 
     registry_produce.py protobuf BOOTSTRAP REGISTRY TOPIC DESCRIPTOR_SET MESSAGE RECORDS
-    registry_produce.py avro|json BOOTSTRAP REGISTRY TOPIC SCHEMA_FILE - RECORDS
+    registry_produce.py avro|json BOOTSTRAP REGISTRY TOPIC SCHEMA_FILE REFERENCES RECORDS
 
-RECORDS is a JSON list of objects. Of protobuf they are read as protobuf's JSON. A record's key is its field "id".
+REFERENCES is -, or a JSON list of what the schema refers to: objects with name, subject and the file of the schema, which is
+registered first. RECORDS is a JSON list of objects. Of protobuf they are read as protobuf's JSON. A record's key is its field "id".
 """
 
 import json
 import sys
 
 import confluent_kafka
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
@@ -18,6 +19,13 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import json_format
 
 import messages
+
+
+def registered(client, kind, reference):
+    with open(reference["file"], encoding="utf-8") as file:
+        client.register_schema(reference["subject"], Schema(file.read(), kind.upper()))
+    version = client.get_latest_version(reference["subject"]).version
+    return SchemaReference(reference["name"], reference["subject"], version)
 
 
 def main():
@@ -32,6 +40,8 @@ def main():
     else:
         with open(schema, encoding="utf-8") as file:
             text = file.read()
+        if name != "-":
+            text = Schema(text, kind.upper(), [registered(client, kind, one) for one in json.loads(name)])
         serializer = AvroSerializer(client, text) if kind == "avro" else JSONSerializer(text, client)
         keys = [str(value.get("id")) for value in values]
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap})

@@ -128,14 +128,10 @@ impl FileSourceOptions {
     pub(super) fn parse(values: &BTreeMap<String, String>) -> Result<Self> {
         check_known(values, &[&SOURCE])?;
         let options = Options::new(&SOURCE, values);
-        options.required("format")?;
-        let format = match options.choice("format")? {
-            Some("parquet") => SourceFormat::Parquet,
+        let format = match format_of(&options, ("on_error", "json"))? {
+            "parquet" => SourceFormat::Parquet,
             _ => SourceFormat::Json,
         };
-        if format == SourceFormat::Parquet && values.contains_key("on_error") {
-            return Err(Error::invalid("the option \"on_error\" goes with format = 'json' only"));
-        }
         let skips = options.choice("on_error")? == Some("skip");
         Ok(Self { path: folder(options.required("path")?)?, format, skips })
     }
@@ -190,12 +186,8 @@ impl FileSinkOptions {
             Some("none") => Compression::None,
             _ => Compression::Zstd,
         };
-        options.required("format")?;
-        let format = match options.choice("format")? {
-            Some("parquet") => FileFormat::Parquet(compression),
-            _ if values.contains_key("compression") => {
-                return Err(Error::invalid("the option \"compression\" goes with format = 'parquet' only"));
-            }
+        let format = match format_of(&options, ("compression", "parquet"))? {
+            "parquet" => FileFormat::Parquet(compression),
             _ => FileFormat::Json,
         };
         let delivery = match options.choice("delivery")? {
@@ -218,6 +210,16 @@ impl FileSinkOptions {
             publish_interval: options.duration("publish_interval")?.unwrap_or(Duration::from_secs(60)),
         })
     }
+}
+
+/// The format, which has to be said; an option that belongs to one format only is refused with others.
+fn format_of(options: &Options<'_>, (option, whose): (&str, &str)) -> Result<&'static str> {
+    options.required("format")?;
+    let format = options.choice("format")?.unwrap_or_default();
+    if format != whose && options.is_given(option) {
+        return Err(Error::invalid(format!("the option \"{option}\" goes with format = '{whose}' only")));
+    }
+    Ok(format)
 }
 
 /// The folder that a path or URL names.

@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::settings::producer_config;
+use super::settings::{Passed, producer_config};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A record, written or read.
@@ -44,7 +44,7 @@ impl Producer {
 
     /// A producer for these brokers, with properties of librdkafka.
     pub fn with(brokers: &str, properties: &[(&str, &str)]) -> Result<Self> {
-        let mut config = producer_config(brokers, &BTreeMap::new());
+        let mut config = producer_config(brokers, &Passed::default());
         config.set("queue.buffering.max.kbytes", "262144");
         properties.iter().for_each(|(name, value)| _ = config.set(*name, *value));
         Ok(Self { producer: config.create().map_err(|error| failed(&error))? })

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::decoder::RowDecoder;
 use crate::format::table::{DELETED, KeyReader, TableDecoder, deleted_field};
 use crate::format::value::{FORMAT, FormatRequest, READING, REGISTRY, Role, ValueFormat, WRITING};
+use crate::schema::Leaves;
 use crate::schema::evolution::SchemaChange;
 use crate::schema::kept::Kept;
 
@@ -85,7 +86,7 @@ pub(in crate::connector) fn define_stream(definition: &Definition<'_>) -> Result
         }),
     };
     // Made once for the check alone: what can't be read is an error here.
-    stream.decoder(&(0..value_columns).collect::<Vec<_>>())?;
+    stream.decoder(&(0..value_columns).collect::<Vec<_>>(), &[])?;
     Ok(Arc::new(stream))
 }
 
@@ -127,8 +128,8 @@ fn table_columns(key: &[String], fields: &mut [FieldRef]) -> Result<Fields> {
 
 impl KafkaStream {
     /// A decoder of these of the value's columns. A table's key is always read, since it says which row a record is of.
-    fn decoder(&self, columns: &[usize]) -> Result<Box<dyn RowDecoder>> {
-        let Some(table) = &self.table else { return self.format.decoder(columns) };
+    fn decoder(&self, columns: &[usize], leaves: &[Leaves]) -> Result<Box<dyn RowDecoder>> {
+        let Some(table) = &self.table else { return self.format.decoder_of_leaves(columns, leaves) };
         let shows_deleted = columns.last() == Some(&(self.value_columns - 1));
         let values = if shows_deleted { &columns[..columns.len() - 1] } else { columns };
         let wanted: Vec<&FieldRef> = values.iter().map(|column| &self.schema.fields()[*column]).collect();
@@ -192,7 +193,9 @@ impl StreamDefinition for KafkaStream {
     fn open(&self, scan: ScanRequest) -> Result<Box<dyn Source>> {
         let columns = KafkaSource::value_projection(&scan.projection, self.value_columns);
         let stream = self.clone();
-        let decoders = Arc::new(move || stream.decoder(&columns));
+        // Those of the value come first.
+        let leaves: Vec<Leaves> = scan.leaves.iter().take(columns.len()).cloned().collect();
+        let decoders = Arc::new(move || stream.decoder(&columns, &leaves));
         Ok(Box::new(KafkaSource::new(&self.name, self.options.clone(), scan, self.value_columns, decoders)))
     }
 }

@@ -179,7 +179,7 @@ impl Job {
         let mut fields = vec![Field::new("n", DataType::Int64, false)];
         fields.extend(options.metadata_fields());
         let projection = (0..fields.len()).collect();
-        let request = ScanRequest { projection, schema: Arc::new(Schema::new(fields)), bounded };
+        let request = ScanRequest { projection, leaves: Vec::new(), schema: Arc::new(Schema::new(fields)), bounded };
         KafkaSource::new("numbers", options, request, 1, Arc::new(|| Ok(Box::new(NumberDecoder::new(true)))))
     }
 

@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_select_over_an_endless_stream_is_refused() {
         let stream = defined(&[("table", "person")]).unwrap();
-        let scan = ScanRequest { projection: vec![0], schema: stream.schema(), bounded: true };
+        let scan = ScanRequest { projection: vec![0], leaves: Vec::new(), schema: stream.schema(), bounded: true };
         let error = stream.open(scan).err().unwrap();
         assert!(error.message().contains("never ends"), "{error}");
     }

@@ -247,7 +247,7 @@ mod tests {
     ) -> Vec<Box<dyn SourceReader>> {
         let schema = table.schema();
         let projection = (0..schema.fields().len()).collect();
-        let scan = ScanRequest { projection, schema, bounded: false };
+        let scan = ScanRequest { projection, leaves: Vec::new(), schema, bounded: false };
         let source = NexmarkSource::new(events, table, Begin::Fixed, end, scan);
         Box::new(source).readers(workers, Arc::new(clock.clone()), Arc::new(Silent)).unwrap()
     }

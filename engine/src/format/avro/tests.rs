@@ -9,44 +9,24 @@ use super::encoder::AvroEncoder;
 use crate::format::decoder::RowDecoder;
 use crate::format::encoder::{EncodedRows, RowEncoder};
 use crate::format::json::decoder::{Envelope, JsonDecoder};
-use crate::format::json::encoder::JsonEncoder;
 use crate::format::json::read::TimeNumbers;
-
-fn schema() -> Arc<Schema> {
-    let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
-    Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("name", DataType::Utf8, true),
-        Field::new("price", DataType::Decimal128(10, 2), true),
-        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
-        Field::new("day", DataType::Date32, true),
-        Field::new("tags", DataType::List(item), true),
-        Field::new("leg", DataType::Struct(vec![Field::new("lat", DataType::Float64, true)].into()), true),
-        Field::new("live", DataType::Boolean, true),
-    ]))
-}
+use crate::format::testing::{schema, shown};
 
 const ROWS: [&str; 3] = [
-    r#"{"id":7,"name":"a","price":1.50,"at":"2026-01-02T03:04:05.500Z","day":"2026-01-02","tags":["x",null],"leg":{"lat":-0.5},"live":true}"#,
-    r#"{"id":8,"name":null,"price":null,"at":null,"day":null,"tags":null,"leg":null,"live":null}"#,
-    r#"{"id":9,"name":"","price":-0.01,"at":"1969-12-31T23:59:59Z","day":"1969-12-31","tags":[],"leg":{"lat":null},"live":false}"#,
+    r#"{"id":7,"name":"a","price":1.50,"at":"2026-01-02T03:04:05.500Z","day":"2026-01-02","parts":["x",null],"leg":{"lat":-0.5},"live":true}"#,
+    r#"{"id":8,"name":null,"price":null,"at":null,"day":null,"parts":null,"leg":null,"live":null}"#,
+    r#"{"id":9,"name":"","price":-0.01,"at":"1969-12-31T23:59:59Z","day":"1969-12-31","parts":[],"leg":{"lat":null},"live":false}"#,
 ];
 
 /// The rows as Avro, and their schema.
 fn encoded() -> (EncodedRows, String) {
-    let mut rows = JsonDecoder::new(schema(), TimeNumbers::Millis, Envelope::None);
+    let schema = schema(DataType::Utf8);
+    let mut rows = JsonDecoder::new(Arc::clone(&schema), TimeNumbers::Millis, Envelope::None);
     ROWS.iter().for_each(|row| rows.push(row.as_bytes()).unwrap());
-    let (mut encoder, text) = AvroEncoder::new(&schema(), None).unwrap();
+    let (mut encoder, text) = AvroEncoder::new(&schema, None).unwrap();
     let mut out = EncodedRows::default();
     encoder.encode(&rows.finish().unwrap(), &mut out).unwrap();
     (out, text)
-}
-
-fn shown(decoder: &mut AvroDecoder) -> Vec<String> {
-    let batch = decoder.finish().unwrap();
-    let mut out = EncodedRows::default();
-    JsonEncoder::new(&batch.schema()).unwrap().encode(&batch, &mut out).unwrap();
-    out.iter().map(|record| String::from_utf8(record.to_vec()).unwrap()).collect()
 }
 
 #[test]
@@ -57,12 +37,12 @@ fn there_and_back() {
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let mut decoder = AvroDecoder::new(Arc::clone(&schema), &text, &all, Writers::Own).unwrap();
     records.iter().for_each(|record| decoder.push(record).unwrap());
-    assert_eq!(shown(&mut decoder), ROWS);
+    assert_eq!(shown(&decoder.finish().unwrap()), ROWS);
     // Columns alone, and none.
     let two = Arc::new(schema.project(&[4, 0]).unwrap());
     let mut decoder = AvroDecoder::new(two, &text, &[4, 0], Writers::Own).unwrap();
     records.iter().for_each(|record| decoder.push(record).unwrap());
-    assert_eq!(shown(&mut decoder)[1], r#"{"day":null,"id":8}"#);
+    assert_eq!(shown(&decoder.finish().unwrap())[1], r#"{"day":null,"id":8}"#);
     let mut decoder = AvroDecoder::new(Arc::new(Schema::empty()), &text, &[], Writers::Own).unwrap();
     records.iter().for_each(|record| decoder.push(record).unwrap());
     assert_eq!(decoder.finish().unwrap().num_rows(), 3);

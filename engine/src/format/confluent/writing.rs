@@ -10,6 +10,7 @@ use super::frame::{head, push_places};
 use super::{Framing, Part};
 use crate::error::{Error, Result};
 use crate::format::encoder::{EncodedRows, RowEncoder};
+use crate::schema::editions::is_lowered;
 use crate::schema::registry::confluent::{Confluent, NewSchema, Reference};
 use crate::schema::registry::ids::encoded_file;
 
@@ -80,6 +81,7 @@ impl Framing {
     fn registered_message(&self, message: &MessageDescriptor, part: Part) -> Result<u32> {
         let subject = self.subjects.name(part, Some(message.full_name()))?;
         let file = message.parent_file();
+        check_registrable(&file)?;
         self.registered(&subject, &encoded_file(file.file_descriptor_proto()), |registry, schema| {
             let mut done = BTreeMap::new();
             let references = registered_imports(registry, &file, self.register, &mut done)?;
@@ -131,6 +133,7 @@ fn registered_imports(
             references.push(known.clone());
             continue;
         }
+        check_registrable(&import)?;
         let own = registered_imports(registry, &import, register, done)?;
         let schema = encoded_file(import.file_descriptor_proto());
         let new = NewSchema { schema, schema_type: "PROTOBUF", references: own };
@@ -144,6 +147,16 @@ fn registered_imports(
         references.push(reference);
     }
     Ok(references)
+}
+
+/// A file of an edition is held in the words of older ones: what would be registered is not what the user wrote.
+fn check_registrable(file: &FileDescriptor) -> Result<()> {
+    if !is_lowered(file.file_descriptor_proto()) {
+        return Ok(());
+    }
+    let text =
+        format!("the file {} is of an edition, which registries with Confluent's API have no schemas of", file.name());
+    Err(Error::not_supported(text).with_hint("write by a subject's own schema: leave the descriptor out"))
 }
 
 /// Where a message stands in its file, from the outermost on.

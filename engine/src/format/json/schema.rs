@@ -12,9 +12,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
-use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
+use crate::schema::ordered::Json;
 
 /// Objects in objects; behind it a value is kept as JSON.
 const DEPTH_MAX: usize = 20;
@@ -25,7 +25,7 @@ pub(crate) fn columns(text: &str, origin: &str) -> Result<SchemaRef> {
         Error::invalid(format!("{origin} is no JSON Schema of objects: {words}"))
             .with_hint("its type has to be 'object', with properties")
     };
-    let root: Json = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    let root = Json::read(text).map_err(|error| wrong(error.to_string()))?;
     let reading = Reading { root: &root };
     let object = reading.resolved(&root).unwrap_or(&root);
     let fields = reading.fields(object, 0);
@@ -127,7 +127,7 @@ impl<'a> Reading<'a> {
                     let inner = fields.iter().map(|field| field.as_ref().clone().with_nullable(true));
                     return DataType::Struct(inner.collect::<Vec<_>>().into());
                 }
-                match schema.get("additionalProperties").filter(|values| values.is_object()) {
+                match schema.get("additionalProperties").filter(|values| values.as_object().is_some()) {
                     Some(values) => map_of(self.typed(values, depth + 1).0),
                     None => DataType::Utf8,
                 }
@@ -145,22 +145,27 @@ fn map_of(values: DataType) -> DataType {
 /// The schema of the objects that rows are written as.
 pub(crate) fn of_columns(schema: &Schema, title: &str) -> String {
     let mut object = object_of(schema.fields());
-    object["$schema"] = json!("http://json-schema.org/draft-07/schema#");
-    object["title"] = json!(title);
+    object.set("$schema", "http://json-schema.org/draft-07/schema#".into());
+    object.set("title", title.into());
     object.to_string()
 }
 
 fn object_of(fields: &Fields) -> Json {
-    let properties: Map<String, Json> =
-        fields.iter().map(|field| (field.name().clone(), schema_of(field.data_type(), field.is_nullable()))).collect();
-    json!({"type": "object", "properties": properties, "additionalProperties": false})
+    let properties =
+        fields.iter().map(|field| (field.name().as_str(), schema_of(field.data_type(), field.is_nullable())));
+    Json::object([
+        ("type", "object".into()),
+        ("properties", Json::object(properties)),
+        ("additionalProperties", false.into()),
+    ])
 }
 
 fn schema_of(data_type: &DataType, nullable: bool) -> Json {
+    let of_type = |name: &str| Json::object([("type", name.into())]);
     let mut schema = match data_type {
-        DataType::Boolean => json!({"type": "boolean"}),
+        DataType::Boolean => of_type("boolean"),
         DataType::List(item) | DataType::LargeList(item) => {
-            json!({"type": "array", "items": schema_of(item.data_type(), true)})
+            Json::object([("type", "array".into()), ("items", schema_of(item.data_type(), true))])
         }
         DataType::Struct(fields) => object_of(fields),
         DataType::Map(entries, _) => {
@@ -168,22 +173,23 @@ fn schema_of(data_type: &DataType, nullable: bool) -> Json {
                 DataType::Struct(parts) => parts.get(1).map(|value| schema_of(value.data_type(), true)),
                 _ => None,
             };
-            json!({"type": "object", "additionalProperties": values.unwrap_or(json!(true))})
+            let values = values.unwrap_or(Json::Bool(true));
+            Json::object([("type", "object".into()), ("additionalProperties", values)])
         }
-        DataType::Timestamp(..) => json!({"type": "string", "format": "date-time"}),
-        DataType::Date32 | DataType::Date64 => json!({"type": "string", "format": "date"}),
-        whole if whole.is_integer() => json!({"type": "integer"}),
+        DataType::Timestamp(..) => Json::object([("type", "string".into()), ("format", "date-time".into())]),
+        DataType::Date32 | DataType::Date64 => Json::object([("type", "string".into()), ("format", "date".into())]),
+        whole if whole.is_integer() => of_type("integer"),
         // NaN and the infinities are written as texts.
-        number if number.is_floating() => json!({"type": ["number", "string"]}),
-        number if number.is_decimal() => json!({"type": "number"}),
-        _ => json!({"type": "string"}),
+        number if number.is_floating() => Json::object([("type", Json::texts(["number", "string"]))]),
+        number if number.is_decimal() => of_type("number"),
+        _ => of_type("string"),
     };
     if nullable {
-        let types = match schema["type"].take() {
-            Json::Array(types) => types,
-            one => vec![one],
+        let types: Vec<Json> = match schema.get("type") {
+            Some(Json::Array(types)) => types.clone(),
+            one => one.cloned().into_iter().collect(),
         };
-        schema["type"] = Json::Array(types.into_iter().chain([json!("null")]).collect());
+        schema.set("type", Json::Array(types.into_iter().chain(["null".into()]).collect()));
     }
     schema
 }
@@ -239,12 +245,16 @@ mod tests {
 
     #[test]
     fn what_is_said_of_columns_is_read_as_them() {
-        let text = r#"{"type": "object", "required": ["id"], "properties": {"at": {"type": "string", "format": "date-time"},
-            "id": {"type": "integer"}, "inner": {"type": "object", "properties": {"x": {"type": "boolean"}}},
+        let text = r#"{"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"},
+            "at": {"type": "string", "format": "date-time"}, "inner": {"type": "object", "properties": {"x": {"type": "boolean"}}},
             "tags": {"type": "array", "items": {"type": "string"}}}}"#;
         let schema = columns(text, "x").unwrap();
         let again = columns(&of_columns(&schema, "Row"), "y").unwrap();
-        let types = |schema: &Schema| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
-        assert_eq!(types(&schema), types(&again));
+        let said = |schema: &Schema| {
+            schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&schema), said(&again));
+        // In the order of the text.
+        assert_eq!(schema.field(0).name(), "id");
     }
 }

@@ -1,36 +1,13 @@
-use std::sync::Arc;
-
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema};
 
 use super::decoder::{Envelope, JsonDecoder};
 use super::encoder::JsonEncoder;
 use super::read::TimeNumbers;
 use crate::format::decoder::RowDecoder;
-use crate::format::encoder::{EncodedRows, RowEncoder};
-
-fn schema() -> SchemaRef {
-    let item = Arc::new(Field::new_list_field(DataType::Int32, true));
-    Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("name", DataType::Utf8, true),
-        Field::new("price", DataType::Decimal128(10, 2), true),
-        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
-        Field::new("day", DataType::Date32, true),
-        Field::new("parts", DataType::List(item), true),
-        Field::new("leg", DataType::Struct(vec![Field::new("lat", DataType::Float64, true)].into()), true),
-        Field::new("live", DataType::Boolean, true),
-    ]))
-}
+use crate::format::testing::{schema, shown};
 
 fn decoder(envelope: Envelope) -> JsonDecoder {
-    JsonDecoder::new(schema(), TimeNumbers::Millis, envelope)
-}
-
-fn again(decoder: &mut JsonDecoder) -> Vec<String> {
-    let batch = decoder.finish().unwrap();
-    let mut out = EncodedRows::default();
-    JsonEncoder::new(&batch.schema()).unwrap().encode(&batch, &mut out).unwrap();
-    out.iter().map(|record| String::from_utf8(record.to_vec()).unwrap()).collect()
+    JsonDecoder::new(schema(DataType::Int32), TimeNumbers::Millis, envelope)
 }
 
 #[test]
@@ -41,7 +18,7 @@ fn there_and_back() {
     decoder.push(whole).unwrap();
     decoder.push(br#"{"id": 8, "name": {"x": [1]}, "at": 1500, "day": 1}"#).unwrap();
     assert_eq!(
-        again(&mut decoder),
+        shown(&decoder.finish().unwrap()),
         [
             r#"{"id":7,"name":"a\"b","price":1.50,"at":"2026-01-02T03:04:05.500Z","day":"2026-01-02","parts":[1,null],"leg":{"lat":-0.5},"live":true}"#,
             r#"{"id":8,"name":"{\"x\":[1]}","price":null,"at":"1970-01-01T00:00:01.500Z","day":"1970-01-02","parts":null,"leg":null,"live":null}"#,
@@ -60,7 +37,7 @@ fn what_does_not_fit_is_refused_and_leaves_no_trace() {
     assert_eq!(refused(r#"{"id": 1, "at": "yesterday"}"#), "field at, byte 0: \"yesterday\" is not a TIMESTAMP");
     assert_eq!(refused("[1]"), "byte 0: the record is no JSON object");
     assert!(refused("{\"id\": 1").starts_with("byte 7: no JSON"));
-    assert!(again(&mut decoder).is_empty());
+    assert!(shown(&decoder.finish().unwrap()).is_empty());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::schema::types::{
     ANY_JSON, Ancestors, MessageColumn, TypeRules, ValueClass, classify, columns_of, is_any, is_null_by_default,
     is_nullable,
 };
-use crate::schema::{MessageField, fields_of};
+use crate::schema::{Leaves, MessageField, fields_of};
 
 /// What compiling gives: a plan, the store that it works on, and the arrays to make of the store.
 pub(super) struct Compiled {
@@ -26,16 +26,21 @@ pub(super) struct Compiled {
     pub(super) outputs: Vec<Output>,
 }
 
-/// Compiles the columns of `message` at `projection` (places in the schema's order), which have the types `fields`.
+/// Compiles the columns of `message` at `projection` (places in the schema's order), which have the types `fields`, and of which
+/// `leaves` are read (none given: all).
 pub(super) fn compile(
     message: &MessageDescriptor,
-    projection: &[usize],
+    (projection, leaves): (&[usize], &[Leaves]),
     fields: &Fields,
     rules: &TypeRules,
 ) -> Result<Compiled> {
     let mut compiler = Compiler { rules: *rules, ..Compiler::default() };
     compiler.store.tables.push(Table::default());
-    let (root, outputs) = compiler.message(message, Some(projection), fields, 0, &mut Vec::new())?;
+    let whole = std::iter::repeat(&Leaves::Whole);
+    let wanted = projection.iter().zip(fields).zip(leaves.iter().chain(whole));
+    let wanted =
+        wanted.map(|((place, column_type), leaves)| Wanted { place: *place, column_type, leaves: Some(leaves) });
+    let (root, outputs) = compiler.message(message, wanted.collect(), 0, &mut Vec::new())?;
     compiler.plan.root = root;
     compiler.plan.name = message.full_name().to_owned();
     Ok(Compiled { plan: compiler.plan, store: compiler.store, outputs })
@@ -58,6 +63,15 @@ struct CompiledEnum {
     names: Buffer,
 }
 
+/// A column of a message.
+struct Wanted<'a> {
+    /// In the order of the message's columns.
+    place: usize,
+    column_type: &'a FieldRef,
+    /// What is read of it; `None`: nothing.
+    leaves: Option<&'a Leaves>,
+}
+
 /// How the values of a field are read.
 struct ValuePlan {
     op: Op,
@@ -67,35 +81,35 @@ struct ValuePlan {
 }
 
 impl Compiler {
-    /// Compiles a message into columns of `table`; `selected` are the places of the fields to read, in the order of
-    /// the outputs (`None`: all), `types` their fields.
+    /// Compiles a message into columns of `table`; the outputs are in the order of `wanted`.
     fn message(
         &mut self,
         message: &MessageDescriptor,
-        selected: Option<&[usize]>,
-        types: &Fields,
+        wanted: Vec<Wanted<'_>>,
         table: usize,
         ancestors: &mut Ancestors,
     ) -> Result<(usize, Vec<Output>)> {
         ancestors.push(message.full_name().to_owned());
         let columns = columns_of(message, &self.rules);
-        let all: Vec<usize> = (0..columns.len()).collect();
-        let selected = selected.unwrap_or(&all);
         let mut plan = MessagePlan::of_table(table);
-        let mut outputs = Vec::with_capacity(selected.len());
+        let mut outputs = Vec::with_capacity(wanted.len());
         let mut cases = Cases::new();
         // What a oneof's own column shows, by the members' places; known when all members have theirs.
         let mut asked: Vec<(usize, OneofDescriptor)> = Vec::new();
         let mut places: HashMap<u32, u32> = HashMap::new();
-        for (place, column_type) in selected.iter().zip(types) {
+        for Wanted { place, column_type, leaves } in wanted {
             let column = columns
-                .get(*place)
+                .get(place)
                 .ok_or_else(|| Error::internal(format!("{} has no column {place}", message.full_name())))?;
+            let Some(leaves) = leaves else {
+                outputs.push(Output::Unread(column_type.data_type().clone()));
+                continue;
+            };
             match column {
                 MessageColumn::Field(field) => {
                     let member = self.member(field, &mut cases, table);
                     let from = self.store.tables[table].columns.len();
-                    let output = self.field(field, member, column_type, &mut plan, table, ancestors)?;
+                    let output = self.field((field, leaves), member, column_type, &mut plan, table, ancestors)?;
                     if let Some(member) = member {
                         self.plan.members[member as usize].from = from;
                         self.plan.members[member as usize].to = self.store.tables[table].columns.len();
@@ -116,9 +130,6 @@ impl Compiler {
                 let named = oneof.fields().filter_map(|field| Some((*places.get(&field.number())? as i32 + 1, field)));
                 *names = named.map(|(place, field)| (place, field.name().to_owned())).collect();
             }
-        }
-        if is_any(message) && ancestors.len() > 1 && types.iter().any(|field| field.name() == ANY_JSON) {
-            outputs.push(Output::AnyJson { pool: message.parent_pool().clone() });
         }
         for field in fields_of(message) {
             plan.names.insert(field.number(), field.name().into());
@@ -173,7 +184,7 @@ impl Compiler {
 
     fn field(
         &mut self,
-        field: &MessageField,
+        (field, leaves): (&MessageField, &Leaves),
         member: Option<u32>,
         column_type: &FieldRef,
         plan: &mut MessagePlan,
@@ -196,7 +207,7 @@ impl Compiler {
             self.store.bits.len() - 1
         });
         let default = field.default_value();
-        let value = self.value(field, &default, column_type.data_type(), table, ancestors)?;
+        let value = self.value((field, leaves), &default, column_type.data_type(), table, ancestors)?;
         let presence_bit = presence.map_or(NONE, |bit| bit as u32);
         if field.is_required() {
             plan.required.push((presence_bit, number));
@@ -240,6 +251,7 @@ impl Compiler {
                 Ok((slot, Output::map(list, entries.clone(), outputs)?))
             }
             (kind, DataType::List(item)) => {
+                let field = (field, &Leaves::Whole);
                 let value = self.value(field, &kind.default_value(), item.data_type(), elements, ancestors)?;
                 let slot = Slot { op: value.op, column: value.column as u32, detail: value.detail as u32, ..slot };
                 Ok((slot, Output::List { list, item: item.clone(), child: Box::new(value.output) }))
@@ -264,7 +276,8 @@ impl Compiler {
         let parts = [entry.map_entry_key_field(), entry.map_entry_value_field()].map(MessageField::Own);
         for (field, column_type) in parts.iter().zip(types) {
             let default = field.kind().default_value();
-            let value = self.value(field, &default, column_type.data_type(), table, ancestors)?;
+            let whole = (field, &Leaves::Whole);
+            let value = self.value(whole, &default, column_type.data_type(), table, ancestors)?;
             let slot = Slot {
                 op: value.op,
                 column: value.column as u32,
@@ -282,7 +295,7 @@ impl Compiler {
 
     fn value(
         &mut self,
-        field: &MessageField,
+        (field, leaves): (&MessageField, &Leaves),
         default: &Value,
         data_type: &DataType,
         table: usize,
@@ -321,7 +334,18 @@ impl Compiler {
                 let DataType::Struct(fields) = data_type else {
                     return Err(Error::internal(format!("{} was given the type {data_type}", field.full_name())));
                 };
-                let (detail, children) = self.message(&message, None, fields, table, ancestors)?;
+                // What is shown of an Any is made of all of it.
+                let leaves = if is_any(&message) { &Leaves::Whole } else { leaves };
+                let wanted = |(place, column_type): (usize, _)| {
+                    let column_type: &FieldRef = column_type;
+                    Wanted { place, column_type, leaves: leaves.field(column_type.name()) }
+                };
+                let shown = fields.iter().filter(|field| !(is_any(&message) && field.name() == ANY_JSON));
+                let (detail, mut children) =
+                    self.message(&message, shown.enumerate().map(wanted).collect(), table, ancestors)?;
+                if children.len() < fields.len() {
+                    children.push(Output::AnyJson { pool: message.parent_pool().clone() });
+                }
                 let op = if field.is_group() { Op::Group } else { Op::Message };
                 let output = Output::Struct { fields: fields.clone(), children, nulls: Nulls::Never };
                 Ok(ValuePlan { op, column: 0, detail, output })

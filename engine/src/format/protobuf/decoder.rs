@@ -11,7 +11,7 @@ use super::decode::Decoding;
 use super::error::{DecodeError, Reason};
 use crate::error::Result;
 use crate::format::decoder::{self, RowDecoder};
-use crate::schema::{TypeRules, schema_by};
+use crate::schema::{Leaves, TypeRules, schema_by};
 
 /// Bytes of records in one batch: offsets are 32 bits wide, and a column's text is at most as long as the records.
 const MAX_BATCH_BYTES: usize = 1 << 30;
@@ -43,8 +43,19 @@ impl ProtobufDecoder {
 
     /// The same for the columns that the message has by `rules`: [`schema_by`].
     pub fn by_rules(message: &MessageDescriptor, projection: &[usize], rules: &TypeRules) -> Result<Self> {
+        Self::of_leaves(message, projection, &[], rules)
+    }
+
+    /// The same, of which these parts are read (none given: all): of columns that are rows, fields that are not among them
+    /// are skipped, and NULL.
+    pub fn of_leaves(
+        message: &MessageDescriptor,
+        projection: &[usize],
+        leaves: &[Leaves],
+        rules: &TypeRules,
+    ) -> Result<Self> {
         let schema = Arc::new(schema_by(message, rules)?.project(projection)?);
-        let mut compiled = compile(message, projection, schema.fields(), rules)?;
+        let mut compiled = compile(message, (projection, leaves), schema.fields(), rules)?;
         compiled.store.clear();
         Ok(Self { compiled, schema, bytes: 0 })
     }

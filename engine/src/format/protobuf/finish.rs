@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DurationMicrosecondArray, Float32Array, Float64Array,
     Int32Array, Int64Array, ListArray, MapArray, StringViewArray, StructArray, TimestampMicrosecondArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
@@ -45,6 +46,8 @@ pub(super) enum Output {
     Case { column: usize, names: Vec<(i32, String)> },
     /// Bytes of a message that is JSON, as text.
     Json { column: usize, kind: JsonKind, nulls: Nulls },
+    /// A field that is not read: NULL.
+    Unread(DataType),
     /// What is inside of the `Any` whose `type_url` and `value` are the columns before.
     AnyJson { pool: DescriptorPool },
 }
@@ -63,7 +66,7 @@ impl Output {
     pub(super) fn with_nulls(mut self, where_null: Nulls) -> Self {
         match &mut self {
             Self::Column { nulls, .. } | Self::Struct { nulls, .. } | Self::Json { nulls, .. } => *nulls = where_null,
-            Self::List { .. } | Self::Map { .. } | Self::Case { .. } | Self::AnyJson { .. } => {}
+            Self::List { .. } | Self::Map { .. } | Self::Case { .. } | Self::Unread(_) | Self::AnyJson { .. } => {}
         }
         self
     }
@@ -102,6 +105,7 @@ impl Output {
                 let messages = BinaryArray::try_new(OffsetBuffer::new(offsets.into()), bytes, nulls)?;
                 json::texts(*kind, &messages)
             }
+            Self::Unread(data_type) => Ok(new_null_array(data_type, rows)),
             Self::AnyJson { .. } => Err(Error::internal("the contents of an Any are asked for outside of it")),
             Self::List { list, item, child } => {
                 let elements = store.tables[store.lists[*list].table].rows;

@@ -5,7 +5,8 @@
 //!
 //! Parts of the decoder, in the order of a record's way: `wire` reads tags and numbers, `plan` says what a tag means
 //! (built by `compile`), `decode` walks a record, `store` holds the columns (`column`, `text`), `finish` makes arrays of
-//! them; `check` looks at messages that stay bytes, `json` and `any` render those that are shown as JSON.
+//! them; `check` looks at messages that stay bytes, `json` and `any` render those that are shown as JSON. `oracle` is what
+//! tests and the fuzzer judge by.
 
 mod any;
 mod check;
@@ -26,5 +27,7 @@ pub use decoder::ProtobufDecoder;
 pub use encode::ProtobufEncoder;
 pub use error::{DecodeError, Reason};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
 #[cfg(test)]
 mod tests;

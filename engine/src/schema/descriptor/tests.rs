@@ -1,5 +1,6 @@
 use std::fs;
 
+use prost::Message;
 use tempfile::TempDir;
 
 use super::*;

@@ -1,7 +1,8 @@
 //! Registries with Confluent's API: subjects have versions, and every schema has an id, which records carry.
 //!
 //! A protobuf schema comes as `.proto` text, or as a file's descriptor in base64 (as the official clients for Python
-//! register it); files that it imports are other subjects, named as references.
+//! register it); files that it imports are other subjects, named as references. So are types of Avro and texts of JSON Schema
+//! that are registered alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::http::{Access, Answer, Http, Question, status_words, wait};
+use super::references::{whole_avro, whole_json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::kept::{Content, SchemaKind};
 use crate::schema::sources::compile_registered;
@@ -18,7 +20,7 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// References of references end somewhere.
 const REFERENCES_MAX: usize = 500;
 
-/// A file that a schema imports, as a subject.
+/// What a schema refers to, as a subject: a file that it imports, a type, a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) name: String,
@@ -181,20 +183,21 @@ impl Confluent {
             Some("JSON") => SchemaKind::Json,
             Some(other) => return Err(self.strange(what, &format!("its type is {other}"))),
         };
+        let others = self.imports(references).await?;
+        let refused = |words: String| Error::invalid(format!("{what}: {words}"));
         let content = match kind {
-            SchemaKind::Avro | SchemaKind::Json if !references.is_empty() => {
-                return Err(Error::not_supported(format!(
-                    "{what} refers to other subjects ({}), which is taken of protobuf only",
-                    references[0].subject
-                ))
-                .with_hint("register the schema with all that it names in one text"));
+            SchemaKind::Avro | SchemaKind::Json if others.is_empty() => {
+                if kind == SchemaKind::Avro {
+                    Content::Avro(raw.schema)
+                } else {
+                    Content::Json(raw.schema)
+                }
             }
-            SchemaKind::Avro => Content::Avro(raw.schema),
-            SchemaKind::Json => Content::Json(raw.schema),
+            SchemaKind::Avro => Content::Avro(whole_avro(&raw.schema, &others).map_err(refused)?),
+            SchemaKind::Json => Content::Json(whole_json(&raw.schema, &others).map_err(refused)?),
             SchemaKind::Protobuf => {
                 let main = format!("registry/schema-{id}.proto");
-                let imports = self.imports(references).await?;
-                compile_registered(&main, &raw.schema, imports).map_err(|error| error.context(what))?
+                compile_registered(&main, &raw.schema, others).map_err(|error| error.context(what))?
             }
         };
         Ok(Resolved { id, version: raw.version, content })

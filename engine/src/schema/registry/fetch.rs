@@ -39,19 +39,20 @@ pub fn fetch(url: &str, access: &Access) -> Result<Bytes> {
 
 /// The bytes of an object, with the object store's own options (`aws_endpoint`).
 pub fn fetch_with(url: &str, options: impl Iterator<Item = (String, String)>, access: &Access) -> Result<Bytes> {
-    let wrong = |words: String| Error::invalid(format!("'{url}' names no object of a bucket: {words}"));
+    let shown = without_password(url);
+    let wrong = |words: String| Error::invalid(format!("'{shown}' names no object of a bucket: {words}"));
     let parsed = Url::parse(url).map_err(|error| wrong(error.to_string()))?;
     let (store, path) = object_store::parse_url_opts(&parsed, options).map_err(|error| wrong(error.to_string()))?;
     // The library repeats by itself.
     let patience = access.timeout.saturating_mul(access.retries + 1);
     let read = async move { tokio::time::timeout(patience, async { store.get(&path).await?.bytes().await }).await };
     let failed = |words: String| {
-        Error::new(ErrorKind::External, format!("{url} can't be read: {words}"))
+        Error::new(ErrorKind::External, format!("{shown} can't be read: {words}"))
             .with_hint("look at the bucket's address, credentials and permissions")
     };
     match wait(read)? {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(object_store::Error::NotFound { .. })) => Err(Error::invalid(format!("there is no object {url}"))),
+        Ok(Err(object_store::Error::NotFound { .. })) => Err(Error::invalid(format!("there is no object {shown}"))),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed(format!("no answer within {patience:?}"))),
     }

@@ -2,6 +2,7 @@
 //!
 //! Questions run on one thread of their own, whoever asks: a statement waits for the answer, a worker never does.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How a registry is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Access {
     /// Sent with each question.
     pub headers: Vec<(String, String)>,
@@ -29,6 +30,15 @@ pub struct Access {
     pub retries: u32,
     /// The pause before the first repetition; each further one is twice as long.
     pub backoff: Duration,
+}
+
+impl fmt::Debug for Access {
+    /// Without what only the registry may see.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let user = self.login.as_ref().map(|(user, _)| user);
+        f.debug_struct("Access").field("headers", &names).field("user", &user).finish_non_exhaustive()
+    }
 }
 
 impl Default for Access {
@@ -71,12 +81,18 @@ impl Question {
 }
 
 /// The addresses of one registry, and how it is asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Http {
     client: Client,
     /// Without a slash at the end.
     addresses: Vec<String>,
     access: Access,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Http({}, {:?})", self.shown(), self.access)
+    }
 }
 
 impl Http {
@@ -92,7 +108,10 @@ impl Http {
         let mut headers = HeaderMap::new();
         for (name, value) in &access.headers {
             match (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
-                (Ok(name), Ok(value)) => headers.append(name, value),
+                (Ok(name), Ok(mut value)) => {
+                    value.set_sensitive(true);
+                    headers.append(name, value)
+                }
                 _ => return Err(Error::invalid(format!("'{name}' can't be a header of HTTP with this value"))),
             };
         }
@@ -181,13 +200,18 @@ pub(crate) fn status_words(answer: &Answer) -> String {
 
 /// An address as it may be shown.
 pub(crate) fn without_password(address: &str) -> String {
-    match Url::parse(address) {
+    // What stands behind a question mark may be a token.
+    let (plain, more) = match address.split_once('?') {
+        Some((plain, _)) => (plain, "?…"),
+        None => (address, ""),
+    };
+    match Url::parse(plain) {
         Ok(mut url) if url.password().is_some() || !url.username().is_empty() => {
             let _ = url.set_password(None);
             let _ = url.set_username("");
-            url.to_string()
+            format!("{url}{more}")
         }
-        _ => address.to_owned(),
+        _ => format!("{plain}{more}"),
     }
 }
 

@@ -1,4 +1,8 @@
+use std::time::Duration;
+
+use super::client::native_check;
 use super::*;
+use crate::connector::kafka::topics::Start;
 
 fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -129,7 +129,7 @@ fn only_the_projected_columns_are_made() {
     let options = KafkaSourceOptions::parse(&given, &[]).unwrap();
     // The stream's columns are n, _key, _offset; the query reads the last.
     let schema = Arc::new(Schema::new(vec![Field::new("_offset", DataType::Int64, false)]));
-    let request = ScanRequest { projection: vec![2], schema, bounded: true };
+    let request = ScanRequest { projection: vec![2], leaves: Vec::new(), schema, bounded: true };
     assert!(KafkaSource::value_projection(&request.projection, 1).is_empty());
     let source = KafkaSource::new("t", options, request, 1, Arc::new(|| Ok(Box::new(NumberDecoder::new(false)))));
     let mut job = Job::start(source, 1, Arc::new(crate::time::SystemClock));

@@ -8,11 +8,12 @@ use arrow::util::display::array_value_to_string;
 use prost::Message;
 use prost_reflect::DynamicMessage;
 
-use super::protos::message;
+use super::source::Source;
 use crate::error::Result;
 use crate::format::encoder::{EncodedRows, RowEncoder};
+use crate::format::protobuf::oracle::protos::message;
 use crate::format::protobuf::{ProtobufDecoder, ProtobufEncoder, Reason};
-use crate::schema::{TypeRules, schema_by};
+use crate::schema::{Leaves, TypeRules, schema_by};
 
 const ALL_TYPES3: &str = "rondel.conformance.v3.AllTypes";
 const ALL_TYPES2: &str = "rondel.conformance.v2.AllTypes";
@@ -154,6 +155,48 @@ fn what_stays_bytes_is_checked() {
         deep = outer;
     }
     assert_eq!(refused(&deep), Reason::TooDeep);
+}
+
+#[test]
+fn parts_that_nobody_reads_are_skipped() {
+    let descriptor = message("p3.Everything");
+    let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let leaves = |paths: &[&str]| {
+        let mut leaves = Leaves::none();
+        paths.iter().for_each(|text| leaves.add(&path(text)));
+        leaves
+    };
+    // scalars, choice, node
+    let (places, paths) = ([0, 5, 6], [&["n", "r"][..], &["text", "leg.name"], &["other.name", "children"]]);
+    let read = paths.map(leaves);
+    let mut whole = ProtobufDecoder::new(&descriptor, &places).unwrap();
+    let mut part = ProtobufDecoder::of_leaves(&descriptor, &places, &read, &TypeRules::default()).unwrap();
+    for seed in 0..200 {
+        let record = Source::new(seed).message(&descriptor, 0).encode_to_vec();
+        whole.push(&record).unwrap();
+        part.push(&record).unwrap();
+    }
+    let (whole, part) = (whole.finish().unwrap(), part.finish().unwrap());
+    assert_eq!(whole.schema(), part.schema());
+    let at = |batch: &RecordBatch, column: usize, text: &str| {
+        path(text).iter().fold(Arc::clone(batch.column(column)), |array, name| {
+            Arc::clone(array.as_struct().column_by_name(name).unwrap())
+        })
+    };
+    for (column, paths) in paths.iter().enumerate() {
+        assert_eq!(whole.column(column).nulls(), part.column(column).nulls());
+        for text in *paths {
+            let array = at(&part, column, text);
+            assert!(array.null_count() < 200, "{text}");
+            assert_eq!(&at(&whole, column, text), &array, "{text}");
+        }
+    }
+    for (column, text) in
+        [(0, "a"), (0, "q"), (1, "number"), (1, "leg.lat"), (2, "value"), (2, "other.node"), (2, "named")]
+    {
+        assert_eq!(at(&part, column, text).null_count(), 200, "{text}");
+        assert!(at(&whole, column, text).null_count() < 200, "{text}");
+    }
 }
 
 fn encoded(encoder: Result<ProtobufEncoder>, batch: &RecordBatch, name: &str) -> Result<Vec<String>> {

@@ -5,9 +5,10 @@ use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
 
-use super::oracle::{Source, check_row};
-use super::protos::{ALL, message};
+use super::source::Source;
 use crate::format::protobuf::ProtobufDecoder;
+use crate::format::protobuf::oracle::protos::{ALL, message};
+use crate::format::protobuf::oracle::row::check_row;
 use crate::schema::arrow_schema;
 
 /// Decodes `records` by a fresh decoder of all columns.

@@ -10,10 +10,11 @@ use arrow::record_batch::RecordBatch;
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
 
-use super::oracle::{Source, check_row};
-use super::protos::{ALL, message};
+use super::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::encoder::{EncodedRows, RowEncoder};
+use crate::format::protobuf::oracle::protos::{ALL, message};
+use crate::format::protobuf::oracle::row::check_row;
 use crate::format::protobuf::{ProtobufDecoder, ProtobufEncoder};
 use crate::schema::arrow_schema;
 

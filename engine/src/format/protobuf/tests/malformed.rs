@@ -3,13 +3,15 @@
 use arrow::array::AsArray;
 use proptest::prelude::*;
 use prost::Message;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
+use prost_reflect::DynamicMessage;
 
-use super::oracle::{Source, any_rules, cases, check_row_by, cleaned, lacks_required};
-use super::protos::{ALL, message};
+use super::source::{Source, any_rules, cases};
 use crate::format::decoder::RowDecoder;
+use crate::format::protobuf::oracle::protos::{ALL, message};
+use crate::format::protobuf::oracle::row::check_row_by;
+use crate::format::protobuf::oracle::{Case, check_bytes, judged};
 use crate::format::protobuf::{DecodeError, ProtobufDecoder, Reason};
-use crate::schema::{TypeRules, arrow_schema, schema_by};
+use crate::schema::{TypeRules, arrow_schema};
 
 fn decoder(name: &str) -> ProtobufDecoder {
     let descriptor = message(name);
@@ -100,38 +102,14 @@ fn a_small_record_does_not_unfold_to_all_of_memory() {
     assert_eq!(decoder.finish().unwrap().num_rows(), 1);
 }
 
-/// What the oracle makes of a record; `None` where it is refused.
-fn judged(descriptor: &MessageDescriptor, record: &[u8]) -> Option<DynamicMessage> {
-    let record = cleaned(descriptor, record).ok()?;
-    let message = DynamicMessage::decode(descriptor.clone(), record.as_slice()).ok()?;
-    (!lacks_required(&message)).then_some(message)
-}
-
-/// Decodes `good` with each of `bad` in between: the oracle has to agree on what is refused and on what is read.
+/// Decodes `good` with each of `bad` in between.
 fn check_neighbours(name: &str, good: &[DynamicMessage], bad: &[Vec<u8>], rules: &TypeRules) {
-    let descriptor = message(name);
-    let all: Vec<usize> = (0..schema_by(&descriptor, rules).unwrap().fields().len()).collect();
-    let mut decoder = ProtobufDecoder::by_rules(&descriptor, &all, rules).unwrap();
-    decoder.begin(good.len(), 0);
-    let mut expected = Vec::new();
+    let mut records = Vec::new();
     for (index, message) in good.iter().enumerate() {
-        decoder.push(&message.encode_to_vec()).unwrap();
-        expected.push(message.clone());
-        let Some(record) = bad.get(index) else { continue };
-        match (decoder.push(record), judged(&descriptor, record)) {
-            (Ok(()), Some(message)) => expected.push(message),
-            (Err(_), None) => {}
-            (ours, theirs) => panic!("{name}: {ours:?}, the oracle: {}, of {record:02x?}", theirs.is_some()),
-        }
+        records.push(message.encode_to_vec());
+        records.extend(bad.get(index).cloned());
     }
-    let batch = decoder.finish().unwrap();
-    assert_eq!(batch.num_rows(), expected.len());
-    for array in batch.columns() {
-        array.to_data().validate_full().unwrap();
-    }
-    for (row, message) in expected.iter().enumerate() {
-        check_row_by(&batch, row, message, rules).unwrap_or_else(|error| panic!("{name}: {error}"));
-    }
+    assert!(Case::new(name, *rules).check(&records) >= good.len());
 }
 
 /// A record with a few bytes changed, left out or cut off.
@@ -186,6 +164,18 @@ fn what_is_required_may_come_in_another_piece() {
     let pieces: [&[u8]; 2] = [&[0x1a, 0], &[0x1a, 2, 8, 7]];
     decoder("p2.Outer").push(&pieces.concat()).unwrap();
     assert_eq!(refused("p2.Outer", pieces[0]).reason, Reason::Required);
+}
+
+/// What the fuzzer has found worth keeping: `fuzz/README.md`.
+#[test]
+fn the_fuzzers_corpus() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/protobuf");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        check_bytes(&std::fs::read(entry.unwrap().path()).unwrap());
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen}");
 }
 
 proptest! {

@@ -5,6 +5,5 @@ mod conformance;
 mod decode;
 mod encode;
 mod malformed;
-mod oracle;
-mod protos;
+mod source;
 mod sql;

@@ -5,8 +5,8 @@ use datafusion::prelude::SessionContext;
 use prost::Message;
 use prost_reflect::DynamicMessage;
 
-use super::protos::message;
 use crate::format::protobuf::ProtobufDecoder;
+use crate::format::protobuf::oracle::protos::message;
 use crate::schema::arrow_schema;
 
 /// Decodes messages given in protobuf's text format, and runs a query over them as the table `t`.

@@ -1,9 +1,12 @@
 //! Messages that have everything in them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+
+use crate::schema::Descriptors;
 
 const PROTO3: &str = r#"
 syntax = "proto3";
@@ -98,24 +101,44 @@ message Old {
 message Outer { optional Old old = 1; repeated Old olds = 2; required Inner must = 3; message Inner { required int64 n = 1; } }
 "#;
 
-/// All of them; `p3.…` and `p2.…`.
-pub(super) fn message(name: &str) -> MessageDescriptor {
-    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
-    let pool = POOL.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("p3.proto"), PROTO3).unwrap();
-        std::fs::write(folder.path().join("p2.proto"), PROTO2).unwrap();
-        let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/protobuf");
-        let mut compiler = protox::Compiler::new([folder.path(), &conformance]).unwrap();
-        let files = ["p3.proto", "p2.proto", "all_types3.proto", "all_types2.proto"];
-        compiler.include_imports(true).open_files(files).unwrap();
-        compiler.descriptor_pool()
-    });
-    pool.get_message_by_name(name).unwrap()
+/// Where the messages are that are files.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+fn sources() -> DescriptorPool {
+    let own = tempfile::tempdir().unwrap();
+    std::fs::write(own.path().join("p3.proto"), PROTO3).unwrap();
+    std::fs::write(own.path().join("p2.proto"), PROTO2).unwrap();
+    let mut compiler = protox::Compiler::new([own.path(), &folder("tests/protobuf"), &folder("sql/tour")]).unwrap();
+    let files = ["p3.proto", "p2.proto", "all_types3.proto", "all_types2.proto", "realistic.proto", "booking.proto"];
+    compiler.include_imports(true).open_files(files).unwrap();
+    compiler.descriptor_pool()
+}
+
+/// A set of files of editions, as bytes; each pair replaces the first by the second in the text.
+pub(crate) fn editions(replaced: &[(&str, &str)]) -> Vec<u8> {
+    let mut compiler = protox::Compiler::new([folder("tests/protobuf")]).unwrap();
+    compiler.open_file("descriptor.proto").unwrap();
+    let set = compiler.descriptor_pool().get_message_by_name("rondel.descriptor.FileDescriptorSet").unwrap();
+    let mut text = std::fs::read_to_string(folder("tests/protobuf/editions.txtpb")).unwrap();
+    for (old, new) in replaced {
+        assert!(text.contains(old), "{old}");
+        text = text.replace(old, new);
+    }
+    DynamicMessage::parse_text_format(set, &text).unwrap().encode_to_vec()
+}
+
+/// The message of that name: `p3.…`, `p2.…`, and those of files.
+pub(crate) fn message(name: &str) -> MessageDescriptor {
+    static POOLS: OnceLock<[DescriptorPool; 2]> = OnceLock::new();
+    let pools =
+        POOLS.get_or_init(|| [sources(), Descriptors::from_set(&editions(&[]), "editions").unwrap().pool().clone()]);
+    pools.iter().find_map(|pool| pool.get_message_by_name(name)).unwrap()
 }
 
 /// Every message that a test runs through.
-pub(super) const ALL: [&str; 16] = [
+pub(crate) const ALL: [&str; 23] = [
     "p3.Scalars",
     "p3.Optionals",
     "p3.Lists",
@@ -132,4 +155,11 @@ pub(super) const ALL: [&str; 16] = [
     "rondel.conformance.v3.AllTypes",
     "rondel.conformance.v2.AllTypes",
     "rondel.conformance.v2.Required",
+    "rondel.editions.Mixed",
+    "rondel.editions.Grouped",
+    "rondel.tour.Booking",
+    "rondel.realistic.Payment",
+    "rondel.realistic.Order",
+    "rondel.realistic.Telemetry",
+    "rondel.realistic.Span",
 ];
