@@ -1,7 +1,7 @@
 //! The simulated pool: real worker threads under a baton. Whoever calls holds it and hands it, as the seed says, to a
 //! worker for a few steps, to the control for a turn, or moves the clock.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -26,25 +26,39 @@ struct Turn {
     over: bool,
 }
 
-#[derive(Default)]
 struct Baton {
     turn: Mutex<Turn>,
-    passed: Condvar,
+    /// Where each worker waits for its turn: a step is short, and nobody else is to be woken for it.
+    handed: Vec<Condvar>,
+    /// Where whoever lends it waits.
+    returned: Condvar,
+}
+
+fn wait<'a>(on: &Condvar, turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+    on.wait(turn).unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Baton {
-    fn wait<'a>(&'a self, turn: std::sync::MutexGuard<'a, Turn>) -> std::sync::MutexGuard<'a, Turn> {
-        self.passed.wait(turn).unwrap_or_else(PoisonError::into_inner)
+    fn of(workers: usize) -> Self {
+        let handed = (0..workers).map(|_| Condvar::new()).collect();
+        Self { turn: Mutex::default(), handed, returned: Condvar::new() }
     }
 
     /// Hands the baton to a worker and takes it back.
     fn lend(&self, worker: usize, steps: usize) {
         let mut turn = lock(&self.turn);
         turn.worker = Some((worker, steps));
-        self.passed.notify_all();
+        self.handed[worker].notify_one();
         while turn.worker.is_some() && !turn.over {
-            turn = self.wait(turn);
+            turn = wait(&self.returned, turn);
         }
+    }
+
+    /// Everyone goes home.
+    fn end(&self) {
+        lock(&self.turn).over = true;
+        self.returned.notify_all();
+        self.handed.iter().for_each(Condvar::notify_all);
     }
 
     /// A worker's life: waits for its turns.
@@ -57,7 +71,7 @@ impl Baton {
                 }
                 match turn.worker {
                     Some((whose, steps)) if whose == index => break steps,
-                    _ => turn = self.wait(turn),
+                    _ => turn = wait(&self.handed[index], turn),
                 }
             };
             drop(turn);
@@ -65,9 +79,8 @@ impl Baton {
             for _ in 0..steps {
                 worker.step();
             }
-            let mut turn = lock(&self.turn);
-            turn.worker = None;
-            self.passed.notify_all();
+            lock(&self.turn).worker = None;
+            self.returned.notify_one();
             if !goes_on {
                 return;
             }
@@ -81,8 +94,7 @@ struct Returned(Arc<Baton>);
 impl Drop for Returned {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            lock(&self.0.turn).over = true;
-            self.0.passed.notify_all();
+            self.0.end();
         }
     }
 }
@@ -113,7 +125,7 @@ impl Simulation {
         seed: u64,
         outside: Option<Arc<dyn Outside>>,
     ) -> Result<Self> {
-        let baton = Arc::new(Baton::default());
+        let baton = Arc::new(Baton::of(shared.workers.len()));
         let of_workers = Arc::clone(&baton);
         let threads = spawn_workers(shared, None, move |worker| {
             let _returned = Returned(Arc::clone(&of_workers));
@@ -160,6 +172,10 @@ impl Simulation {
         } else {
             self.clock.advance_micros(length as i64 * 1_000);
         }
+        if self.outside.is_some() {
+            // The seed is that of the whole world, which has figures of its own.
+            return true;
+        }
         self.trace.push((party as u64) << 32 | length as u64);
         for entry in self.control.jobs.values() {
             let metrics = entry.job.metrics();
@@ -177,8 +193,7 @@ impl Simulation {
         for worker in 0..self.workers {
             self.baton.lend(worker, 0);
         }
-        lock(&self.baton.turn).over = true;
-        self.baton.passed.notify_all();
+        self.baton.end();
         for worker in threads.join() {
             let _ = worker;
         }
