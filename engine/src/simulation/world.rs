@@ -23,7 +23,7 @@ use crate::table::TableStore;
 /// How long brokers keep a transaction open.
 pub(super) const TIMEOUT_MILLIS: i64 = 60_000;
 /// The world's steps after which a history that is not done stands still.
-const MOST_STEPS: u64 = 200_000;
+const MOST_STEPS: u64 = 100_000;
 /// Zombies at one time.
 const MOST_ZOMBIES: usize = 2;
 
