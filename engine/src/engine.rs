@@ -37,6 +37,8 @@ pub struct EngineSettings {
     pub memory_limit_bytes: usize,
     /// How long a job that is stopped, or all at the engine's end, may take to write what was read.
     pub stop_timeout: Duration,
+    /// How long a sink that decides may take to say which checkpoint counts, before its job is left for later.
+    pub decision_timeout: Duration,
     /// How checkpoints are taken. Without a data directory there are none.
     pub checkpoints: CheckpointSettings,
     /// Where state goes that memory has no room for; `None`: to the folder `spill` of the data directory, or without one to
@@ -53,6 +55,7 @@ impl Default for EngineSettings {
             job_memory_bytes: 256 << 20,
             memory_limit_bytes: usize::MAX,
             stop_timeout: Duration::from_secs(4),
+            decision_timeout: Duration::from_secs(10),
             checkpoints: CheckpointSettings::default(),
             spill: None,
         }

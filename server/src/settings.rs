@@ -85,6 +85,7 @@ impl EngineOptions {
                 retained: self.checkpoints_retained,
                 retained_for: self.checkpoints_retained_for,
             },
+            ..EngineSettings::default()
         }
     }
 }

@@ -567,6 +567,15 @@ impl Checkpoints {
         )
     }
 
+    /// Compacts a running job's checkpoints, as its own thread does after each.
+    #[cfg(test)]
+    pub(crate) fn compact_now(&self, job: Uuid) {
+        let running = lock(&self.running).get(&job).cloned();
+        if let Some(job) = running {
+            self.compact(&job);
+        }
+    }
+
     /// Takes checkpoints of all jobs now; answers how it went, by job.
     pub(crate) fn take_all(self: &Arc<Self>, timeout: Duration, closes: bool) -> BTreeMap<Uuid, Result<Epoch>> {
         self.take_of(|_| true, timeout, closes).into_iter().collect()

@@ -282,7 +282,10 @@ impl JobStore {
     /// From now on the job goes on from this checkpoint.
     pub(crate) fn choose(&self, file: &str, hash: u64) -> Result<()> {
         self.check_newest()?;
-        self.put_choice(&Choice { manifest: file.to_owned(), hash: format!("{hash:016x}") })
+        self.put_choice(&Choice { manifest: file.to_owned(), hash: format!("{hash:016x}") })?;
+        // Another run may have begun between, from what was chosen before: then this one is not chosen. A run that begins
+        // from here on finds the choice, since it looks for it when it has said that it begins.
+        self.check_newest()
     }
 
     pub(super) fn put_choice(&self, choice: &Choice) -> Result<()> {

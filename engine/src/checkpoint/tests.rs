@@ -1,5 +1,7 @@
 //! One job's checkpoints: what is chosen, shared, kept and refused.
 
+mod races;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

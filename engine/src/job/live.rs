@@ -122,6 +122,13 @@ impl Relations for LiveObjects {
         self.get(name)?.relation().cloned()
     }
 
+    fn why_unreadable(&self, name: &str) -> Option<Error> {
+        match self.get(name)? {
+            Live::Broken { error, .. } => Some(error.context(format!("'{name}' could not be brought back"))),
+            _ => None,
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         self.all().into_iter().filter(|(_, live)| live.relation().is_some()).map(|(name, _)| name).collect()
     }

@@ -165,6 +165,9 @@ impl ContextProvider for Context<'_> {
             if let Some(table) = self.relations.system_table(&name) {
                 return Ok(table);
             }
+            if let Some(error) = ours.then(|| self.relations.why_unreadable(name.table())).flatten() {
+                return Err(error.into());
+            }
             let error = Error::new(ErrorKind::UndefinedObject, format!("there is no stream or view named {name}"));
             return Err(match nearest(name.table(), self.relations.names()) {
                 Some(other) => error.with_hint(format!("do you mean {other}?")),

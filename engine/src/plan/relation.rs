@@ -9,7 +9,7 @@ use datafusion::common::TableReference;
 use datafusion::logical_expr::{LogicalPlan, TableSource, TableType};
 
 use crate::connector::definition::Upserts;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::quoted;
 
 /// A named thing that a query can read.
@@ -119,6 +119,11 @@ pub struct WatermarkDefinition {
 pub trait Relations: Send + Sync {
     /// The stream or view of this name.
     fn relation(&self, name: &str) -> Option<Arc<Relation>>;
+
+    /// Why what is there under this name can't be read at present.
+    fn why_unreadable(&self, _name: &str) -> Option<Error> {
+        None
+    }
 
     /// All names that can be read.
     fn names(&self) -> Vec<String>;

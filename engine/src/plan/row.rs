@@ -108,6 +108,10 @@ impl Relations for WithRelation {
         if name == self.relation.name { Some(Arc::clone(&self.relation)) } else { self.base.relation(name) }
     }
 
+    fn why_unreadable(&self, name: &str) -> Option<Error> {
+        self.base.why_unreadable(name)
+    }
+
     fn names(&self) -> Vec<String> {
         self.base.names()
     }

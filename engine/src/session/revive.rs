@@ -22,9 +22,6 @@ use crate::plan::ContinuousPlan;
 use crate::plan::flow::{FlowOp, ScanKind};
 use crate::sql::JobAction;
 
-/// How long a sink that decides may take to say which checkpoint counts, before its job is left for later.
-const DECISION_PATIENCE: Duration = Duration::from_secs(10);
-
 /// Where a job's result goes, not yet opened.
 enum Goal {
     View(Arc<crate::dataflow::View>),
@@ -42,7 +39,7 @@ impl Engine {
         let job = || status.clone().ok_or_else(|| Error::internal(format!("'{}' has no job", object.name)));
         let begin = |job: &Arc<JobStatus>, plan: &ContinuousPlan, goal: Goal| match run {
             true => self.start_job(object, job, plan, goal),
-            false => self.note_stopped(object, plan),
+            false => self.note_stopped(object),
         };
         let live = match made.parts {
             Parts::Stream { relation, definition } => Live::Stream { relation, definition },
@@ -93,11 +90,9 @@ impl Engine {
         Ok(reads)
     }
 
-    fn note_stopped(&self, object: &Object, plan: &ContinuousPlan) -> Result<()> {
+    fn note_stopped(&self, object: &Object) -> Result<()> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
-        // A view that is broken has no checkpoints that this job could need.
-        let reads = self.views_read(plan).unwrap_or_default();
-        checkpoints.note(object.id, &object.name, reads.into_values().map(|(view, _)| view).collect())
+        checkpoints.note(object.id, &object.name, self.views_used(object))
     }
 
     fn start_job(&self, object: &Object, job: &Arc<JobStatus>, plan: &ContinuousPlan, goal: Goal) -> Result<()> {
@@ -141,7 +136,8 @@ impl Engine {
             committer: committer.clone(),
             settings,
         };
-        let mut begun = patiently(committer.as_ref(), || checkpoints.begin(beginning))?;
+        let patience = self.settings.decision_timeout;
+        let mut begun = patiently(committer.as_ref(), patience, || checkpoints.begin(beginning))?;
         let restore = begun.snapshot.take();
         if restore.is_none() {
             // What an earlier run has held is of no use to this one.
@@ -375,8 +371,11 @@ impl Engine {
                     self.go_back(&object, savepoint)?;
                 }
                 self.catalog.set_desired(name, DesiredState::Running)?;
-                let stands = self.checkpoints.as_ref().and_then(|checkpoints| checkpoints.stands_at(object.id));
-                if stands.is_some() && self.connected(name).len() > 1 {
+                // What it missed of the views that it reads is given to it up to a checkpoint of theirs, so they begin
+                // there as well; also where only its sink knows whether it has a checkpoint.
+                let goes_on = self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.may_go_on(object.id))
+                    || self.catalog.has_committed(object.id)?;
+                if goes_on && self.connected(name).len() > 1 {
                     return self.restart(name).map(|()| Vec::new());
                 }
                 self.stop_dataflow(object.id, &job)?;
@@ -415,12 +414,16 @@ impl Engine {
 }
 
 /// Runs what may wait for a sink's system; a system that does not answer in time is asked again later.
-fn patiently<T>(committer: Option<&Arc<dyn Committer>>, begin: impl FnOnce() -> Result<T>) -> Result<T> {
+fn patiently<T>(
+    committer: Option<&Arc<dyn Committer>>,
+    patience: Duration,
+    begin: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let Some(committer) = committer else { return begin() };
     let (done, is_done) = std::sync::mpsc::sync_channel::<()>(1);
     let waiting = Arc::clone(committer);
     let watch = std::thread::Builder::new().name("rondel:decision".to_owned()).spawn(move || {
-        let late = is_done.recv_timeout(DECISION_PATIENCE).is_err();
+        let late = is_done.recv_timeout(patience).is_err();
         if late {
             waiting.close();
         }
@@ -436,7 +439,7 @@ fn patiently<T>(committer: Option<&Arc<dyn Committer>>, begin: impl FnOnce() -> 
         let late = || {
             Error::new(
                 ErrorKind::External,
-                format!("its sink did not say within {DECISION_PATIENCE:?} which checkpoint counts"),
+                format!("its sink did not say within {patience:?} which checkpoint counts"),
             )
         };
         return match begun {

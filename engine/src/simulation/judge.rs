@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::topics::{RESULTS, Row, WINDOW, is_written, time};
 use super::world::World;
+use crate::connector::log::partition::StoredRecord;
 
 /// Rows by their text, with how often each is there.
 type Rows = BTreeMap<String, i64>;
@@ -17,9 +18,12 @@ pub(super) fn judge(world: &World) -> Result<u64, String> {
     let input = world.rows();
     let mut all = Vec::new();
     for topic in RESULTS {
-        let partitions = world.committed(topic);
-        all.extend(partitions.iter().flatten().flat_map(|record| record.value.clone().unwrap_or_default()));
-        let seen = sum(topic, partitions.iter().map(|records| records.iter().map(|record| &record.value)))?;
+        world.tell_topic(topic);
+        let mut seen = Rows::new();
+        for records in world.committed(topic) {
+            all.extend(records.iter().flat_map(|record| record.value.clone().unwrap_or_default()));
+            sum(&records, &mut seen).map_err(|what| format!("{topic}: {what}"))?;
+        }
         let expected = if is_written(topic, world.jobs) { expected(topic, &input) } else { Rows::new() };
         if seen != expected {
             let lacks: Vec<_> = expected.iter().filter(|(row, n)| seen.get(*row) != Some(*n)).collect();
@@ -30,28 +34,53 @@ pub(super) fn judge(world: &World) -> Result<u64, String> {
     Ok(xxh3_64(&all))
 }
 
-/// The sum of all changes. No row is there twice, and none goes before it has come.
-fn sum<'a>(
-    topic: &str,
-    partitions: impl Iterator<Item = impl Iterator<Item = &'a Option<Vec<u8>>>>,
-) -> Result<Rows, String> {
-    let mut rows = Rows::new();
-    for value in partitions.flatten() {
+/// What is known of a record's key so far.
+#[derive(Default)]
+struct OfKey {
+    epoch: u64,
+    /// The sum of its changes.
+    rows: Rows,
+}
+
+impl OfKey {
+    /// At the end of an epoch each row is there or not.
+    fn end_epoch(&self) -> Result<(), String> {
+        match self.rows.iter().find(|(_, sum)| !(0..=1).contains(*sum)) {
+            Some((row, sum)) => Err(format!("at the end of epoch {} the row {row} is there {sum} times", self.epoch)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Adds up all changes in a partition. Those of a key stand in the order of epochs, and no row is there twice, or goes before
+/// it has come. Within one epoch they stand in any order: a sink is given an epoch's changes as they reach it.
+fn sum(records: &[StoredRecord], into: &mut Rows) -> Result<(), String> {
+    let mut keys: BTreeMap<Option<&[u8]>, OfKey> = BTreeMap::new();
+    for StoredRecord { key, value } in records {
         let mut row: Value = serde_json::from_slice(value.as_deref().unwrap_or_default()).unwrap();
-        let weight = row.as_object_mut().and_then(|row| row.remove("_weight")).and_then(|weight| weight.as_i64());
+        let mut own = |name: &str| row.as_object_mut().and_then(|row| row.remove(name)).and_then(|own| own.as_i64());
+        let (epoch, weight) = (own("_epoch").unwrap_or_default() as u64, own("_weight").unwrap_or_default());
         // A sum's type may be one that JSON has as text.
         if let Some(total) = row.get("total").and_then(|total| total.as_str()?.parse::<i64>().ok()) {
             row["total"] = total.into();
         }
-        let text = row.to_string();
-        let sum = rows.entry(text.clone()).or_default();
-        *sum += weight.unwrap_or_default();
-        if !(0..=1).contains(sum) {
-            return Err(format!("{topic} has the row {text} {sum} times on the way"));
+        let of_key = keys.entry(key.as_deref()).or_default();
+        if epoch < of_key.epoch {
+            return Err(format!("{row} of epoch {epoch} stands behind what epoch {} says of its key", of_key.epoch));
+        }
+        if epoch > of_key.epoch {
+            of_key.end_epoch()?;
+            of_key.epoch = epoch;
+        }
+        *of_key.rows.entry(row.to_string()).or_default() += weight;
+    }
+    for of_key in keys.values() {
+        of_key.end_epoch()?;
+        for (row, sum) in of_key.rows.iter().filter(|(_, sum)| **sum != 0) {
+            *into.entry(row.clone()).or_default() += sum;
         }
     }
-    rows.retain(|_, sum| *sum != 0);
-    Ok(rows)
+    Ok(())
 }
 
 fn expected(topic: &str, input: &[Row]) -> Rows {

@@ -1,5 +1,6 @@
 //! One server, from its start to its kill: an engine on a simulated pool, and whoever looks after it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,11 +72,13 @@ impl Around for Being {
         if self.is_killed() {
             return Fate::Lost;
         }
-        match self.world.below(24) {
+        match self.world.below(96) {
             _ if self.world.is_calm() => Fate::Answered,
-            0 => Fate::Lost,
-            1 => Fate::AnswerLost,
-            2 => Fate::Delayed,
+            0..4 => Fate::Lost,
+            4..8 => Fate::AnswerLost,
+            8..12 => Fate::Delayed,
+            12 => Fate::Broken { done: true },
+            13 => Fate::Broken { done: false },
             _ => Fate::Answered,
         }
     }
@@ -111,6 +114,7 @@ impl Life {
             own.world.enter(own.number);
             let _leaves = Leaves(Arc::clone(&own));
             let ending = run(&own);
+            own.world.tell(own.number, || format!("ends {ending:?}"));
             *own.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
         });
         Self { being, thread }
@@ -135,7 +139,7 @@ fn run(being: &Arc<Being>) -> Ending {
     let ending = loop {
         if being.is_killed() {
             break match being.world.stands_still() {
-                true => Ending::Wrong(format!("it stands still: {}", jobs(&engine))),
+                true => Ending::Wrong(format!("there is no end: {}", jobs(&engine))),
                 false => Ending::Killed,
             };
         }
@@ -151,12 +155,19 @@ fn run(being: &Arc<Being>) -> Ending {
 fn start(being: &Arc<Being>) -> Result<Arc<Engine>> {
     let world = &being.world;
     let workers = 1 + world.below(4) as usize;
+    world.set_workers(workers);
     let checkpoints = CheckpointSettings {
         retained: 1 + world.below(3) as usize,
         timeout: FOR_EVER,
         ..CheckpointSettings::default()
     };
-    let settings = EngineSettings { workers, stop_timeout: FOR_EVER, checkpoints, ..EngineSettings::default() };
+    let settings = EngineSettings {
+        workers,
+        stop_timeout: FOR_EVER,
+        decision_timeout: FOR_EVER,
+        checkpoints,
+        ..EngineSettings::default()
+    };
     let pool_settings = PoolSettings {
         last_epoch: world.catalog.first_free_epoch() - 1,
         lease: Some(Arc::new(Lease(Arc::clone(&world.catalog)))),
@@ -175,6 +186,12 @@ fn start(being: &Arc<Being>) -> Result<Arc<Engine>> {
     let engine = Engine::assemble(settings, Functions::builtin(), clock, rooms);
     topics::lend(&engine, being)?;
     engine.recover()?;
+    world.tell(being.number, || format!("is up with {workers} workers: {}", jobs(&engine)));
+    if let Some(checkpoints) = &engine.checkpoints {
+        let objects = world.catalog.objects();
+        let restored = objects.iter().filter(|object| checkpoints.stands_at(object.id).is_some()).count();
+        world.restores.fetch_add(restored as u64, Ordering::SeqCst);
+    }
     Ok(engine)
 }
 
@@ -184,6 +201,7 @@ fn execute(being: &Being, engine: &Arc<Engine>, text: &str) -> Option<Ending> {
     being.world.set_defining(being.number, true);
     let done = define::run(engine, &statement);
     being.world.set_defining(being.number, false);
+    being.world.tell(being.number, || format!("{}: {done:?}", text.split(" AS").next().unwrap_or(text)));
     let around = [ErrorKind::External, ErrorKind::Canceled, ErrorKind::InvalidState, ErrorKind::DependentObjects];
     let wrong = done.err().filter(|error| !around.contains(&error.kind()) && !being.is_killed())?;
     Some(Ending::Wrong(format!("{text}: {wrong}")))
@@ -214,9 +232,16 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
         0..6 => engine.pool.simulate(1 + world.below(80) as usize),
         6..9 => {
             let id = world.catalog.get(&job.name).map(|object| object.id)?;
-            let taken = engine.checkpoints().ok()?.take_now(id, FOR_EVER, false);
+            let checkpoints = engine.checkpoints().ok()?;
+            let taken = checkpoints.take_now(id, FOR_EVER, false);
+            world.tell(being.number, || format!("checkpoint of {}: {taken:?}; {}", job.name, jobs(engine)));
             match taken {
-                Ok(_) => _ = world.checkpoints.fetch_add(1, std::sync::atomic::Ordering::SeqCst),
+                Ok(_) => {
+                    world.checkpoints.fetch_add(1, Ordering::SeqCst);
+                    if world.below(2) == 0 {
+                        checkpoints.compact_now(id);
+                    }
+                }
                 // A zombie has begun runs of the jobs: whoever looks after the server starts it again.
                 Err(error) if error.message().contains("another server runs the job") => return Some(Ending::Killed),
                 Err(_) => {}
@@ -224,7 +249,8 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
         }
         9 | 10 => {
             for failed in views.iter().filter(|job| job.state == JobState::Failed) {
-                let _ = engine.restart_failed(&failed.name);
+                let restarted = engine.restart_failed(&failed.name);
+                world.tell(being.number, || format!("{} starts again: {restarted:?}", failed.name));
             }
             for stopped in views.iter().filter(|job| job.desired == DesiredState::Stopped) {
                 if let Some(wrong) = execute(being, engine, &format!("ALTER JOB {} START", stopped.name)) {
@@ -248,7 +274,10 @@ fn is_wrong(error: &Error) -> bool {
 
 fn jobs(engine: &Arc<Engine>) -> String {
     let job = |job: &crate::job::JobView| {
-        format!("{} {:?} waits for {:?}, error {:?}", job.name, job.state, job.waits_for, job.error)
+        let mut told = format!("{} {} at {}", job.name, job.state.name(), job.epoch);
+        told.extend(job.waits_for.iter().map(|what| format!(" ({what})")));
+        told.extend(job.error.iter().map(|error| format!(" ({error})")));
+        told
     };
     engine.jobs().iter().map(job).collect::<Vec<_>>().join("; ")
 }

@@ -31,7 +31,10 @@ mod life;
 mod topics;
 mod world;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -50,8 +53,14 @@ const TROUBLED_LIVES: usize = 6;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Figures {
     lives: u64,
+    kills: u64,
     zombies: u64,
+    resized: u64,
+    restores: u64,
     checkpoints: u64,
+    commits: u64,
+    aborts: u64,
+    fenced: u64,
     steps: u64,
     /// Of all that readers of committed records see.
     digest: u64,
@@ -59,10 +68,30 @@ struct Figures {
 
 impl Figures {
     fn add(&mut self, other: Self) {
-        self.lives += other.lives;
-        self.zombies += other.zombies;
-        self.checkpoints += other.checkpoints;
-        self.steps += other.steps;
+        let Self { lives, kills, zombies, resized, restores, checkpoints, commits, aborts, fenced, steps, digest } = other;
+        self.lives += lives;
+        self.kills += kills;
+        self.zombies += zombies;
+        self.resized += resized;
+        self.restores += restores;
+        self.checkpoints += checkpoints;
+        self.commits += commits;
+        self.aborts += aborts;
+        self.fenced += fenced;
+        self.steps += steps;
+        self.digest ^= digest;
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lives, kills, zombies, resized, restores, checkpoints, commits, aborts, fenced, steps, digest } = self;
+        write!(
+            f,
+            "{lives} lives ({kills} killed, {zombies} taken for dead, {resized} with other workers than the one before), \
+             {restores} jobs gone on from checkpoints, {checkpoints} checkpoints taken, transactions: {commits} committed, \
+             {aborts} aborted, {fenced} calls fenced; {steps} steps, digest {digest:016x}"
+        )
     }
 }
 
@@ -71,17 +100,20 @@ fn history(seed: u64) -> Result<Figures, String> {
     let world = World::new(seed);
     let mut lives: Vec<Life> = Vec::new();
     let outcome = loop {
-        if lives.len() >= TROUBLED_LIVES + 4 {
-            break Err(format!("after {} lives there is no end", lives.len()));
-        }
         if lives.len() == TROUBLED_LIVES {
             world.calm();
         }
         lives.push(Life::begin(&world, lives.len()));
         let number = lives.len() - 1;
         world.hand_to(number);
-        match lives[number].ending() {
+        let ending = lives[number].ending();
+        if world.stands_still() {
+            break Err(format!("{:?}, {}", ending, world.waits()));
+        }
+        match ending {
             None | Some(Ending::Killed) => {}
+            // One that is done may be started again: it is done at once.
+            Some(Ending::Done) if lives.len() < TROUBLED_LIVES && world.below(2) == 0 => {}
             Some(Ending::Done) => break Ok(()),
             Some(Ending::Wrong(what)) => break Err(what),
         }
@@ -99,71 +131,90 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs histories on all threads; the first that fails is told with its seed.
-fn histories(seeds: std::ops::Range<u64>) -> Result<Figures, String> {
-    let next = Arc::new(AtomicU64::new(seeds.start));
-    let threads = number("RONDEL_SIMULATE_THREADS").unwrap_or(2).max(1);
-    let running: Vec<_> = (0..threads)
-        .map(|_| {
-            let next = Arc::clone(&next);
-            std::thread::spawn(move || some_histories(&next, seeds.end))
-        })
-        .collect();
-    let mut all = Figures::default();
-    for thread in running {
-        all.add(thread.join().map_err(|_| "a history broke off with a panic".to_owned())??);
-    }
-    Ok(all)
+/// What came of a range of seeds.
+#[derive(Default)]
+struct Report {
+    green: u64,
+    sum: Figures,
+    /// By seed.
+    failed: BTreeMap<u64, String>,
 }
 
-/// Runs histories until there is none left.
-fn some_histories(next: &AtomicU64, end: u64) -> Result<Figures, String> {
-    let mut sum = Figures::default();
-    loop {
-        let seed = next.fetch_add(1, Ordering::SeqCst);
-        if seed >= end {
-            return Ok(sum);
+/// Runs histories on all threads: all, or up to the first that fails.
+fn histories(seeds: Range<u64>, up_to_first: bool) -> Report {
+    let (next, report) = (AtomicU64::new(seeds.start), Mutex::new(Report::default()));
+    let threads = number("RONDEL_SIMULATE_THREADS").unwrap_or(2).max(1);
+    let some_histories = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::SeqCst);
+            if seed >= seeds.end {
+                return;
+            }
+            // One that breaks off with a panic has said why.
+            let outcome = std::panic::catch_unwind(|| history(seed)).unwrap_or_else(|_| Err("a panic".to_owned()));
+            let mut report = report.lock().unwrap();
+            match outcome {
+                Ok(figures) => {
+                    report.green += 1;
+                    report.sum.add(figures);
+                }
+                Err(what) => {
+                    println!("seed {seed}: {what}");
+                    report.failed.insert(seed, what);
+                    if up_to_first {
+                        next.store(seeds.end, Ordering::SeqCst);
+                    }
+                }
+            }
         }
-        let figures = history(seed).map_err(|what| {
-            next.store(end, Ordering::SeqCst);
-            format!("seed {seed}: {what}\nrun it again with: make simulate SEEDS=1 SEED={seed}")
-        })?;
-        sum.add(figures);
-    }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(some_histories))));
+    report.into_inner().unwrap()
 }
 
 /// `RONDEL_SIMULATE_SEEDS` is how many histories, `RONDEL_SIMULATE_SEED` the first one.
 #[test]
-#[ignore = "of 80 histories 3 fail and 18 have no end within 20 s: seeds 48, 53 and 62 are to be understood first"]
 fn readers_see_what_an_undisturbed_run_would_show() {
     let first = number("RONDEL_SIMULATE_SEED").unwrap_or(0);
     let begun = Instant::now();
     let seeds = number("RONDEL_SIMULATE_SEEDS").unwrap_or(SEEDS);
-    let sum = histories(first..first + seeds).unwrap_or_else(|what| panic!("{what}"));
-    println!(
-        "{seeds} histories in {:.1} s: {} lives, {} of them zombies, {} checkpoints, {} steps",
-        begun.elapsed().as_secs_f64(),
-        sum.lives,
-        sum.zombies,
-        sum.checkpoints,
-        sum.steps
-    );
+    let up_to_first = std::env::var_os(Safeguard::REMOVED).is_some();
+    let Report { green, sum, failed } = histories(first..first + seeds, up_to_first);
+    println!("{green} of {seeds} histories green in {:.1} s: {sum}", begun.elapsed().as_secs_f64());
+    let numbers: Vec<_> = failed.keys().collect();
+    assert!(failed.is_empty(), "seeds {numbers:?} failed; run one again with: make simulate SEEDS=1 SEED={}", numbers[0]);
     // Histories in which nothing happens show nothing.
-    assert!(seeds < 20 || (sum.lives > 2 * seeds && sum.checkpoints > 2 * seeds && sum.zombies > 0));
+    let happened = [sum.kills, sum.zombies, sum.resized, sum.restores, sum.checkpoints, sum.commits, sum.fenced];
+    assert!(seeds < 20 || happened.iter().all(|happened| *happened > 0), "{sum}");
 }
 
 #[test]
-#[ignore = "as above"]
 fn a_seed_is_the_whole_history() {
     for seed in [3, 4] {
         assert_eq!(history(seed).unwrap(), history(seed).unwrap(), "seed {seed}");
     }
 }
 
+/// Jobs that go on from checkpoints of their ends have nothing to say, and end again, however often they are checkpointed
+/// before that is known.
+#[test]
+fn what_is_done_is_done_again() {
+    for seed in 0..3 {
+        let world = World::new(seed);
+        world.calm();
+        for number in 0..4 {
+            let life = Life::begin(&world, number);
+            world.hand_to(number);
+            assert!(matches!(life.ending(), Some(Ending::Done)), "seed {seed}: {:?}, {}", life.ending(), world.waits());
+            life.join().unwrap();
+        }
+        judge::judge(&world).unwrap();
+    }
+}
+
 /// Each piece of the protocol is needed: without it the simulation fails within a bounded number of histories. Each is taken
 /// away in a process of its own, since the others' histories are to have it.
 #[test]
-#[ignore = "says something only once the simulation is green with all pieces in place"]
 fn the_simulation_notices_each_piece_that_is_missing() {
     if std::env::var_os(Safeguard::REMOVED).is_some() {
         return;

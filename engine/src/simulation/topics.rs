@@ -90,6 +90,11 @@ impl Input {
         self.next == self.rows.len() && self.open.is_none()
     }
 
+    /// How many rows are written.
+    pub(super) fn written(&self) -> usize {
+        self.next
+    }
+
     /// How much can be seen.
     pub(super) fn end(&self, cluster: &Cluster) -> i64 {
         (0..self.partitions).map(|partition| cluster.end_offset(INPUT, partition, Isolation::Committed).unwrap()).sum()

@@ -22,8 +22,8 @@ use crate::table::TableStore;
 
 /// How long brokers keep a transaction open.
 pub(super) const TIMEOUT_MILLIS: i64 = 60_000;
-/// The world's steps after which a life that is not done stands still.
-const MOST_STEPS: u64 = 600_000;
+/// The world's steps after which a history that is not done stands still.
+const MOST_STEPS: u64 = 100_000;
 /// Zombies at one time.
 const MOST_ZOMBIES: usize = 2;
 
@@ -65,7 +65,11 @@ struct State {
     /// A transaction of somebody else in the progress topic.
     stranger: Option<ProducerEpoch>,
     steps: u64,
+    kills: u64,
     zombies: u64,
+    /// How many workers the last life had, and how often the next had another number.
+    workers: usize,
+    resized: u64,
 }
 
 /// See the [module](self).
@@ -79,7 +83,11 @@ pub(super) struct World {
     /// Which of the jobs there are.
     pub(super) jobs: u32,
     pub(super) checkpoints: AtomicU64,
+    /// Jobs that went on from a checkpoint.
+    pub(super) restores: AtomicU64,
     stands_still: AtomicBool,
+    /// What happens is printed.
+    told: bool,
 }
 
 /// One for all histories: jobs have other numbers in each, and nobody changes a table.
@@ -105,7 +113,10 @@ impl World {
             input,
             stranger: None,
             steps: 0,
+            kills: 0,
             zombies: 0,
+            workers: 0,
+            resized: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -116,8 +127,18 @@ impl World {
             tables: tables(),
             jobs,
             checkpoints: AtomicU64::new(0),
+            restores: AtomicU64::new(0),
             stands_still: AtomicBool::new(false),
+            told: std::env::var_os("RONDEL_SIMULATE_TELL").is_some(),
         })
+    }
+
+    /// Prints what a life does, for whoever looks into one history.
+    pub(super) fn tell(&self, life: usize, what: impl FnOnce() -> String) {
+        if self.told {
+            let steps = self.lock().steps;
+            println!("{steps:>7} life {life}: {}", what());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -126,8 +147,40 @@ impl World {
 
     pub(super) fn figures(&self, digest: u64) -> Figures {
         let state = self.lock();
-        let checkpoints = self.checkpoints.load(Ordering::SeqCst);
-        Figures { lives: state.fates.len() as u64, zombies: state.zombies, checkpoints, steps: state.steps, digest }
+        let tally = self.cluster.tally();
+        Figures {
+            lives: state.fates.len() as u64,
+            kills: state.kills,
+            zombies: state.zombies,
+            resized: state.resized,
+            restores: self.restores.load(Ordering::SeqCst),
+            checkpoints: self.checkpoints.load(Ordering::SeqCst),
+            commits: tally.committed,
+            aborts: tally.aborted,
+            fenced: tally.fenced,
+            steps: state.steps,
+            digest,
+        }
+    }
+
+    /// A life has so many workers.
+    pub(super) fn set_workers(&self, workers: usize) {
+        let mut state = self.lock();
+        state.resized += u64::from(state.workers != 0 && state.workers != workers);
+        state.workers = workers;
+    }
+
+    /// What stands in the way of an end, as far as the world knows.
+    pub(super) fn waits(&self) -> String {
+        let state = self.lock();
+        let logs = state.fates.iter().flat_map(|fate| &fate.logs);
+        let waits: Vec<_> = logs.filter_map(|log| log.waits().pop()).collect();
+        format!(
+            "after {} steps; {} of the rows are written, transactions of {:?} are not finished, the log's clients waited last for {waits:?}",
+            state.steps,
+            state.input.written(),
+            self.cluster.unfinished(),
+        )
     }
 
     /// All rows of the input.
@@ -268,7 +321,7 @@ impl World {
         if life != state.server {
             // A zombie runs for a moment, and dies when it has been one for long.
             if state.random.random_ratio(1, 600) {
-                state.fates[life].killed = true;
+                self.kill(&mut state, life);
                 return false;
             }
             if state.random.random_ratio(1, 12) {
@@ -281,10 +334,13 @@ impl World {
             if may_go_on && state.random.random_ratio(1, 2) {
                 state.fates[life].zombie = true;
                 state.zombies += 1;
+                if self.told {
+                    println!("{:>7} life {life}: is taken for dead", state.steps);
+                }
                 state.runs = Runs::Watcher;
                 state = self.wait(life, state);
             } else {
-                state.fates[life].killed = true;
+                self.kill(&mut state, life);
                 return false;
             }
         } else if state.random.random_ratio(1, 25) {
@@ -298,6 +354,14 @@ impl World {
             }
         }
         !state.fates[life].killed
+    }
+
+    fn kill(&self, state: &mut State, life: usize) {
+        state.fates[life].killed = true;
+        state.kills += 1;
+        if self.told {
+            println!("{:>7} life {life}: is killed", state.steps);
+        }
     }
 
     /// What happens around a life that runs.
@@ -316,7 +380,7 @@ impl World {
             11..14 => self.write(state, life),
             14 => self.stranger(state),
             15 if !state.calm && state.random.random_ratio(1, 80) => self.cluster.advance_millis(TIMEOUT_MILLIS + 1),
-            15 => self.cluster.advance_millis(if state.calm { 200 } else { 5 }),
+            15 => self.cluster.advance_millis(if state.calm { 2_000 } else { 5 }),
             _ => {}
         }
         None
@@ -354,6 +418,15 @@ impl World {
     pub(super) fn settle(&self) {
         self.cluster.advance_millis(2 * TIMEOUT_MILLIS);
         while self.cluster.write_mark(0) {}
+    }
+
+    /// Prints all that readers of committed records see of a topic, if what happens is printed.
+    pub(super) fn tell_topic(&self, topic: &str) {
+        for (partition, records) in self.committed(topic).iter().enumerate().filter(|_| self.told) {
+            for StoredRecord { value, .. } in records {
+                println!("{topic}/{partition}: {}", String::from_utf8_lossy(value.as_deref().unwrap_or_default()));
+            }
+        }
     }
 
     /// All that readers of committed records see of a topic, by partition.

@@ -179,6 +179,12 @@ impl Checkpoints {
         lock(&self.known).get(&job).and_then(|known| known.chosen)
     }
 
+    /// Whether a job that is started may find a checkpoint to go on from.
+    pub(crate) fn may_go_on(&self, job: Uuid) -> bool {
+        let known = lock(&self.known);
+        known.get(&job).is_some_and(|known| known.chosen.is_some() || !known.undecided.is_empty() || known.unread)
+    }
+
     /// Whether a checkpoint is ahead of a view that the job reads.
     fn is_ahead(&self, manifest: &Manifest, reads: &BTreeMap<String, (Uuid, SchemaRef)>) -> bool {
         let known = lock(&self.known);

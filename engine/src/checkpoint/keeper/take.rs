@@ -45,8 +45,9 @@ impl Checkpoints {
             Ok(snapshots) => {
                 for ((job, ended), snapshot) in group.iter().zip(ended).zip(snapshots) {
                     let outcome = match self.unchosen(job, &outcomes) {
-                        // It was restored from its end: that checkpoint holds at every later epoch, and readers stand behind it.
-                        _ if self.end_of(job.id).is_some() => {
+                        // A view that was restored from its end: that checkpoint holds at every later epoch, and readers stand
+                        // behind it. A sink has ended an interval, which has to be committed, or it never begins another.
+                        _ if job.committer.is_none() && self.end_of(job.id).is_some() => {
                             if ended {
                                 job.handle.let_end();
                             }

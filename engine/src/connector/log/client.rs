@@ -24,6 +24,11 @@ pub enum Fate {
     AnswerLost,
     /// It arrives later, when the client has given it up, whether that lives or not; but before the client's next call.
     Delayed,
+    /// The client breaks off and is of no use any more; whether the call was `done` nobody knows.
+    Broken {
+        /// Whether it was.
+        done: bool,
+    },
 }
 
 /// The world around a client: what becomes of its calls, and what happens while it waits.
@@ -168,6 +173,10 @@ impl TransactionalLog for MemoryLog {
     }
 }
 
+fn broken() -> Trouble {
+    Trouble::Broken(Error::new(ErrorKind::External, "the client of the log in memory has broken off"))
+}
+
 fn unreadable(refusal: Refusal) -> Error {
     Error::new(ErrorKind::External, format!("the log in memory refuses: {refusal:?}"))
 }
@@ -219,7 +228,7 @@ impl MemoryProducer {
             return;
         };
         let fate = self.world.fate();
-        if matches!(fate, Fate::Lost | Fate::Delayed) {
+        if matches!(fate, Fate::Lost | Fate::Delayed | Fate::Broken { .. }) {
             return;
         }
         match self.cluster.produce(epoch, (&topic, partition), sequence, record) {
@@ -276,6 +285,12 @@ impl MemoryProducer {
                 self.lock().under_way = Some((epoch, commit));
                 return Err(Trouble::Unknown("no answer yet".to_owned()));
             }
+            Fate::Broken { done } => {
+                if done {
+                    let _ = self.cluster.end(epoch, commit);
+                }
+                return Err(broken());
+            }
         }
         self.cluster.end(epoch, commit).map_err(|refusal| self.trouble(refusal))?;
         if fate == Fate::AnswerLost {
@@ -290,8 +305,10 @@ impl TransactionalProducer for MemoryProducer {
     fn init(&self) -> Result<(), Trouble> {
         let fate = self.world.fate();
         self.arrive();
-        if matches!(fate, Fate::Lost | Fate::Delayed) {
-            return Err(Trouble::Unknown("no answer".to_owned()));
+        match fate {
+            Fate::Lost | Fate::Delayed => return Err(Trouble::Unknown("no answer".to_owned())),
+            Fate::Broken { .. } => return Err(broken()),
+            Fate::Answered | Fate::AnswerLost => {}
         }
         let epoch = self.cluster.init(&self.id, self.timeout_millis).map_err(|refusal| self.trouble(refusal))?;
         if fate == Fate::AnswerLost {

@@ -70,8 +70,20 @@ struct Id {
     transaction: Transaction,
 }
 
+/// What has happened so far.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Transactions that were committed.
+    pub committed: u64,
+    /// Transactions that were aborted.
+    pub aborted: u64,
+    /// Calls that were refused since a newer producer has the id.
+    pub fenced: u64,
+}
+
 #[derive(Debug, Default)]
 struct Topics {
+    tally: Tally,
     topics: BTreeMap<String, Vec<Partition>>,
     ids: BTreeMap<String, Id>,
     /// Marks are written one by one, when [`Cluster::write_mark`] is called.
@@ -95,6 +107,7 @@ impl Topics {
     fn id(&mut self, producer: ProducerEpoch) -> Result<&mut Id, Refusal> {
         let id = self.ids.values_mut().find(|id| id.number == producer.id).ok_or(Refusal::InvalidState)?;
         if id.epoch != producer.epoch {
+            self.tally.fenced += 1;
             return Err(Refusal::Fenced);
         }
         Ok(id)
@@ -126,6 +139,7 @@ impl Topics {
             && let Transaction::Open { places, .. } = &id.transaction
         {
             id.transaction = Transaction::Decided { commit, places: places.iter().cloned().collect() };
+            *if commit { &mut self.tally.committed } else { &mut self.tally.aborted } += 1;
         }
         if !self.lazy_marks {
             while self.write_mark(name) {}
@@ -141,6 +155,18 @@ impl Cluster {
 
     fn lock(&self) -> MutexGuard<'_, Topics> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has happened so far.
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// The transactional ids whose transactions are open, or decided and not marked everywhere.
+    pub fn unfinished(&self) -> Vec<String> {
+        let state = self.lock();
+        let unfinished = state.ids.iter().filter(|(_, id)| !matches!(id.transaction, Transaction::Ended(_)));
+        unfinished.map(|(name, _)| name.clone()).collect()
     }
 
     /// Makes a topic; one that is there stays as it is.

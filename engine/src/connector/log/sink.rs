@@ -1,5 +1,5 @@
 //! A sink into the log in memory that writes exactly once. A row is a record: its value the row as JSON with the weight in
-//! `_weight`, its key one column as JSON.
+//! `_weight` and the epoch in `_epoch`, its key one column as JSON. Changes of one epoch stand in any order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
 }
 
 impl RecordQueue for JsonRecords {
-    fn push(&mut self, _epoch: Epoch, delta: &Delta) -> Result<()> {
+    fn push(&mut self, epoch: Epoch, delta: &Delta) -> Result<()> {
         let values = json(delta.rows())?;
         let keys = json(&delta.rows().project(&[self.key])?)?;
         if values.len() != delta.num_rows() || keys.len() != delta.num_rows() {
@@ -79,10 +79,10 @@ impl RecordQueue for JsonRecords {
         }
         for (row, (mut value, key)) in values.into_iter().zip(keys).enumerate() {
             let weight = delta.weights().map_or(1, |weights| if weights.is_null(row) { 0 } else { weights.value(row) });
-            // `{"a":1}` becomes `{"a":1,"_weight":1}`, and `{}` `{"_weight":1}`.
+            // `{"a":1}` becomes `{"a":1,"_epoch":5,"_weight":1}`, and `{}` `{"_epoch":5,"_weight":1}`.
             value.pop();
             let comma = if value.len() > 1 { "," } else { "" };
-            value.extend_from_slice(format!("{comma}\"_weight\":{weight}}}").as_bytes());
+            value.extend_from_slice(format!("{comma}\"_epoch\":{epoch},\"_weight\":{weight}}}").as_bytes());
             self.waiting.push_back((key, value));
         }
         Ok(())

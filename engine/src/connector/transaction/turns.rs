@@ -47,6 +47,15 @@ fn another_run() -> String {
     format!("-{}", RUNS.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Workers have ended an interval, all or some, and there is no checkpoint of it.
+fn given_up() -> Error {
+    Error::new(
+        ErrorKind::External,
+        "the checkpoint before was given up when its output was complete, so that it can be neither shown nor taken back",
+    )
+    .with_hint("The job goes on from its last checkpoint.")
+}
+
 fn side(interval: u64) -> usize {
     usize::from(interval % 2 == 1)
 }
@@ -122,7 +131,7 @@ impl Turns {
             return Ok(false);
         }
         if *state.end.get_or_insert(epoch) != epoch {
-            return Err(Error::internal(format!("one worker ends an interval at {:?}, another at {epoch}", state.end)));
+            return Err(given_up());
         }
         state.ended += 1;
         if state.ended == self.workers {
@@ -141,11 +150,7 @@ impl Turns {
             return Err(Error::internal(format!("no interval of the sink has ended with epoch {epoch}")));
         };
         if *interval != state.committed {
-            return Err(Error::new(
-                ErrorKind::External,
-                "the checkpoint before was given up when its output was complete, so that it can be neither shown nor taken back",
-            )
-            .with_hint("The job goes on from its last checkpoint."));
+            return Err(given_up());
         }
         Ok((*interval, Arc::clone(&state.producers[side(*interval)])))
     }

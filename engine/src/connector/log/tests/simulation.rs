@@ -73,11 +73,12 @@ impl Weather {
 
 impl World for Weather {
     fn fate(&self) -> Fate {
-        match self.below(10) {
+        match self.below(40) {
             _ if self.calm.load(Ordering::SeqCst) => Fate::Answered,
-            0 => Fate::Lost,
-            1 => Fate::AnswerLost,
-            2 => Fate::Delayed,
+            0..4 => Fate::Lost,
+            4..8 => Fate::AnswerLost,
+            8..12 => Fate::Delayed,
+            done @ (12 | 13) => Fate::Broken { done: done == 12 },
             _ => Fate::Answered,
         }
     }
