@@ -23,7 +23,7 @@ use rondel_engine::{Delta, Error, Result};
 use super::multiset::Multiset;
 use super::row::{UPSERTS_KEY, schema, upserts_schema};
 use super::spill;
-use super::table::{Form, KEY, START, Table};
+use super::table::{Form, KEY, Table};
 
 /// The streams, as a catalog has them.
 struct Streams(BTreeMap<String, Arc<Relation>>);
