@@ -10,7 +10,9 @@ use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
-use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, Projection, Union, lit, when};
+use datafusion::logical_expr::{
+    Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, Projection, Union, lit, when,
+};
 use datafusion::scalar::ScalarValue;
 
 use crate::error::Error;

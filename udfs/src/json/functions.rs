@@ -6,7 +6,6 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArr
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 
-use super::changing::{pretty, set, without};
 use super::value::{Kind as Json, Value, quote};
 use crate::casts::to_text;
 use crate::declared::{Gives, Kind, Spec};
@@ -166,45 +165,7 @@ pub(crate) static JSON: &[Spec] = &[
             strict::<String, StringArray>(args, |row| Ok(Some(without_nulls(read(text(args, 0).value(row))?).normal())))
         },
     ),
-    spec(
-        "jsonb_set",
-        "jsonb_set(json, '{a,0}', value [, make])",
-        "The value with another at the end of a path; one that is not there is made, unless the last argument is false.",
-        &[&[Kind::Text, Kind::Texts, Kind::Text], &[Kind::Text, Kind::Texts, Kind::Text, Kind::Boolean]],
-        TEXT,
-        set_at,
-    ),
-    spec("jsonb_pretty", "jsonb_pretty(json)", "The value on several lines.", ONE, TEXT, |args| {
-        strict::<String, StringArray>(args, |row| Ok(Some(pretty(&read(text(args, 0).value(row))?))))
-    }),
-    spec(
-        "json_without",
-        "json - name",
-        "The value without a member, or without the elements that are a text.",
-        TWO,
-        TEXT,
-        |args| {
-            strict::<String, StringArray>(args, |row| {
-                Ok(Some(without(read(text(args, 0).value(row))?, text(args, 1).value(row)).normal()))
-            })
-        },
-    ),
 ];
-
-fn set_at(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let paths = args[1].as_list::<i32>();
-    strict::<String, StringArray>(args, |row| {
-        let steps = paths.value(row);
-        let steps = steps.as_string::<i32>();
-        if steps.null_count() > 0 {
-            return exec_err!("path element is null");
-        }
-        let path: Vec<&str> = steps.iter().flatten().collect();
-        let may_make = args.get(3).is_none_or(|make| make.as_boolean().value(row));
-        let (value, new) = (read(text(args, 0).value(row))?, read(text(args, 2).value(row))?);
-        Ok(Some(set(value, &path, &new, may_make).normal()))
-    })
-}
 
 /// The value of a text.
 fn read(text: &str) -> Result<Value<'_>> {

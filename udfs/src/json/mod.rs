@@ -3,7 +3,6 @@
 //! * `value`: reading and writing
 //! * `functions`: the functions and what stands behind the operators
 
-mod changing;
 mod functions;
 mod value;
 

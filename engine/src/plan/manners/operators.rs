@@ -80,7 +80,6 @@ impl Operators {
                 let share = added(lit(1.0), Operator::Divide, cast(right.clone(), T::Float64));
                 self.call("interval_times", left, &share)
             }
-            (B::Minus, json, name) if is_text(json) && is_text(name) => self.call("json_without", left, right),
             (B::AtArrow, json, of) if is_text(json) && is_text(of) => self.call("json_contains", left, right),
             (B::ArrowAt, json, of) if is_text(json) && is_text(of) => self.call("json_contains", right, left),
             _ => None,

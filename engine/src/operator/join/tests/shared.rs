@@ -128,7 +128,7 @@ fn a_late_row_of_the_replicated_side_counts_once() {
     let time = |id| vec![TimeColumn { column: 0, watermark: WatermarkId(id), delay_micros: 0 }];
     let left = node("l", &windows(), false, time(0));
     let right = node("r", &windows(), false, time(1));
-    let residual = Some(col("l.window_start").eq(col("r.window_start")));
+    let residual = Some(col("l.window_end").eq(col("r.window_end")));
     let op =
         FlowOp::Join { kind: JoinKind::Inner, on: vec![], residual, null_equals_null: false, emit: Emit::OnChange };
     let node = join_node(&left, &right, op);
