@@ -110,7 +110,7 @@ pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_part = |part: &str| {
         matches!(part, "secret" | "token" | "credentials" | "headers" | "jaas" | "pem" | "pkcs12")
-            || part.starts_with("pass")
+            || part.starts_with("pas")
     };
     name.split(['.', '_', '-']).any(is_part)
 }

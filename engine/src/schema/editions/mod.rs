@@ -22,10 +22,7 @@ mod features;
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::source_code_info::Location;
-use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FieldOptions, FileDescriptorProto, FileDescriptorSet,
-    SourceCodeInfo,
-};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 use self::features::{Encoding, FieldForm, FileForm, MessageForm, Presence, Resolved, SetForm};
 use crate::error::{Error, Result};
@@ -46,7 +43,8 @@ pub(super) fn read_set(bytes: &[u8]) -> Option<Result<FileDescriptorSet>> {
         return Some(Ok(set));
     }
     let forms = SetForm::decode(bytes).ok()?;
-    let lowered = set.file.iter_mut().zip(&forms.files).try_for_each(|(file, form)| lower(file, form));
+    let mut files = set.file.iter_mut().zip(&forms.files).filter(|(file, _)| file.syntax() == SYNTAX);
+    let lowered = files.try_for_each(|(file, form)| lower(file, form));
     Some(lowered.map(|()| set))
 }
 
@@ -126,7 +124,7 @@ fn lower(file: &mut FileDescriptorProto, form: &FileForm) -> Result<()> {
             file.syntax = Some("proto3".to_owned());
         }
     }
-    let info = file.source_code_info.get_or_insert_with(SourceCodeInfo::default);
+    let info = file.source_code_info.get_or_insert_default();
     if info.location.iter().all(|location| location.path != EDITION_PATH) {
         info.location.push(Location { path: EDITION_PATH.to_vec(), span: vec![0, 0, 0], ..Location::default() });
     }
@@ -177,7 +175,7 @@ impl Lowering {
     fn field(&mut self, field: &mut FieldDescriptorProto, features: Resolved, is_entry: bool) {
         if field.label() == Label::Repeated {
             if is_packable(field.r#type()) {
-                field.options.get_or_insert_with(FieldOptions::default).packed = Some(features.packed);
+                field.options.get_or_insert_default().packed = Some(features.packed);
             }
         } else if features.presence == Presence::Required && field.oneof_index.is_none() && !is_entry {
             field.label = Some(Label::Required.into());

@@ -73,6 +73,12 @@ fn columns_follow_the_features() {
     assert!(!nullable("implicit") && !nullable("needed") && !nullable("five") && !nullable("text"));
 }
 
+/// A set of the one file in which timestamps are defined.
+fn kept_of_timestamps() -> Vec<u8> {
+    let file = DescriptorPool::global().get_file_by_name("google/protobuf/timestamp.proto").unwrap();
+    FileDescriptorSet { file: vec![file.file_descriptor_proto().clone()] }.encode_to_vec()
+}
+
 #[test]
 fn a_file_says_that_it_was_of_an_edition_also_when_it_is_kept() {
     let descriptors = Descriptors::from_set(&editions(&[]), "x").unwrap();
@@ -80,6 +86,9 @@ fn a_file_says_that_it_was_of_an_edition_also_when_it_is_kept() {
     let file = |name: &str| kept.get_file_by_name(name).unwrap().file_descriptor_proto().clone();
     assert!(is_lowered(&file("mixed.proto")) && is_lowered(&file("grouped.proto")));
     assert!(!is_lowered(&file("google/protobuf/timestamp.proto")));
+    // Files of older words beside them are left as they are.
+    let beside = [editions(&[]), kept_of_timestamps()].concat();
+    assert_eq!(read_set(&beside).unwrap().unwrap().file.last().unwrap().syntax(), "proto3");
     let one = read_set(&editions(&[])).unwrap().unwrap().file.remove(0);
     assert_eq!(read_file(&one.encode_to_vec()).unwrap().unwrap(), one);
 }
