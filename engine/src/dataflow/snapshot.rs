@@ -175,12 +175,7 @@ impl JobSnapshot {
     }
 
     /// As [`Self::parts_of`], with those that are not in memory.
-    pub(crate) fn of_operator(
-        &self,
-        id: &str,
-        place: (usize, usize),
-        to_all: Option<&str>,
-    ) -> Result<Vec<StatePart>> {
+    pub(crate) fn of_operator(&self, id: &str, place: (usize, usize), to_all: Option<&str>) -> Result<Vec<StatePart>> {
         let mut parts = self.parts_of(id, place, to_all)?;
         self.read_deferred(id, place, to_all, &mut |part| {
             parts.push(part);
@@ -190,12 +185,7 @@ impl JobSnapshot {
     }
 
     /// The operator's parts that belong to one of `workers` workers and are in memory; those called `to_all` belong to each.
-    fn parts_of(
-        &self,
-        id: &str,
-        (worker, workers): (usize, usize),
-        to_all: Option<&str>,
-    ) -> Result<Vec<StatePart>> {
+    fn parts_of(&self, id: &str, (worker, workers): (usize, usize), to_all: Option<&str>) -> Result<Vec<StatePart>> {
         let mut parts = Vec::new();
         for (_, part) in self.parts.iter().filter(|(of, _)| of == id) {
             if to_all == Some(part.name.as_str()) {

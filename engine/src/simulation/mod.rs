@@ -68,7 +68,8 @@ struct Figures {
 
 impl Figures {
     fn add(&mut self, other: Self) {
-        let Self { lives, kills, zombies, resized, restores, checkpoints, commits, aborts, fenced, steps, digest } = other;
+        let Self { lives, kills, zombies, resized, restores, checkpoints, commits, aborts, fenced, steps, digest } =
+            other;
         self.lives += lives;
         self.kills += kills;
         self.zombies += zombies;
@@ -85,7 +86,8 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lives, kills, zombies, resized, restores, checkpoints, commits, aborts, fenced, steps, digest } = self;
+        let Self { lives, kills, zombies, resized, restores, checkpoints, commits, aborts, fenced, steps, digest } =
+            self;
         write!(
             f,
             "{lives} lives ({kills} killed, {zombies} taken for dead, {resized} with other workers than the one before), \
@@ -182,7 +184,11 @@ fn readers_see_what_an_undisturbed_run_would_show() {
     let Report { green, sum, failed } = histories(first..first + seeds, up_to_first);
     println!("{green} of {seeds} histories green in {:.1} s: {sum}", begun.elapsed().as_secs_f64());
     let numbers: Vec<_> = failed.keys().collect();
-    assert!(failed.is_empty(), "seeds {numbers:?} failed; run one again with: make simulate SEEDS=1 SEED={}", numbers[0]);
+    assert!(
+        failed.is_empty(),
+        "seeds {numbers:?} failed; run one again with: make simulate SEEDS=1 SEED={}",
+        numbers[0]
+    );
     // Histories in which nothing happens show nothing.
     let happened = [sum.kills, sum.zombies, sum.resized, sum.restores, sum.checkpoints, sum.commits, sum.fenced];
     assert!(seeds < 20 || happened.iter().all(|happened| *happened > 0), "{sum}");
