@@ -433,10 +433,7 @@ fn patiently<T>(
     if watch.join().unwrap_or(false) || begun.is_err() {
         committer.close();
         let late = || {
-            Error::new(
-                ErrorKind::External,
-                format!("its sink did not say within {patience:?} which checkpoint counts"),
-            )
+            Error::new(ErrorKind::External, format!("its sink did not say within {patience:?} which checkpoint counts"))
         };
         return match begun {
             Err(error) if error.kind() != ErrorKind::Canceled => Err(error),
