@@ -380,7 +380,7 @@ impl World {
             11..14 => self.write(state, life),
             14 => self.stranger(state),
             15 if !state.calm && state.random.random_ratio(1, 80) => self.cluster.advance_millis(TIMEOUT_MILLIS + 1),
-            15 => self.cluster.advance_millis(if state.calm { 2_000 } else { 5 }),
+            15 => self.cluster.advance_millis(if state.calm { 500 } else { 5 }),
             _ => {}
         }
         None

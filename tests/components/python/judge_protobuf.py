@@ -65,7 +65,10 @@ class Source:
             self.field(message, field, depth)
         for extension in self.pool.FindAllExtensions(message.DESCRIPTOR):
             if rand.random() < 0.5:
-                if extension.is_repeated:
+                if extension.is_repeated and extension.message_type is not None:
+                    for _ in range(rand.randrange(3)):
+                        self.fill(message.Extensions[extension].add(), depth + 1)
+                elif extension.is_repeated:
                     message.Extensions[extension].extend(self.value(extension) for _ in range(rand.randrange(3)))
                 elif extension.message_type is not None:
                     message.Extensions[extension].SetInParent()
