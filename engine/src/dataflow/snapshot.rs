@@ -26,6 +26,9 @@ const WATERMARKS: &str = "watermarks";
 pub(crate) const VIEW: &str = "view";
 const PARTITIONS: &str = "partitions";
 
+/// Parts of several operators, by their identity.
+type OfOperators<T> = Vec<(String, T)>;
+
 /// All that a job remembers at the end of one epoch.
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
@@ -85,7 +88,7 @@ impl JobSnapshot {
     /// A snapshot that was read back.
     pub(crate) fn restored(
         epoch: Epoch,
-        (mut parts, deferred): (Vec<(String, StatePart)>, Vec<(String, DeferredPart)>),
+        (mut parts, deferred): (OfOperators<StatePart>, OfOperators<DeferredPart>),
         promised: &BTreeMap<u32, i64>,
         positions: BTreeMap<String, Positions>,
     ) -> Result<Self> {

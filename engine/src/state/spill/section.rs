@@ -242,8 +242,8 @@ impl Section {
             let same = open.rows.orders[first..].iter().take_while(|other| **other == order).count();
             let marks = &mut Arc::make_mut(&mut self.marks)[place];
             let before = open.picked.len();
-            for row in first..first + same {
-                if std::mem::replace(&mut marks[row], GONE) != GONE {
+            for (row, mark) in marks.iter_mut().enumerate().skip(first).take(same) {
+                if std::mem::replace(mark, GONE) != GONE {
                     open.picked.push(row as u32);
                 }
             }
