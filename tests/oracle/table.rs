@@ -225,7 +225,7 @@ impl Table {
     /// The last row of each key, where that is not gone.
     fn last_rows(&self) -> RecordBatch {
         let all = concat_batches(&upserts_schema(), &self.all_rows()).unwrap();
-        let mut last: HashMap<(Option<i32>, Option<&str>), (i64, usize)> = HashMap::new();
+        let mut last: HashMap<_, (i64, usize)> = HashMap::new();
         let (k, s) = (all.column(1).as_primitive::<Int32Type>(), all.column(3).as_string::<i32>());
         for (row, order) in all.column(KEY + 1).as_primitive::<Int64Type>().values().iter().enumerate() {
             let key = (k.is_valid(row).then(|| k.value(row)), s.is_valid(row).then(|| s.value(row)));

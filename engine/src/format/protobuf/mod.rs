@@ -28,6 +28,7 @@ pub use encode::ProtobufEncoder;
 pub use error::{DecodeError, Reason};
 
 #[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "for tests and the fuzzer")]
 pub(crate) mod oracle;
 #[cfg(test)]
 mod tests;
