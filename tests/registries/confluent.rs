@@ -27,12 +27,14 @@ struct Files {
 }
 
 impl Files {
-    /// `replace` is done in the main file.
-    fn new(replace: (&str, &str)) -> Result<Self> {
+    /// `part` names the file that the main one imports, which is a subject of its own: of two tests that register the same
+    /// one at once, the registry refuses one. `replace` is done in the main file.
+    fn new(part: &str, replace: (&str, &str)) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::create_dir(folder.path().join("parts"))?;
-        std::fs::write(folder.path().join("parts/leg.proto"), PARTS)?;
-        std::fs::write(folder.path().join("order.proto"), MAIN.replace(replace.0, replace.1))?;
+        std::fs::write(folder.path().join(format!("parts/{part}.proto")), PARTS)?;
+        let main = MAIN.replace("parts/leg.proto", &format!("parts/{part}.proto")).replace(replace.0, replace.1);
+        std::fs::write(folder.path().join("order.proto"), main)?;
         let mut compiler = protox::Compiler::new([folder.path()])?;
         compiler.include_imports(true).open_file("order.proto")?;
         let set = folder.path().join("order.desc");
@@ -82,7 +84,7 @@ async fn protobuf_of_the_official_client_is_read_and_ours_read_by_it() -> Result
     for topic in ["sr-orders", "sr-lines", "sr-out"] {
         scene.broker.create_topic(topic, 1).await?;
     }
-    let files = Files::new(("", ""))?;
+    let files = Files::new("leg", ("", ""))?;
     let order = |id: i64| {
         json!({"id": id.to_string(), "leg": {"lat": 1.5, "street": "s"}, "tags": ["a", "b"], "status": "PAID",
                "at": "2026-01-02T03:04:05Z"})
@@ -106,7 +108,7 @@ async fn protobuf_of_the_official_client_is_read_and_ours_read_by_it() -> Result
     assert_eq!(shown(&client, "SELECT * FROM lines").await?, ["7,tea"]);
 
     // Written by a newer version while the job runs: its id is met for the first time.
-    let grown = Files::new(("int64 id = 1; Leg", "int64 id = 1; string note = 9; Leg"))?;
+    let grown = Files::new("leg", ("int64 id = 1; Leg", "int64 id = 1; string note = 9; Leg"))?;
     scene.produce("protobuf", "sr-orders", (&grown.path(), "acme.Order"), &json!([order(3)]))?;
     until(&client, "SELECT count(*) FROM seen", &["3"]).await?;
     client.batch_execute("REFRESH STREAM orders").await?;
@@ -156,7 +158,7 @@ async fn a_protobuf_schema_that_the_registry_refuses_makes_no_sink() -> Result<(
     let server = RondelServer::start(1).await?;
     let client = server.connect().await?;
     client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY)").await?;
-    let files = Files::new(("", ""))?;
+    let files = Files::new("leg", ("", ""))?;
     let create = |more: &str| {
         format!(
             "CREATE SINK bad WITH (connector = 'kafka', brokers = '127.0.0.1:1', topic = 'sr-refuses', registry = 'confluent',
@@ -182,7 +184,7 @@ async fn a_protobuf_schema_that_the_registry_refuses_makes_no_sink() -> Result<(
 async fn a_record_by_a_schema_that_breaks_the_jobs_own_stops_it() -> Result<()> {
     let scene = Scene::new()?;
     scene.broker.create_topic("sr-breaks", 1).await?;
-    let files = Files::new(("", ""))?;
+    let files = Files::new("stretch", ("", ""))?;
     let one = |id: &str| json!([{"id": id}]);
     scene.produce("protobuf", "sr-breaks", (&files.path(), "acme.Order"), &one("1"))?;
     let mut server =
@@ -200,7 +202,7 @@ async fn a_record_by_a_schema_that_breaks_the_jobs_own_stops_it() -> Result<()> 
         .await?;
     until(&client, "SELECT * FROM ids", &["1"]).await?;
     until(&client, "SELECT * FROM skipped", &["1"]).await?;
-    let renumbered = Files::new(("int64 id = 1; Leg", "int64 id = 8; Leg"))?;
+    let renumbered = Files::new("stretch", ("int64 id = 1; Leg", "int64 id = 8; Leg"))?;
     scene.produce("protobuf", "sr-breaks", (&renumbered.path(), "acme.Order"), &one("2"))?;
     until(&client, "SELECT count(*) FROM tags", &["2"]).await?;
     let deadline = std::time::Instant::now() + PATIENCE;
