@@ -159,6 +159,15 @@ impl Partitions {
         number as usize % self.workers().max(1)
     }
 
+    /// The partitions that a worker will have, as long as nobody was dealt any: those that an earlier run had read, all of
+    /// them, or else the first one, if there are so many. A worker that said it had none, or fewer, would let the watermark
+    /// run ahead of those that it is about to read, whose rows would be late.
+    pub(super) fn expected(&self, worker: usize) -> Vec<u32> {
+        let numbers = self.stood.values().map(|stood| stood.number);
+        let mine: Vec<u32> = numbers.filter(|number| self.worker_of(*number) == worker).collect();
+        if mine.is_empty() { vec![u32::try_from(worker).unwrap_or(u32::MAX)] } else { mine }
+    }
+
     /// Adds partitions and wakes everyone. Also called with none, when a source turns out to have none yet.
     pub(super) fn deal(&self, new: Vec<Arc<Partition>>) {
         self.lock().extend(new);
@@ -225,6 +234,19 @@ mod tests {
         partition.reached_end(11, 9_000);
         assert!(!partition.idle(), "the word for offset 10 does not hold for 11");
         assert_eq!(partition.to_confirm(9_400, 500), None);
+    }
+
+    /// A job that had read two partitions on two workers goes on with one: both hold its watermark from the first epoch on.
+    #[test]
+    fn partitions_of_an_earlier_run_are_expected() {
+        let stood = |number| Stood { number, offset: 10 };
+        let stood: BTreeMap<Place, Stood> = [(("t".to_owned(), 0), stood(0)), (("t".to_owned(), 1), stood(1))].into();
+        let on = |workers: usize| Partitions::new((0..workers).map(|_| Arc::default()).collect(), stood.clone());
+        assert_eq!(on(1).expected(0), [0, 1]);
+        assert_eq!([0, 1].map(|worker| on(2).expected(worker)), [[0], [1]]);
+        assert_eq!(on(3).expected(2), [2], "of whom nothing is known: it holds everyone up");
+        let fresh = Partitions::new(vec![Arc::default()], BTreeMap::new());
+        assert_eq!(fresh.expected(0), [0]);
     }
 
     #[test]

@@ -240,10 +240,8 @@ impl SourceReader for KafkaReader {
 
     fn partitions(&self) -> Vec<PartitionState> {
         if self.view.version == 0 {
-            // Not known yet: the first partition that this worker will have, if there are so many. Saying "none" would
-            // let the other workers' watermark run ahead of it.
-            let partition = u32::try_from(self.worker).unwrap_or(u32::MAX);
-            return vec![PartitionState { partition, idle: false }];
+            let expected = self.membership.0.expected(self.worker);
+            return expected.into_iter().map(|partition| PartitionState { partition, idle: false }).collect();
         }
         let state = |partition: &Arc<Partition>| PartitionState { partition: partition.number, idle: partition.idle() };
         self.view.mine.iter().map(state).collect()
