@@ -141,7 +141,7 @@ impl Engine {
             None => None,
         };
         let spill = spill_folder(&settings, catalog.deployment()?);
-        spill.sweep()?;
+        spill.prepare()?;
         let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints, spill });
         engine.recover()?;
         let refresher = refresh_streams(Arc::downgrade(&engine))?;

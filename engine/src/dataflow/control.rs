@@ -338,7 +338,8 @@ impl Control {
                     return Err(Error::new(
                         ErrorKind::InvalidState,
                         format!("view {} can't be read: the job that maintains it does not run", view.name()),
-                    ));
+                    )
+                    .with_hint("SHOW JOBS says why; ALTER JOB … START starts it again"));
                 }
             }
         }

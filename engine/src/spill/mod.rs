@@ -41,7 +41,7 @@ impl Drop for Folder {
 }
 
 impl SpillFolder {
-    /// In this folder, which is made when it is needed.
+    /// In this folder.
     pub fn new(path: &Path) -> Self {
         Self::at(path.to_owned(), false)
     }
@@ -56,8 +56,12 @@ impl SpillFolder {
         Self(Arc::new(Folder { path, is_temporary, runs, files, bytes }))
     }
 
-    /// Deletes what a process that was killed has left.
-    pub fn sweep(&self) -> Result<()> {
+    /// Sees that there can be files, and deletes what a process that was killed has left. A temporary folder is made when it
+    /// is needed.
+    pub fn prepare(&self) -> Result<()> {
+        if !self.0.is_temporary {
+            fs::create_dir_all(&self.0.path).map_err(|error| failed("made", &self.0.path, &error))?;
+        }
         for folder in entries(&self.0.path)? {
             let files = entries(&folder)?;
             if files.is_empty() || files.iter().any(|file| file.extension().is_none_or(|ending| ending != ENDING)) {
@@ -235,13 +239,13 @@ mod tests {
     fn what_was_left_is_deleted_and_nothing_else() {
         let place = tempfile::tempdir().unwrap();
         let spill = SpillFolder::new(place.path());
-        spill.sweep().unwrap();
+        spill.prepare().unwrap();
         let file = JobFolder::create(&spill.of_job(1)).unwrap();
         // A process that is killed drops nothing.
         std::mem::forget(file);
         fs::create_dir(place.path().join("photos")).unwrap();
         fs::write(place.path().join("photos/one.jpg"), b"").unwrap();
-        spill.sweep().unwrap();
+        spill.prepare().unwrap();
         assert_eq!(entries(place.path()).unwrap(), [place.path().join("photos")]);
     }
 
@@ -250,6 +254,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("file"), b"").unwrap();
         let spill = SpillFolder::new(&place.path().join("file"));
+        let early = spill.prepare().unwrap_err();
+        assert!(
+            early.message().contains("/file, where state goes that memory has no room for, cannot be made: "),
+            "{early}"
+        );
         let error = JobFolder::create(&spill.of_job(1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::External);
         assert!(

@@ -34,6 +34,14 @@ const BROKERS: OptionSpec = OptionSpec {
     doc: "The brokers to begin with, as host:port; the others are found through them.",
 };
 
+const KEY_MESSAGE: OptionSpec = OptionSpec {
+    name: "key_message",
+    kind: OptionKind::Text,
+    default: None,
+    required: false,
+    doc: "The protobuf message of the key, for key_format = 'protobuf'.",
+};
+
 fn checked<'a>(
     table: &'a OptionTable,
     values: &'a BTreeMap<String, String>,

@@ -214,6 +214,22 @@ fn settle_epoch(join: &mut Join, watermarks: &Watermarks, counts: &mut BTreeMap<
     end_epoch_saying(join, watermarks).iter().for_each(|delta| add(counts, delta));
 }
 
+/// A few changes of either input, and the epoch's end.
+fn random_epoch(
+    join: &mut Join,
+    case: &Case,
+    rng: &mut SmallRng,
+    contents: &mut [Vec<Row>; 2],
+    counts: &mut BTreeMap<String, i64>,
+) {
+    for _ in 0..rng.random_range(0..5) {
+        let input = rng.random_range(0..2);
+        let delta = random_delta(rng, &mut contents[input], case.changelog[input]);
+        feed(join, input, delta, counts);
+    }
+    settle_epoch(join, &Watermarks::none(0), counts);
+}
+
 fn batch_join(contents: &[Vec<Row>; 2], condition: &str) -> BTreeMap<String, i64> {
     batch_answer(contents, &format!("SELECT * FROM l JOIN r ON {condition}"))
 }

@@ -115,6 +115,34 @@ async fn files_of_many_checkpoints_stay_few() {
     server.engine.shutdown();
 }
 
+/// Epochs in which nothing happens are no reason for a checkpoint, and a row is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_job_takes_no_checkpoints() {
+    let checkpoints = CheckpointSettings {
+        interval: Duration::from_millis(10),
+        minimum_pause: Duration::from_millis(1),
+        ..CheckpointSettings::default()
+    };
+    let server = Server::start_with(EngineSettings { workers: 2, checkpoints, ..EngineSettings::default() });
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW sums AS SELECT sum(v) AS s FROM t").await;
+    let taken = || server.engine.checkpoint_views()[0].taken;
+    server.run("INSERT INTO t VALUES (1, 10); FLUSH; CHECKPOINT").await;
+    let before = taken();
+    for _ in 0..5 {
+        server.run("FLUSH").await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(taken(), before);
+    server.run("INSERT INTO t VALUES (2, 5); FLUSH").await;
+    let begun = Instant::now();
+    while taken() == before {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.engine.shutdown();
+}
+
 /// What a job says about its checkpoints holds for it, from its statement and as it is altered, also after a restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_has_options_of_its_own() {

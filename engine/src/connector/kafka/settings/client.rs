@@ -6,6 +6,7 @@ use std::fmt;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 
 use crate::connector::options::{Options, is_secret};
 use crate::error::{Error, Result};
@@ -108,9 +109,13 @@ pub(in crate::connector::kafka) fn native_check(config: &ClientConfig) -> Result
 /// librdkafka's own words about a configuration that it refuses.
 pub(in crate::connector::kafka) fn config_error(error: &KafkaError) -> Error {
     match error {
-        KafkaError::ClientConfig(_, words, name, value) => {
-            // Its words may hold the value.
+        KafkaError::ClientConfig(why, words, name, value) => {
             let said = match is_secret(name) {
+                // Of a name that it does not know it says no more than that.
+                _ if *why == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => {
+                    format!("the option \"kafka.{name}\" cannot be set: {}", words.trim())
+                }
+                // Its words may hold the value.
                 true => format!("the option \"kafka.{name}\" cannot have this value"),
                 false => format!("the option \"kafka.{name}\" cannot be '{value}': {}", words.trim()),
             };

@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 
 use super::client::{Passed, client_config, native_check, pass_through, producer_config};
 use super::key::{KeyFormat, key_and_format};
-use super::{BROKERS, PASS_THROUGH, checked};
+use super::{BROKERS, KEY_MESSAGE, PASS_THROUGH, checked};
 use crate::connector::definition::Delivery;
 use crate::connector::kafka::topics::check_topic_name;
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options};
@@ -42,13 +42,7 @@ pub const SINK: OptionTable = OptionTable {
             required: false,
             doc: "How the key is written: one column as text (bytes as they are), any as a JSON object, or as the message key_message. Text for one column and JSON for several if not said.",
         },
-        OptionSpec {
-            name: "key_message",
-            kind: OptionKind::Text,
-            default: None,
-            required: false,
-            doc: "The protobuf message of the key, for key_format = 'protobuf'.",
-        },
+        KEY_MESSAGE,
         OptionSpec {
             name: "changelog",
             kind: OptionKind::Choice(&["append", "upsert", "debezium"]),

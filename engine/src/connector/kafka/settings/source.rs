@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 
 use super::client::{Passed, client_config, native_check, pass_through, producer_config};
 use super::key::{KeyFormat, key_and_format};
-use super::{BROKERS, PASS_THROUGH, checked};
+use super::{BROKERS, KEY_MESSAGE, PASS_THROUGH, checked};
 use crate::connector::kafka::metadata::MetadataColumn;
 use crate::connector::kafka::topics::{Start, Topics, check_topic_name};
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options};
@@ -102,13 +102,7 @@ pub const SOURCE: OptionTable = OptionTable {
             required: false,
             doc: "How the record's key is written with changelog = 'upsert': one column as text, any as a JSON object, or as the message key_message. Text for one column and JSON for several if not said. With 'debezium' the key is taken from the row.",
         },
-        OptionSpec {
-            name: "key_message",
-            kind: OptionKind::Text,
-            default: None,
-            required: false,
-            doc: "The protobuf message of the key, for key_format = 'protobuf'.",
-        },
+        KEY_MESSAGE,
     ],
     prefixes: &[PASS_THROUGH],
 };

@@ -39,6 +39,9 @@ fn librdkafka_speaks_about_its_own_properties() {
     let unknown = source(&[("kafka.fetch.speed", "11")]).unwrap_err();
     assert!(unknown.message().contains("kafka.fetch.speed"), "{unknown}");
     assert!(unknown.message().contains("No such configuration property"), "{unknown}");
+    let mistyped = source(&[("kafka.sasl.pasword", "abracadabra")]).unwrap_err();
+    assert!(mistyped.message().contains("No such configuration property: \"sasl.pasword\""), "{mistyped}");
+    assert!(!mistyped.message().contains("abracadabra"), "{mistyped}");
     let wrong = source(&[("kafka.fetch.wait.max.ms", "soon")]).unwrap_err();
     assert!(wrong.message().contains("kafka.fetch.wait.max.ms") && wrong.message().contains("soon"), "{wrong}");
     let ours = source(&[("kafka.group.id", "mine")]).unwrap_err();

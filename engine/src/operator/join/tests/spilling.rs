@@ -26,12 +26,7 @@ fn every_kind_says_the_batch_answer_from_disk() {
                 let mut counts = BTreeMap::new();
                 let mut written = Written::default();
                 for epoch in 0..8 {
-                    for _ in 0..rng.random_range(0..5) {
-                        let input = rng.random_range(0..2);
-                        let delta = random_delta(&mut rng, &mut contents[input], case.changelog[input]);
-                        feed(&mut join, input, delta, &mut counts);
-                    }
-                    settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+                    random_epoch(&mut join, case, &mut rng, &mut contents, &mut counts);
                     let expected = batch_answer(&contents, &sql.replace("{}", case.sql));
                     assert_eq!(counts, expected, "{kind:?}, case {number}, seed {seed}, epoch {epoch}");
                     spilled += usize::from(join.spilled().rows > 0);
