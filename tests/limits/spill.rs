@@ -1,4 +1,4 @@
-//! A join that remembers ten times what memory may hold.
+//! A join that remembers ten times what memory may hold: 32 MB, with `RONDEL_LIMITS=full` 512, or `RONDEL_SPILL_MB`.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use rondel_tests::kafka::KafkaBroker;
 use rondel_tests::rondel::{RondelServer, job_column, rows_until};
 use tokio_postgres::Client;
 
-use super::{is_full, metric, options, row};
+use super::{create_stream, is_full, metric, row};
 
 const WORKERS: usize = 2;
 
@@ -29,6 +29,12 @@ impl Most {
         self.counted = self.counted.max(metric(server, "rondel_memory_used_bytes").await);
         self.spilled = self.spilled.max(metric(server, "rondel_spill_bytes").await);
     }
+}
+
+/// Bytes that memory may hold.
+fn limit() -> usize {
+    let megabytes = std::env::var("RONDEL_SPILL_MB").ok().and_then(|value| value.parse::<usize>().ok());
+    megabytes.unwrap_or(if is_full() { 512 } else { 32 }) << 20
 }
 
 /// Rows of a topic with two partitions: keys, and a text.
@@ -74,7 +80,7 @@ async fn await_answer(server: &RondelServer, client: &Client, probes: usize, mos
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_with_ten_times_the_memory_finishes() -> Result<()> {
-    let limit: usize = if is_full() { 512 << 20 } else { 32 << 20 };
+    let limit = limit();
     let rows = limit * 10 / ROW_BYTES;
     let broker = KafkaBroker::shared()?;
     for topic in ["limits-spill", "limits-spill-probes"] {
@@ -86,9 +92,7 @@ async fn a_join_with_ten_times_the_memory_finishes() -> Result<()> {
     let mut server = RondelServer::start_with(WORKERS, &settings).await?;
     let client = server.connect().await?;
     for (name, topic) in [("large", "limits-spill"), ("probes", "limits-spill-probes")] {
-        // What the client fetches ahead is no part of the limit.
-        let options = format!("{}, \"kafka.queued.max.messages.kbytes\" = '2048'", options(&broker.bootstrap(), topic));
-        client.batch_execute(&format!("CREATE STREAM {name} WITH ({options})")).await?;
+        create_stream(&client, name, &broker.bootstrap(), topic).await?;
     }
     let join = "SELECT count(*) AS n, sum(length(a.text || b.text)) AS bytes FROM large a JOIN probes b ON a.k = b.k";
     client.batch_execute(&format!("CREATE MATERIALIZED VIEW joined AS {join}")).await?;
@@ -114,7 +118,8 @@ async fn a_join_with_ten_times_the_memory_finishes() -> Result<()> {
     println!("read in {:?}: {most:?}", start.elapsed());
     assert!(most.spilled > 8.0 * limit as f64, "{most:?}");
     let start = Instant::now();
-    let looked_for = rows / 8;
+    // Many more than there is room for, in another order.
+    let looked_for = rows.min(1 << 22) / 8;
     let keys = |from: usize| (from..from + looked_for).map(|n| n * 7919 % rows);
     produce(broker, "limits-spill-probes", keys(0), "y")?;
     await_answer(&server, &client, 1000 + looked_for, &mut most).await?;

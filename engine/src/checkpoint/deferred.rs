@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
@@ -14,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 use super::layers::{self, Layers};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::state_file::{self, piece_of, pieces};
-use super::store::JobStore;
+use super::store::{JobStore, Put};
 use crate::dataflow::{JobSnapshot, column_bytes};
 use crate::error::Result;
 use crate::operator::change::{Layer, merged};
@@ -30,33 +29,23 @@ const PIECES_FROM: u64 = 64 << 20;
 /// Parts up to so many bytes of files are read at once.
 pub(super) const LARGE: u64 = 32 << 20;
 
-impl JobStore {
-    /// Writes what of a snapshot is not in memory, a file after the other; adds the files to the manifest. Answers how
-    /// many bytes the earlier files did not have.
-    pub(super) fn write_deferred(
-        &self,
+impl Put<'_> {
+    /// Adds what of a snapshot is not in memory, a file after the other.
+    pub(super) fn deferred(
+        &mut self,
         snapshot: &JobSnapshot,
         layers: &Layers,
-        (manifest, earlier): (&mut Manifest, &[StateFile]),
-        deadline: Option<Instant>,
-    ) -> Result<u64> {
-        let mut new_bytes = 0;
+        files: &mut Vec<StateFile>,
+    ) -> Result<()> {
         for (operator, part) in &snapshot.deferred {
             let mut held: Vec<RecordBatch> = Vec::new();
             let mut bytes = 0;
             let mut write = |held: &mut Vec<RecordBatch>| -> Result<()> {
                 let (named, below) = layers.named(operator, &part.name);
-                let Some(file) = state_file::file(&std::mem::take(held), below)? else { return Ok(()) };
-                let known = earlier.iter().chain(&manifest.files).find(|known| known.hash == file.hash);
-                let path = match known {
-                    Some(known) => known.path.clone(),
-                    None => {
-                        new_bytes += file.bytes.len() as u64;
-                        self.put_state(&file, deadline)?
-                    }
-                };
-                manifest.files.push(named.file(path, &file));
-                Ok(())
+                match state_file::file(&std::mem::take(held), below)? {
+                    Some(file) => self.add(named, file, files),
+                    None => Ok(()),
+                }
             };
             part.rows.read(0..=u8::MAX, &mut |rows| {
                 bytes += rows.columns().iter().map(column_bytes).sum::<usize>();
@@ -69,7 +58,7 @@ impl JobStore {
             })?;
             write(&mut held)?;
         }
-        Ok(new_bytes)
+        Ok(())
     }
 }
 

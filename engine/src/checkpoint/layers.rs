@@ -120,25 +120,25 @@ impl Layers {
         (Named { operator, part, layer, keys, is_sum, gone: false }, changed.and_then(|changed| changed.below))
     }
 
-    /// The new files.
-    pub(super) fn files(&mut self) -> Result<Vec<(Named, NewFile)>> {
-        let mut files = Vec::new();
+    /// Makes the new files, one after the other: all of them may be as much as the state.
+    pub(super) fn each_file(&mut self, give: &mut dyn FnMut(Named, NewFile) -> Result<()>) -> Result<()> {
         for ((operator, part), rows) in std::mem::take(&mut self.whole) {
-            for file in state_file::files(rows, None)? {
+            state_file::each_file(rows, None, &mut |file| {
                 let (operator, part) = (operator.clone(), part.clone());
-                files.push((Named { operator, part, layer: 0, keys: Vec::new(), is_sum: false, gone: false }, file));
-            }
+                give(Named { operator, part, layer: 0, keys: Vec::new(), is_sum: false, gone: false }, file)
+            })?;
         }
         for ((operator, part), changed) in std::mem::take(&mut self.changed) {
             let ChangedRows { keys, is_sum, rows, gone, below, .. } = changed;
+            let layer = self.epoch;
             for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
-                for file in state_file::files(batches, below)? {
+                state_file::each_file(batches, below, &mut |file| {
                     let (operator, part, keys) = (operator.clone(), part.clone(), keys.clone());
-                    files.push((Named { operator, part, layer: self.epoch, keys, is_sum, gone }, file));
-                }
+                    give(Named { operator, part, layer, keys, is_sum, gone }, file)
+                })?;
             }
         }
-        Ok(files)
+        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::StatePart;
 use crate::operator::change::Below;
+use crate::state::alone::alone;
 use crate::state::key_group::KEY_GROUPS;
 
 /// Rows from which on a state is cut into pieces, and into how many.
@@ -58,21 +59,26 @@ pub(super) fn pieces(rows: usize) -> usize {
     PIECES.iter().find(|(from, _)| rows >= *from).map_or(1, |(_, pieces)| *pieces)
 }
 
-/// The files of one part.
-pub(super) fn files(mut batches: Vec<RecordBatch>, below: Option<Below>) -> Result<Vec<NewFile>> {
+/// Makes the files of one part, one after the other.
+pub(super) fn each_file(
+    mut batches: Vec<RecordBatch>,
+    below: Option<Below>,
+    give: &mut dyn FnMut(NewFile) -> Result<()>,
+) -> Result<()> {
     batches.retain(|rows| rows.num_rows() > 0);
     // Workers give theirs in any order.
     batches.sort_by_key(|rows| groups(rows).map_or(0, |groups| groups.value(0)));
     let pieces = pieces(batches.iter().map(RecordBatch::num_rows).sum());
-    let mut files = Vec::new();
     for piece in 0..pieces {
         let mut cut = Vec::new();
         for rows in &batches {
             cut.extend(piece_of(rows, piece, pieces)?);
         }
-        files.extend(file(&cut, below)?);
+        if let Some(file) = file(&cut, below)? {
+            give(file)?;
+        }
     }
-    Ok(files)
+    Ok(())
 }
 
 /// One file of some rows, if there are any.
@@ -118,11 +124,12 @@ fn written(batches: &[RecordBatch]) -> Result<Vec<u8>> {
     let schema = first.schema();
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mut writer = FileWriter::try_new(Vec::new(), &schema)?;
+    // Texts are views: each batch would be written with those of all rows from which it was taken.
     if rows <= BATCH_ROWS && batches.len() > 1 {
-        writer.write(&concat_batches(&schema, batches)?)?;
+        writer.write(&alone(&concat_batches(&schema, batches)?)?)?;
     } else {
         for batch in batches {
-            writer.write(&RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?)?;
+            writer.write(&alone(&RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?)?)?;
         }
     }
     Ok(writer.into_inner()?)
@@ -140,9 +147,18 @@ pub(super) fn read(bytes: Bytes) -> Result<Vec<RecordBatch>> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray, UInt8Array};
+    use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray, UInt8Array};
 
     use super::*;
+
+    fn files(batches: Vec<RecordBatch>, below: Option<Below>) -> Result<Vec<NewFile>> {
+        let mut files = Vec::new();
+        each_file(batches, below, &mut |file| {
+            files.push(file);
+            Ok(())
+        })?;
+        Ok(files)
+    }
 
     fn part(rows: impl Iterator<Item = (u8, i64)>) -> RecordBatch {
         let (groups, values): (Vec<u8>, Vec<i64>) = rows.unzip();
@@ -167,6 +183,17 @@ mod tests {
         assert_eq!((&first[0].hash, first[0].rows), (&second[0].hash, 4));
         let rows = read(first[0].bytes.clone()).unwrap();
         assert_eq!(rows[0].column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[2, 1, 3, 4]);
+    }
+
+    #[test]
+    fn each_file_has_the_texts_of_its_own_rows() {
+        let groups = UInt8Array::from_iter_values((0..40_000).map(|n| (n % 256) as u8));
+        let texts = StringViewArray::from_iter_values((0..40_000).map(|n| format!("a text of many bytes, {n:0100}")));
+        let columns: [(&str, ArrayRef); 2] = [("_group", Arc::new(groups)), ("text", Arc::new(texts))];
+        let files = files(vec![RecordBatch::try_from_iter(columns).unwrap()], None).unwrap();
+        let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
+        assert_eq!(files.len(), 16);
+        assert!(bytes < 40_000 * 160, "{bytes}");
     }
 
     #[test]

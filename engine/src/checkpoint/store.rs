@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::deferred::{LARGE, StoredPart};
-use super::layers::{self, Compacted, Layers};
+use super::layers::{self, Compacted, Layers, Named};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::place::Place;
 use super::state_file::{self, NewFile};
@@ -70,6 +70,48 @@ pub(crate) struct Written {
     pub(crate) hash: u64,
     /// Bytes that the last checkpoint did not have.
     pub(crate) new_bytes: u64,
+}
+
+/// Files that are put at one time, and bytes of them.
+const PUT_FILES: usize = 8;
+const PUT_BYTES: usize = 8 << 20;
+
+/// A checkpoint's state files on their way to their place: some at a time, since together they may be as much as the state.
+pub(super) struct Put<'a> {
+    store: &'a JobStore,
+    /// Those of the checkpoint before.
+    earlier: &'a [StateFile],
+    deadline: Option<Instant>,
+    files: Vec<(String, Bytes)>,
+    bytes: usize,
+    /// Bytes that the checkpoint before did not have.
+    new_bytes: u64,
+}
+
+impl Put<'_> {
+    /// Adds a file to the checkpoint's `files`.
+    pub(super) fn add(&mut self, named: Named, file: NewFile, files: &mut Vec<StateFile>) -> Result<()> {
+        let known = self.earlier.iter().chain(files.iter()).find(|known| known.hash == file.hash);
+        let path = match known {
+            Some(known) => known.path.clone(),
+            None => {
+                let path = self.store.state_path(&file.hash);
+                self.new_bytes += file.bytes.len() as u64;
+                self.bytes += file.bytes.len();
+                self.files.push((self.store.path(&path), file.bytes.clone()));
+                path
+            }
+        };
+        files.push(named.file(path, &file));
+        drop(file);
+        if self.files.len() >= PUT_FILES || self.bytes >= PUT_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Durable on return.
+    fn flush(&mut self) -> Result<()> {
+        self.bytes = 0;
+        self.store.place.put_before(&std::mem::take(&mut self.files), self.deadline)
+    }
 }
 
 /// An error in a checkpoint's files.
@@ -221,24 +263,14 @@ impl JobStore {
         }
         let mut layers = Layers::of(snapshot, last.is_some())?;
         (manifest.files, manifest.expired) = layers.carried(&earlier);
-        let deferred_bytes = self.write_deferred(snapshot, &layers, (&mut manifest, &earlier), deadline)?;
-        let mut put = BTreeMap::new();
-        for (named, file) in layers.files()? {
-            let known = earlier.iter().chain(&manifest.files).find(|known| known.hash == file.hash);
-            let path = match known {
-                Some(known) => known.path.clone(),
-                None => self.state_path(&file.hash),
-            };
-            if known.is_none() {
-                put.insert(self.path(&path), file.bytes.clone());
-            }
-            manifest.files.push(named.file(path, &file));
-        }
+        let mut put = Put { store: self, earlier: &earlier, deadline, files: Vec::new(), bytes: 0, new_bytes: 0 };
+        put.deferred(snapshot, &layers, &mut manifest.files)?;
+        layers.each_file(&mut |named, file| put.add(named, file, &mut manifest.files))?;
+        put.flush()?;
+        let new_bytes = put.new_bytes;
         manifest.files.sort_by(|one, other| {
             (&one.operator, &one.part, one.layer).cmp(&(&other.operator, &other.part, other.layer))
         });
-        let new_bytes = deferred_bytes + put.values().map(|bytes| bytes.len() as u64).sum::<u64>();
-        self.place.put_before(&put.into_iter().collect::<Vec<_>>(), deadline)?;
         let bytes = manifest.to_bytes()?;
         let hash = Manifest::hash(&bytes);
         let file = Manifest::file_name(manifest.epoch, self.generation);
@@ -250,13 +282,6 @@ impl JobStore {
 
     fn state_path(&self, hash: &str) -> String {
         format!("state/{:010}-{hash}.arrow", self.generation)
-    }
-
-    /// Writes a state file; answers its path.
-    pub(super) fn put_state(&self, file: &NewFile, deadline: Option<Instant>) -> Result<String> {
-        let path = self.state_path(&file.hash);
-        self.place.put_before(&[(self.path(&path), file.bytes.clone())], deadline)?;
-        Ok(path)
     }
 
     /// Writes a file that no manifest names yet. It is not swept before [`Self::let_go`].

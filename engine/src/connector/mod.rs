@@ -116,6 +116,10 @@ pub trait Source: Send {
         Err(Error::internal("a source was to begin where it stood and can't"))
     }
 
+    /// How many bytes the readers of all workers may have fetched ahead of the job. Called at most once, before
+    /// [`Self::readers`]; it is nothing to a source that fetches nothing ahead.
+    fn fetch_ahead(&mut self, _bytes: usize) {}
+
     /// The readers, one for each of `workers` workers. Must not block on the outside world: a broker that is down is
     /// something to wait for, told to the reporter.
     fn readers(

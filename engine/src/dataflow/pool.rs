@@ -197,6 +197,11 @@ impl Pool {
         outcome
     }
 
+    /// Bytes that all jobs may hold together.
+    pub fn memory_limit(&self) -> usize {
+        self.shared.memory.limit()
+    }
+
     /// Bytes that all jobs hold together.
     pub fn memory_used(&self) -> usize {
         self.shared.memory.used()

@@ -11,10 +11,13 @@ use crate::connector::table::{TableSink, TableSource};
 use crate::connector::{Reporter, ScanRequest, Sink};
 use crate::dataflow::{Blueprint, JobHandle, JobId, JobLimits, JobObserver, JobSnapshot, Pool, Target};
 use crate::error::{Error, Result};
-use crate::plan::flow::{FlowOp, FlowPlan, ScanKind};
+use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, ScanKind};
 use crate::time::Epoch;
 
 use super::{JobState, JobStatus, Live, LiveObjects};
+
+/// What a job's streams fetch ahead of it, all of them together, is not counted among what it holds: so large a part of it.
+const FETCHED_AHEAD: usize = 8;
 
 /// Builds a job into the pool. On success it runs: from the state that it is to `restore`, or anew. `holder`: its identity,
 /// if it has checkpoints, which need the logs of tables.
@@ -30,6 +33,9 @@ pub(crate) fn start(
     let mut sources = HashMap::new();
     let mut views = HashMap::new();
     let mut leaves = plan.leaves()?;
+    let is_stream = |node: &&FlowNode| matches!(&node.op, FlowOp::Scan { kind: ScanKind::Stream, .. });
+    let streams = plan.nodes.iter().filter(is_stream).count();
+    let fetched_ahead = limits.memory_bytes.min(pool.memory_limit()) / FETCHED_AHEAD / streams.max(1);
     for (index, node) in plan.nodes.iter().enumerate() {
         let FlowOp::Scan { relation, kind, projection, .. } = &node.op else { continue };
         match (kind, live.get(relation)) {
@@ -40,7 +46,9 @@ pub(crate) fn start(
                     schema: plan.arrow_schema(index),
                     bounded: false,
                 };
-                sources.insert(index, definition.open(scan)?);
+                let mut source = definition.open(scan)?;
+                source.fetch_ahead(fetched_ahead);
+                sources.insert(index, source);
             }
             (ScanKind::Table, Some(Live::Table { table, store, .. })) => {
                 let source = TableSource::new(store, table, projection.clone(), plan.arrow_schema(index));

@@ -1,6 +1,7 @@
 //! What operators remember, and how it is split over workers.
 
 pub mod ages;
+pub(crate) mod alone;
 pub mod key_group;
 pub mod marks;
 pub mod slots;

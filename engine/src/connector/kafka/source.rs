@@ -41,6 +41,8 @@ pub struct KafkaSource {
     decoders: DecoderFactory,
     /// Where an earlier run of the job stood.
     stood: BTreeMap<Place, Stood>,
+    /// Bytes that it may fetch ahead.
+    ahead: usize,
 }
 
 impl KafkaSource {
@@ -60,6 +62,7 @@ impl KafkaSource {
             value_columns,
             decoders,
             stood: BTreeMap::new(),
+            ahead: usize::MAX,
         }
     }
 
@@ -91,6 +94,10 @@ impl Source for KafkaSource {
         Ok(())
     }
 
+    fn fetch_ahead(&mut self, bytes: usize) {
+        self.ahead = bytes;
+    }
+
     fn readers(
         mut self: Box<Self>,
         workers: usize,
@@ -99,7 +106,7 @@ impl Source for KafkaSource {
     ) -> Result<Vec<Box<dyn SourceReader>>> {
         let who = format!("stream {}", self.name);
         let health = Health::new(&who, &self.options.brokers, reporter);
-        let config = self.options.consumer_config();
+        let config = self.options.reading_config(self.ahead, workers);
         let context = ReadingContext(Arc::clone(&health));
         let client: BaseConsumer<ReadingContext> =
             config.create_with_context(context).map_err(|error| config_error(&error))?;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
-use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 
+use super::merging::merge;
 use super::section::{Opened, Readers};
-use super::{Rows, Section, SectionView, SectionWriter, SpillFile, SpillSpace, SpilledSize, group_of};
+use super::{Rows, Section, SectionView, SpillFile, SpillSpace, SpilledSize, group_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::alone::alone;
 use crate::state::key_group::KEY_GROUPS;
 
 /// So many sections of a key group are looked at for each key; when there are more, small ones are put together.
@@ -17,15 +19,8 @@ const SECTIONS_MOST: usize = 8;
 const MERGED_LEAST: usize = 4;
 /// Bytes that are put together at one time, if a portion is not more.
 const MERGED_MOST: usize = 4 << 20;
-/// Bytes of a block that is about to be written.
-const BLOCK_BYTES: usize = 32 << 10;
-/// Rows of a block at most.
-const BLOCK_ROWS: usize = 4096;
-
-/// How many rows make a block if a row has so many bytes.
-pub(crate) fn rows_of_a_block(bytes_of_a_row: usize) -> usize {
-    (BLOCK_BYTES / bytes_of_a_row.max(1)).clamp(8, BLOCK_ROWS)
-}
+/// Bytes that are brought back at one time, if a portion is not less: what comes back is held twice for a moment.
+const TAKEN_MOST: usize = 2 << 20;
 
 /// Sections that are being put together, a key group after the other.
 #[derive(Debug)]
@@ -90,7 +85,7 @@ impl Cold {
         self.look_after_sections();
     }
 
-    /// Sections that are larger are left as they are: together they would not find room.
+    /// Sections that are larger are left as they are: it would take too long at one time.
     fn largest(&self) -> usize {
         self.space.portion().max(MERGED_MOST)
     }
@@ -108,6 +103,7 @@ impl Cold {
         if self.is_empty() {
             return Ok((Vec::new(), orders.len()));
         }
+        let most = most.min(TAKEN_MOST);
         let (mut taken, mut bytes, mut done) = (Vec::new(), 0, 0);
         let mut readers = Readers::default();
         while done < orders.len() && (done == 0 || bytes < most) {
@@ -195,58 +191,29 @@ impl Cold {
         file: &mut Option<Arc<dyn SpillFile>>,
         keep: impl Fn(&RecordBatch) -> Result<Option<BooleanArray>>,
     ) -> Result<usize> {
-        let sections = &self.groups[group];
-        let mut readers = Readers::default();
-        let mut pieces: Vec<Rows> = Vec::new();
-        let (mut bytes, mut latest) = (0, i64::MIN);
-        for section in chosen.iter().map(|number| &sections[*number]) {
-            bytes += section.bytes() as usize;
-            latest = latest.max(section.latest());
-            section.each(&mut readers, |rows| {
-                let kept: Option<Vec<u32>> = keep(&rows.rows)?
-                    .map(|mask| (0..mask.len() as u32).filter(|row| mask.value(*row as usize)).collect());
-                pieces.push(match kept {
-                    Some(kept) => rows.take(&kept)?,
-                    None => rows,
-                });
-                Ok(())
-            })?;
-        }
+        let sections: Vec<&Section> = chosen.iter().map(|number| &self.groups[group][*number]).collect();
+        let bytes = sections.iter().map(|section| section.bytes() as usize).sum();
         let file = match file {
             Some(file) => file,
             None => file.insert(self.space.create()?),
         };
-        let mut writer = SectionWriter::new(Arc::clone(file), latest);
-        let mut places: Vec<(u64, usize, usize)> = Vec::new();
-        for (piece, rows) in pieces.iter().enumerate() {
-            places.extend(rows.orders.iter().enumerate().map(|(row, order)| (*order, piece, row)));
-        }
-        places.sort_unstable();
-        let batches: Vec<&RecordBatch> = pieces.iter().map(|rows| &rows.rows).collect();
-        for block in places.chunks(rows_of_a_block(bytes / places.len().max(1))) {
-            let at: Vec<(usize, usize)> = block.iter().map(|(_, piece, row)| (*piece, *row)).collect();
-            writer.push(&Rows {
-                rows: interleave_record_batch(&batches, &at)?,
-                orders: block.iter().map(|(order, ..)| *order).collect(),
-                changed: block.iter().map(|(_, piece, row)| pieces[*piece].changed[*row]).collect(),
-            })?;
-        }
+        let merged = merge(&sections, Arc::clone(file), keep)?;
         let mut number = 0;
         self.groups[group].retain(|_| {
             number += 1;
             !chosen.contains(&(number - 1))
         });
-        self.groups[group].extend(writer.finish().into_iter().map(|(_, section)| section));
+        self.groups[group].extend(merged);
         Ok(bytes)
     }
 }
 
-/// Rows as one batch.
+/// Rows as one batch, in buffers of their own.
 pub(crate) fn together(pieces: &[Rows]) -> Result<Option<Rows>> {
     let Some(first) = pieces.first() else { return Ok(None) };
     let batches = pieces.iter().map(|rows| &rows.rows);
     Ok(Some(Rows {
-        rows: concat_batches(&first.rows.schema(), batches)?,
+        rows: alone(&concat_batches(&first.rows.schema(), batches)?)?,
         orders: pieces.iter().flat_map(|rows| rows.orders.iter().copied()).collect(),
         changed: pieces.iter().flat_map(|rows| rows.changed.iter().copied()).collect(),
     }))

@@ -12,6 +12,7 @@
 mod cold;
 #[cfg(test)]
 pub(crate) mod memory;
+mod merging;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 pub use cold::Cold;
-pub(crate) use cold::{rows_of_a_block, together};
+pub(crate) use cold::together;
+pub(crate) use merging::rows_of_a_block;
 pub use section::{Rows, Section, SectionView, SectionWriter};
 
 use crate::error::Result;

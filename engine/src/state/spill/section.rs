@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, UInt64Array, make_array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::ipc::reader::StreamReader;
@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{SpillFile, SpillReader, group_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::alone::alone;
 
 /// The mark of a row that was taken out.
 const GONE: u16 = 0;
@@ -35,11 +36,11 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Some of the rows.
+    /// Some of the rows, copied: one row of a block would pin the block, where its columns are views.
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
         let pick = |row: &u32| *row as usize;
         Ok(Self {
-            rows: take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec()))?,
+            rows: alone(&take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec()))?)?,
             orders: rows.iter().map(|row| self.orders[pick(row)]).collect(),
             changed: rows.iter().map(|row| self.changed[pick(row)]).collect(),
         })
@@ -58,7 +59,7 @@ impl Rows {
         let mut fields: Vec<_> = self.rows.schema().fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("_changed", DataType::Boolean, false)));
         fields.push(Arc::new(Field::new("_order", DataType::UInt64, false)));
-        let mut columns = self.rows.columns().iter().map(without_others).collect::<Result<Vec<_>>>()?;
+        let mut columns = alone(&self.rows)?.columns().to_vec();
         columns.push(Arc::new(BooleanArray::from(self.changed.clone())));
         columns.push(Arc::new(UInt64Array::from(self.orders.clone())));
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
@@ -78,22 +79,6 @@ impl Rows {
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).ok()?;
         Some(Self { rows, orders, changed })
     }
-}
-
-/// The column without bytes of other rows, which views would have written with their own.
-fn without_others(column: &ArrayRef) -> Result<ArrayRef> {
-    Ok(match column.data_type() {
-        DataType::Utf8View => Arc::new(column.as_string_view().gc()),
-        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
-        nested if nested.is_nested() => {
-            let data = column.to_data();
-            let children =
-                data.child_data().iter().map(|child| Ok(without_others(&make_array(child.clone()))?.to_data()));
-            let children = children.collect::<Result<Vec<_>>>()?;
-            make_array(data.into_builder().child_data(children).build()?)
-        }
-        _ => Arc::clone(column),
-    })
 }
 
 /// Files that were opened for one piece of work.
@@ -254,18 +239,20 @@ impl Section {
         Ok(bytes)
     }
 
-    /// Hands over the rows that were not taken out, a block at a time.
-    pub(super) fn each(&self, readers: &mut Readers, mut give: impl FnMut(Rows) -> Result<()>) -> Result<()> {
-        for number in 0..self.blocks.len() {
+    /// The rows of the next block that were not taken out; `next`: the block to begin with, which becomes the one after it.
+    pub(super) fn read_on(&self, next: &mut usize, readers: &mut Readers) -> Result<Option<Rows>> {
+        while *next < self.blocks.len() {
+            let number = *next;
+            *next += 1;
             let marks = &self.marks[self.rows_of(number)];
             let live: Vec<u32> = (0..marks.len() as u32).filter(|row| marks[*row as usize] != GONE).collect();
             if live.is_empty() {
                 continue;
             }
             let rows = self.read(number, readers)?;
-            give(if live.len() == marks.len() { rows } else { rows.take(&live)? })?;
+            return Ok(Some(if live.len() == marks.len() { rows } else { rows.take(&live)? }));
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -284,13 +271,18 @@ impl SectionView {
 
     /// Hands over the rows, or those that had changed, some at a time.
     pub fn read(&self, mut give: impl FnMut(Rows) -> Result<()>) -> Result<()> {
-        self.section.each(&mut Readers::default(), |rows| {
+        let (mut next, mut readers) = (0, Readers::default());
+        while let Some(rows) = self.section.read_on(&mut next, &mut readers)? {
             if !self.only_changed || rows.changed.iter().all(|changed| *changed) {
-                return give(rows);
+                give(rows)?;
+                continue;
             }
             let changed: Vec<u32> = (0..rows.changed.len() as u32).filter(|row| rows.changed[*row as usize]).collect();
-            if changed.is_empty() { Ok(()) } else { give(rows.take(&changed)?) }
-        })
+            if !changed.is_empty() {
+                give(rows.take(&changed)?)?;
+            }
+        }
+        Ok(())
     }
 }
 

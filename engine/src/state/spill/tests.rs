@@ -199,6 +199,19 @@ fn a_disk_that_is_full_or_damaged_says_so() {
 }
 
 #[test]
+fn rows_that_come_back_do_not_keep_their_blocks() {
+    let mut cold = Cold::new(Arc::new(MemorySpace::new(0, 1 << 20)));
+    // Texts of 100 bytes, each in a view.
+    add(&mut cold, (0..10_000).map(|order| (order, 4, false)).collect(), 400, 0);
+    let (taken, _) = cold.take(&(0..25).map(|block| block * 400).collect::<Vec<_>>(), usize::MAX).unwrap();
+    assert_eq!(taken.iter().map(|rows| rows.orders.len()).sum::<usize>(), 25);
+    let held: usize = taken.iter().map(|rows| rows.rows.get_array_memory_size()).sum();
+    assert!(held < 25 * 1000, "{held}");
+    let whole = together(&taken).unwrap().unwrap();
+    assert_eq!(whole.rows.column(1).as_string_view().data_buffers().len(), 1);
+}
+
+#[test]
 fn pieces_are_put_together() {
     let pieces = [rows(&[(1, 1, true)]), rows(&[(2, 2, false)])];
     assert_eq!(values(&together(&pieces).unwrap().unwrap()), [(1, 1, true), (2, 2, false)]);

@@ -13,6 +13,10 @@ use crate::connector::kafka::topics::{Start, Topics, check_topic_name};
 use crate::connector::options::{OptionKind, OptionSpec, OptionTable, Options};
 use crate::error::{Error, Result};
 
+/// What may wait for one worker, in kilobytes.
+const LEAST_QUEUED_KBYTES: usize = 1 << 10;
+const MOST_QUEUED_KBYTES: usize = 64 << 10;
+
 /// The options of a stream with `connector = 'kafka'`.
 pub const SOURCE: OptionTable = OptionTable {
     title: "Kafka source",
@@ -213,6 +217,13 @@ impl KafkaSourceOptions {
 
     /// librdkafka's configuration of the reading client. Positions are the engine's, so it has no group.
     pub(in crate::connector::kafka) fn consumer_config(&self) -> ClientConfig {
+        self.reading_config(usize::MAX, 1)
+    }
+
+    /// As [`Self::consumer_config`], of a client that fetches so many bytes ahead for so many workers: what waits for each
+    /// of them, and an answer of the broker, which librdkafka keeps as small as that.
+    pub(in crate::connector::kafka) fn reading_config(&self, bytes: usize, workers: usize) -> ClientConfig {
+        let queued = (bytes / (workers + 1) / 1024).clamp(LEAST_QUEUED_KBYTES, MOST_QUEUED_KBYTES).to_string();
         client_config(
             &self.brokers,
             &[
@@ -226,7 +237,7 @@ impl KafkaSourceOptions {
                 ("fetch.queue.backoff.ms", "5"),
                 ("queued.min.messages", "200000"),
                 // The bound of what waits for one worker: its partitions share a queue.
-                ("queued.max.messages.kbytes", "65536"),
+                ("queued.max.messages.kbytes", &queued),
                 ("fetch.message.max.bytes", "4194304"),
                 ("fetch.error.backoff.ms", "100"),
             ],

@@ -35,6 +35,18 @@ fn defaults_of_a_source() {
 }
 
 #[test]
+fn what_is_fetched_ahead_is_bounded_by_what_the_job_may_hold() {
+    let queued = |options: &[(&str, &str)], bytes: usize, workers: usize| {
+        let config = source(options).unwrap().reading_config(bytes, workers);
+        config.get("queued.max.messages.kbytes").unwrap().to_owned()
+    };
+    assert_eq!(queued(&[], 24 << 20, 2), "8192", "for each worker, and as much for what is on its way from the broker");
+    assert_eq!(queued(&[], 1 << 20, 8), "1024", "there is a least");
+    assert_eq!(queued(&[], usize::MAX, 1), "65536", "and a most");
+    assert_eq!(queued(&[("kafka.queued.max.messages.kbytes", "512")], 24 << 20, 2), "512", "what is said counts");
+}
+
+#[test]
 fn librdkafka_speaks_about_its_own_properties() {
     let unknown = source(&[("kafka.fetch.speed", "11")]).unwrap_err();
     assert!(unknown.message().contains("kafka.fetch.speed"), "{unknown}");
