@@ -13,6 +13,7 @@ pub mod log;
 pub mod memory;
 pub mod nexmark;
 pub mod options;
+mod partitions;
 pub mod registry;
 pub mod table;
 pub mod transaction;

@@ -15,7 +15,7 @@ type Rows = BTreeMap<String, i64>;
 /// Judges all topics; answers a digest of what there is.
 pub(super) fn judge(world: &World) -> Result<u64, String> {
     world.settle();
-    let input = world.rows();
+    let (input, prices) = (world.rows(), world.prices());
     let mut all = Vec::new();
     for topic in RESULTS {
         world.tell_topic(topic);
@@ -24,7 +24,7 @@ pub(super) fn judge(world: &World) -> Result<u64, String> {
             all.extend(records.iter().flat_map(|record| record.value.clone().unwrap_or_default()));
             sum(&records, &mut seen).map_err(|what| format!("{topic}: {what}"))?;
         }
-        let expected = if is_written(topic, world.jobs) { expected(topic, &input) } else { Rows::new() };
+        let expected = if is_written(topic, world.jobs) { expected(topic, &input, &prices) } else { Rows::new() };
         if seen != expected {
             let lacks: Vec<_> = expected.iter().filter(|(row, n)| seen.get(*row) != Some(*n)).collect();
             let more: Vec<_> = seen.iter().filter(|(row, n)| expected.get(*row) != Some(*n)).collect();
@@ -83,7 +83,7 @@ fn sum(records: &[StoredRecord], into: &mut Rows) -> Result<(), String> {
     Ok(())
 }
 
-fn expected(topic: &str, input: &[Row]) -> Rows {
+fn expected(topic: &str, input: &[Row], prices: &BTreeMap<i64, i64>) -> Rows {
     let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     let mut windows: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     for row in input {
@@ -93,7 +93,18 @@ fn expected(topic: &str, input: &[Row]) -> Rows {
     }
     let mut sizes: BTreeMap<i64, i64> = BTreeMap::new();
     sums.values().for_each(|(n, _)| *sizes.entry(*n).or_default() += 1);
+    let mut classes: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for price in prices.values() {
+        let (n, total) = classes.entry(price % 3).or_default();
+        (*n, *total) = (*n + 1, *total + price);
+    }
+    let costs = || input.iter().filter_map(|row| Some(json!({"id": row.id, "price": prices.get(&row.k)?})));
     let rows: Vec<Value> = match topic {
+        "prices_out" => prices.iter().map(|(k, price)| json!({"k": k, "price": price})).collect(),
+        "classes_out" => {
+            classes.iter().map(|(class, (n, total))| json!({"class": class, "n": n, "total": total})).collect()
+        }
+        "costs_out" => costs().collect(),
         "rows_out" => input.iter().filter(|row| row.v % 3 != 0).map(|row| json!({"k": row.k, "id": row.id})).collect(),
         "sums_out" => sums.iter().map(|(k, (n, total))| json!({"k": k, "n": n, "total": total})).collect(),
         "large_out" => {

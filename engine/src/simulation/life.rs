@@ -5,17 +5,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::client;
 use super::files::Files;
 use super::topics;
 use super::world::World;
 use crate::catalog::DesiredState;
 use crate::checkpoint::{CheckpointSettings, Checkpoints, Place};
 use crate::connector::log::client::{Fate, World as Around};
-use crate::connector::log::source::Feed;
+use crate::connector::log::source::{Discovery, Feed, Finder};
 use crate::dataflow::{Outside, Pool, PoolSettings};
 use crate::engine::{Engine, EngineSettings, Lease, Rooms};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::JobState;
+use crate::job::{JobState, JobView};
 use crate::plan::Functions;
 use crate::session::define;
 use crate::spill::SpillFolder;
@@ -64,6 +65,12 @@ impl Being {
 impl Outside for Being {
     fn turn(&self) -> bool {
         self.world.pass(self.number)
+    }
+}
+
+impl Finder for Being {
+    fn opened(&self, discovery: &Arc<Discovery>) {
+        self.world.opened(self.number, discovery);
     }
 }
 
@@ -177,7 +184,7 @@ fn start(being: &Arc<Being>) -> Result<Arc<Engine>> {
     let pool = Arc::new(Pool::simulated_with(pool_settings, u64::from(world.below(u32::MAX)), Some(outside))?);
     being.pool.get_or_init(|| Arc::downgrade(&pool));
     let clock = Arc::clone(pool.clock());
-    let (catalog, tables) = (Arc::clone(&world.catalog), Arc::clone(&world.tables));
+    let (catalog, tables) = (Arc::clone(&world.catalog), world.tables()?);
     let place = Place::over(Arc::new(Files(Arc::clone(being))));
     let checkpoints =
         Checkpoints::assemble(place, settings.checkpoints.clone(), (&pool, &tables, &catalog), &clock).map(Arc::new)?;
@@ -216,6 +223,13 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
         return execute(being, engine, text);
     }
     let views = engine.jobs();
+    if world.has_table()
+        && is_server
+        && world.below(8) == 0
+        && let Some(ending) = client::act(being, engine)
+    {
+        return Some(ending);
+    }
     if views.is_empty() {
         engine.pool.simulate(1);
         return None;
@@ -224,7 +238,10 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
     if let Some(error) = wrong.filter(|_| !being.is_killed()) {
         return Some(Ending::Wrong(error.to_string()));
     }
-    if views.len() == statements.len() && views.iter().all(|job| job.state == JobState::Finished) {
+    let jobs_of_all = statements.len() - usize::from(world.has_table());
+    let is_done = |job: &JobView| job.state == JobState::Finished || topics::reads_table(&job.name);
+    if views.len() == jobs_of_all && views.iter().all(is_done) && (!world.has_table() || settled(being, engine, &views))
+    {
         return Some(Ending::Done);
     }
     let job = &views[world.below(views.len() as u32) as usize];
@@ -266,14 +283,33 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
     None
 }
 
+/// Whether the jobs that read the table, which has no end, have said all there is to say.
+fn settled(being: &Being, engine: &Arc<Engine>, views: &[JobView]) -> bool {
+    let (world, mut open) = (&being.world, views.iter().filter(|job| job.state != JobState::Finished));
+    if !world.has_no_news(being.number) || open.clone().any(|job| job.state != JobState::Running) {
+        return false;
+    }
+    let flushed = engine.flush();
+    world.tell(being.number, || format!("flushed: {flushed:?}"));
+    let taken = |job: &JobView| {
+        let id = world.catalog.get(&job.name).map(|object| object.id);
+        let taken =
+            id.zip(engine.checkpoints().ok()).map(|(id, checkpoints)| checkpoints.take_now(id, FOR_EVER, false));
+        world.tell(being.number, || format!("last checkpoint of {}: {taken:?}", job.name));
+        matches!(taken, Some(Ok(_)))
+    };
+    flushed.is_ok() && open.all(taken)
+}
+
 /// What no job may ever say, whatever goes wrong around it.
 fn is_wrong(error: &Error) -> bool {
-    let never = ["have begun anew", "knows nothing of it", "no checkpoint that can be used"];
+    let never =
+        ["have begun anew", "knows nothing of it", "no checkpoint that can be used", "and its log begins after change"];
     error.kind() == ErrorKind::Internal || never.iter().any(|words| error.message().contains(words))
 }
 
 fn jobs(engine: &Arc<Engine>) -> String {
-    let job = |job: &crate::job::JobView| {
+    let job = |job: &JobView| {
         let mut told = format!("{} {} at {}", job.name, job.state.name(), job.epoch);
         told.extend(job.waits_for.iter().map(|what| format!(" ({what})")));
         told.extend(job.error.iter().map(|error| format!(" ({error})")));

@@ -7,6 +7,7 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 
 use super::life::Being;
+use super::prices::TABLE;
 use super::world::TIMEOUT_MILLIS;
 use crate::connector::Sink;
 use crate::connector::definition::{Delivery, SinkDefinition, SinkInput};
@@ -14,16 +15,18 @@ use crate::connector::log::client::{MemoryLog, World as Around};
 use crate::connector::log::cluster::{Cluster, Isolation, ProducerEpoch};
 use crate::connector::log::partition::StoredRecord;
 use crate::connector::log::sink::MemoryLogSink;
-use crate::connector::log::source::MemoryLogStream;
+use crate::connector::log::source::{Finder, MemoryLogStream};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::job::Live;
 
 /// Where jobs keep which checkpoint was their last.
 pub(super) const PROGRESS: &str = "progress";
-const INPUT: &str = "input";
+/// The topics of the input, which is a stream of the first one's name.
+pub(super) const INPUTS: [&str; 2] = ["input", "more_input"];
 /// Where results go.
-pub(super) const RESULTS: [&str; 5] = ["rows_out", "sums_out", "large_out", "sizes_out", "windows_out"];
+pub(super) const RESULTS: [&str; 8] =
+    ["rows_out", "sums_out", "large_out", "sizes_out", "windows_out", "prices_out", "classes_out", "costs_out"];
 /// Of the windows, in seconds.
 pub(super) const WINDOW: i64 = 10;
 
@@ -58,7 +61,8 @@ fn schema() -> SchemaRef {
 /// Whoever writes the input: in transactions that may come to nothing, and are then written again, or without.
 pub(super) struct Input {
     rows: Vec<Row>,
-    partitions: i32,
+    /// Where they go, in turns.
+    places: Vec<(&'static str, i32)>,
     /// The first row that is not written.
     next: usize,
     /// A transaction, and the first of its rows.
@@ -67,8 +71,13 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn new(cluster: &Cluster, random: &mut StdRng) -> Self {
-        let partitions = random.random_range(1..4);
-        cluster.create_topic(INPUT, partitions as usize);
+        let topics = random.random_range(1..=INPUTS.len());
+        let mut places = Vec::new();
+        for topic in &INPUTS[..topics] {
+            let partitions = random.random_range(1..4);
+            cluster.create_topic(topic, partitions as usize);
+            places.extend((0..partitions).map(|partition| (*topic, partition)));
+        }
         RESULTS.iter().for_each(|topic| cluster.create_topic(topic, 2));
         let keys = random.random_range(1..6);
         let mut at = 0;
@@ -78,7 +87,7 @@ impl Input {
                 Row { id, k: random.random_range(0..keys), v: random.random_range(0..10), at }
             })
             .collect();
-        Self { rows, partitions, next: 0, open: None }
+        Self { rows, places, next: 0, open: None }
     }
 
     pub(super) fn rows(&self) -> &[Row] {
@@ -97,7 +106,17 @@ impl Input {
 
     /// How much can be seen.
     pub(super) fn end(&self, cluster: &Cluster) -> i64 {
-        (0..self.partitions).map(|partition| cluster.end_offset(INPUT, partition, Isolation::Committed).unwrap()).sum()
+        self.offsets(cluster, Isolation::Committed)
+    }
+
+    /// Whether all that is written can be seen.
+    pub(super) fn is_seen(&self, cluster: &Cluster) -> bool {
+        self.end(cluster) == self.offsets(cluster, Isolation::Uncommitted)
+    }
+
+    fn offsets(&self, cluster: &Cluster, isolation: Isolation) -> i64 {
+        let offset = |(topic, partition): &(&str, i32)| cluster.end_offset(topic, *partition, isolation).unwrap();
+        self.places.iter().map(offset).sum()
     }
 
     fn record(row: Row) -> StoredRecord {
@@ -116,29 +135,38 @@ impl Input {
         }
         let last = (self.next + random.random_range(1..5)).min(self.rows.len());
         let rows: Vec<Row> = self.rows[self.next..last].to_vec();
-        let place = |row: &Row| (INPUT, (row.id % i64::from(self.partitions)) as i32);
+        let turn = |row: &Row| row.id as usize % self.places.len();
         if rows.is_empty() {
             return;
         }
         if calm || random.random_ratio(1, 2) {
             for row in rows {
-                cluster.append(place(&row), Self::record(row)).unwrap();
+                cluster.append(self.places[turn(&row)], Self::record(row)).unwrap();
             }
             self.next = last;
             return;
         }
         // The last one's marks may not be written yet.
         let Ok(producer) = cluster.init("writer of the input", TIMEOUT_MILLIS) else { return };
-        let mut written = vec![0; self.partitions as usize];
+        let mut written = vec![0; self.places.len()];
         for row in rows {
-            let place = place(&row);
-            let sequence = &mut written[place.1 as usize];
-            cluster.produce(producer, place, *sequence, Self::record(row)).unwrap();
-            *sequence += 1;
+            let turn = turn(&row);
+            cluster.produce(producer, self.places[turn], written[turn], Self::record(row)).unwrap();
+            written[turn] += 1;
         }
         self.open = Some((producer, self.next));
         self.next = last;
     }
+}
+
+/// Whether there is a table in a history.
+pub(super) fn has_table(jobs: u32) -> bool {
+    jobs & 64 > 0
+}
+
+/// Whether a job goes on as long as the table is there.
+pub(super) fn reads_table(job: &str) -> bool {
+    ["prices", "classes", "costs"].iter().any(|name| job.starts_with(name))
 }
 
 /// Whether a topic has a job in a history.
@@ -148,11 +176,14 @@ pub(super) fn is_written(topic: &str, jobs: u32) -> bool {
         "large_out" => jobs & 2 > 0,
         "sizes_out" => jobs & 4 > 0,
         "windows_out" => jobs & 8 > 0,
+        "prices_out" => has_table(jobs),
+        "classes_out" => has_table(jobs) && jobs & 16 > 0,
+        "costs_out" => has_table(jobs) && jobs & 32 > 0,
         _ => true,
     }
 }
 
-/// The jobs, by name, in order of creation.
+/// The table and the jobs, by name, in order of creation.
 pub(super) fn statements(jobs: u32) -> Vec<(&'static str, &'static str)> {
     let sums = "CREATE MATERIALIZED VIEW sums AS
         SELECT k, count(*) AS n, sum(v) AS total FROM input GROUP BY k";
@@ -160,7 +191,18 @@ pub(super) fn statements(jobs: u32) -> Vec<(&'static str, &'static str)> {
     let windows = "INSERT INTO windows_out SELECT window_start, k, count(*) AS n
         FROM TUMBLE(TABLE input, DESCRIPTOR(at), INTERVAL '10' SECOND)
         GROUP BY window_start, window_end, k EMIT AFTER WATERMARK";
+    let prices = "CREATE TABLE prices (k BIGINT PRIMARY KEY, price BIGINT)";
+    let classes = "CREATE MATERIALIZED VIEW classes AS
+        SELECT price % 3 AS class, count(*) AS n, sum(price) AS total FROM prices GROUP BY price % 3";
+    let costs = "CREATE MATERIALIZED VIEW costs AS
+        SELECT id, price FROM input JOIN prices ON input.k = prices.k";
     let all = [
+        ("prices_out", TABLE, prices),
+        ("prices_out", "prices_out_insert_1", "INSERT INTO prices_out SELECT k, price FROM prices"),
+        ("classes_out", "classes", classes),
+        ("classes_out", "classes_out_insert_1", "INSERT INTO classes_out SELECT class, n, total FROM classes"),
+        ("costs_out", "costs", costs),
+        ("costs_out", "costs_out_insert_1", "INSERT INTO costs_out SELECT id, price FROM costs"),
         ("rows_out", "rows_out_insert_1", "INSERT INTO rows_out SELECT k, id FROM input WHERE v % 3 <> 0"),
         ("sums_out", "sums", sums),
         ("sums_out", "sums_out_insert_1", "INSERT INTO sums_out SELECT k, n, total FROM sums"),
@@ -174,8 +216,9 @@ pub(super) fn statements(jobs: u32) -> Vec<(&'static str, &'static str)> {
 
 /// Gives the engine of a life its stream and its sinks.
 pub(super) fn lend(engine: &Arc<Engine>, being: &Arc<Being>) -> Result<()> {
-    let stream = MemoryLogStream::new(being.world.cluster.clone(), INPUT, schema(), Arc::clone(&being.feed));
-    engine.lend_stream(INPUT, Arc::new(stream), Some(("at", "at")))?;
+    let finder: Arc<dyn Finder> = Arc::<Being>::clone(being);
+    let stream = MemoryLogStream::new(being.world.cluster.clone(), &INPUTS, schema(), Arc::clone(&being.feed), finder);
+    engine.lend_stream(INPUTS[0], Arc::new(stream), Some(("at", "at")))?;
     for topic in RESULTS {
         let definition = Arc::new(Topic { being: Arc::clone(being), topic });
         engine.live.insert(topic, Live::Sink { definition, own: None });

@@ -5,19 +5,21 @@
 //! for dead, and whether a zombie goes on for a moment.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::Figures;
-use super::topics::{Input, PROGRESS};
+use super::prices::{Change, Prices, Rows};
+use super::topics::{INPUTS, Input, PROGRESS, has_table};
 use crate::catalog::Catalog;
 use crate::connector::log::client::MemoryLog;
 use crate::connector::log::cluster::{Cluster, Isolation, ProducerEpoch};
 use crate::connector::log::partition::StoredRecord;
-use crate::connector::log::source::Feed;
+use crate::connector::log::source::{Discovery, Feed};
+use crate::error::Result;
 use crate::table::TableStore;
 
 /// How long brokers keep a transaction open.
@@ -45,6 +47,8 @@ struct Fate {
     feed: Arc<Feed>,
     /// Its clients of the log.
     logs: Vec<Arc<MemoryLog>>,
+    /// Its sources, and what they have found.
+    discoveries: Vec<Weak<Discovery>>,
 }
 
 /// A record is sent: of one of these clients, the first that has one.
@@ -62,6 +66,7 @@ struct State {
     fates: Vec<Fate>,
     calm: bool,
     input: Input,
+    prices: Prices,
     /// A transaction of somebody else in the progress topic.
     stranger: Option<ProducerEpoch>,
     steps: u64,
@@ -70,6 +75,8 @@ struct State {
     /// How many workers the last life had, and how often the next had another number.
     workers: usize,
     resized: u64,
+    /// Sources that did not find all at once.
+    late: u64,
 }
 
 /// See the [module](self).
@@ -79,7 +86,8 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) objects: Arc<InMemory>,
     pub(super) catalog: Arc<Catalog>,
-    pub(super) tables: Arc<TableStore>,
+    /// Of a history with a table: the store that each life opens.
+    tables: Option<TableStore>,
     /// Which of the jobs there are.
     pub(super) jobs: u32,
     pub(super) checkpoints: AtomicU64,
@@ -90,8 +98,8 @@ pub(super) struct World {
     told: bool,
 }
 
-/// One for all histories: jobs have other numbers in each, and nobody changes a table.
-fn tables() -> Arc<TableStore> {
+/// For all histories without a table.
+fn no_tables() -> Arc<TableStore> {
     static TABLES: OnceLock<Arc<TableStore>> = OnceLock::new();
     Arc::clone(TABLES.get_or_init(|| Arc::new(TableStore::open(None).unwrap())))
 }
@@ -104,6 +112,7 @@ impl World {
         cluster.set_lazy_marks(random.random_ratio(1, 2));
         let input = Input::new(&cluster, &mut random);
         let jobs = random.random();
+        let prices = if has_table(jobs) { Prices::new(&mut random) } else { Prices::default() };
         let state = State {
             random,
             runs: Runs::Watcher,
@@ -111,12 +120,14 @@ impl World {
             fates: Vec::new(),
             calm: false,
             input,
+            prices,
             stranger: None,
             steps: 0,
             kills: 0,
             zombies: 0,
             workers: 0,
             resized: 0,
+            late: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -124,7 +135,7 @@ impl World {
             cluster,
             objects: Arc::new(InMemory::new()),
             catalog: Arc::new(Catalog::numbered()),
-            tables: tables(),
+            tables: has_table(jobs).then(|| TableStore::of_killed_servers().unwrap()),
             jobs,
             checkpoints: AtomicU64::new(0),
             restores: AtomicU64::new(0),
@@ -153,6 +164,8 @@ impl World {
             kills: state.kills,
             zombies: state.zombies,
             resized: state.resized,
+            late: state.late,
+            changes: state.prices.acknowledged(),
             restores: self.restores.load(Ordering::SeqCst),
             checkpoints: self.checkpoints.load(Ordering::SeqCst),
             commits: tally.committed,
@@ -176,11 +189,80 @@ impl World {
         let logs = state.fates.iter().flat_map(|fate| &fate.logs);
         let waits: Vec<_> = logs.filter_map(|log| log.waits().pop()).collect();
         format!(
-            "after {} steps; {} of the rows are written, transactions of {:?} are not finished, the log's clients waited last for {waits:?}",
+            "after {} steps; {} of the rows are written, prices are over: {}, transactions of {:?} are not finished, the log's clients waited last for {waits:?}",
             state.steps,
             state.input.written(),
+            state.prices.is_over(),
             self.cluster.unfinished(),
         )
+    }
+
+    pub(super) fn has_table(&self) -> bool {
+        self.tables.is_some()
+    }
+
+    /// The store of tables, as a server that starts opens it.
+    pub(super) fn tables(&self) -> Result<Arc<TableStore>> {
+        match &self.tables {
+            Some(tables) => Ok(Arc::new(tables.reopened()?)),
+            None => Ok(no_tables()),
+        }
+    }
+
+    /// What the table must hold.
+    pub(super) fn prices(&self) -> Rows {
+        self.lock().prices.rows().clone()
+    }
+
+    /// See [`Prices::read`].
+    pub(super) fn read_prices(&self, rows: &Rows) -> std::result::Result<(), String> {
+        self.lock().prices.read(rows)
+    }
+
+    /// See [`Prices::change`].
+    pub(super) fn change_prices(&self) -> Option<Change> {
+        let mut state = self.lock();
+        let State { prices, random, .. } = &mut *state;
+        prices.change(random)
+    }
+
+    /// See [`Prices::acknowledge`].
+    pub(super) fn acknowledge_prices(&self) {
+        self.lock().prices.acknowledge();
+    }
+
+    /// Whether nothing will come any more in a life, and all that has come can be seen and is found.
+    pub(super) fn has_no_news(&self, life: usize) -> bool {
+        let state = self.lock();
+        let mut discoveries = state.fates[life].discoveries.iter().filter_map(Weak::upgrade);
+        let is_over = state.input.is_over() && state.prices.is_over() && state.input.is_seen(&self.cluster);
+        is_over && discoveries.all(|discovery| discovery.is_done())
+    }
+
+    /// A source was opened in a life: what it finds at once. Each topic may not be there at first, or some of its partitions.
+    pub(super) fn opened(&self, life: usize, discovery: &Arc<Discovery>) {
+        let mut state = self.lock();
+        state.fates[life].discoveries.push(Arc::downgrade(discovery));
+        let mut random = StdRng::seed_from_u64(state.random.random());
+        match random.random_range(0..4) {
+            0 | 1 => discovery.find(|_, _| true),
+            2 => {}
+            _ => {
+                let absent = INPUTS.get(random.random_range(0..=INPUTS.len()));
+                discovery.find(|topic, _| absent != Some(&topic) && random.random_ratio(2, 3));
+            }
+        }
+        state.late += u64::from(!discovery.is_done());
+    }
+
+    /// A source of a life finds more.
+    fn find(state: &State, life: usize, turn: u64) {
+        let discoveries = state.fates[life].discoveries.iter().filter_map(Weak::upgrade);
+        let open: Vec<_> = discoveries.filter(|discovery| !discovery.is_done()).collect();
+        if let Some(discovery) = open.get(turn as usize % open.len().max(1)) {
+            let mut random = StdRng::seed_from_u64(turn);
+            discovery.find(|_, _| random.random_ratio(1, 2));
+        }
     }
 
     /// All rows of the input.
@@ -206,6 +288,7 @@ impl World {
             defining: false,
             feed: Arc::clone(&feed),
             logs: Vec::new(),
+            discoveries: Vec::new(),
         };
         state.server = state.fates.len();
         state.fates.push(fate);
@@ -330,7 +413,7 @@ impl World {
             }
         } else if state.random.random_ratio(1, 1_500) {
             let zombies = state.fates.iter().filter(|fate| fate.zombie && !fate.ended).count();
-            let may_go_on = zombies < MOST_ZOMBIES && !state.fates[life].defining;
+            let may_go_on = zombies < MOST_ZOMBIES && !state.fates[life].defining && !self.has_table();
             if may_go_on && state.random.random_ratio(1, 2) {
                 state.fates[life].zombie = true;
                 state.zombies += 1;
@@ -379,6 +462,10 @@ impl World {
             }
             11..14 => self.write(state, life),
             14 => self.stranger(state),
+            16 | 17 => {
+                let turn = state.random.random();
+                Self::find(state, life, turn);
+            }
             15 if !state.calm && state.random.random_ratio(1, 80) => self.cluster.advance_millis(TIMEOUT_MILLIS + 1),
             15 => self.cluster.advance_millis(if state.calm { 500 } else { 5 }),
             _ => {}
@@ -414,10 +501,13 @@ impl World {
         }
     }
 
-    /// Ends all transactions, as time does.
+    /// Ends all transactions, as time does. Nobody is a client of the log any more.
     pub(super) fn settle(&self) {
         self.cluster.advance_millis(2 * TIMEOUT_MILLIS);
         while self.cluster.write_mark(0) {}
+        // They know the world, which would otherwise never go, nor the table's folder with it.
+        let logs: Vec<_> = self.lock().fates.iter_mut().flat_map(|fate| std::mem::take(&mut fate.logs)).collect();
+        drop(logs);
     }
 
     /// Prints all that readers of committed records see of a topic, if what happens is printed.

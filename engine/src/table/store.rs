@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::datatypes::SchemaRef;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, DatabaseBuilder, Keyspace, KeyspaceCreateOptions, PersistMode};
 use uuid::Uuid;
 
 use self::log::{ADDED, REMOVED, log_key, log_value};
@@ -48,6 +48,14 @@ pub(super) fn store_error(error: &fjall::Error) -> Error {
         .with_hint("look at the disk: space, permissions, health")
 }
 
+fn unopened(path: &Path, error: &fjall::Error) -> Error {
+    Error::new(ErrorKind::External, format!("the tables in {} cannot be opened: {error}", path.display()))
+}
+
+fn temporary_path() -> PathBuf {
+    std::env::temp_dir().join(format!("rondel-tables-{}", Uuid::new_v4()))
+}
+
 /// See the [module](self).
 pub(crate) struct TableStore {
     database: Database,
@@ -65,8 +73,10 @@ pub(crate) struct TableStore {
     open: Mutex<BTreeMap<Uuid, Weak<Storage>>>,
     /// One transaction at a time checks its constraints and commits.
     writer: Arc<tokio::sync::Mutex<()>>,
+    /// What durable means.
+    durability: PersistMode,
     /// A folder that goes with the store: the store of an engine without a data directory.
-    _temporary: Option<Temporary>,
+    _temporary: Option<Arc<Temporary>>,
 }
 
 /// The right to check constraints and commit; one has it at a time.
@@ -91,17 +101,33 @@ impl TableStore {
         let (path, temporary) = match directory {
             Some(directory) => (directory.join("tables"), None),
             None => {
-                let path = std::env::temp_dir().join(format!("rondel-tables-{}", Uuid::new_v4()));
+                let path = temporary_path();
                 (path.clone(), Some(Temporary(path)))
             }
         };
-        std::fs::create_dir_all(&path).map_err(|error| {
+        let database = Self::database(&path, |builder| builder)?;
+        Self::over(database, &path, PersistMode::SyncAll, temporary.map(Arc::new))
+    }
+
+    /// The embedded database in a folder, which is made if it is not there.
+    fn database(
+        path: &Path,
+        set: impl FnOnce(DatabaseBuilder<Database>) -> DatabaseBuilder<Database>,
+    ) -> Result<Database> {
+        std::fs::create_dir_all(path).map_err(|error| {
             Error::new(ErrorKind::External, format!("the folder {} cannot be made: {error}", path.display()))
         })?;
-        let failed = |error: fjall::Error| {
-            Error::new(ErrorKind::External, format!("the tables in {} cannot be opened: {error}", path.display()))
-        };
-        let database = Database::builder(&path).open().map_err(failed)?;
+        set(Database::builder(path)).open().map_err(|error| unopened(path, &error))
+    }
+
+    /// The store in a database.
+    fn over(
+        database: Database,
+        path: &Path,
+        durability: PersistMode,
+        temporary: Option<Arc<Temporary>>,
+    ) -> Result<Self> {
+        let failed = |error: fjall::Error| unopened(path, &error);
         let values = database.keyspace("values", KeyspaceCreateOptions::default).map_err(failed)?;
         let holds = database.keyspace("holds", KeyspaceCreateOptions::default).map_err(failed)?;
         let number = |name: &str| -> Result<Option<u64>> {
@@ -132,8 +158,25 @@ impl TableStore {
             holds,
             open: Mutex::default(),
             writer: Arc::default(),
+            durability,
             _temporary: temporary,
         })
+    }
+
+    /// A store whose servers are killed, and never its machine: nothing is synced, since what was written outlives a process.
+    #[cfg(test)]
+    pub(crate) fn of_killed_servers() -> Result<Self> {
+        let path = temporary_path();
+        let database = Self::database(&path, |builder| builder.worker_threads(1).cache_size(1 << 20))?;
+        Self::over(database, &path, PersistMode::Buffer, Some(Arc::new(Temporary(path.clone()))))
+    }
+
+    /// The store as the next server opens it when this one's was killed: what was written is there, and nothing else.
+    #[cfg(test)]
+    pub(crate) fn reopened(&self) -> Result<Self> {
+        let temporary = self._temporary.clone();
+        let path = temporary.as_ref().map(|temporary| temporary.0.clone()).unwrap_or_default();
+        Self::over(self.database.clone(), &path, self.durability, temporary)
     }
 
     /// The right to check constraints and commit.
@@ -187,7 +230,7 @@ impl TableStore {
         for keyspace in [&table.storage.rows, &table.storage.log] {
             self.database.delete_keyspace(keyspace.clone()).map_err(|error| store_error(&error))?;
         }
-        self.database.persist(PersistMode::SyncAll).map_err(|error| store_error(&error))
+        self.database.persist(self.durability).map_err(|error| store_error(&error))
     }
 
     /// Removes the places of tables that do not exist any more: what a crash in the middle of DROP has left.
@@ -309,7 +352,7 @@ impl TableStore {
             return Ok(());
         }
         let through = *lock(&self.committed);
-        self.database.persist(PersistMode::SyncAll).map_err(|error| store_error(&error))?;
+        self.database.persist(self.durability).map_err(|error| store_error(&error))?;
         *synced = through;
         self.durable.store(through, Ordering::SeqCst);
         Ok(())

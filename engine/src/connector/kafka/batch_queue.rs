@@ -12,50 +12,20 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka_sys as sys;
 
-use crate::connector::Waker;
+pub(super) use crate::connector::partitions::{OFFSET_BEGINNING, Wake};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Messages that one call takes at most.
 pub(super) const BATCH_ROWS: usize = 8_192;
 
-/// Offset that means "at the oldest record".
-pub(super) const OFFSET_BEGINNING: i64 = sys::RD_KAFKA_OFFSET_BEGINNING as i64;
-
-/// Wakes a worker, once for each time that it was armed.
-#[derive(Default)]
-pub(super) struct Wake {
-    waker: OnceLock<Waker>,
-    armed: AtomicBool,
-}
-
-impl Wake {
-    /// The next [`wake`](Self::wake) counts. Called before the last look into the queue, not after it: what arrives
-    /// between the look and the arming would be forgotten.
-    pub(super) fn arm(&self) {
-        self.armed.store(true, Ordering::SeqCst);
-    }
-
-    /// Wakes the worker, if it was armed since the last time.
-    pub(super) fn wake(&self) {
-        if self.armed.swap(false, Ordering::SeqCst) {
-            self.waker.get().inspect(|waker| waker());
-        }
-    }
-
-    /// Sets what to call; only the first counts.
-    pub(super) fn set(&self, waker: Waker) {
-        let _ = self.waker.set(waker);
-        self.arm();
-    }
-}
+const _: () = assert!(OFFSET_BEGINNING == sys::RD_KAFKA_OFFSET_BEGINNING as i64);
 
 /// The queue that the partitions of one worker share.
 pub(super) struct WorkerQueue<C: ConsumerContext + 'static> {

@@ -12,10 +12,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::batch_queue::{OFFSET_BEGINNING, TopicHandle, Watched, WorkerQueue};
 use super::health::{Health, ReadingContext, words};
-use super::partitions::{Partition, Partitions};
-use super::position::Place;
 use super::settings::{KafkaSourceOptions, config_error};
 use super::topics::{Start, Topics};
+use crate::connector::partitions::{Partition, Partitions, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Clock;
 
@@ -81,8 +80,6 @@ pub(super) struct Coordinator {
     pub(super) topics: HashMap<String, TopicHandle<ReadingContext>>,
     pub(super) dealt: HashSet<Place>,
     pub(super) started: Vec<Place>,
-    /// The number of the next partition that no earlier run has read.
-    pub(super) next_number: u32,
     /// How long the next question may take.
     pub(super) ask: Duration,
 }
@@ -225,15 +222,22 @@ impl Coordinator {
                 }
             }
         }
+        let missing = self.missing(&places, &missing);
+        Ok((places, missing))
+    }
+
+    /// What is missing beside what was found, in words.
+    fn missing(&self, places: &BTreeSet<Place>, topics: &[&str]) -> Option<Missing> {
         let brokers = self.health.brokers();
-        let what = match &self.options.topics {
-            Topics::Named(_) if missing.len() == 1 => Some(Missing {
-                awaited: format!("topic {}, which does not exist on {brokers}", missing[0]),
-                absent: format!("topic {} on {brokers}", missing[0]),
+        let lost = self.partitions.missing(places, self.clock.now_micros(), self.idle_micros());
+        match &self.options.topics {
+            Topics::Named(_) if topics.len() == 1 => Some(Missing {
+                awaited: format!("topic {}, which does not exist on {brokers}", topics[0]),
+                absent: format!("topic {} on {brokers}", topics[0]),
             }),
-            Topics::Named(_) if missing.len() > 1 => Some(Missing {
-                awaited: format!("topics {}, which do not exist on {brokers}", missing.join(", ")),
-                absent: format!("topic {} on {brokers}", missing.join(" or ")),
+            Topics::Named(_) if topics.len() > 1 => Some(Missing {
+                awaited: format!("topics {}, which do not exist on {brokers}", topics.join(", ")),
+                absent: format!("topic {} on {brokers}", topics.join(" or ")),
             }),
             Topics::Matching(_) if places.is_empty() => {
                 let topics = self.options.topics.describe();
@@ -242,9 +246,22 @@ impl Coordinator {
                     absent: format!("topic on {brokers} that is one of {topics}"),
                 })
             }
-            _ => None,
-        };
-        Ok((places, what))
+            _ => {
+                let (topic, partition) = lost.first()?;
+                let others = lost.len() - 1;
+                let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+                let lost = format!("partition {partition} of topic {topic}{others}");
+                Some(Missing {
+                    awaited: format!("{lost}, read before and not there on {brokers}"),
+                    absent: format!("{lost} on {brokers}"),
+                })
+            }
+        }
+    }
+
+    /// After so long a partition at its end is idle.
+    fn idle_micros(&self) -> i64 {
+        i64::try_from(self.options.idle_timeout.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Where each partition starts and, for a bounded scan, ends.
@@ -359,23 +376,14 @@ impl Coordinator {
     /// Hands new partitions to the readers and starts them, in this order: a record must meet a reader that knows its
     /// partition.
     fn deal(&mut self, new: Vec<Place>, starts: Vec<(i64, Option<i64>)>) -> Result<(), Trouble> {
-        let taken = self.partitions.stood.values().map(|stood| stood.number + 1).max().unwrap_or(0);
-        let mut next = self.next_number.max(taken);
         let mut dealt: Vec<(Arc<Partition>, i64)> = Vec::with_capacity(new.len());
         for (place, (start, end)) in new.into_iter().zip(starts) {
-            let number = match self.partitions.stood.get(&place) {
-                Some(stood) => stood.number,
-                None => {
-                    next = next.saturating_add(1);
-                    next - 1
-                }
-            };
+            let number = self.partitions.number(&place);
             let (topic, partition) = place;
             let partition = Partition::new(number, topic.into(), partition, end.map(|end| end.max(start)));
             partition.passed(start);
             dealt.push((Arc::new(partition), start));
         }
-        self.next_number = next;
         for (partition, _) in &dealt {
             let topic = partition.topic.to_string();
             if !self.topics.contains_key(&topic) {
@@ -410,9 +418,8 @@ impl Coordinator {
         if self.bounded || self.health.down() {
             return;
         }
-        let idle_micros = i64::try_from(self.options.idle_timeout.as_micros()).unwrap_or(i64::MAX);
         for partition in self.partitions.all() {
-            let Some(offset) = partition.to_confirm(self.clock.now_micros(), idle_micros) else { continue };
+            let Some(offset) = partition.to_confirm(self.clock.now_micros(), self.idle_micros()) else { continue };
             let place = (partition.topic.to_string(), partition.partition);
             match self.ends(&place) {
                 Ok((_, high)) if high <= offset => {

@@ -19,8 +19,6 @@ mod health;
 mod key;
 mod metadata;
 pub mod mock;
-mod partitions;
-mod position;
 mod records;
 mod rows;
 pub mod settings;

@@ -12,8 +12,8 @@ use super::batch_queue::{Batch, Record};
 use super::dead_letters::LetterBox;
 use super::health::Health;
 use super::metadata::MetadataBuilder;
-use super::partitions::{Partition, Partitions};
 use crate::connector::SourceBatch;
+use crate::connector::partitions::{Partition, Share};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::decoder::{DecodeError, RowDecoder};
 use crate::time::Clock;
@@ -21,29 +21,15 @@ use crate::time::Clock;
 /// What a reader knows of the dealt partitions.
 #[derive(Default)]
 pub(super) struct View {
-    pub(super) version: u64,
-    /// This worker's, by number.
-    pub(super) mine: Vec<Arc<Partition>>,
-    /// Those met in the queue, by topic and partition: `mine` again.
+    pub(super) share: Share,
+    /// Those met in the queue, by topic and partition: its share again.
     met: HashMap<(usize, i32), usize>,
     /// The last one met: records come in runs.
     last: Option<((usize, i32), usize)>,
 }
 
 impl View {
-    pub(super) fn refresh(&mut self, worker: usize, partitions: &Partitions) {
-        let version = partitions.version();
-        if version != self.version {
-            self.mine = partitions
-                .all()
-                .into_iter()
-                .filter(|partition| partitions.worker_of(partition.number) == worker)
-                .collect();
-            self.version = version;
-        }
-    }
-
-    /// The partition of a record, by its place in `mine`.
+    /// The partition of a record, by its place in the share.
     #[inline]
     fn find(&mut self, record: Record<'_>) -> Option<usize> {
         let id = (record.topic_id(), record.partition());
@@ -56,7 +42,8 @@ impl View {
             Some(index) => *index,
             None => {
                 let (topic, number) = (record.topic(), record.partition());
-                let index = self.mine.iter().position(|mine| mine.partition == number && *mine.topic == *topic)?;
+                let index =
+                    self.share.mine.iter().position(|mine| mine.partition == number && *mine.topic == *topic)?;
                 self.met.insert(id, index);
                 index
             }
@@ -101,13 +88,13 @@ impl Rows {
         for (index, record) in batch.iter().enumerate() {
             let found = view.find(record);
             if let Some(code) = record.event() {
-                self.event(code, record, found.map(|index| &*view.mine[index]))?;
+                self.event(code, record, found.map(|index| &*view.share.mine[index]))?;
                 continue;
             }
             let Some(found) = found else {
                 return Err(Error::internal(format!("{} was never dealt to this worker", place(record))));
             };
-            let partition = &view.mine[found];
+            let partition = &view.share.mine[found];
             let payload = record.payload();
             if !reads(partition, record) {
                 bytes -= payload.map_or(0, <[u8]>::len);

@@ -17,10 +17,9 @@ use super::coordinator::Coordinator;
 use super::dead_letters::{DeadLetters, LetterBox};
 use super::health::{Health, ReadingContext};
 use super::metadata::MetadataBuilder;
-use super::partitions::{Partition, Partitions};
-use super::position::{self, Place, Stood};
 use super::rows::{LeftOut, Rows, View};
 use super::settings::{KafkaSourceOptions, OnError, config_error};
+use crate::connector::partitions::{Partitions, Place, Stood, position};
 use crate::connector::{
     PartitionState, PollState, Positions, Reporter, ScanRequest, Source, SourceBatch, SourceReader, Waker,
 };
@@ -163,7 +162,6 @@ impl Source for KafkaSource {
             topics: HashMap::new(),
             dealt: HashSet::new(),
             started: Vec::new(),
-            next_number: 0,
             ask: Duration::ZERO,
         };
         thread::Builder::new()
@@ -197,8 +195,8 @@ struct KafkaReader {
 impl KafkaReader {
     fn finished(&self) -> bool {
         self.bounded
-            && self.view.version > 0
-            && self.view.mine.iter().all(|partition| partition.finished())
+            && self.view.share.version > 0
+            && self.view.share.mine.iter().all(|partition| partition.finished())
             && self.rows.letters.as_ref().is_none_or(LetterBox::empty)
     }
 }
@@ -212,7 +210,7 @@ impl SourceReader for KafkaReader {
             if let Some(error) = self.rows.health.failed() {
                 return Err(error);
             }
-            self.view.refresh(self.worker, &self.membership.0);
+            self.view.share.refresh(self.worker, &self.membership.0);
             if let Some(letters) = &mut self.rows.letters {
                 letters.post()?;
                 if letters.full() {
@@ -223,7 +221,7 @@ impl SourceReader for KafkaReader {
             let batch = self.queue.take(most);
             let taken = batch.len();
             if taken > 0 {
-                self.view.refresh(self.worker, &self.membership.0);
+                self.view.share.refresh(self.worker, &self.membership.0);
                 let done = self.rows.decode(&batch, &mut self.view, out)?;
                 if done < taken {
                     // Whoever knows the schema wakes the worker.
@@ -246,12 +244,7 @@ impl SourceReader for KafkaReader {
     }
 
     fn partitions(&self) -> Vec<PartitionState> {
-        if self.view.version == 0 {
-            let expected = self.membership.0.expected(self.worker);
-            return expected.into_iter().map(|partition| PartitionState { partition, idle: false }).collect();
-        }
-        let state = |partition: &Arc<Partition>| PartitionState { partition: partition.number, idle: partition.idle() };
-        self.view.mine.iter().map(state).collect()
+        self.view.share.states(self.worker)
     }
 
     fn set_waker(&mut self, waker: Waker) {

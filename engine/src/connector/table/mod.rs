@@ -1,5 +1,6 @@
 //! Tables as sources of continuous queries: what is there, then every change; and as places where late rows go.
 
+mod caught_up;
 mod sink;
 mod source;
 

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use uuid::Uuid;
 
+use super::caught_up::CaughtUp;
 use crate::connector::{PartitionState, PollState, Positions, Reporter, Source, SourceBatch, SourceReader, Waker};
 use crate::error::{Error, Result};
 use crate::table::{Decoder, LogEntry, Lsn, Reading, Table, TableStore};
@@ -99,6 +100,7 @@ impl Source for TableSource {
                 decoder,
                 rows: rows.map(|rows| Box::new(rows) as _),
                 log: None,
+                missed: (self.stood.is_some() && !self.table.definition().append_only).then(CaughtUp::new),
             }));
         }
         Ok(all)
@@ -119,6 +121,8 @@ struct TableReader {
     rows: Option<Entries<(Vec<u8>, Vec<u8>)>>,
     /// What is left of the log up to `bound`.
     log: Option<Entries<LogEntry>>,
+    /// What came since the checkpoint that the job goes on from, until that is read.
+    missed: Option<CaughtUp>,
     /// All LSNs up to this one were read.
     position: Lsn,
     /// The last LSN of the open epoch.
@@ -156,12 +160,19 @@ impl TableReader {
         };
         for _ in 0..most.saturating_mul(LOOKED_AT) {
             let Some(entry) = log.next() else {
+                if self.missed.as_mut().is_some_and(|missed| !missed.end_of_log()) {
+                    return Ok(false);
+                }
+                self.missed = None;
                 self.position = self.bound;
                 self.reading.advance(self.worker, self.position);
                 return Ok(true);
             };
             let entry = entry?;
-            if self.is_mine(&entry.key) {
+            if !self.is_mine(&entry.key) {
+                continue;
+            }
+            if self.missed.as_mut().is_none_or(|missed| missed.gives(&entry.key, entry.is_added)) {
                 self.decoder.push(&entry.row)?;
                 weights.push(if entry.is_added { 1 } else { -1 });
             }

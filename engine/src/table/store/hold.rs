@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fjall::PersistMode;
 use uuid::Uuid;
 
 use super::reading::{Reader, Reading};
@@ -46,7 +45,7 @@ impl TableStore {
             return Ok(());
         }
         self.holds.insert(hold_key(table, job), lsn.to_be_bytes()).map_err(|error| store_error(&error))?;
-        self.database.persist(PersistMode::SyncAll).map_err(|error| store_error(&error))?;
+        self.database.persist(self.durability).map_err(|error| store_error(&error))?;
         lock(&storage.holds).insert(job, lsn);
         self.trim(&storage)
     }

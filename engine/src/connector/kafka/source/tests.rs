@@ -162,7 +162,7 @@ fn a_broker_that_is_down_is_waited_for() {
     // Nothing is known yet, and nobody may take the watermark for free of these partitions.
     assert_eq!(
         job.partitions().iter().map(|state| (state.partition, state.idle)).collect::<Vec<_>>(),
-        [(0, false), (1, false)]
+        [(u32::MAX, false), (u32::MAX, false)]
     );
     broker.come_up().unwrap();
     job.until("the records", |job| job.numbers() == [1, 2]);
@@ -188,6 +188,36 @@ fn a_topic_that_does_not_exist_is_waited_for() {
     let mut job = Job::open(&broker, &[("topic", "absent")], 1, true);
     let error = job.until_error();
     assert!(error.message().starts_with("there is no topic absent"), "{error}");
+}
+
+/// A topic that an earlier run had read and that is not there holds the watermark, until the broker has not known it for the
+/// whole idle time-out; it is read on when it comes. So are topics of a pattern.
+#[test]
+fn a_topic_of_an_earlier_run_holds_the_watermark() {
+    for topics in ["there, missing", "/there|missing/"] {
+        let broker = broker(&[("there", 1)]);
+        write(&broker, "there", [(0, 1), (0, 2)]);
+        let clock = ManualClock::at(1_000_000);
+        let mut source =
+            Job::source(&broker, &[("topic", topics), ("idle_timeout", "60s"), ("discovery_interval", "50ms")], false);
+        let stood = [("there/0", "0@1"), ("missing/0", "1@0")].map(|(place, at)| (place.to_owned(), at.to_owned()));
+        source.start_at(Positions(stood.into())).unwrap();
+        let mut job = Job::start(source, 1, Arc::new(clock.clone()));
+        let said = |job: &Job| job.partitions().iter().map(|state| (state.partition, state.idle)).collect::<Vec<_>>();
+        let waits = if topics.starts_with('/') {
+            format!("partition 0 of topic missing, read before and not there on {}", broker.bootstrap())
+        } else {
+            format!("topic missing, which does not exist on {}", broker.bootstrap())
+        };
+        job.until("what is there", |job| job.numbers() == [2] && job.reporter.waits() == waits);
+        assert_eq!(said(&job), [(0, false), (1, false)]);
+        clock.advance_micros(60_000_000);
+        job.until("the missing one is idle", |job| said(job).contains(&(1, true)));
+        broker.create_topic("missing", 1).unwrap();
+        write(&broker, "missing", [(0, 3)]);
+        job.until("both", |job| job.numbers() == [2, 3] && job.reporter.waits().is_empty());
+        assert!(said(&job).contains(&(1, false)));
+    }
 }
 
 #[test]

@@ -5,19 +5,21 @@
 
 use std::collections::BTreeMap;
 
-use super::batch_queue::OFFSET_BEGINNING;
-use super::partitions::Partition;
+use super::Partition;
 use crate::connector::Positions;
 use crate::error::{Error, Result};
 
+/// The offset that means "at the oldest record", as librdkafka has it.
+pub(in crate::connector) const OFFSET_BEGINNING: i64 = -2;
+
 /// A topic's partition.
-pub(super) type Place = (String, i32);
+pub(in crate::connector) type Place = (String, i32);
 
 /// Where an earlier run of the job stood in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stood {
-    pub(super) number: u32,
-    pub(super) offset: i64,
+pub(in crate::connector) struct Stood {
+    pub(in crate::connector) number: u32,
+    pub(in crate::connector) offset: i64,
 }
 
 const BEGINNING: &str = "beginning";
@@ -27,21 +29,17 @@ fn written(topic: &str, partition: i32, stood: Stood) -> (String, String) {
     (format!("{topic}/{partition}"), format!("{}@{offset}", stood.number))
 }
 
-/// The positions of partitions that are read, and of those that an earlier run has read and that were not found yet.
-pub(super) fn write<'a>(
-    read: impl Iterator<Item = &'a Partition>,
-    unfound: impl Iterator<Item = (&'a Place, Stood)>,
-) -> Positions {
-    let read = read.filter_map(|partition| {
+/// The positions of partitions.
+pub(in crate::connector) fn write<'a>(partitions: impl Iterator<Item = &'a Partition>) -> Positions {
+    let stood = |partition: &Partition| {
         let stood = Stood { number: partition.number, offset: partition.next()? };
         Some(written(&partition.topic, partition.partition, stood))
-    });
-    let unfound = unfound.map(|((topic, partition), stood)| written(topic, *partition, stood));
-    Positions(read.chain(unfound).collect())
+    };
+    Positions(partitions.filter_map(stood).collect())
 }
 
 /// Reads what [`write()`] wrote.
-pub(super) fn read(positions: &Positions) -> Result<BTreeMap<Place, Stood>> {
+pub(in crate::connector) fn read(positions: &Positions) -> Result<BTreeMap<Place, Stood>> {
     let one = |(place, at): (&String, &String)| {
         let (topic, partition) = place.rsplit_once('/')?;
         let (number, offset) = at.split_once('@')?;
@@ -61,18 +59,17 @@ mod tests {
     #[test]
     fn positions_are_read_as_they_were_written() {
         let partition = Partition::new(4, "a/b".into(), 2, None);
-        assert!(write([&partition].into_iter(), std::iter::empty()).0.is_empty(), "nothing is known of it");
+        assert!(write([&partition].into_iter()).0.is_empty(), "nothing is known of it");
         partition.passed(OFFSET_BEGINNING);
-        let place = ("c".to_owned(), 0);
-        let unfound = Stood { number: 7, offset: 12 };
-        let positions = write([&partition].into_iter(), [(&place, unfound)].into_iter());
+        let other = Partition::new(7, "c".into(), 0, None);
+        other.passed(12);
+        let positions = write([&partition, &other].into_iter());
         let lines: Vec<String> = positions.0.iter().map(|(place, at)| format!("{place} {at}")).collect();
         assert_eq!(lines, ["a/b/2 4@beginning", "c/0 7@12"]);
         partition.passed(1042);
-        let positions = write([&partition].into_iter(), [(&place, unfound)].into_iter());
-        let read = read(&positions).unwrap();
+        let read = read(&write([&partition, &other].into_iter())).unwrap();
         assert_eq!(read[&("a/b".to_owned(), 2)], Stood { number: 4, offset: 1042 });
-        assert_eq!(read[&place], unfound);
+        assert_eq!(read[&("c".to_owned(), 0)], Stood { number: 7, offset: 12 });
         let odd = Positions([("t/0".to_owned(), "x@1".to_owned())].into());
         assert!(super::read(&odd).is_err());
     }
