@@ -15,8 +15,6 @@ pub(crate) enum Safeguard {
     FlushedBefore,
     /// Progress is read to the partition's end as it is, committed or not.
     UncommittedEnd,
-    /// A source that has not found its partitions yet holds the watermark for those that an earlier run had read.
-    ExpectedPartitions,
 }
 
 impl Safeguard {
@@ -43,13 +41,12 @@ impl Safeguard {
     pub(crate) const REMOVED: &str = "RONDEL_SIMULATE_WITHOUT";
 
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Fencing,
         Self::ProgressInside,
         Self::AlignedSnapshots,
         Self::ViewsFirst,
         Self::FlushedBefore,
         Self::UncommittedEnd,
-        Self::ExpectedPartitions,
     ];
 }

@@ -244,7 +244,7 @@ impl SourceReader for KafkaReader {
     }
 
     fn partitions(&self) -> Vec<PartitionState> {
-        self.view.share.states(self.worker)
+        self.view.share.states()
     }
 
     fn set_waker(&mut self, waker: Waker) {

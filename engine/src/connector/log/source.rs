@@ -205,7 +205,7 @@ impl SourceReader for MemoryLogReader {
     }
 
     fn partitions(&self) -> Vec<PartitionState> {
-        self.share.states(self.worker)
+        self.share.states()
     }
 
     fn set_waker(&mut self, waker: Waker) {

@@ -23,9 +23,10 @@ pub(super) use self::position::{OFFSET_BEGINNING, Place, Stood};
 pub(super) use self::share::Share;
 pub(super) use self::wake::Wake;
 use crate::connector::{PartitionState, Positions};
-use crate::safeguard::Safeguard;
 
-/// A partition that nobody has: as long as a worker says that it has this one, the watermark waits.
+/// What a worker has as long as nobody was dealt anything: a partition that nobody has, for which the watermark waits. A worker
+/// that said it had none, or only what an earlier run had read (which may not have heard of all), would let the watermark run
+/// ahead of what it is about to read, whose rows would be late.
 const UNKNOWN: PartitionState = PartitionState { partition: u32::MAX, idle: false };
 
 /// All partitions of a source, shared by who finds them and its readers.
@@ -102,21 +103,8 @@ impl Partitions {
         }
     }
 
-    /// What a worker has, as long as nobody was dealt anything. A worker that said it had none, or only what an earlier run
-    /// had read (which may not have heard of all), would let the watermark run ahead of what it is about to read, whose rows
-    /// would be late.
-    fn expected(worker: usize) -> PartitionState {
-        if Safeguard::ExpectedPartitions.holds() {
-            return UNKNOWN;
-        }
-        PartitionState { partition: u32::try_from(worker).unwrap_or(u32::MAX), idle: false }
-    }
-
     /// The partitions that an earlier run had read and nobody has found yet, and that this worker will have.
     fn awaited(&self, worker: usize) -> Vec<Arc<Partition>> {
-        if !Safeguard::ExpectedPartitions.holds() {
-            return Vec::new();
-        }
         let dealt = self.lock();
         dealt.awaited.values().filter(|partition| self.worker_of(partition.number) == worker).cloned().collect()
     }
@@ -228,7 +216,7 @@ mod tests {
     fn said(partitions: &Partitions, worker: usize) -> Vec<(u32, bool)> {
         let mut share = Share::default();
         share.refresh(worker, partitions);
-        share.states(worker).into_iter().map(|state| (state.partition, state.idle)).collect()
+        share.states().into_iter().map(|state| (state.partition, state.idle)).collect()
     }
 
     /// Until anything is found, each worker holds the watermark, whatever the earlier run knew; then by what is still to be

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Partition, Partitions};
+use super::{Partition, Partitions, UNKNOWN};
 use crate::connector::PartitionState;
 
 /// See the [module](self).
@@ -29,9 +29,9 @@ impl Share {
     }
 
     /// What holds this worker's watermark: what it reads, and what it is going to read.
-    pub(in crate::connector) fn states(&self, worker: usize) -> Vec<PartitionState> {
+    pub(in crate::connector) fn states(&self) -> Vec<PartitionState> {
         if self.version == 0 {
-            return vec![Partitions::expected(worker)];
+            return vec![UNKNOWN];
         }
         let all = self.mine.iter().chain(&self.awaited);
         all.map(|partition| PartitionState { partition: partition.number, idle: partition.idle() }).collect()
