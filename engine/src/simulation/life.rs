@@ -219,8 +219,12 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
     let world = &being.world;
     let statements = topics::statements(world.jobs);
     let is_server = world.is_server(being.number);
-    if let Some((_, text)) = statements.iter().find(|(name, _)| is_server && world.catalog.get(name).is_none()) {
-        return execute(being, engine, text);
+    if let Some((name, text)) = statements.iter().find(|(name, _)| is_server && world.catalog.get(name).is_none()) {
+        let ending = execute(being, engine, text);
+        if ending.is_some() || world.catalog.get(name).is_some() || being.is_killed() {
+            return ending;
+        }
+        // It reads a view that could not be brought back, which is started again below.
     }
     let views = engine.jobs();
     if world.has_table()
