@@ -92,18 +92,17 @@ impl Put<'_> {
     /// Adds a file to the checkpoint's `files`.
     pub(super) fn add(&mut self, named: Named, file: NewFile, files: &mut Vec<StateFile>) -> Result<()> {
         let known = self.earlier.iter().chain(files.iter()).find(|known| known.hash == file.hash);
-        let path = match known {
-            Some(known) => known.path.clone(),
-            None => {
-                let path = self.store.state_path(&file.hash);
-                self.new_bytes += file.bytes.len() as u64;
-                self.bytes += file.bytes.len();
-                self.files.push((self.store.path(&path), file.bytes.clone()));
-                path
-            }
+        let (path, is_new) = match known {
+            Some(known) => (known.path.clone(), false),
+            None => (self.store.state_path(&file.hash), true),
         };
+        let place = self.store.path(&path);
         files.push(named.file(path, &file));
-        drop(file);
+        if is_new {
+            self.new_bytes += file.bytes.len() as u64;
+            self.bytes += file.bytes.len();
+            self.files.push((place, file.bytes));
+        }
         if self.files.len() >= PUT_FILES || self.bytes >= PUT_BYTES { self.flush() } else { Ok(()) }
     }
 
