@@ -416,10 +416,10 @@ impl JobStore {
         for (age, file) in restorable.manifests.iter().rev().enumerate() {
             match self.manifest(file, None) {
                 Ok(manifest) if keep(&manifest, age) || chosen == Some(file) => kept.push(manifest),
-                // One that can't be read is of no use to anybody.
-                _ if chosen != Some(file) => gone.push(file.clone()),
-                Ok(manifest) => kept.push(manifest),
-                Err(error) => return Err(error),
+                // A place that is away says nothing of what it holds.
+                Err(error) if error.kind() == ErrorKind::External || chosen == Some(file) => return Err(error),
+                // One that is damaged is of no use to anybody.
+                _ => gone.push(file.clone()),
             }
         }
         if !gone.is_empty() {

@@ -1,6 +1,7 @@
-//! Two runs of a job at one time.
+//! Two runs of a job, and a place that is away between.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -17,10 +18,11 @@ use crate::checkpoint::place::Place;
 
 type Happens = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-/// A store in which something happens before the next choice is put.
+/// A store in which something happens before the next choice is put, and whose manifests can't be read now and then.
 struct Interrupted {
     inner: Arc<InMemory>,
     happens: Happens,
+    away: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Interrupted {
@@ -52,6 +54,9 @@ impl ObjectStore for Interrupted {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.away.load(Ordering::SeqCst) && location.as_ref().contains("manifests/") {
+            return Err(object_store::Error::Generic { store: "test", source: "it is away".into() });
+        }
         self.inner.get_opts(location, options).await
     }
 
@@ -77,7 +82,7 @@ impl ObjectStore for Interrupted {
 #[test]
 fn a_choice_that_the_next_run_has_not_seen_is_none() {
     let (inner, happens) = (Arc::new(InMemory::new()), Happens::default());
-    let store = Interrupted { inner: Arc::clone(&inner), happens: Arc::clone(&happens) };
+    let store = Interrupted { inner: Arc::clone(&inner), happens: Arc::clone(&happens), away: Arc::default() };
     let place = Arc::new(Place::over(Arc::new(store)));
     let mut run = opened(&place);
     run.begin().unwrap();
@@ -93,4 +98,28 @@ fn a_choice_that_the_next_run_has_not_seen_is_none() {
     let error = run.choose(&second.file, second.hash).unwrap_err();
     assert!(error.message().contains("another server runs the job"), "{error}");
     assert_eq!(*next_begins_from.lock().unwrap(), Some(10));
+}
+
+/// A run that has read nothing yet asks the place which checkpoints are needed: one that it cannot look at stays, and its files
+/// with it. Readers of a view may go on from it.
+#[test]
+fn what_cannot_be_looked_at_is_not_deleted() {
+    let away = Arc::new(AtomicBool::new(false));
+    let store = Interrupted { inner: Arc::default(), happens: Happens::default(), away: Arc::clone(&away) };
+    let place = Arc::new(Place::over(Arc::new(store)));
+    let mut run = opened(&place);
+    run.begin().unwrap();
+    for epoch in [10, 20, 30] {
+        let written = write(&run, &snapshot(epoch, vec![part("p", &[epoch as i64])]), None);
+        run.choose(&written.file, written.hash).unwrap();
+    }
+    let mut next = opened(&place);
+    next.begin().unwrap();
+    away.store(true, Ordering::SeqCst);
+    let error = next.retain(|_, age| age < 1).unwrap_err();
+    assert!(error.message().contains("it is away"), "{error}");
+    away.store(false, Ordering::SeqCst);
+    let kept = next.retain(|manifest, _| manifest.epoch == 10).unwrap();
+    assert_eq!(kept.iter().map(|manifest| manifest.epoch).collect::<Vec<_>>(), [30, 10]);
+    kept.iter().for_each(|manifest| drop(next.restore(manifest).unwrap()));
 }
