@@ -147,16 +147,21 @@ fn random_row(rng: &mut SmallRng) -> Row {
     (key, text, float, rng.random_range(0..8))
 }
 
-/// A random change of `contents`, applied to it: inserts, and of a changelog deletes, also of rows inserted just now.
+/// A random change of `contents`, applied to it: inserts, and of a changelog deletes, also of rows inserted just now. That
+/// of a changelog may also have rows only that come, some of them more than once.
 fn random_delta(rng: &mut SmallRng, contents: &mut Vec<Row>, changelog: bool) -> Delta {
     let (mut changed, mut weights) = (Vec::new(), Vec::new());
+    let changelog = changelog && rng.random_bool(0.7);
     for _ in 0..rng.random_range(0..40) {
         if changelog && !contents.is_empty() && rng.random_bool(0.45) {
             let row = contents.swap_remove(rng.random_range(0..contents.len()));
             changed.push(row);
             weights.push(-1);
         } else {
-            let row = random_row(rng);
+            let row = match changed.last() {
+                Some(last) if rng.random_bool(0.1) => Row::clone(last),
+                _ => random_row(rng),
+            };
             let times = if changelog && rng.random_bool(0.1) { 3 } else { 1 };
             contents.extend(std::iter::repeat_n(row.clone(), times));
             changed.push(row);
