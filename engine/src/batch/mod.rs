@@ -5,6 +5,7 @@
 //! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
 
 mod asof;
+mod over;
 mod scan;
 mod sessions;
 mod sets;
@@ -30,7 +31,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Error, Result};
-use crate::plan::{Functions, PushDownConditions, Relation};
+use crate::plan::{ExtractKeys, FlattenJoins, Functions, PushDownConditions, Relation};
 
 /// Where the rows of streams and views come from.
 pub trait BatchScans: Send + Sync {
@@ -56,11 +57,13 @@ fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     all.filter(|rule| !rule.name().starts_with("FilterPushdown")).collect()
 }
 
-/// DataFusion's logical rules; conditions are moved as in continuous queries.
+/// DataFusion's logical rules; conditions are moved, and joins flattened, as in continuous queries.
 fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| -> Arc<dyn OptimizerRule + Send + Sync> {
         match rule.name() {
             "push_down_filter" => Arc::new(PushDownConditions::default()),
+            "extract_equijoin_predicate" => Arc::new(ExtractKeys::default()),
+            "eliminate_cross_join" => Arc::new(FlattenJoins::default()),
             _ => rule,
         }
     };
@@ -112,7 +115,7 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = turned::lowered(sets::lowered(plan.clone())?)?;
+        let plan = over::lowered(turned::lowered(sets::lowered(plan.clone())?)?)?;
         let plan = asof::lowered(windows::lowered(plan)?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let physical = state.create_physical_plan(&plan).await?;

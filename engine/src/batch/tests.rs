@@ -144,6 +144,101 @@ fn right_joins_are_filtered() {
 }
 
 #[test]
+fn joins_whose_nulls_are_equal_and_others_stay_apart() {
+    // DataFusion's EliminateCrossJoin gives all joins that it flattens what the topmost says of NULLs.
+    for (query, count) in [
+        ("FROM t a JOIN t b ON a.zone IS NOT DISTINCT FROM b.zone JOIN t c ON a.id = c.id", 6),
+        ("FROM t a JOIN t b ON a.zone = b.zone JOIN t c ON a.at IS NOT DISTINCT FROM c.at", 5),
+        ("FROM t a JOIN t b ON a.at IS NOT DISTINCT FROM b.at, t c WHERE a.zone = c.zone", 5),
+        ("FROM t a JOIN t b ON a.at IS NOT DISTINCT FROM b.at WHERE a.zone = b.zone", 3),
+        ("FROM t a JOIN t b ON a.at IS NOT DISTINCT FROM b.at JOIN t c ON b.zone IS NOT DISTINCT FROM c.zone", 6),
+    ] {
+        let rows = answer(&format!("SELECT count(*) AS n {query}"));
+        assert!(rows.contains(&format!("\n| {count} |\n")), "{query}\n{rows}");
+    }
+}
+
+#[test]
+fn rows_without_a_key_have_all_their_peers_in_a_frame_before_them() {
+    // More rows than DataFusion takes at a time: 5,000 with the key 1, and 5,000 without one.
+    let of = |frame: &str| {
+        answer(&format!(
+            "SELECT k, n, count(*) AS rows FROM (
+               SELECT k, count(*) OVER (ORDER BY k RANGE BETWEEN {frame}) AS n FROM (
+                 SELECT CASE WHEN v <= 5000 THEN 1 END AS k FROM (SELECT unnest(range(1, 10001)) AS v) a) b) c
+             GROUP BY k, n ORDER BY k, n"
+        ))
+    };
+    insta::assert_snapshot!(of("UNBOUNDED PRECEDING AND 1 PRECEDING"), @r"
++---+-------+------+
+| k | n     | rows |
++---+-------+------+
+| 1 | 0     | 5000 |
+|   | 10000 | 5000 |
++---+-------+------+
+");
+    insta::assert_snapshot!(of("2 PRECEDING AND 1 PRECEDING"), @r"
++---+------+------+
+| k | n    | rows |
++---+------+------+
+| 1 | 0    | 5000 |
+|   | 5000 | 5000 |
++---+------+------+
+");
+}
+
+#[test]
+fn lists_over_rows_in_the_opposite_order_are_in_order() {
+    insta::assert_snapshot!(answer(
+        "SELECT n, array_agg(n) OVER (ORDER BY n DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS a,
+           string_agg(CAST(n AS TEXT), '-') OVER (ORDER BY n DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING) AS s
+         FROM (SELECT count(*) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS n FROM t) a ORDER BY n"
+    ), @r"
++---+--------------+---------+
+| n | a            | s       |
++---+--------------+---------+
+| 1 | [4, 3, 2, 1] | 4-3-2-1 |
+| 2 | [4, 3, 2]    | 4-3-2-1 |
+| 3 | [4, 3]       | 4-3-2   |
+| 4 | [4]          | 4-3     |
++---+--------------+---------+
+");
+}
+
+#[test]
+fn a_column_with_one_value_has_another_in_grouping_sets() {
+    insta::assert_snapshot!(answer(
+        "SELECT zone, id, count(*) AS n, grouping(zone) AS g FROM t WHERE zone = 'a' GROUP BY CUBE(zone, id) ORDER BY zone, g, id"
+    ), @r"
++------+----+---+---+
+| zone | id | n | g |
++------+----+---+---+
+| a    | 2  | 1 | 0 |
+| a    | 3  | 1 | 0 |
+| a    |    | 2 | 0 |
+|      | 2  | 1 | 1 |
+|      | 3  | 1 | 1 |
+|      |    | 2 | 1 |
++------+----+---+---+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT c, zone, count(*) AS n FROM (SELECT 7 AS c, zone FROM t UNION ALL SELECT 7, zone FROM t) x
+         GROUP BY GROUPING SETS ((zone, c), (zone)) ORDER BY c, zone"
+    ), @r"
++---+------+---+
+| c | zone | n |
++---+------+---+
+| 7 | a    | 4 |
+| 7 | b    | 2 |
+| 7 |      | 2 |
+|   | a    | 4 |
+|   | b    | 2 |
+|   |      | 2 |
++---+------+---+
+");
+}
+
+#[test]
 fn the_canonical_form_is_run() {
     insta::assert_snapshot!(answer(
         "SELECT array_agg(zone) AS z, string_agg(zone, '-') AS s, any_value(zone) AS any, array_agg(id ORDER BY zone) AS i,

@@ -33,6 +33,7 @@ mod manners;
 mod merged;
 mod nest;
 mod not_in;
+mod null_keys;
 mod one_value;
 mod planner;
 mod properties;
@@ -64,6 +65,7 @@ pub use asof::AsOfNode;
 pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
+pub(crate) use null_keys::{ExtractKeys, FlattenJoins};
 pub use planner::{ContinuousPlan, Planner, answer_columns};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;

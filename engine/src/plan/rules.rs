@@ -15,11 +15,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
@@ -37,6 +35,7 @@ use super::check::check_subqueries;
 use super::clock::ClocksHidden;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
+use super::null_keys::{ExtractKeys, FlattenJoins};
 use super::push_down::PushDownConditions;
 use super::single_row::guarded;
 
@@ -60,13 +59,13 @@ fn rules() -> Vec<Rule> {
         // A subquery that stands for a value is a left join; that it has one row at most is guarded (`single_row`).
         Arc::new(ScalarSubqueryToJoin::new()),
         // ON a.x = b.x AND … : the equalities become keys, the rest the residual condition.
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(ExtractKeys::default()),
         // GROUP BY a, a is GROUP BY a.
         Arc::new(EliminateDuplicatedExpr::new()),
         // WHERE true and WHERE false.
         Arc::new(EliminateFilter::new()),
         // FROM a, b WHERE a.x = b.x is an equality join.
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(FlattenJoins::default()),
         // What reads no rows has none.
         Arc::new(PropagateEmptyRelation::new()),
         // A NULL key meets nothing: such rows need not become state.
