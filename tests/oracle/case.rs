@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arrow::util::pretty::pretty_format_batches;
+use arrow::util::display::FormatOptions;
+use arrow::util::pretty::pretty_format_batches_with_options;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rondel_engine::Delta;
@@ -88,6 +89,15 @@ impl Case {
         Self { statement, tables: self.tables.clone(), ..*self }
     }
 
+    /// The case as operators run it that are called by hand. Where changes are held back the time of day stands still for all
+    /// else: what changes because time has passed would be held back as well, until it has passed again.
+    pub(crate) fn by_hand(&self) -> Self {
+        match self.statement.is_delayed() && self.statement.reads_clock() {
+            true => self.at_one_moment(),
+            false => Self { statement: self.statement.clone(), tables: self.tables.clone(), ..*self },
+        }
+    }
+
     /// The streams as they are after some epochs.
     pub(crate) fn tables_until(&self, epochs: usize) -> Vec<Table> {
         let until = |table: &Table| Table { epochs: table.epochs[..epochs].to_vec(), ..table.clone() };
@@ -114,7 +124,8 @@ impl Case {
             for (epoch, arrival) in
                 table.epochs.iter().enumerate().flat_map(|(at, all)| all.iter().map(move |one| (at, one)))
             {
-                let rows = pretty_format_batches(std::slice::from_ref(&arrival.rows)).unwrap();
+                let options = FormatOptions::default().with_null("NULL");
+                let rows = pretty_format_batches_with_options(std::slice::from_ref(&arrival.rows), &options).unwrap();
                 let weights = arrival.weights.as_ref().map(|weights| weights.values().to_vec());
                 text.push_str(&format!(
                     "\nepoch {epoch}, partition {}, weights {weights:?}\n{rows}",

@@ -124,6 +124,7 @@ fn judged(
 #[test]
 fn operators_sum_to_the_batch_answer() {
     run_cases(1000, &[], World::new, |world, case| {
+        let case = &case.by_hand();
         judged(world, case, |plan, expected| {
             case.run_by_hand(&plan.flow, expected)?;
             match !case.late_rows && case.seed % 4 == 0 {

@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::functions::math::expr_fn::random;
+use datafusion::logical_expr::{
+    Aggregate, ColumnarValue, Expr, LogicalPlan, Projection, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, Window,
+};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::collect;
@@ -34,8 +39,10 @@ impl Batch {
     pub(crate) fn new(functions: impl Iterator<Item = Arc<ScalarUDF>>) -> Self {
         let config =
             SessionConfig::new().with_target_partitions(1).set_str("datafusion.sql_parser.dialect", "PostgreSQL");
-        // This one moves conditions without columns below an aggregate that has a row whatever is below it.
-        let logical = Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "push_down_filter");
+        // The first moves conditions without columns below an aggregate that has a row whatever is below it; the second has
+        // all joins that it takes apart take NULLs for equal, or none, as the topmost does.
+        let wrong = ["push_down_filter", "eliminate_cross_join"];
+        let logical = Optimizer::new().rules.into_iter().filter(|rule| !wrong.contains(&rule.name()));
         // This one pushes conditions below the wrong side of outer joins: `right_joins_are_filtered` in the engine's batch.
         let rules =
             PhysicalOptimizer::new().rules.into_iter().filter(|rule| !rule.name().starts_with("FilterPushdown"));
@@ -86,8 +93,63 @@ impl Batch {
 
     async fn planned(&self, statement: &Statement, now: i64) -> Result<LogicalPlan> {
         let plan = self.session.create_logical_plan(&statement.at(now).batch_sql).await?;
-        self.session.optimize(&plan)
+        self.session.optimize(&unknowing(plan)?)
     }
+}
+
+/// A column, of which nothing is known any more.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Hidden(Signature);
+
+impl ScalarUDFImpl for Hidden {
+    fn name(&self) -> &str {
+        "hidden"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::clone(&arguments.arg_fields[0]))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(arguments.args[0].clone())
+    }
+}
+
+/// The plan, in which grouping sets and OVER know nothing of their inputs. DataFusion believes that a column with one value
+/// has it behind grouping sets as well; where rows stand in the opposite order of an OVER it goes through them from the end, and
+/// collects lists from there; and a frame that ends with the peers of a row without a key is only whole if these come at once, as
+/// they do from a sort.
+fn unknowing(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(of) if matches!(of.group_expr[..], [Expr::GroupingSet(_)]) => {
+            let input = Arc::new(hidden(of.input)?);
+            Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, of.group_expr, of.aggr_expr)?)))
+        }
+        LogicalPlan::Window(of) => {
+            let input = Arc::new(hidden(of.input)?);
+            Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(of.window_expr, input)?)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}
+
+/// The rows behind a projection through which nothing can be known of a column: a function of what is not the same twice.
+fn hidden(rows: Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    let hides = Arc::new(ScalarUDF::from(Hidden(Signature::any(2, Volatility::Volatile))));
+    let columns = rows.schema().columns().into_iter().map(|column| {
+        let (relation, name) = (column.relation.clone(), column.name.clone());
+        hides.call(vec![Expr::Column(column), random()]).alias_qualified(relation, name)
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), rows)?))
 }
 
 /// What a statement's batch side reads.
