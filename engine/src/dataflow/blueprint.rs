@@ -15,7 +15,7 @@ use crate::connector::{
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{FlowOp, FlowPlan, NodeIndex};
-use crate::time::{Clock, Watermarks};
+use crate::time::{Clock, Epoch, Watermarks};
 
 use super::chain::Member;
 use super::edge::WatermarkLink;
@@ -107,8 +107,8 @@ pub(crate) struct Prepared {
     pub(crate) parts: Vec<WorkerJob>,
     pub(crate) reads: Vec<Arc<View>>,
     pub(crate) maintains: Option<Arc<View>>,
-    /// It goes on from a snapshot.
-    pub(crate) is_restored: bool,
+    /// It goes on from a snapshot of this epoch.
+    pub(crate) restored: Option<Epoch>,
     /// Timely operators per worker that take part in a snapshot.
     pub(crate) snapshot_givers: usize,
 }
@@ -193,7 +193,7 @@ impl Blueprint {
         let identifier = Arc::new(AtomicUsize::new(0));
         let edges = layout.units.iter().filter(|unit| matches!(unit, Unit::View(_))).count();
         let snapshot_givers = layout.units.len() - edges + ends;
-        let is_restored = self.restore.is_some();
+        let restored = self.restore.as_ref().map(|snapshot| snapshot.epoch);
         let parts = units
             .into_iter()
             .zip(destinations.into_iter().zip(late))
@@ -205,11 +205,11 @@ impl Blueprint {
                 late,
                 meters: Arc::clone(&meters),
                 watermarks: watermarks.clone(),
-                restored: is_restored,
+                restored: restored.is_some(),
                 identifier: Arc::clone(&identifier),
             })
             .collect();
-        Ok(Prepared { job, parts, reads, maintains, is_restored, snapshot_givers })
+        Ok(Prepared { job, parts, reads, maintains, restored, snapshot_givers })
     }
 
     /// Takes what late rows go into out of the target.

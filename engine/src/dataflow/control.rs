@@ -166,6 +166,8 @@ pub(crate) struct Control {
     snapshots: Vec<Snapshotting>,
     /// The greatest epoch given out.
     last_epoch: Epoch,
+    /// The greatest epoch of which a snapshot was restored.
+    restored: Epoch,
     /// Epochs up to this one may be given out without asking.
     leased: Epoch,
     lease: Option<Arc<dyn EpochLease>>,
@@ -187,6 +189,7 @@ impl Control {
             drops: Vec::new(),
             snapshots: Vec::new(),
             last_epoch,
+            restored: 0,
             leased: 0,
             lease,
             held: false,
@@ -285,8 +288,13 @@ impl Control {
     }
 
     /// Takes the next epoch's number, for jobs whose last was `last`.
+    ///
+    /// It is greater than those of all snapshots that were restored. Another server may have taken them, one whose clock is ahead
+    /// or that had leased more: a job that went on in earlier epochs would say things before what it has said already, and
+    /// its checkpoints would seem older than the one that it came from, and older than its views' own. The other jobs come along,
+    /// since tables are bound to epochs for all jobs at once: a job far behind would not see what is new in them.
     pub(crate) fn next_epoch(&mut self, now: Epoch, last: Epoch) -> Epoch {
-        let epoch = now.max(last + 1);
+        let epoch = now.max(last.max(self.restored) + 1);
         self.last_epoch = self.last_epoch.max(epoch);
         if epoch > self.leased
             && let Some(lease) = &self.lease
@@ -309,10 +317,11 @@ impl Control {
                     continue;
                 }
             };
+            self.restored = self.restored.max(prepared.restored.unwrap_or(0));
             let first = self.next_epoch(now, self.last_epoch);
             let acknowledgement = Acknowledgement::of(self.pool.workers.len(), &self.pool.signal);
             if let Some(view) = &prepared.maintains {
-                view.start(first, prepared.is_restored);
+                view.start(first, prepared.restored.is_some());
             }
             prepared.job.set_gate(Gate { epoch: first, state: GateState::Idle });
             for (worker, part) in self.pool.workers.iter().zip(prepared.parts.drain(..)) {

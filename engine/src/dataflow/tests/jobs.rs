@@ -190,6 +190,50 @@ fn a_snapshot_is_restored_on_another_number_of_workers() {
     }
 }
 
+/// Remembers up to which epoch it was asked.
+#[derive(Default)]
+struct Leased(Mutex<Epoch>);
+
+impl EpochLease for Leased {
+    fn extend(&self, epoch: Epoch) -> Epoch {
+        *self.0.lock().unwrap() = epoch;
+        epoch
+    }
+}
+
+/// A snapshot may come from another server, whose epochs were ahead of this one's: what its job says from now on stands behind
+/// what it has said, and no other job of the pool stays in the epochs before.
+#[test]
+fn epochs_go_on_after_those_of_a_snapshot() {
+    let (operators, plan) = (TestOperators::new(), PlanBuilder::new().stream("s").then("sum"));
+    let ahead = Pool::simulated(settings(2, &operators), 7).unwrap();
+    ahead.pass(Duration::from_secs(3_600));
+    let feed = MemoryHandle::new(1);
+    let (job, _) = JobBuilder::new(1, plan.clone(), Target::View(view(true))).reads(0, &feed).create(&ahead).unwrap();
+    feed.push(0, batch(&[(1, 1, 0)])).unwrap();
+    ahead.step(job.id()).unwrap();
+    let snapshot = ahead.snapshot(job.id()).unwrap();
+    let at = snapshot.epoch;
+
+    let leased = Arc::new(Leased::default());
+    let lease = Some(Arc::clone(&leased) as Arc<dyn EpochLease>);
+    let pool = Pool::simulated(PoolSettings { lease, ..settings(2, &operators) }, 8).unwrap();
+    let (other_feed, sink) = (MemoryHandle::new(1), MemorySink::new());
+    let (other, _) =
+        JobBuilder::new(2, plan.clone(), Target::View(view(true))).reads(0, &other_feed).create(&pool).unwrap();
+    assert!(pool.step(other.id()).unwrap() < at);
+    let mut builder = JobBuilder::new(1, plan, Target::Sink(Box::new(sink.clone()))).reads(0, &feed);
+    builder.blueprint.restore = Some(snapshot);
+    let (job, _) = builder.create(&pool).unwrap();
+    feed.push(0, batch(&[(1, 1, 0)])).unwrap();
+    pool.step(job.id()).unwrap();
+    let said: Vec<Epoch> = sink.written().iter().map(|(epoch, _)| *epoch).collect();
+    assert!(!said.is_empty() && said.iter().all(|epoch| *epoch > at), "{said:?}, after {at}");
+    assert!(pool.snapshot(job.id()).unwrap().epoch > at);
+    assert!(pool.step(other.id()).unwrap() > at);
+    assert!(*leased.0.lock().unwrap() > at, "no later run gives them out again");
+}
+
 #[test]
 fn a_stopped_job_writes_what_it_has_read() {
     for workers in [1, 2] {
