@@ -13,7 +13,7 @@ pub(super) fn planning_error(error: DataFusionError) -> Error {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let position = span.map(|span| Position { line: span.start.line, column: span.start.column });
     let text = error.strip_backtrace();
-    let own = match no_match(&text).or_else(|| no_signature(&text)) {
+    let own = match no_match(&text).or_else(|| no_signature(&text)).or_else(|| no_field(&text)) {
         Some(own) => own,
         None => sentence(error),
     };
@@ -21,6 +21,13 @@ pub(super) fn planning_error(error: DataFusionError) -> Error {
         Some(position) if position.line > 0 && own.position().is_none() => own.at(position),
         _ => own,
     }
+}
+
+/// A field that a row inside a row has not got.
+fn no_field(text: &str) -> Option<Error> {
+    let (before, _) = text.split_once(" not found in struct")?;
+    let (_, name) = before.rsplit_once("Field ")?;
+    Some(Error::new(ErrorKind::UndefinedColumn, format!("there is no field {name} in this row")))
 }
 
 /// Arguments that a function of ours does not take: its own sentence, without the wrapping.

@@ -61,7 +61,7 @@ const CONSTRUCTS: &[Construct] = &[
     proto3(
         "`repeated`",
         "repeated int32 f = 1;",
-        "`vouchers[1]` is the first; absent and empty are the same. Packed or not is read alike",
+        "`vouchers[1]` is the first, `stops[1].zone` a field of it; absent and empty are the same. Packed or not is read alike",
     ),
     proto3("`map`", "map<string, int32> f = 1;", "`labels['app']`; a key that occurs twice has its last value"),
     proto3(

@@ -16,6 +16,22 @@ pub(in crate::plan) fn rewrite(query: &mut Query, functions: &Functions) {
     let _ = query.visit(&mut Syntax { functions });
 }
 
+/// `a.b[1].c`: a name behind an element is a field, which DataFusion takes as a text only. Names before it, `a.b`, may be
+/// those of a table and its column, and are left to it.
+fn name_fields(root: &Expr, chain: &mut [AccessExpr]) {
+    let is_name = |access: &AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+    let names = match root {
+        Expr::Identifier(_) => chain.iter().take_while(|access| is_name(access)).count(),
+        _ => 0,
+    };
+    for access in chain.iter_mut().skip(names) {
+        if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+            let field = if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() };
+            *access = AccessExpr::Dot(Expr::Value(Value::SingleQuotedString(field).into()));
+        }
+    }
+}
+
 /// Rewrites an expression.
 pub(in crate::plan) fn rewrite_expression(expr: &mut Expr, functions: &Functions) {
     let _ = expr.visit(&mut Syntax { functions });
@@ -31,8 +47,9 @@ impl VisitorMut for Syntax<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Some(replacement) = self.replacement(expr) {
             *expr = replacement;
-        } else if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+        } else if let Expr::CompoundFieldAccess { root, access_chain } = expr {
             access_chain.iter_mut().for_each(close_slice);
+            name_fields(root, access_chain);
         }
         ControlFlow::Continue(())
     }
