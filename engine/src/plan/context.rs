@@ -1,6 +1,6 @@
 //! The catalog and the functions as DataFusion's SQL planner asks for them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -40,6 +40,10 @@ pub(super) struct Context<'a> {
     functions: &'a Functions,
     options: &'a ConfigOptions,
     relation_planners: &'a [Arc<dyn RelationPlanner>],
+    /// The functions' planners behind the one that names casts.
+    naming_planners: Vec<Arc<dyn ExprPlanner>>,
+    /// Casts have names: see [`manners::CastsByName`].
+    names_casts: Cell<bool>,
     /// The views that are being put in, from the outermost.
     views: RefCell<Vec<String>>,
     /// Everything that was named.
@@ -53,7 +57,10 @@ impl<'a> Context<'a> {
         options: &'a ConfigOptions,
         relation_planners: &'a [Arc<dyn RelationPlanner>],
     ) -> Self {
-        Self { relations, functions, options, relation_planners, views: RefCell::default(), named: RefCell::default() }
+        let casts: Arc<dyn ExprPlanner> = Arc::new(manners::CastsByName);
+        let naming_planners = std::iter::once(casts).chain(functions.expr_planners().iter().cloned()).collect();
+        let (names_casts, views, named) = Default::default();
+        Self { relations, functions, options, relation_planners, naming_planners, names_casts, views, named }
     }
 
     /// An expression over the columns of a schema, as SQL says it.
@@ -77,15 +84,22 @@ impl<'a> Context<'a> {
         }
         let plan = match self.planned(query, naming, false) {
             Err(error) if is_about_names(&error) => {
-                let mut query = query.clone();
-                let columns =
-                    |query: &ast::Query| Some(self.planned(query, Naming::Answer, true).ok()?.schema().columns());
-                written_out(&mut query, &columns);
-                self.planned(&query, naming, true).map_err(|_| error)
+                let before = self.names_casts.replace(true);
+                let plan = self.planned(query, naming, false).or_else(|_| self.planned_written_out(query, naming));
+                self.names_casts.set(before);
+                plan.map_err(|_| error)
             }
             plan => plan,
         };
         restored(resolved(plan.map_err(|error| self.fault(error))?)?)
+    }
+
+    /// The plan of a query whose wildcards are written out, as far as that is known.
+    fn planned_written_out(&self, query: &ast::Query, naming: Naming) -> PlanResult<LogicalPlan> {
+        let mut query = query.clone();
+        let columns = |query: &ast::Query| Some(self.planned(query, Naming::Answer, true).ok()?.schema().columns());
+        written_out(&mut query, &columns);
+        self.planned(&query, naming, true)
     }
 
     fn planned(&self, query: &ast::Query, naming: Naming, beside_wildcards: bool) -> PlanResult<LogicalPlan> {
@@ -198,7 +212,10 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.functions.expr_planners()
+        match self.names_casts.get() {
+            true => &self.naming_planners,
+            false => self.functions.expr_planners(),
+        }
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
