@@ -5,6 +5,8 @@
 //! writing them takes as long as it takes. Views are chosen first, sinks last.
 
 mod begin;
+mod job;
+mod shown;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,19 +18,20 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::CheckpointSettings;
-use super::layers::Compacted;
 use super::manifest::Manifest;
 use super::place::Place;
 use super::savepoint::Savepoint;
 use super::store::JobStore;
 use crate::catalog::Catalog;
-use crate::connector::two_phase::Committer;
 use crate::dataflow::{JobHandle, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::safeguard::Safeguard;
 use crate::table::TableStore;
 use crate::time::{Clock, Epoch};
 pub(crate) use begin::{Beginning, Begun};
+use job::{CheckpointedJob, Progress};
+pub use shown::CheckpointView;
+pub(crate) use shown::KeptCheckpoint;
 
 /// How often an idle keeper looks whether a job became due that it does not know of.
 const LONGEST_REST: Duration = Duration::from_millis(500);
@@ -36,113 +39,6 @@ const LONGEST_REST: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a job that is dropped waits for a checkpoint that is being written.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A running job that has checkpoints.
-pub(crate) struct CheckpointedJob {
-    /// Its identity.
-    pub(crate) id: Uuid,
-    /// Its name.
-    pub(crate) name: String,
-    /// The statement that made it.
-    pub(crate) sql: String,
-    /// Its plan, as EXPLAIN has it.
-    pub(crate) plan: Vec<String>,
-    /// The views that it reads, by scan.
-    pub(crate) reads: BTreeMap<String, Uuid>,
-    /// The job in the pool.
-    pub(crate) handle: JobHandle,
-    /// Its sink, if that writes exactly once.
-    pub(crate) committer: Option<Arc<dyn Committer>>,
-    /// How they are taken and kept.
-    settings: Mutex<CheckpointSettings>,
-    /// Its checkpoints.
-    pub(crate) store: JobStore,
-    progress: Mutex<Progress>,
-}
-
-/// How a job's checkpoints are going.
-struct Progress {
-    /// When the last one was begun, and when it ended.
-    begun: Instant,
-    ended: Instant,
-    /// What the job had done then: rows in, rows out, epochs with news.
-    done: Option<(u64, u64, u64)>,
-    last: Option<Arc<Manifest>>,
-    /// What operators tell of their changes is upon `last`: nothing was asked of them since that was not kept.
-    is_upon_last: bool,
-    /// Files that the next checkpoint has in place of some of the last one's.
-    compacted: Vec<Compacted>,
-    taken: u64,
-    failed: u64,
-    took: Duration,
-    new_bytes: u64,
-    /// Why the last one failed, if it did.
-    error: Option<Error>,
-}
-
-impl CheckpointedJob {
-    fn settings(&self) -> CheckpointSettings {
-        lock(&self.settings).clone()
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        lock(&self.progress)
-    }
-
-    /// What tells whether anything has happened.
-    fn done(&self) -> (u64, u64, u64) {
-        let metrics = self.handle.metrics();
-        (metrics.rows_in, metrics.rows_out, metrics.epochs_with_news)
-    }
-
-    /// Whether nothing has happened since the last checkpoint: epochs without news come and go.
-    fn is_idle(&self) -> bool {
-        self.progress().done == Some(self.done())
-    }
-
-    fn is_running(&self) -> bool {
-        // One that was restored has all that a checkpoint needs before its first epoch is complete.
-        let has_begun = self.handle.metrics().epochs_completed > 0 || self.progress().last.is_some();
-        has_begun && self.handle.outcome().is_none()
-    }
-}
-
-/// A job's checkpoints at one moment, for figures.
-#[derive(Debug, Clone)]
-pub struct CheckpointView {
-    /// The job's name.
-    pub job: String,
-    /// The epoch of the last that was chosen.
-    pub epoch: Option<Epoch>,
-    /// When it was taken, in microseconds since 1970.
-    pub taken_at_micros: Option<i64>,
-    /// How long ago that was, in seconds.
-    pub age_seconds: u64,
-    /// Its state, in bytes.
-    pub bytes: u64,
-    /// Bytes of it that the one before did not have.
-    pub new_bytes: u64,
-    /// How long it took, in microseconds.
-    pub took_micros: u64,
-    /// How many were taken since the job was started.
-    pub taken: u64,
-    /// How many failed.
-    pub failed: u64,
-    /// Why the last one failed, if it did.
-    pub error: Option<Error>,
-}
-
-/// A checkpoint that is kept.
-pub(crate) struct KeptCheckpoint {
-    /// The job's name.
-    pub(crate) job: String,
-    /// What it consists of.
-    pub(crate) manifest: Arc<Manifest>,
-    /// Whether the job goes on from it.
-    pub(crate) is_chosen: bool,
-    /// The savepoints that it is.
-    pub(crate) savepoints: Vec<String>,
-}
 
 /// The least time-out of jobs that are checkpointed together: a sink may count on its own.
 fn timeout_of(group: &[Arc<CheckpointedJob>]) -> Duration {
@@ -396,60 +292,6 @@ impl Checkpoints {
         if let Some(savepoints) = lock(&self.savepoints).get_mut(&job) {
             savepoints.remove(name);
         }
-    }
-
-    /// How the checkpoints of running jobs are going, by name.
-    pub(crate) fn views(&self) -> Vec<CheckpointView> {
-        let running: Vec<_> = lock(&self.running).values().cloned().collect();
-        let now = self.clock.now_micros();
-        let age = |at: i64| u64::try_from(now.saturating_sub(at) / 1_000_000).unwrap_or(0);
-        let mut views: Vec<CheckpointView> = running
-            .iter()
-            .map(|job| {
-                let progress = job.progress();
-                let last = progress.last.as_ref();
-                CheckpointView {
-                    job: job.name.clone(),
-                    epoch: last.map(|manifest| manifest.epoch),
-                    taken_at_micros: last.map(|manifest| manifest.taken_at_micros),
-                    age_seconds: last.map_or(0, |manifest| age(manifest.taken_at_micros)),
-                    bytes: last.map_or(0, |manifest| manifest.files.iter().map(|file| file.bytes).sum()),
-                    new_bytes: progress.new_bytes,
-                    took_micros: u64::try_from(progress.took.as_micros()).unwrap_or(u64::MAX),
-                    taken: progress.taken,
-                    failed: progress.failed,
-                    error: progress.error.clone(),
-                }
-            })
-            .collect();
-        views.sort_by(|one, other| one.job.cmp(&other.job));
-        views
-    }
-
-    /// All checkpoints that are kept, of all jobs, by name and age.
-    pub(crate) fn kept(&self) -> Result<Vec<KeptCheckpoint>> {
-        let known = lock(&self.known).clone();
-        let mut kept = Vec::new();
-        for (id, known) in known {
-            let store = JobStore::open(&self.place, self.deployment, id);
-            let restorable = store.restorable()?;
-            let chosen = restorable.chosen.as_ref().map(|chosen| chosen.manifest.as_str());
-            let savepoints = self.savepoints_of(id)?;
-            for file in &restorable.manifests {
-                let named = savepoints.iter().filter(|savepoint| savepoint.checkpoint.manifest == *file);
-                let savepoints: Vec<String> = named.map(|savepoint| savepoint.name.clone()).collect();
-                if Some(file.as_str()) > chosen && savepoints.is_empty() {
-                    continue;
-                }
-                // It may have been deleted just now, since a newer one is there.
-                if let Ok(manifest) = store.manifest(file, None) {
-                    let (job, is_chosen) = (known.name.clone(), chosen == Some(file));
-                    kept.push(KeptCheckpoint { job, manifest, is_chosen, savepoints });
-                }
-            }
-        }
-        kept.sort_by(|one, other| (&one.job, one.manifest.epoch).cmp(&(&other.job, other.manifest.epoch)));
-        Ok(kept)
     }
 
     /// Running jobs by what connects them, each group's views before their readers.

@@ -20,8 +20,10 @@ use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::exchange::Outlet;
 use super::flow_control::{ByteGuard, Meter, delta_bytes, lock};
+use super::gate::{Gate, GateState};
+use super::given::Given;
 use super::guarded::guarded;
-use super::job::{Gate, GateState, Given, JobShared};
+use super::job::JobShared;
 use super::packet::Promise;
 use super::snapshot;
 use super::source::BACK_OFF;

@@ -1,20 +1,22 @@
 //! A job as all workers and the pool's control see it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::connector::{Positions, Reporter};
+use crate::connector::Reporter;
 use crate::error::{Error, Result};
-use crate::operator::{DeferredPart, StateChange, StatePart};
 use crate::spill::SpillFolder;
 use crate::time::Epoch;
 use timely::scheduling::SyncActivator;
 
 use super::figures::OperatorMeters;
 use super::flow_control::{LinkMeter, Memory, Meter, lock};
+use super::gate::{Gate, GateState};
+use super::given::{Given, SnapshotRequest};
+use super::signal::{Signal, WakeUp};
 use super::spill::JobSpill;
 
 /// A job's number within its pool; the catalog's choice, never used twice.
@@ -96,82 +98,6 @@ pub struct JobMetrics {
     pub state_bytes: usize,
 }
 
-/// Wakes the pool's control.
-#[derive(Debug, Default)]
-pub(crate) struct Signal {
-    raised: Mutex<bool>,
-    condition: Condvar,
-}
-
-impl Signal {
-    /// Something changed that the control should look at.
-    pub(crate) fn notify(&self) {
-        let mut raised = lock(&self.raised);
-        if !*raised {
-            *raised = true;
-            self.condition.notify_one();
-        }
-    }
-
-    /// Waits until notified, or for `timeout`.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        let mut raised = lock(&self.raised);
-        while !*raised {
-            match timeout {
-                None => raised = self.condition.wait(raised).unwrap_or_else(std::sync::PoisonError::into_inner),
-                Some(timeout) => {
-                    raised = self
-                        .condition
-                        .wait_timeout(raised, timeout)
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .0;
-                    break;
-                }
-            }
-        }
-        *raised = false;
-    }
-}
-
-/// Where a job's sources stand: all of them, on all workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gate {
-    /// The epoch that sources are in, or wait for.
-    pub(crate) epoch: Epoch,
-    /// Whether they may read.
-    pub(crate) state: GateState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GateState {
-    /// Nothing to do: no epoch is open, the next will be `epoch` or later.
-    Idle,
-    /// Rows read now belong to `epoch`.
-    Open,
-    /// Nothing will ever be read again.
-    Closed,
-}
-
-impl Gate {
-    fn pack(self) -> u64 {
-        let state = match self.state {
-            GateState::Idle => 0,
-            GateState::Open => 1,
-            GateState::Closed => 2,
-        };
-        (self.epoch << 2) | state
-    }
-
-    fn unpack(bits: u64) -> Self {
-        let state = match bits & 3 {
-            0 => GateState::Idle,
-            1 => GateState::Open,
-            _ => GateState::Closed,
-        };
-        Self { epoch: bits >> 2, state }
-    }
-}
-
 /// One source on one worker, as the control sees it.
 #[derive(Debug, Default)]
 pub(crate) struct SourceStatus {
@@ -195,73 +121,6 @@ impl SourceStatus {
         self.ready.load(Ordering::SeqCst)
             && !self.finished.load(Ordering::SeqCst)
             && !self.starved.load(Ordering::SeqCst)
-    }
-}
-
-/// Activates a timely operator from any thread.
-#[derive(Debug, Default)]
-pub(crate) struct WakeUp(Mutex<Option<SyncActivator>>);
-
-impl WakeUp {
-    /// Set on the worker's own thread, while the dataflow is built.
-    pub(crate) fn set(&self, activator: SyncActivator) {
-        *lock(&self.0) = Some(activator);
-    }
-
-    /// Activates it.
-    pub(crate) fn activate(&self) {
-        if let Some(activator) = &*lock(&self.0) {
-            // The worker is gone only when the pool is.
-            let _ = activator.activate();
-        }
-    }
-}
-
-/// A snapshot that is being taken: at the end of `epoch`, by every operator on every worker.
-pub(crate) struct SnapshotRequest {
-    pub(crate) epoch: Epoch,
-    /// How many timely operators have yet to give theirs.
-    pub(crate) missing: usize,
-    /// Operators give what has changed since the last snapshot, where they can tell.
-    pub(crate) only_changes: bool,
-    pub(crate) given: Given,
-}
-
-/// What timely operators give to a snapshot.
-#[derive(Default)]
-pub(crate) struct Given {
-    /// State, by the identity of the plan's node.
-    pub(crate) parts: Vec<(String, StatePart)>,
-    /// What has changed of the state of operators that can tell.
-    pub(crate) changes: BTreeMap<String, Vec<StateChange>>,
-    /// Operators that gave all that they remember.
-    pub(crate) whole: BTreeSet<String>,
-    /// What operators left on disk of what they gave.
-    pub(crate) deferred: Vec<(String, DeferredPart)>,
-    /// Where sources stand, by the scan's identity.
-    pub(crate) positions: BTreeMap<String, Option<Positions>>,
-}
-
-impl Given {
-    /// State alone.
-    pub(crate) fn state(parts: Vec<(String, StatePart)>) -> Self {
-        Self { parts, ..Self::default() }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.parts.extend(other.parts);
-        self.whole.extend(other.whole);
-        self.deferred.extend(other.deferred);
-        for (operator, changes) in other.changes {
-            self.changes.entry(operator).or_default().extend(changes);
-        }
-        for (scan, positions) in other.positions {
-            match (self.positions.entry(scan).or_insert_with(|| Some(Positions::default())), positions) {
-                (Some(all), Some(positions)) => all.0.extend(positions.0),
-                // One reader that can't say is enough.
-                (all, _) => *all = None,
-            }
-        }
     }
 }
 

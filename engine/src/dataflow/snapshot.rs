@@ -8,7 +8,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use super::job::Given;
+use super::given::Given;
 use crate::connector::Positions;
 use crate::delta::Delta;
 use crate::error::{Error, Result};

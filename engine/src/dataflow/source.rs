@@ -15,8 +15,10 @@ use crate::time::Epoch;
 use super::event_time::EventTime;
 use super::exchange::Outlet;
 use super::flow_control::delta_bytes;
+use super::gate::GateState;
+use super::given::Given;
 use super::guarded::guarded;
-use super::job::{GateState, Given, JobShared, SourceStatus};
+use super::job::{JobShared, SourceStatus};
 
 /// How long a job above its memory limit waits before it looks again.
 pub(crate) const BACK_OFF: Duration = Duration::from_millis(1);

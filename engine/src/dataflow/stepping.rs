@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use crate::time::Epoch;
 
 use super::control::{Control, Entry, Status};
-use super::job::{Gate, GateState, JobId};
+use super::gate::{Gate, GateState};
+use super::job::JobId;
 
 /// The shortest tick.
 const LEAST_TICK: u64 = 10_000;

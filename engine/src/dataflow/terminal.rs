@@ -19,9 +19,10 @@ use crate::time::{Epoch, WatermarkId, Watermarks};
 
 use super::edge::{ABSORBED_ROWS, ViewWriter};
 use super::flow_control::ByteGuard;
+use super::given::Given;
 use super::guarded::guarded;
 use super::inlet::Inlets;
-use super::job::{Given, JobShared};
+use super::job::JobShared;
 use super::packet::{Payload, Promise};
 use super::snapshot;
 

@@ -24,10 +24,11 @@ use super::edge::{EdgeTask, ViewWriter};
 use super::exchange::{Addressed, Outlet};
 use super::flow_control::lock;
 use super::inlet::{Inlet, InletSpec, Inlets};
-use super::job::{JobId, JobShared, Signal};
+use super::job::{JobId, JobShared};
 use super::late::LateEnd;
 use super::layout::{Layout, Link, LinkEnd, MemberPlan, Unit};
 use super::packet::Packet;
+use super::signal::Signal;
 use super::source::SourceTask;
 use super::terminal::{Destination, SinkTask, Terminal};
 
