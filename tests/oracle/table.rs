@@ -186,7 +186,10 @@ impl Table {
                 let rest = changes.split_off(rng.random_range(1..=changes.len()));
                 let (rows, weights): (Vec<Row>, Vec<i64>) = std::mem::replace(&mut changes, rest).into_iter().unzip();
                 let partition = rng.random_range(0..partitions);
-                arrivals.push(Arrival { partition, rows: columns(&rows), weights: Some(weights.into()) });
+                // Rows that only come have no weights, as from a source; equal ones may be among them.
+                let only_come = weights.iter().all(|weight| *weight == 1);
+                let weights = (!only_come).then(|| weights.into());
+                arrivals.push(Arrival { partition, rows: columns(&rows), weights });
             }
             table.epochs.push(arrivals);
         }
