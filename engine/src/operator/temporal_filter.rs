@@ -394,7 +394,8 @@ impl Operator for TemporalFilter {
             let slots = self.locate(&rows, &enters, &leaves)?;
             for (row, slot) in slots.into_iter().enumerate() {
                 let place = slot as usize;
-                self.counts[place] = counts.value(row);
+                // A row that only comes stays on the worker that it came to: others may have written it down as well.
+                self.counts[place] = self.counts[place].wrapping_add(counts.value(row));
                 // Nothing was shown yet by the time of an operator that has not begun an epoch.
                 if shown.value(row) {
                     self.shown[place] = true;

@@ -200,3 +200,22 @@ fn many_rows_come_and_go_in_pieces() {
     }
     assert_eq!(operator.state_size().rows, 0);
 }
+
+#[test]
+fn equal_rows_of_several_workers_are_all_restored_on_one() {
+    let row: Row = (Some(50), Some(90), 7);
+    let mut parts = Vec::new();
+    for times in 1..=3 {
+        let mut filter = filter(true, true, false);
+        let rows = vec![(row, 1); times];
+        assert!(epoch(&mut filter, 10, &[delta(&rows, false)]).is_empty());
+        parts.extend(filter.snapshot().unwrap());
+    }
+    let mut together = filter(true, true, true);
+    together.restore(parts).unwrap();
+    let mut sums = BTreeMap::new();
+    epoch(&mut together, 60, &[]).iter().for_each(|delta| add(&mut sums, delta));
+    assert_eq!(sums, BTreeMap::from([(row, 6)]));
+    epoch(&mut together, 100, &[]).iter().for_each(|delta| add(&mut sums, delta));
+    assert_eq!((sums.len(), together.state_size().rows), (0, 0));
+}
