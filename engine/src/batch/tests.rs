@@ -206,6 +206,16 @@ fn lists_over_rows_in_the_opposite_order_are_in_order() {
 }
 
 #[test]
+fn keys_may_differ_by_a_cast_alone() {
+    let rows = run(
+        "SELECT id, CAST(id AS DOUBLE) AS f, count(*) AS n FROM t GROUP BY CUBE(id, CAST(id AS DOUBLE))",
+        None,
+        64 << 20,
+    );
+    assert_eq!(rows.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 13);
+}
+
+#[test]
 fn a_column_with_one_value_has_another_in_grouping_sets() {
     insta::assert_snapshot!(answer(
         "SELECT zone, id, count(*) AS n, grouping(zone) AS g FROM t WHERE zone = 'a' GROUP BY CUBE(zone, id) ORDER BY zone, g, id"
