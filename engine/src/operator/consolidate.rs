@@ -50,16 +50,6 @@ pub fn consolidate(delta: Delta) -> Result<Delta> {
     Ok(Delta::weighted(rows, Int64Array::from(sums)))
 }
 
-/// As [`consolidate`], also of a delta without weights: rows that only come may be equal as well.
-pub fn consolidate_appended(delta: Delta) -> Result<Delta> {
-    if delta.weights().is_some() || delta.num_rows() <= 1 {
-        return consolidate(delta);
-    }
-    let rows = delta.into_parts().0;
-    let once = Int64Array::from_value(1, rows.num_rows());
-    consolidate(Delta::weighted(rows, once))
-}
-
 /// One delta of `schema` that says what all of `deltas` say together.
 pub fn consolidate_all(schema: &SchemaRef, deltas: &[Delta]) -> Result<Delta> {
     consolidate(Delta::concat(schema, deltas)?)
@@ -160,14 +150,6 @@ mod tests {
         let after = consolidate(before.clone()).unwrap();
         assert!(Arc::ptr_eq(before.rows().column(0), after.rows().column(0)));
         assert_eq!(consolidate(delta(&[(Some(1.0), "a", 0)])).unwrap().num_rows(), 0);
-    }
-
-    #[test]
-    fn rows_that_only_come_are_summed_when_that_is_asked_for() {
-        let rows = delta(&[(Some(1.0), "a", 1), (Some(2.0), "a", 1), (Some(1.0), "a", 1)]).into_parts().0;
-        assert_eq!(consolidate(Delta::append(rows.clone())).unwrap().num_rows(), 3);
-        let sum = consolidate_appended(Delta::append(rows)).unwrap();
-        assert_eq!(contents(&sum), [(Some(1.0), "a".to_owned(), 2), (Some(2.0), "a".to_owned(), 1)]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ use self::side::{Arrivals, Memory, Share, Side};
 use self::store::NOWHERE;
 use self::waiting::Waiting;
 use super::columns::compact;
-use super::consolidate::consolidate_appended;
+use super::consolidate::consolidate;
 use super::expression::{Expression, batch};
 use super::{DeferredPart, EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
@@ -376,9 +376,7 @@ impl Operator for Join {
             return Err(Error::internal(format!("a join has two inputs, a delta came on input {input}")));
         }
         let delta = if self.sides[input].memory.changelog {
-            // Also of a delta whose rows only come: a side holds equal rows as one, with a weight, and writes down what
-            // each row weighs now.
-            consolidate_appended(delta)?
+            consolidate(delta)?
         } else {
             self.without_late_rows(input, without_weights(delta)?, out)?
         };

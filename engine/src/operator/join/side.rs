@@ -254,17 +254,14 @@ impl Side {
         Ok(new)
     }
 
-    /// Changes weights of rows that are stored, and inserts the others. The arrivals are consolidated: no two are equal.
+    /// Changes weights of rows that are stored, and inserts the others: equal rows are stored as one, since what each row weighs now
+    /// is written down by what it is. Arrivals with weights are consolidated, those that only come may be equal.
     fn change(&mut self, arrivals: &Arrivals) -> Result<Vec<Address>> {
         let width = self.schema.fields().len();
         let count = arrivals.hashes.len();
-        let identities: Vec<u64> = match width {
-            0 => vec![0; count],
-            _ => {
-                let identity = RowIdentity::new(&arrivals.columns[..width])?;
-                (0..count).map(|row| identity.hash(row)).collect()
-            }
-        };
+        let identity = (width > 0).then(|| RowIdentity::new(&arrivals.columns[..width])).transpose()?;
+        let identities: Vec<u64> =
+            (0..count).map(|row| identity.as_ref().map_or(0, |identity| identity.hash(row))).collect();
         let mut pairs = Pairs::default();
         for (row, hash) in identities.iter().enumerate() {
             for address in self.identities.iter_hash(*hash) {
@@ -280,19 +277,11 @@ impl Side {
         for (row, address) in pairs.rows.iter().zip(&pairs.addresses) {
             known[*row as usize] = *address;
         }
-        let mut fresh: Vec<u32> = Vec::new();
-        for (row, known) in known.into_iter().enumerate() {
-            if known == NOWHERE {
-                fresh.push(row as u32);
-            } else {
-                self.add_weight(known, arrivals.hashes[row], arrivals.weight(row));
-            }
-        }
+        let (fresh, weights) = self.without_known(arrivals, &known, identity.as_ref(), &identities);
         if fresh.is_empty() {
             return Ok(Vec::new());
         }
         let pick = |values: &[u64]| fresh.iter().map(|row| values[*row as usize]).collect::<Vec<_>>();
-        let weights: Vec<i64> = fresh.iter().map(|row| arrivals.weight(*row as usize)).collect();
         let (hashes, identities) = (pick(&arrivals.hashes), pick(&identities));
         let matches = vec![0; if self.memory.counted { fresh.len() } else { 0 }];
         let entries = Entries {
@@ -319,6 +308,39 @@ impl Side {
             places[row as usize] = address;
         }
         Ok(places)
+    }
+
+    /// Changes the weights of rows that are stored. Answers the others, equal ones once, and what each weighs.
+    fn without_known(
+        &mut self,
+        arrivals: &Arrivals,
+        known: &[Address],
+        identity: Option<&RowIdentity>,
+        identities: &[u64],
+    ) -> (Vec<u32>, Vec<i64>) {
+        let (mut fresh, mut weights): (Vec<u32>, Vec<i64>) = Default::default();
+        // Of arrivals that only come: finds the first of equal ones, by its place among the fresh.
+        let mut firsts: HashTable<u32> = HashTable::new();
+        let only_come = arrivals.weights.is_none() && known.len() > 1;
+        let equal = |one: usize, other: usize| identity.is_none_or(|identity| identity.equal(one, other));
+        for (row, known) in known.iter().enumerate() {
+            let (hash, weight) = (identities[row], arrivals.weight(row));
+            if *known != NOWHERE {
+                self.add_weight(*known, arrivals.hashes[row], weight);
+                continue;
+            }
+            if only_come {
+                let first = |at: &u32| fresh[*at as usize] as usize;
+                if let Some(at) = firsts.find(hash, |at| identities[first(at)] == hash && equal(first(at), row)) {
+                    weights[*at as usize] += weight;
+                    continue;
+                }
+                firsts.insert_unique(hash, fresh.len() as u32, |at| identities[first(at)]);
+            }
+            fresh.push(row as u32);
+            weights.push(weight);
+        }
+        (fresh, weights)
     }
 
     /// Takes up rows of a snapshot: `matches` has one number per row of a counted side, and is empty otherwise.
