@@ -57,8 +57,8 @@ fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     all.filter(|rule| !rule.name().starts_with("FilterPushdown")).collect()
 }
 
-/// DataFusion's logical rules; conditions are moved, and joins flattened, as in continuous queries. `EliminateGroupByConstant` fails
-/// where two keys differ by a cast only.
+/// DataFusion's logical rules; conditions are moved, and joins flattened, as in continuous queries. `EliminateGroupByConstant`
+/// fails where two keys differ by a cast only.
 fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| -> Arc<dyn OptimizerRule + Send + Sync> {
         match rule.name() {

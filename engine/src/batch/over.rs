@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionDefinition};
@@ -37,68 +38,68 @@ pub(super) fn lowered(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn said_otherwise(window: Window) -> PlanResult<Transformed<LogicalPlan>> {
     let mut turned = false;
-    let mut calls: Vec<(String, Expr)> = Vec::new();
-    let mut peers = Vec::new();
+    // The calls, by name, those for rows without a key behind them; and what is shown.
+    let (mut calls, mut of_nulls) = (Vec::new(), Vec::new());
+    let mut shown: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let named = |name: &str| Expr::Column(Column::from_name(name));
     for (number, expr) in window.window_expr.iter().enumerate() {
         let name = expr.schema_name().to_string();
-        let Expr::WindowFunction(call) = expr.clone().unalias() else {
-            calls.push((name, expr.clone()));
-            continue;
+        let mut value = named(&name);
+        let call = match expr.clone().unalias() {
+            Expr::WindowFunction(call) => {
+                let (call, collects) = straight(*call);
+                turned |= collects;
+                if let Some((key, over_peers)) = over_peers(&call) {
+                    let peers = format!("{PEERS}{number}");
+                    value = when(key.is_null(), named(&peers)).otherwise(value)?.alias(&name);
+                    of_nulls.push(over_peers.alias(peers));
+                }
+                Expr::WindowFunction(Box::new(call))
+            }
+            other => other,
         };
-        if let Some(of_nulls) = over_peers(&call) {
-            peers.push((number, call.params.order_by[0].expr.clone(), of_nulls));
-        }
-        let straight = straight(*call);
-        turned |= Expr::WindowFunction(Box::new(straight.clone())) != expr.clone().unalias();
-        calls.push((name, Expr::WindowFunction(Box::new(straight))));
+        calls.push(call.alias(name));
+        shown.push(value);
     }
-    if !turned && peers.is_empty() {
+    if !turned && of_nulls.is_empty() {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
-    let from_input = window.input.schema().columns().into_iter().map(Expr::Column);
-    let mut columns: Vec<Expr> = from_input.collect();
-    let named = |name: &str| Expr::Column(datafusion::common::Column::from_name(name));
-    for (number, (name, _)) in calls.iter().enumerate() {
-        let value = match peers.iter().find(|(of, ..)| *of == number) {
-            Some((_, key, _)) => {
-                when(key.clone().is_null(), named(&format!("{PEERS}{number}"))).otherwise(named(name))?.alias(name)
-            }
-            None => named(name),
-        };
-        columns.push(value);
-    }
-    let calls = calls.into_iter().map(|(name, call)| call.alias(name));
-    let of_nulls = peers.into_iter().map(|(number, _, call)| call.alias(format!("{PEERS}{number}")));
-    let exprs: Vec<Expr> = calls.chain(of_nulls).collect();
-    let plan = LogicalPlan::Window(Window::try_new(exprs, window.input)?);
-    Ok(Transformed::yes(LogicalPlanBuilder::from(plan).project(columns)?.build()?))
+    calls.extend(of_nulls);
+    let plan = LogicalPlan::Window(Window::try_new(calls, window.input)?);
+    Ok(Transformed::yes(LogicalPlanBuilder::from(plan).project(shown)?.build()?))
 }
 
-/// The call for rows whose key is NULL, if its frame ends a distance before the current row.
-fn over_peers(call: &WindowFunction) -> Option<Expr> {
+/// The key, and the call for rows where it is NULL, if the frame ends a distance before the current row.
+fn over_peers(call: &WindowFunction) -> Option<(Expr, Expr)> {
     let frame = &call.params.window_frame;
     let is_distance = |bound: &WindowFrameBound| matches!(bound, WindowFrameBound::Preceding(by) if !by.is_null());
-    if frame.units != WindowFrameUnits::Range || !is_distance(&frame.end_bound) || call.params.order_by.len() != 1 {
+    let [key] = &call.params.order_by[..] else { return None };
+    if frame.units != WindowFrameUnits::Range || !is_distance(&frame.end_bound) {
         return None;
     }
     let start = match is_distance(&frame.start_bound) {
         true => WindowFrameBound::CurrentRow,
         false => frame.start_bound.clone(),
     };
-    let mut call = straight(call.clone());
-    call.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Range, start, WindowFrameBound::CurrentRow);
-    Some(Expr::WindowFunction(Box::new(call)))
+    let mut of_nulls = call.clone();
+    of_nulls.params.window_frame =
+        WindowFrame::new_bounds(WindowFrameUnits::Range, start, WindowFrameBound::CurrentRow);
+    Some((key.expr.clone(), Expr::WindowFunction(Box::new(of_nulls))))
 }
 
-/// The call of an aggregate that can't be turned round, if it collects a list.
-fn straight(mut call: WindowFunction) -> WindowFunction {
-    if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun
-        && LISTS.contains(&function.name())
-        && function.inner().downcast_ref::<Straight>().is_none()
-    {
-        call.fun = WindowFunctionDefinition::AggregateUDF(Arc::new(Straight(Arc::clone(function)).into()));
+/// The call, and whether it collects a list: then it is one of an aggregate that can't be turned round.
+fn straight(mut call: WindowFunction) -> (WindowFunction, bool) {
+    let straight = match &call.fun {
+        WindowFunctionDefinition::AggregateUDF(function) if LISTS.contains(&function.name()) => {
+            Some(Arc::new(Straight(Arc::clone(function)).into()))
+        }
+        _ => None,
+    };
+    let collects = straight.is_some();
+    if let Some(straight) = straight {
+        call.fun = WindowFunctionDefinition::AggregateUDF(straight);
     }
-    call
+    (call, collects)
 }
 
 /// An aggregate that can't be turned round.
