@@ -23,8 +23,14 @@ pub(super) fn planning_error(error: DataFusionError) -> Error {
     }
 }
 
-/// A field that a row inside a row has not got.
+/// A field that a row inside a row has not got, or of what is no row.
 fn no_field(text: &str) -> Option<Error> {
+    if let Some((_, rest)) = text.split_once("Cannot access field at argument ") {
+        let (_, data_type) = rest.split_once("type ")?;
+        let (data_type, _) = data_type.split_once(" is not Struct")?;
+        let sentence = format!("a value of type {} has no fields", sql_type(data_type));
+        return Some(Error::new(ErrorKind::DatatypeMismatch, sentence));
+    }
     let (before, _) = text.split_once(" not found in struct")?;
     let (_, name) = before.rsplit_once("Field ")?;
     Some(Error::new(ErrorKind::UndefinedColumn, format!("there is no field {name} in this row")))
