@@ -7,7 +7,7 @@ use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, TaskContext};
@@ -127,7 +127,8 @@ impl ScalarUDFImpl for Hidden {
 /// The plan, in which grouping sets and OVER know nothing of their inputs. DataFusion believes that a column with one value
 /// has it behind grouping sets as well; where rows stand in the opposite order of an OVER it goes through them from the end, and
 /// collects lists from there; and a frame that ends with the peers of a row without a key is only whole if these come at once, as
-/// they do from a sort.
+/// they do from a sort. The column that IN compares with has a name of its own: columns of conditions come beside it, and one of
+/// them may be what it is a cast of.
 fn unknowing(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(of) if matches!(of.group_expr[..], [Expr::GroupingSet(_)]) => {
@@ -138,9 +139,19 @@ fn unknowing(plan: LogicalPlan) -> Result<LogicalPlan> {
             let input = Arc::new(hidden(of.input)?);
             Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(of.window_expr, input)?)))
         }
-        other => Ok(Transformed::no(other)),
+        other => other.map_expressions(|expr| expr.transform_up(|expr| Ok(Transformed::yes(compared(expr)?)))),
     })?;
     Ok(plan.data)
+}
+
+fn compared(expr: Expr) -> Result<Expr> {
+    let Expr::InSubquery(mut of) = expr else { return Ok(expr) };
+    if let LogicalPlan::Projection(head) = &*of.subquery.subquery {
+        let column = head.expr[0].clone().alias("compared");
+        let named = Projection::try_new(vec![column], Arc::clone(&head.input))?;
+        of.subquery = of.subquery.with_plan(Arc::new(LogicalPlan::Projection(named)));
+    }
+    Ok(Expr::InSubquery(of))
 }
 
 /// The rows behind a projection through which nothing can be known of a column: a function of what is not the same twice.

@@ -31,7 +31,9 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 
 use crate::error::{Error, Result};
-use crate::plan::{ExtractKeys, FlattenJoins, Functions, PushDownConditions, Relation};
+use crate::plan::{
+    ExtractKeys, FlattenJoins, Functions, NameComparedColumns, PushDownConditions, Relation, TakeNotInApart,
+};
 
 /// Where the rows of streams and views come from.
 pub trait BatchScans: Send + Sync {
@@ -57,10 +59,13 @@ fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     all.filter(|rule| !rule.name().starts_with("FilterPushdown")).collect()
 }
 
-/// DataFusion's logical rules; conditions are moved, and joins flattened, as in continuous queries. `EliminateGroupByConstant`
-/// fails where two keys differ by a cast only.
-fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| -> Arc<dyn OptimizerRule + Send + Sync> {
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// DataFusion's logical rules; conditions are moved, joins flattened, columns of IN named and NOT IN taken apart as in
+/// continuous queries: DataFusion's join for NOT IN has no room for a second key. `EliminateGroupByConstant` fails where two keys
+/// differ by a cast only.
+fn logical_rules() -> Vec<Rule> {
+    let ours = |rule: Rule| -> Rule {
         match rule.name() {
             "push_down_filter" => Arc::new(PushDownConditions::default()),
             "extract_equijoin_predicate" => Arc::new(ExtractKeys::default()),
@@ -69,7 +74,11 @@ fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         }
     };
     let all = Optimizer::new().rules.into_iter().filter(|rule| rule.name() != "eliminate_group_by_constant");
-    all.map(ours).collect()
+    all.flat_map(|rule| match rule.name() {
+        "decorrelate_predicate_subquery" => vec![Arc::new(NameComparedColumns) as Rule, rule, Arc::new(TakeNotInApart)],
+        _ => vec![ours(rule)],
+    })
+    .collect()
 }
 
 /// Runs bounded queries.

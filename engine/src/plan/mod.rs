@@ -13,6 +13,7 @@ mod check;
 mod checked_sums;
 mod clock;
 mod column_names;
+mod compared;
 mod context;
 mod correlated_value;
 mod elements;
@@ -62,9 +63,11 @@ mod windowed;
 mod tests;
 
 pub use asof::AsOfNode;
+pub(crate) use compared::NameComparedColumns;
 pub use emission::Destination;
 pub use explain::explain;
 pub use functions::Functions;
+pub(crate) use not_in::TakeNotInApart;
 pub(crate) use null_keys::{ExtractKeys, FlattenJoins};
 pub use planner::{ContinuousPlan, Planner, answer_columns};
 #[cfg(test)]

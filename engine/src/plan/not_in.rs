@@ -21,7 +21,7 @@ use crate::error::Error;
 
 /// Runs right after the rule that makes the joins, when the comparison is still the condition's first part.
 #[derive(Debug)]
-pub(super) struct TakeNotInApart;
+pub(crate) struct TakeNotInApart;
 
 impl OptimizerRule for TakeNotInApart {
     fn name(&self) -> &str {

@@ -33,6 +33,7 @@ use crate::error::Result;
 use super::asof::PushFiltersBelowAsOf;
 use super::check::check_subqueries;
 use super::clock::ClocksHidden;
+use super::compared::NameComparedColumns;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
 use super::null_keys::{ExtractKeys, FlattenJoins};
@@ -52,6 +53,8 @@ fn rules() -> Vec<Rule> {
         Arc::new(SimplifyExpressions::new()),
         // DISTINCT is an aggregate without aggregates, which we have.
         Arc::new(ReplaceDistinctWithAggregate::new()),
+        // What IN compares with has a name of its own.
+        Arc::new(NameComparedColumns),
         // EXISTS and IN are semi joins, NOT EXISTS and NOT IN anti joins, and under OR mark joins.
         Arc::new(DecorrelatePredicateSubquery::new()),
         // NOT IN's NULLs said by ordinary anti joins.

@@ -127,7 +127,8 @@ impl Lowering<'_> {
         let mut fields = Vec::new();
         for (number, key) in keys.iter().enumerate() {
             let name = key.schema_name().to_string();
-            let taken = keys[..number].contains(key);
+            // A cast is called as what is cast.
+            let taken = keys[..number].iter().any(|key| key.schema_name().to_string() == name);
             let name = if taken { format!("{name} ({number})") } else { name };
             let data_type = key.get_type(&schema).map_err(planning_error)?;
             fields.push((None, Arc::new(Field::new(name, data_type, true))));

@@ -9,11 +9,12 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::super::functions::Functions;
+use super::casts::arrow_type;
 
 /// Rewrites all expressions of a query.
 pub(in crate::plan) fn rewrite(query: &mut Query, functions: &Functions) {
     // The visitor never breaks off.
-    let _ = query.visit(&mut Syntax { functions });
+    let _ = query.visit(&mut Syntax { functions, optimized: true });
 }
 
 /// `a.b[1].c`: a name behind an element is a field, which DataFusion takes as a text only. Names before it, `a.b`, may be
@@ -34,11 +35,13 @@ fn name_fields(root: &Expr, chain: &mut [AccessExpr]) {
 
 /// Rewrites an expression.
 pub(in crate::plan) fn rewrite_expression(expr: &mut Expr, functions: &Functions) {
-    let _ = expr.visit(&mut Syntax { functions });
+    let _ = expr.visit(&mut Syntax { functions, optimized: false });
 }
 
 struct Syntax<'a> {
     functions: &'a Functions,
+    /// Whether the optimizer sees what is made: a named cast is none before that.
+    optimized: bool,
 }
 
 impl VisitorMut for Syntax<'_> {
@@ -121,12 +124,18 @@ impl Syntax<'_> {
                 format: None,
             });
         }
-        let name = function_of(data_type)?;
-        let value = match name {
+        let Some(name) = function_of(data_type) else { return self.named_cast(value, data_type) };
+        let read = match name {
             "text" | "int2" | "int4" | "int8" => decimal(value).unwrap_or_else(|| value.clone()),
             _ => value.clone(),
         };
-        self.call(name, vec![value])
+        self.call(name, vec![read]).or_else(|| self.named_cast(value, data_type))
+    }
+
+    /// The cast as a call of `arrow_cast`, which has a name of its own.
+    fn named_cast(&self, value: &Expr, data_type: &DataType) -> Option<Expr> {
+        let arrow = arrow_type(data_type).filter(|_| self.optimized)?;
+        self.call("arrow_cast", vec![value.clone(), Expr::Value(Value::SingleQuotedString(arrow).into())])
     }
 
     fn binary(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
@@ -198,7 +207,7 @@ impl Syntax<'_> {
 }
 
 /// The function that casts to a type.
-fn function_of(data_type: &DataType) -> Option<&'static str> {
+pub(super) fn function_of(data_type: &DataType) -> Option<&'static str> {
     Some(match data_type {
         DataType::Text | DataType::String(None) => "text",
         DataType::Varchar(None) | DataType::CharacterVarying(None) | DataType::CharVarying(None) => "text",
