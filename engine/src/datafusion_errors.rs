@@ -19,7 +19,7 @@ impl From<DataFusionError> for Error {
                 };
                 Error::new(kind, error.to_string())
             }
-            D::NotImplemented(text) => Error::not_supported(text),
+            D::NotImplemented(text) => unsupported(text),
             D::Plan(text) => {
                 let kind = if text.contains("Invalid function") || text.contains("No function matches") {
                     ErrorKind::UndefinedFunction
@@ -71,5 +71,24 @@ fn sql_message(error: &datafusion::sql::sqlparser::parser::ParserError) -> Strin
     match error {
         P::TokenizerError(text) | P::ParserError(text) => text.clone(),
         P::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+    }
+}
+
+/// What DataFusion does not know, in SQL's words.
+fn unsupported(text: String) -> Error {
+    if let Some(name) = text.strip_prefix("Unsupported SQL type ") {
+        let error = Error::not_supported(format!("the type {name} is not supported"));
+        return match name.starts_with("JSON") {
+            true => {
+                error.with_hint("JSON is kept as TEXT: write TEXT, and the operators and functions of JSON take it")
+            }
+            false => error.with_hint("docs/types.md lists the types that there are"),
+        };
+    }
+    let node =
+        text.strip_prefix("Unsupported ast node").and_then(|rest| rest.split_once(": ").or(rest.split_once(' ')));
+    match node.and_then(|(_, node)| node.split([' ', '(', '{']).next()) {
+        Some(node) if !node.is_empty() => Error::not_supported(format!("{} is not supported", node.to_uppercase())),
+        _ => Error::not_supported(text),
     }
 }

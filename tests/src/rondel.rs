@@ -69,18 +69,26 @@ impl RondelServer {
 
     /// As [`start`](Self::start), with more options.
     pub async fn start_with(workers: usize, options: &[&str]) -> Result<RondelServer> {
-        let data = tempfile::Builder::new().prefix("rondel-data-").tempdir()?;
-        let ports = (free_port()?, free_port()?);
         let options: Vec<String> = ["--workers".to_owned(), workers.to_string()]
             .into_iter()
             .chain(options.iter().map(|option| (*option).to_owned()))
             .collect();
-        let (process, leash) = launch(data.path(), ports, &options)?;
-        let log = data.path().join("server.log");
-        let mut server =
-            RondelServer { process, leash, postgres_port: ports.0, http_port: ports.1, options, data, log };
-        server.wait_until_ready().await?;
-        Ok(server)
+        let mut attempts = 0;
+        loop {
+            let data = tempfile::Builder::new().prefix("rondel-data-").tempdir()?;
+            let ports = (free_port()?, free_port()?);
+            let (process, leash) = launch(data.path(), ports, &options)?;
+            let log = data.path().join("server.log");
+            let (postgres_port, http_port) = ports;
+            let options = options.clone();
+            let mut server = RondelServer { process, leash, postgres_port, http_port, options, data, log };
+            attempts += 1;
+            match server.wait_until_ready().await {
+                // A port that was free is another test's by now.
+                Err(error) if attempts < 5 && error.to_string().contains("Address already in use") => {}
+                ready => return ready.map(|()| server),
+            }
+        }
     }
 
     /// Kills the server as `kill -9` does, and starts another on its data directory and ports.

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::DateTime;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -129,7 +130,25 @@ impl BatchContext {
         let plan = over::lowered(turned::lowered(sets::lowered(plan.clone())?)?)?;
         let plan = asof::lowered(windows::lowered(plan)?)?;
         let plan = scan::with_rows(plan, &scans)?;
-        let physical = state.create_physical_plan(&plan).await?;
+        let plan = state.optimize(&plan)?;
+        refuse_outer(&plan)?;
+        let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
         Ok(execute_stream(physical, state.task_ctx())?)
     }
+}
+
+/// Refuses what names a row outside where no rule could make a join of it.
+fn refuse_outer(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| match expr {
+                Expr::OuterReferenceColumn(_, column) => {
+                    let error = Error::not_supported(format!("{column} of the query outside cannot be named here"));
+                    Err(error.with_hint("compare with it in the subquery's WHERE").into())
+                }
+                _ => Ok(TreeNodeRecursion::Continue),
+            })
+        })
+    })?;
+    Ok(())
 }

@@ -12,7 +12,7 @@
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 //! A subquery as a value that names the row outside is an aggregate
 //! ([`super::correlated_value`]).
-//! LATERAL is a join ([`super::lateral`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
+//! LATERAL is a join ([`super::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -24,6 +24,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use crate::error::Result;
 
 use super::correlated_value::said_otherwise;
+use super::dependent;
 use super::fault::planning_error;
 use super::grouping::expanded;
 use super::lateral::joined;
@@ -45,8 +46,9 @@ pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
         },
         other => Ok(Transformed::no(other)),
     });
+    let plan = plan.data().and_then(dependent::joined).map_err(planning_error)?;
     // Last: it drops columns that nobody reads, and the joins in the place of INTERSECT and EXCEPT are known by theirs.
-    completed(plan.data().map_err(planning_error)?).map_err(planning_error)
+    completed(plan).map_err(planning_error)
 }
 
 /// The aggregates of grouping sets in canonical form.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 
 use crate::error::Result;
 
+use super::dependent::names_outside;
 use super::fault::planning_error;
 use super::one_value::aggregated;
 use super::ties::limit_of_sort;
@@ -23,7 +24,7 @@ use super::ties::limit_of_sort;
 pub(super) fn said_otherwise(plan: LogicalPlan) -> Result<LogicalPlan> {
     let value = |expr: Expr| {
         let Expr::ScalarSubquery(mut subquery) = expr else { return Ok(Transformed::no(expr)) };
-        if subquery.outer_ref_columns.is_empty() {
+        if !names_outside(&subquery.subquery)? {
             return Ok(Transformed::no(Expr::ScalarSubquery(subquery)));
         }
         let said = match first_value(&subquery.subquery)? {

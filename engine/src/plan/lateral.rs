@@ -18,6 +18,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use super::dependent::{Names, lateral, names_outside};
 use super::fault::planning_error;
 
 /// The plan with such joins resolved.
@@ -40,14 +41,16 @@ pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// adds those that are compared.)
 pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let context = OptimizerContext::new().without_query_execution_start_time();
+    let names = Names::with("__lateral_");
     plan.transform_down_with_subqueries(|node| match &node {
         LogicalPlan::Join(join) if is_lateral(&join.right) => {
             let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
-            let joined = DecorrelateLateralJoin::new().rewrite(node, &context)?;
-            if !joined.transformed {
-                return Ok(joined);
-            }
-            LogicalPlanBuilder::from(joined.data).project(columns)?.build().map(Transformed::yes)
+            let joined = match DecorrelateLateralJoin::new().rewrite(node.clone(), &context) {
+                Ok(joined) if joined.transformed && !names_outside(&joined.data)? => joined.data,
+                // Not by its rule.
+                _ => return Ok(lateral(join, &names)?.map_or_else(|| Transformed::no(node), Transformed::yes)),
+            };
+            LogicalPlanBuilder::from(joined).project(columns)?.build().map(Transformed::yes)
         }
         _ => Ok(Transformed::no(node)),
     })

@@ -16,6 +16,7 @@ mod column_names;
 mod compared;
 mod context;
 mod correlated_value;
+mod dependent;
 mod elements;
 mod emission;
 mod event_time;

@@ -3,8 +3,12 @@
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::sql::sqlparser::ast::{
-    self, FunctionArg, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, TableFactor,
+    self, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    TableFactor,
 };
+
+/// The column of an element's place.
+pub(super) const ORDINALITY: &str = "ordinality";
 
 /// Plans the series functions; everything else is left to the next planner.
 #[derive(Debug, Default)]
@@ -16,9 +20,11 @@ impl RelationPlanner for Series {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> PlanResult<RelationPlanning> {
-        let (name, arguments, alias) = match &relation {
-            TableFactor::Table { name, args: Some(arguments), alias, .. } => (name, &arguments.args, alias),
-            TableFactor::Function { name, args, alias, .. } => (name, args, alias),
+        let (name, arguments, alias, numbered) = match &relation {
+            TableFactor::Table { name, args: Some(arguments), alias, with_ordinality, .. } => {
+                (name, &arguments.args, alias, *with_ordinality)
+            }
+            TableFactor::Function { name, args, alias, with_ordinality, .. } => (name, args, alias, *with_ordinality),
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
         let function = match name.0.as_slice() {
@@ -28,25 +34,21 @@ impl RelationPlanner for Series {
         if !matches!(function.as_str(), "generate_series" | "range") {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
-        let alias = Some(called(&function, alias.as_ref()));
-        let unnest = TableFactor::UNNEST {
-            alias: None,
-            array_exprs: vec![call(&function, arguments)],
-            with_offset: false,
-            with_offset_alias: None,
-            with_ordinality: false,
-        };
-        let plan = context.plan(unnest).map_err(|error| match error {
-            DataFusionError::Plan(text) => DataFusionError::Plan(format!("{function}: {text}")),
-            other => other,
-        })?;
+        let alias = Some(called(&function, alias.as_ref(), numbered));
+        let plan =
+            context.plan(elements_of(call(&function, arguments.clone()), None, numbered)).map_err(
+                |error| match error {
+                    DataFusionError::Plan(text) => DataFusionError::Plan(format!("{function}: {text}")),
+                    other => other,
+                },
+            )?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
 
 /// The alias of a function that makes one column: as in PostgreSQL the relation and its column are called as the function
-/// is, if nothing else is said.
-pub(super) fn called(function: &str, alias: Option<&ast::TableAlias>) -> ast::TableAlias {
+/// is, if nothing else is said, and the column of their places `ordinality`.
+pub(super) fn called(function: &str, alias: Option<&ast::TableAlias>, numbered: bool) -> ast::TableAlias {
     let mut alias = alias.cloned().unwrap_or_else(|| ast::TableAlias {
         explicit: true,
         name: Ident::new(function),
@@ -56,11 +58,40 @@ pub(super) fn called(function: &str, alias: Option<&ast::TableAlias>) -> ast::Ta
     if alias.columns.is_empty() {
         alias.columns.push(ast::TableAliasColumnDef { name: alias.name.clone(), data_type: None });
     }
+    if numbered && alias.columns.len() == 1 {
+        alias.columns.push(ast::TableAliasColumnDef { name: Ident::new(ORDINALITY), data_type: None });
+    }
     alias
 }
 
-fn call(function: &str, arguments: &[FunctionArg]) -> ast::Expr {
-    let list = FunctionArgumentList { duplicate_treatment: None, args: arguments.to_vec(), clauses: Vec::new() };
+/// The elements of a list, beside their places (`WITH ORDINALITY`) if they are wanted.
+pub(super) fn elements_of(list: ast::Expr, alias: Option<ast::TableAlias>, numbered: bool) -> TableFactor {
+    let places = numbered.then(|| places_of(list.clone()));
+    TableFactor::UNNEST {
+        alias,
+        array_exprs: std::iter::once(list).chain(places).collect(),
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: false,
+    }
+}
+
+/// The list of 1, 2, … as long as another list.
+pub(super) fn places_of(list: ast::Expr) -> ast::Expr {
+    let plain = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let length = ast::Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(call("cardinality", vec![plain(list)])),
+        data_type: ast::DataType::BigInt(None),
+        array: false,
+        format: None,
+    };
+    let first = ast::Expr::Value(ast::Value::Number("1".to_owned(), false).into());
+    call("generate_series", vec![plain(first), plain(length)])
+}
+
+fn call(function: &str, arguments: Vec<FunctionArg>) -> ast::Expr {
+    let list = FunctionArgumentList { duplicate_treatment: None, args: arguments, clauses: Vec::new() };
     ast::Expr::Function(ast::Function {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::new(function))]),
         uses_odbc_syntax: false,

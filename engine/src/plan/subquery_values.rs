@@ -30,18 +30,23 @@ pub(super) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
     .map_err(planning_error)
 }
 
+/// An expression over rows of a schema, whose EXISTS and IN are said by counts.
+pub(super) fn said_by_counts(expr: Expr, schema: &DFSchema) -> PlanResult<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::Exists(exists) => exists_by_count(exists).map(Transformed::yes),
+        Expr::InSubquery(within) => match in_by_counts(&within, schema)? {
+            Some(said) => Ok(Transformed::yes(said)),
+            None => Ok(Transformed::no(Expr::InSubquery(within))),
+        },
+        other => Ok(Transformed::no(other)),
+    })
+}
+
 fn projected(projection: Projection) -> PlanResult<Transformed<LogicalPlan>> {
     let mut changed = false;
     let schema = projection.input.schema();
     let said = projection.expr.iter().map(|expr| {
-        let said = expr.clone().transform_up(|expr| match expr {
-            Expr::Exists(exists) => exists_by_count(exists).map(Transformed::yes),
-            Expr::InSubquery(within) => match in_by_counts(&within, schema)? {
-                Some(said) => Ok(Transformed::yes(said)),
-                None => Ok(Transformed::no(Expr::InSubquery(within))),
-            },
-            other => Ok(Transformed::no(other)),
-        })?;
+        let said = said_by_counts(expr.clone(), schema)?;
         changed |= said.transformed;
         // The nodes above know the column by its name.
         let name = expr.schema_name().to_string();

@@ -122,6 +122,21 @@ impl ParserDialect for RondelDialect {
         }
     }
 
+    /// `a IS NOT DISTINCT FROM b AND c`: the parser takes all that follows for the right side.
+    fn parse_infix(&self, parser: &mut Parser<'_>, left: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        use Keyword::{DISTINCT, FROM, IS, NOT};
+        let differs = parser.parse_keywords(&[IS, DISTINCT, FROM]);
+        if !differs && !parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]) {
+            return None;
+        }
+        let left = Box::new(left.clone());
+        let right = parser.parse_subexpr(self.prec_value(Precedence::Is)).map(Box::new);
+        Some(right.map(|right| match differs {
+            true => Expr::IsDistinctFrom(left, right),
+            false => Expr::IsNotDistinctFrom(left, right),
+        }))
+    }
+
     fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
         explicit || (!stands_at_emit(parser) && self.is_table_alias(keyword, parser))
     }

@@ -1,3 +1,4 @@
+use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
 
 use super::*;
@@ -220,6 +221,48 @@ fn deep_nesting_is_an_error_and_quick() {
 fn expressions() {
     assert_eq!(parse_expression("a - INTERVAL '5' SECOND").unwrap().to_string(), "a - INTERVAL '5' SECOND");
     assert!(parse_expression("a b").is_err());
+}
+
+/// The parser's own rule takes all that follows for the right side.
+#[test]
+fn distinct_from_binds_as_is_does() {
+    for (text, means) in [
+        ("a IS NOT DISTINCT FROM b AND c", "(a IS NOT DISTINCT FROM b) AND c"),
+        (
+            "a IS DISTINCT FROM b + 1 OR NOT c IS DISTINCT FROM d",
+            "(a IS DISTINCT FROM (b + 1)) OR (NOT (c IS DISTINCT FROM d))",
+        ),
+        ("a = b IS DISTINCT FROM c", "(a = b) IS DISTINCT FROM c"),
+    ] {
+        assert_eq!(depths(text), depths(means), "{text}");
+    }
+}
+
+/// The operators of an expression, from the outermost.
+fn depths(text: &str) -> Vec<&'static str> {
+    fn visit(expr: &Expr, found: &mut Vec<&'static str>) {
+        match expr {
+            Expr::Nested(inner) => visit(inner, found),
+            Expr::UnaryOp { expr, .. } => {
+                found.push("unary");
+                visit(expr, found);
+            }
+            Expr::BinaryOp { left, right, .. } => {
+                found.push("binary");
+                visit(left, found);
+                visit(right, found);
+            }
+            Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+                found.push("distinct");
+                visit(left, found);
+                visit(right, found);
+            }
+            _ => found.push("leaf"),
+        }
+    }
+    let mut found = Vec::new();
+    visit(&parse_expression(text).unwrap(), &mut found);
+    found
 }
 
 /// Every yes-or-no question of the dialect is answered as PostgreSQL's answers it, but for two.

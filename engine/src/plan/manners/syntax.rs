@@ -10,9 +10,11 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::functions::Functions;
 use super::casts::arrow_type;
+use super::rows;
 
 /// Rewrites all expressions of a query.
 pub(in crate::plan) fn rewrite(query: &mut Query, functions: &Functions) {
+    rows::rewrite(query);
     // The visitor never breaks off.
     let _ = query.visit(&mut Syntax { functions, optimized: true });
 }
@@ -178,6 +180,12 @@ impl Syntax<'_> {
         let [name] = function.name.0.as_slice() else { return None };
         let FunctionArguments::List(list) = &function.args else { return None };
         let name = name.as_ident()?.value.to_ascii_lowercase();
+        // SQL's names for aggregates.
+        if let Some(other) = [("every", "bool_and"), ("variance", "var_samp")].iter().find(|(of, _)| *of == name) {
+            let mut function = function.clone();
+            function.name = ObjectName::from(vec![Ident::new(other.1)]);
+            return Some(Expr::Function(function));
+        }
         if name == "make_interval" {
             return self.call("make_interval", interval_parts(&list.args)?);
         }

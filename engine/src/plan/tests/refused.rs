@@ -36,7 +36,7 @@ fn constructs() {
 fn subqueries() {
     for elsewhere in [
         "SELECT b.id FROM bookings b LEFT JOIN rides r ON b.id = r.booking AND b.id IN (SELECT id FROM clicks)",
-        "SELECT id FROM bookings b WHERE EXISTS (SELECT 1 FROM rides UNION ALL SELECT 2 FROM clicks c WHERE c.id = b.id)",
+        "SELECT id FROM bookings b WHERE EXISTS (SELECT 1 FROM rides r FULL JOIN clicks c ON r.booking = c.id AND c.id < b.id)",
     ] {
         assert!(sentence(elsewhere).contains("WHERE and HAVING"), "{}", sentence(elsewhere));
     }

@@ -1,0 +1,297 @@
+//! Subqueries that name the row outside in ways that DataFusion's rules cannot make joins of: by another comparison than an
+//! equality below an aggregate, from two queries further in, below UNION or a window.
+//!
+//! Such a subquery is computed for all rows outside at once ([`pushed`]): for each of the different values of the columns that it
+//! names ([`domain`]). The rows outside meet its rows by these columns, a NULL among them equal to a NULL. Where the rules are
+//! enough, they are left to it: what they make does without the different values, which are state.
+
+mod domain;
+mod pushed;
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, JoinType, NullEquality};
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    EmptyRelation, Expr, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
+};
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::{OptimizerContext, OptimizerRule};
+
+pub(super) use self::domain::Names;
+use self::domain::{Domain, inputs_of, visit};
+use self::pushed::pushed;
+use super::subquery_values::said_by_counts;
+
+/// The plan with such subqueries as joins. What can't be one stays, and is refused later.
+pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let names = Names::with("__outer_");
+    plan.transform_down_with_subqueries(|node| {
+        let joined = match &node {
+            LogicalPlan::Filter(filter) => filtered(filter, &names)?,
+            LogicalPlan::Projection(projection) => projected(projection, &names)?,
+            _ => None,
+        };
+        Ok(joined.map_or_else(|| Transformed::no(node), Transformed::yes))
+    })
+    .data()
+}
+
+/// A join with a lateral subquery on its right, as one without.
+pub(super) fn lateral(join: &Join, names: &Names) -> PlanResult<Option<LogicalPlan>> {
+    let within = freed(&join.right)?;
+    let Some(domain) = Domain::of(&within, &join.left, names)? else { return Ok(None) };
+    let Some(rows) = pushed(&within, &domain)? else { return Ok(None) };
+    if !join.on.is_empty() || !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+        return Ok(None);
+    }
+    let columns = join.schema.columns().into_iter().map(Expr::Column);
+    LogicalPlanBuilder::from(LogicalPlan::clone(&join.left))
+        .join_detailed(
+            rows.plan,
+            join.join_type,
+            (domain.columns.clone(), rows.keys),
+            join.filter.clone(),
+            NullEquality::NullEqualsNull,
+        )?
+        .project(columns)?
+        .build()
+        .map(Some)
+}
+
+/// The rows of a lateral subquery, without the node that says that it is one.
+fn freed(plan: &LogicalPlan) -> PlanResult<LogicalPlan> {
+    match plan {
+        LogicalPlan::Subquery(Subquery { subquery, .. }) => Ok(LogicalPlan::clone(subquery)),
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = Arc::new(freed(&alias.input)?);
+            SubqueryAlias::try_new(input, alias.alias.clone()).map(LogicalPlan::SubqueryAlias)
+        }
+        other => Ok(other.clone()),
+    }
+}
+
+fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
+    let (mut before, mut hard, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for condition in split_conjunction_owned(filter.predicate.clone()) {
+        match () {
+            () if !has_subquery(&condition)? => before.push(condition),
+            () if is_hard(&condition, &filter.input)? => hard.push(condition),
+            () => after.push(condition),
+        }
+    }
+    if hard.is_empty() {
+        return Ok(None);
+    }
+    let mut rows = LogicalPlan::clone(&filter.input);
+    if let Some(before) = conjunction(before) {
+        rows = LogicalPlan::Filter(Filter::try_new(before, Arc::new(rows))?);
+    }
+    for condition in hard {
+        let Some(kept) = satisfying(rows, condition, names)? else { return Ok(None) };
+        rows = kept;
+    }
+    if let Some(after) = conjunction(after) {
+        rows = LogicalPlan::Filter(Filter::try_new(after, Arc::new(rows))?);
+    }
+    let columns = filter.input.schema().columns().into_iter().map(Expr::Column).collect();
+    Projection::try_new(columns, Arc::new(rows)).map(|plan| Some(LogicalPlan::Projection(plan)))
+}
+
+/// The rows that satisfy a condition, maybe with more columns.
+fn satisfying(rows: LogicalPlan, condition: Expr, names: &Names) -> PlanResult<Option<LogicalPlan>> {
+    match condition {
+        Expr::Not(inner) if matches!(*inner, Expr::Exists(_)) => {
+            let Expr::Exists(Exists { subquery, negated }) = *inner else { return Ok(None) };
+            satisfying(rows, Expr::Exists(Exists { subquery, negated: !negated }), names)
+        }
+        Expr::Exists(Exists { subquery, negated }) => {
+            // One row is as good as another.
+            let within = match &*subquery.subquery {
+                LogicalPlan::Limit(Limit { skip: None, input, .. }) => input,
+                _ => &subquery.subquery,
+            };
+            matching(rows, within, negated, |_| None, names)
+        }
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if !has_subquery(&expr)? => {
+            let compared = |column: Expr| {
+                let equal = (*expr).clone().eq(column.clone());
+                Some(match negated {
+                    // A comparison that is unknown is reason enough.
+                    true => equal.or((*expr).clone().is_null()).or(column.is_null()),
+                    false => equal,
+                })
+            };
+            matching(rows, &subquery.subquery, negated, compared, names)
+        }
+        condition => {
+            let condition = said_by_counts(condition, rows.schema())?.data;
+            let Some((rows, mut conditions)) = with_values(rows, vec![condition], names)? else { return Ok(None) };
+            let Some(condition) = conditions.pop() else { return Ok(None) };
+            Filter::try_new(condition, Arc::new(rows)).map(|filter| Some(LogicalPlan::Filter(filter)))
+        }
+    }
+}
+
+/// The rows for which the subquery has a row that meets them, or has none.
+fn matching(
+    rows: LogicalPlan,
+    subquery: &LogicalPlan,
+    negated: bool,
+    compared: impl FnOnce(Expr) -> Option<Expr>,
+    names: &Names,
+) -> PlanResult<Option<LogicalPlan>> {
+    let Some(domain) = Domain::of(subquery, &rows, names)? else { return Ok(None) };
+    let Some(within) = pushed(subquery, &domain)? else { return Ok(None) };
+    let Some(column) = subquery.schema().columns().into_iter().next() else { return Ok(None) };
+    // The rows outside may have columns of the same name.
+    let relation = names.next();
+    let value = Expr::Column(column).alias_qualified(Some(relation.as_str()), "value");
+    let keys = within.keys.iter().cloned().map(Expr::Column);
+    let within_columns = keys.chain([value]).collect();
+    let within_rows = LogicalPlan::Projection(Projection::try_new(within_columns, Arc::new(within.plan))?);
+    let kind = if negated { JoinType::LeftAnti } else { JoinType::LeftSemi };
+    let condition = compared(Expr::Column(Column::new(Some(relation), "value")));
+    let columns = domain.columns.clone();
+    LogicalPlanBuilder::from(rows.clone())
+        .join_detailed(within_rows, kind, (columns, within.keys), condition, NullEquality::NullEqualsNull)?
+        .build()
+        .map(Some)
+}
+
+fn projected(projection: &Projection, names: &Names) -> PlanResult<Option<LogicalPlan>> {
+    let mut hard = false;
+    for expr in &projection.expr {
+        hard |= has_subquery(expr)? && is_hard(expr, &projection.input)?;
+    }
+    if !hard {
+        return Ok(None);
+    }
+    let rows = LogicalPlan::clone(&projection.input);
+    let Some((rows, exprs)) = with_values(rows, projection.expr.clone(), names)? else { return Ok(None) };
+    // The nodes above know the columns by their names.
+    let named = exprs.into_iter().zip(&projection.expr).map(|(expr, before)| {
+        let (relation, name) = before.qualified_name();
+        match expr.qualified_name() == (relation.clone(), name.clone()) {
+            true => expr,
+            false => expr.unalias().alias_qualified(relation, name),
+        }
+    });
+    Projection::try_new(named.collect(), Arc::new(rows)).map(|plan| Some(LogicalPlan::Projection(plan)))
+}
+
+/// The rows beside the values of the subqueries in some expressions, and the expressions over them.
+fn with_values(mut rows: LogicalPlan, exprs: Vec<Expr>, names: &Names) -> PlanResult<Option<(LogicalPlan, Vec<Expr>)>> {
+    let mut possible = true;
+    let mut said = Vec::new();
+    for expr in exprs {
+        let expr = expr.transform_up(|expr| match expr {
+            Expr::ScalarSubquery(of) if possible && names_outside(&of.subquery)? => {
+                match beside(&rows, &of.subquery, names)? {
+                    Some((joined, value)) => {
+                        rows = joined;
+                        Ok(Transformed::yes(value))
+                    }
+                    None => {
+                        possible = false;
+                        Ok(Transformed::no(Expr::ScalarSubquery(of)))
+                    }
+                }
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        said.push(expr.data);
+    }
+    Ok(possible.then_some((rows, said)))
+}
+
+/// The rows beside the value of a subquery, of which there is one at most.
+fn beside(rows: &LogicalPlan, subquery: &LogicalPlan, names: &Names) -> PlanResult<Option<(LogicalPlan, Expr)>> {
+    let Some(domain) = Domain::of(subquery, rows, names)? else { return Ok(None) };
+    let Some(within) = pushed(subquery, &domain)? else { return Ok(None) };
+    let Some(column) = subquery.schema().columns().into_iter().next() else { return Ok(None) };
+    let relation = names.next();
+    let keys = within.keys.iter().cloned().map(Expr::Column);
+    let value = Expr::Column(column).alias_qualified(Some(relation.as_str()), "value");
+    let values = Projection::try_new(keys.chain([value]).collect(), Arc::new(within.plan))?;
+    let plan = LogicalPlanBuilder::from(rows.clone())
+        .join_detailed(
+            LogicalPlan::Projection(values),
+            JoinType::Left,
+            (domain.columns.clone(), within.keys),
+            None,
+            NullEquality::NullEqualsNull,
+        )?
+        .build()?;
+    Ok(Some((plan, Expr::Column(Column::new(Some(relation), "value")))))
+}
+
+/// Whether a subquery names rows outside, be it in a subquery within it.
+pub(super) fn names_outside(subquery: &LogicalPlan) -> PlanResult<bool> {
+    let mut named = false;
+    visit(subquery, &mut Vec::new(), &mut |_, _| named = true)?;
+    Ok(named)
+}
+
+fn has_subquery(expr: &Expr) -> PlanResult<bool> {
+    expr.exists(|expr| Ok(matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))
+}
+
+/// Whether DataFusion's rules leave a subquery of the expression, or would lose what a query within it names.
+fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
+    let mut far = false;
+    let mut correlated = false;
+    expr.apply(|expr| {
+        let of = match expr {
+            Expr::Exists(of) => &of.subquery,
+            Expr::InSubquery(of) => &of.subquery,
+            Expr::ScalarSubquery(of) => of,
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        visit(&of.subquery, &mut Vec::new(), &mut |_, within| {
+            correlated = true;
+            far |= within;
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if far || !correlated {
+        return Ok(far);
+    }
+    // Tried out, on no rows.
+    let none = Arc::new(LogicalPlan::EmptyRelation(EmptyRelation {
+        produce_one_row: false,
+        schema: Arc::clone(rows.schema()),
+    }));
+    let as_condition = Filter::try_new(expr.clone(), Arc::clone(&none)).map(LogicalPlan::Filter);
+    let plan = match as_condition {
+        Ok(filter) => filter,
+        Err(_) => LogicalPlan::Projection(Projection::try_new(vec![expr.clone()], none)?),
+    };
+    let context = OptimizerContext::new().without_query_execution_start_time();
+    let rules: [&dyn OptimizerRule; 2] = [&DecorrelatePredicateSubquery::new(), &ScalarSubqueryToJoin::new()];
+    let mut plan = plan;
+    for rule in rules {
+        plan = match plan.transform_down(|node| rule.rewrite(node, &context)) {
+            Ok(rewritten) => rewritten.data,
+            Err(_) => return Ok(true),
+        };
+    }
+    let mut left = false;
+    plan.apply_with_subqueries(|node| {
+        let inputs = inputs_of(node);
+        let lost = |column: &Column| !inputs.is_empty() && !inputs.iter().any(|schema| schema.has_column(column));
+        node.apply_expressions(|expr| {
+            left |= expr.exists(|expr| {
+                // Some columns are forgotten on the way up.
+                Ok(matches!(expr, Expr::OuterReferenceColumn(..))
+                    || matches!(expr, Expr::Column(column) if lost(column)))
+            })?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(left)
+}
