@@ -108,6 +108,7 @@ fn state_stays_flat_after_the_first_windows() {
                 limits: JobLimits { memory_bytes: 4 << 30, ..JobLimits::default() },
                 observer: Arc::new(()),
                 restore: None,
+                after: 0,
                 ends_with_checkpoint: false,
             })
             .unwrap();
