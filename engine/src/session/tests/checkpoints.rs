@@ -85,6 +85,74 @@ async fn a_checkpoint_writes_what_has_changed() {
     server.engine.shutdown();
 }
 
+/// The same of what is remembered of rows that only come, and may be equal; restored on other numbers of workers again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_writes_what_has_come() {
+    let mut server = server(2);
+    let by_symbol = "ON t.symbol = q.symbol AND t.at = q.at";
+    let views = [
+        (
+            "sessions",
+            "",
+            "SELECT id, symbol AS v FROM SESSION(TABLE trades PARTITION BY symbol, DESCRIPTOR(at), INTERVAL '5' SECOND)"
+                .to_owned(),
+        ),
+        (
+            "nearest",
+            "",
+            "SELECT t.id, q.price AS v FROM trades t LEFT ASOF JOIN quotes q MATCH_CONDITION (t.at >= q.at) \
+             ON t.symbol = q.symbol"
+                .to_owned(),
+        ),
+        ("kept", "", format!("SELECT t.id, q.price AS v FROM trades t LEFT JOIN quotes q {by_symbol}")),
+        (
+            "short",
+            "WITH (state_ttl = '2 hours')",
+            format!("SELECT t.id, q.price AS v FROM trades t JOIN quotes q {by_symbol}"),
+        ),
+        ("current", "", "SELECT id, symbol AS v FROM trades WHERE at > now() - INTERVAL '1' DAY".to_owned()),
+    ];
+    server.run("CREATE TABLE trades (id BIGINT, symbol BIGINT, at TIMESTAMP) APPEND ONLY").await;
+    server.run("CREATE TABLE quotes (symbol BIGINT, at TIMESTAMP, price BIGINT) APPEND ONLY").await;
+    for (name, with, query) in &views {
+        server.run(&format!("CREATE MATERIALIZED VIEW {name} {with} AS {query}")).await;
+    }
+    // In the year 2100.
+    let trades = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO trades SELECT i / 2, i % 2000 / 2, to_timestamp(4102444800 + i % 2000 / 2) \
+             FROM generate_series({from}, {to}) AS s(i)"
+        )
+    };
+    let quotes = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO quotes SELECT i % 1000, to_timestamp(4102444800 + i % 1000), i \
+             FROM generate_series({from}, {to}) AS s(i)"
+        )
+    };
+    server.run(&format!("{}; {}", trades(0, 39_999), quotes(0, 899))).await;
+    server.run("FLUSH; CHECKPOINT").await;
+    for (round, workers) in [(0, 3), (1, 1), (2, 4), (3, 2)] {
+        server.run(&format!("{}; {}", trades(100 * round, 100 * round + 20), quotes(890 + round, 891 + round))).await;
+        server.run("FLUSH; CHECKPOINT").await;
+        let mut before = Vec::new();
+        for (name, _, query) in &views {
+            let (bytes, new) = server.bytes(name);
+            println!("{name}: {new} of {bytes} bytes, round {round}");
+            assert!(new * 10 < bytes, "{name}: {new} of {bytes} bytes, round {round}");
+            let sums = |of: &str| format!("SELECT count(*), sum(id), sum(v), count(v) FROM {of}");
+            let said = server.run(&sums(name)).await;
+            assert_eq!(said, server.run(&sums(&format!("({query})"))).await, "{name}, round {round}");
+            before.push((sums(name), said));
+        }
+        server = server.restarted_on(workers);
+        for (query, before) in &before {
+            assert_eq!(&server.run(query).await, before, "{query} on {workers} workers, round {round}");
+        }
+    }
+    server.engine.shutdown();
+}
+
 /// Many checkpoints of small changes: their files stay few, and hold what they should.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_many_checkpoints_stay_few() {
