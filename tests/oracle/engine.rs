@@ -146,6 +146,7 @@ impl PooledJob {
             limits: JobLimits { spill, spill_above, ..JobLimits::default() },
             observer: Arc::new(()),
             restore: restore.clone(),
+            after: 0,
             ends_with_checkpoint: false,
         })?;
         Ok(Self { pool, job, feeds, sink, seen: 0, written: restore })

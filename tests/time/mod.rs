@@ -145,6 +145,7 @@ impl Job {
                 limits: JobLimits::default(),
                 observer: Arc::new(()),
                 restore: restore.map(|(snapshot, _)| snapshot),
+                after: 0,
                 ends_with_checkpoint: false,
             })
             .unwrap();

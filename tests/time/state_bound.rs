@@ -116,6 +116,7 @@ fn stays_flat(sql: &str) {
             limits: JobLimits { memory_bytes: 4 << 30, ..JobLimits::default() },
             observer: Arc::new(()),
             restore: None,
+            after: 0,
             ends_with_checkpoint: false,
         })
         .unwrap();

@@ -69,6 +69,9 @@ pub struct Blueprint {
     /// State to go on from. Sources whose positions the snapshot knows are begun there; others are to stand where they
     /// stood at its epoch.
     pub restore: Option<JobSnapshot>,
+    /// The greatest epoch of which a checkpoint of the job is there, whether it goes on from that or not; 0: none is. Its own
+    /// epochs come after it.
+    pub after: Epoch,
     /// When its inputs have ended it waits for a last checkpoint, with which its sink shows the last of its output.
     pub ends_with_checkpoint: bool,
 }
@@ -108,8 +111,10 @@ pub(crate) struct Prepared {
     pub(crate) parts: Vec<WorkerJob>,
     pub(crate) reads: Vec<Arc<View>>,
     pub(crate) maintains: Option<Arc<View>>,
-    /// It goes on from a snapshot of this epoch.
-    pub(crate) restored: Option<Epoch>,
+    /// It goes on from a snapshot.
+    pub(crate) is_restored: bool,
+    /// Its epochs come after this one.
+    pub(crate) after: Epoch,
     /// Timely operators per worker that take part in a snapshot.
     pub(crate) snapshot_givers: usize,
 }
@@ -194,7 +199,8 @@ impl Blueprint {
         let identifier = Arc::new(AtomicUsize::new(0));
         let edges = layout.units.iter().filter(|unit| matches!(unit, Unit::View(_))).count();
         let snapshot_givers = layout.units.len() - edges + ends;
-        let restored = self.restore.as_ref().map(|snapshot| snapshot.epoch);
+        let is_restored = self.restore.is_some();
+        let after = self.restore.as_ref().map_or(self.after, |snapshot| snapshot.epoch.max(self.after));
         let parts = units
             .into_iter()
             .zip(destinations.into_iter().zip(late))
@@ -206,11 +212,11 @@ impl Blueprint {
                 late,
                 meters: Arc::clone(&meters),
                 watermarks: watermarks.clone(),
-                restored: restored.is_some(),
+                restored: is_restored,
                 identifier: Arc::clone(&identifier),
             })
             .collect();
-        Ok(Prepared { job, parts, reads, maintains, restored, snapshot_givers })
+        Ok(Prepared { job, parts, reads, maintains, is_restored, after, snapshot_givers })
     }
 
     /// Takes what late rows go into out of the target.

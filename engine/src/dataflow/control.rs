@@ -146,8 +146,8 @@ pub(crate) struct Control {
     snapshots: Vec<Snapshotting>,
     /// The greatest epoch given out.
     last_epoch: Epoch,
-    /// The greatest epoch of which a snapshot was restored.
-    restored: Epoch,
+    /// The greatest epoch of which a job has a snapshot from an earlier run.
+    taken: Epoch,
     /// Epochs up to this one may be given out without asking.
     leased: Epoch,
     lease: Option<Arc<dyn EpochLease>>,
@@ -169,7 +169,7 @@ impl Control {
             drops: Vec::new(),
             snapshots: Vec::new(),
             last_epoch,
-            restored: 0,
+            taken: 0,
             leased: 0,
             lease,
             held: false,
@@ -269,12 +269,13 @@ impl Control {
 
     /// Takes the next epoch's number, for jobs whose last was `last`.
     ///
-    /// It is greater than those of all snapshots that were restored. Another server may have taken them, one whose clock is ahead
-    /// or that had leased more: a job that went on in earlier epochs would say things before what it has said already, and
-    /// its checkpoints would seem older than the one that it came from, and older than its views' own. The other jobs come along,
+    /// It is greater than those of all snapshots that jobs have from earlier runs. Another server may have taken them, one whose
+    /// clock is ahead or that had leased more: a job that went on in earlier epochs would say things before what it has said
+    /// already, and its checkpoints would seem older than those that it came from, or that it has begun anew beside, and older
+    /// than its views' own. The other jobs come along,
     /// since tables are bound to epochs for all jobs at once: a job far behind would not see what is new in them.
     pub(crate) fn next_epoch(&mut self, now: Epoch, last: Epoch) -> Epoch {
-        let epoch = now.max(last.max(self.restored) + 1);
+        let epoch = now.max(last.max(self.taken) + 1);
         self.last_epoch = self.last_epoch.max(epoch);
         if epoch > self.leased
             && let Some(lease) = &self.lease

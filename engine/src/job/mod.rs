@@ -10,6 +10,6 @@ mod supervisor;
 pub(crate) use live::{Live, LiveObjects};
 pub(crate) use refresher::refresh_streams;
 pub(crate) use rounds::Rounds;
-pub(crate) use start::{SinkReporter, open_for_late_rows, start};
+pub(crate) use start::{Origin, SinkReporter, open_for_late_rows, start};
 pub use status::{JobState, JobStatus, JobView};
 pub(crate) use supervisor::supervise;

@@ -19,15 +19,26 @@ use super::{JobState, JobStatus, Live, LiveObjects};
 /// What a job's streams fetch ahead of it, all of them together, is not counted among what it holds: so large a part of it.
 const FETCHED_AHEAD: usize = 8;
 
-/// Builds a job into the pool. On success it runs: from the state that it is to `restore`, or anew. `holder`: its identity,
-/// if it has checkpoints, which need the logs of tables.
+/// What is there of a job that has checkpoints.
+#[derive(Default)]
+pub(crate) struct Origin {
+    /// The state that it goes on from; none: it begins anew.
+    pub(crate) restore: Option<JobSnapshot>,
+    /// The greatest epoch of which it has a checkpoint.
+    pub(crate) after: Epoch,
+    /// Its identity: the checkpoints need the logs of tables.
+    pub(crate) holder: Option<Uuid>,
+}
+
+/// Builds a job into the pool. On success it runs.
 pub(crate) fn start(
     (pool, live): (&Pool, &LiveObjects),
     status: &Arc<JobStatus>,
     plan: &FlowPlan,
     target: Target,
-    (limits, restore, holder): (JobLimits, Option<JobSnapshot>, Option<Uuid>),
+    (limits, origin): (JobLimits, Origin),
 ) -> Result<JobHandle> {
+    let Origin { restore, after, holder } = origin;
     status.enter(JobState::Starting);
     status.set_restored(restore.is_some());
     let mut sources = HashMap::new();
@@ -85,6 +96,7 @@ pub(crate) fn start(
         limits,
         observer: Arc::clone(status) as Arc<dyn JobObserver>,
         restore,
+        after,
         ends_with_checkpoint: holder.is_some(),
     };
     let handle = pool.create_job(blueprint).inspect_err(|error| status.fail(error.clone()))?;

@@ -12,6 +12,11 @@ use arrow::compute::{cast, concat_batches, filter_record_batch, take_record_batc
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 
+#[cfg(test)]
+mod layered;
+
+#[cfg(test)]
+pub(in crate::operator) use self::layered::Layered;
 use super::StatePart;
 #[cfg(test)]
 use super::deferred::{into_changes, into_parts};

@@ -5,22 +5,28 @@
 //! that go may split them: the rows of the sessions at stake are shown anew at the end of the epoch, and nothing else.
 //! With EMIT AFTER WATERMARK the rows of a session are shown once, when the watermark has passed its end.
 
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::aggregate::{Horizon, batch, restored, state_part};
+use super::aggregate::{Horizon, batch};
 use super::columns::canonical;
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::flow::Emit;
+use crate::state::marks::Marks;
+use crate::state::row_numbers::{RowNumbers, UNWRITTEN};
 use crate::state::slots::{Slot, Slots};
 use crate::time::WatermarkId;
 
@@ -47,7 +53,7 @@ pub struct Session {
     gap: i64,
     horizon: Horizon,
     schema: SchemaRef,
-    state_schema: SchemaRef,
+    input: SchemaRef,
     converter: RowConverter,
     slots: Slots,
     keys: Vec<Key>,
@@ -58,6 +64,9 @@ pub struct Session {
     /// Where the horizon will be when the end of the epoch is over.
     ending: Option<i64>,
     shown: Vec<Shown>,
+    /// Keys whose rows have changed since they were last written down; which ones, these know themselves.
+    marks: Marks,
+    numbers: RowNumbers,
     rows: usize,
     bytes: usize,
 }
@@ -68,9 +77,19 @@ type Moment = (i64, Box<[u8]>);
 /// What is known of one key.
 #[derive(Default)]
 struct Key {
-    rows: BTreeMap<Moment, i64>,
+    rows: BTreeMap<Moment, Count>,
     /// First row's time to last row's.
     sessions: BTreeMap<i64, i64>,
+}
+
+/// How often a row is there.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    weight: i64,
+    /// By which it was written down.
+    number: u64,
+    /// Whether the weight has changed since.
+    changed: bool,
 }
 
 /// A row to be emitted, with its session's bounds and its weight.
@@ -84,8 +103,8 @@ struct Shown {
 /// Rows of one piece of output.
 const PIECE: usize = 8192;
 
-/// The parts of a snapshot.
-const ROWS: &str = "rows";
+/// Bytes of a row beside its columns.
+const BYTES: usize = size_of::<(Moment, Count)>();
 
 impl Session {
     /// Sessions over rows of `input`; `schema` is the input's and two timestamps.
@@ -106,22 +125,13 @@ impl Session {
             return Err(Error::not_supported("SESSION remembers rows, and some of these columns cannot be compared")
                 .with_hint("name the columns that you need in a subquery: SESSION((SELECT …), …)"));
         }
-        let keys = spec
-            .partition
-            .iter()
-            .enumerate()
-            .map(|(number, key)| Ok(Arc::new(Field::new(format!("_key{number}"), key.data_type(input)?, true))));
-        let keys = keys.collect::<Result<Vec<_>>>()?;
-        let types: Vec<DataType> = keys.iter().map(|field| field.data_type().clone()).collect();
-        let mut state = keys;
-        state.extend(input.fields().iter().cloned());
-        state.push(Arc::new(Field::new("_weight", DataType::Int64, false)));
+        let types = spec.partition.iter().map(|key| Ok(key.data_type(input)?)).collect::<Result<Vec<DataType>>>()?;
         Ok(Self {
             unit: *unit,
             gap,
             horizon: Horizon::new(spec.watermark),
             schema,
-            state_schema: Arc::new(Schema::new(state)),
+            input: Arc::clone(input),
             converter: RowConverter::new(fields)?,
             slots: Slots::new(&types)?,
             keys: Vec::new(),
@@ -129,6 +139,8 @@ impl Session {
             open: BTreeSet::new(),
             ending: None,
             shown: Vec::new(),
+            marks: Marks::default(),
+            numbers: RowNumbers::default(),
             rows: 0,
             bytes: 0,
             spec,
@@ -158,8 +170,26 @@ impl Session {
         last.checked_add(self.gap).ok_or_else(out_of_range)
     }
 
-    /// Takes note of rows; `late`: whether rows below the horizon are dropped. Answers which were.
-    fn take_in(&mut self, rows: &RecordBatch, weights: &Int64Array, late: bool) -> Result<Vec<usize>> {
+    /// Takes note of rows. Answers which came too late.
+    fn take_in(&mut self, rows: &RecordBatch, weights: &Int64Array) -> Result<Vec<usize>> {
+        let (moments, created) = self.moments(rows)?;
+        let (mut dropped, mut touched) = (Vec::new(), BTreeSet::from_iter(created));
+        for (row, (slot, moment)) in moments.into_iter().enumerate() {
+            let Some(moment) = moment else { continue };
+            if self.micros(moment.0) < self.horizon.at() {
+                dropped.push(row);
+                continue;
+            }
+            touched.remove(&slot);
+            *self.changes.entry((slot, moment)).or_default() += weights.value(row);
+        }
+        let idle: Vec<Slot> = touched.into_iter().collect();
+        self.slots.release(&idle);
+        Ok(dropped)
+    }
+
+    /// The key of each row, and the row; one without a time is in no session. And the keys that are new.
+    fn moments(&mut self, rows: &RecordBatch) -> Result<(Vec<(Slot, Option<Moment>)>, Vec<Slot>)> {
         let count = rows.num_rows();
         let key = |key: &Arc<dyn PhysicalExpr>| Ok(key.evaluate(rows)?.into_array(count)?);
         let keys = self.spec.partition.iter().map(key).collect::<Result<Vec<ArrayRef>>>()?;
@@ -170,24 +200,11 @@ impl Session {
         let (mut slots, mut created) = (Vec::new(), Vec::new());
         self.slots.intern(&keys, count, &mut slots, &mut created)?;
         self.keys.resize_with(self.slots.bound(), Key::default);
-        let (mut dropped, mut touched) = (Vec::new(), BTreeSet::from_iter(created));
-        for (row, slot) in slots.iter().enumerate() {
-            // A row without a time is in no session.
-            if times.is_null(row) {
-                continue;
-            }
-            let time = times.value(row);
-            if late && self.micros(time) < self.horizon.at() {
-                dropped.push(row);
-                continue;
-            }
-            touched.remove(slot);
-            let moment = (time, Box::from(bytes.row(row).data()));
-            *self.changes.entry((*slot, moment)).or_default() += weights.value(row);
-        }
-        let idle: Vec<Slot> = touched.into_iter().collect();
-        self.slots.release(&idle);
-        Ok(dropped)
+        let moments = slots.into_iter().enumerate().map(|(row, slot)| {
+            let moment = times.is_valid(row).then(|| (times.value(row), Box::from(bytes.row(row).data())));
+            (slot, moment)
+        });
+        Ok((moments.collect(), created))
     }
 
     /// Applies what changed for one key.
@@ -206,8 +223,8 @@ impl Session {
         let mut rows: BTreeMap<Moment, (i64, i64)> = BTreeMap::new();
         for (start, last) in &old {
             let from = (*start, Box::<[u8]>::default());
-            for (moment, weight) in key.rows.range(from..).take_while(|((time, _), _)| time <= last) {
-                rows.insert(moment.clone(), (*weight, *weight));
+            for (moment, count) in key.rows.range(from..).take_while(|((time, _), _)| time <= last) {
+                rows.insert(moment.clone(), (count.weight, count.weight));
             }
         }
         for (moment, weight) in changes {
@@ -217,34 +234,29 @@ impl Session {
         if rows.values().any(|(_, now)| *now < 0) {
             return Err(Error::internal("more rows of a session were taken back than had come"));
         }
-        let mut new: BTreeMap<i64, i64> = BTreeMap::new();
-        for ((time, _), _) in rows.iter().filter(|(_, (_, now))| *now > 0) {
-            match new.last_entry() {
-                Some(mut session) if *time < session.get().saturating_add(gap) => *session.get_mut() = *time,
-                _ => {
-                    new.insert(*time, *time);
-                }
-            }
-        }
-        for (moment, (before, now)) in &rows {
-            let size = moment.1.len() + size_of::<(Moment, i64)>();
+        let new = sessions(rows.iter().filter(|(_, (_, now))| *now > 0).map(|((time, _), _)| *time), gap);
+        for (moment, (before, now)) in rows.iter().filter(|(_, (before, now))| before != now) {
+            let size = moment.1.len() + BYTES;
             match (*before, *now) {
-                (0, 0) => {}
                 (_, 0) => {
-                    key.rows.remove(moment);
+                    let gone = key.rows.remove(moment);
+                    self.numbers.leave(gone.map_or(UNWRITTEN, |count| count.number));
                     self.rows -= 1;
                     self.bytes -= size;
                 }
-                (0, now) => {
-                    key.rows.insert(moment.clone(), now);
+                (0, weight) => {
+                    key.rows.insert(moment.clone(), Count { weight, number: UNWRITTEN, changed: true });
                     self.rows += 1;
                     self.bytes += size;
                 }
-                (_, now) => {
-                    key.rows.insert(moment.clone(), now);
+                (_, weight) => {
+                    if let Some(count) = key.rows.get_mut(moment) {
+                        (count.weight, count.changed) = (weight, true);
+                    }
                 }
             }
         }
+        self.marks.mark(&[slot]);
         for (start, last) in &old {
             key.sessions.remove(start);
             self.open.remove(&(last.saturating_add(gap), slot, *start));
@@ -255,6 +267,7 @@ impl Session {
         }
         if key.rows.is_empty() {
             *key = Key::default();
+            self.marks.unmark(&[slot]);
             self.slots.release(&[slot]);
         }
         if self.spec.emit == Emit::OnChange {
@@ -294,14 +307,16 @@ impl Session {
         let rest = later.split_off(&(last.saturating_add(1), Box::<[u8]>::default()));
         key.rows.extend(rest);
         self.rows -= later.len();
-        for ((_, row), weight) in later {
-            self.bytes -= row.len() + size_of::<(Moment, i64)>();
+        for ((_, row), Count { weight, number, .. }) in later {
+            self.numbers.leave(number);
+            self.bytes -= row.len() + BYTES;
             if self.spec.emit == Emit::AfterWatermark {
                 self.shown.push(Shown { row, start, end, weight });
             }
         }
         if key.rows.is_empty() {
             *key = Key::default();
+            self.marks.unmark(&[slot]);
             self.slots.release(&[slot]);
         }
     }
@@ -368,6 +383,20 @@ impl Session {
     }
 }
 
+/// The sessions of rows at these times, which ascend: the first row's time to the last row's.
+fn sessions(times: impl Iterator<Item = i64>, gap: i64) -> BTreeMap<i64, i64> {
+    let mut sessions: BTreeMap<i64, i64> = BTreeMap::new();
+    for time in times {
+        match sessions.last_entry() {
+            Some(mut session) if time < session.get().saturating_add(gap) => *session.get_mut() = time,
+            _ => {
+                sessions.insert(time, time);
+            }
+        }
+    }
+    sessions
+}
+
 /// Rows as often as they are there: without weights.
 fn repeated(rows: RecordBatch, shown: &[Shown]) -> Result<RecordBatch> {
     if shown.iter().all(|shown| shown.weight == 1) {
@@ -386,7 +415,7 @@ impl Operator for Session {
     fn on_delta(&mut self, _input: usize, delta: Delta, out: &mut Output) -> Result<Step> {
         let (rows, weights) = delta.into_parts();
         let weights = weights.unwrap_or_else(|| Int64Array::from_value(1, rows.num_rows()));
-        let late = self.take_in(&rows, &weights, true)?;
+        let late = self.take_in(&rows, &weights)?;
         out.drop_late(late.len() as u64);
         if out.keeps_late() && !late.is_empty() {
             let mut mask = vec![false; rows.num_rows()];
@@ -406,54 +435,20 @@ impl Operator for Session {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = vec![self.horizon.snapshot()?];
-        let all: Vec<(&Moment, &i64)> = self.keys.iter().flat_map(|key| &key.rows).collect();
-        for piece in all.chunks(PIECE) {
-            let columns = self.columns(piece.iter().map(|((_, row), _)| row.as_ref()))?;
-            let input = Arc::new(Schema::new(
-                self.state_schema.fields()[self.spec.partition.len()..][..columns.len()].to_vec(),
-            ));
-            let rows = batch(&input, columns, piece.len())?;
-            let key = |key: &Arc<dyn PhysicalExpr>| Ok(key.evaluate(&rows)?.into_array(piece.len())?);
-            let mut columns = self.spec.partition.iter().map(key).collect::<Result<Vec<ArrayRef>>>()?;
-            columns.extend(rows.columns().iter().cloned());
-            columns.push(Arc::new(Int64Array::from_iter_values(piece.iter().map(|(_, weight)| **weight))));
-            parts.push(state_part(ROWS, &self.state_schema, columns, self.spec.partition.len(), piece.len())?);
-        }
-        Ok(parts)
+        self.snapshot_parts()
     }
 
-    /// Sessions follow from their rows; what was shown is not shown again.
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        self.changed_parts().map(Some)
+    }
+
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in parts {
-            match part.name.as_str() {
-                Horizon::PART => self.horizon.restore(&part)?,
-                ROWS => {
-                    let rows = restored(&part, &self.state_schema)?;
-                    let (first, last) = (self.spec.partition.len(), rows.num_columns() - 1);
-                    let weights = rows.column(last).as_primitive::<Int64Type>().clone();
-                    let columns: Vec<usize> = (first..last).collect();
-                    self.take_in(&rows.project(&columns)?, &weights, false)?;
-                }
-                other => return Err(Error::internal(format!("SESSION has no state '{other}'"))),
-            }
-        }
-        let mut changes: BTreeMap<Slot, Vec<(Moment, i64)>> = BTreeMap::new();
-        for ((slot, moment), weight) in std::mem::take(&mut self.changes) {
-            changes.entry(slot).or_default().push((moment, weight));
-        }
-        for (slot, changes) in changes {
-            self.change(slot, changes)?;
-        }
-        self.shown.clear();
-        Ok(())
+        self.restore_parts(&parts)
     }
 
     fn state_size(&self) -> StateSize {
         let sessions = self.open.len() * size_of::<(i64, Slot, i64)>();
-        StateSize { rows: self.rows, bytes: self.bytes + sessions + self.slots.bytes() }
+        let noted = self.marks.bytes() + self.numbers.bytes();
+        StateSize { rows: self.rows, bytes: self.bytes + sessions + noted + self.slots.bytes() }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,33 +5,33 @@
 //! different row once with how often it is there, and a heap says which of them is due next: what an epoch costs are the
 //! rows that came and those that were due in it. A row that is taken back before its moment leaves nothing behind.
 
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, TimestampMicrosecondArray, UInt8Array, UInt32Array,
-};
+use arrow::array::{AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 
 use super::columns::{canonical, compact};
 use super::counted::{shown, stored};
 use super::expression::{Expression, batch};
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::plan::flow::TimeBound;
-use crate::state::key_group::{hash_keys, key_group};
+use crate::state::marks::Marks;
 use crate::state::slots::{Slot, Slots};
+use state::Told;
 
 /// Rows that one piece of output or of a snapshot has at most.
 const PIECE: usize = 8192;
-
-/// The part of a snapshot.
-const ROWS: &str = "rows";
 
 /// A moment that doesn't come.
 const NEVER: i64 = i64::MAX;
@@ -137,6 +137,12 @@ pub struct TemporalFilter {
     due: BinaryHeap<Reverse<(i64, Slot)>>,
     /// Slots whose rows are there no more, unless some came again.
     emptied: Vec<Slot>,
+    /// Rows that have changed since they were last written down.
+    marks: Marks,
+    /// By slot: what was written down.
+    told: Vec<Told>,
+    /// What is to be written of rows that are gone.
+    gone: Vec<RecordBatch>,
     /// The time of day in this epoch.
     now: i64,
     ending: bool,
@@ -161,6 +167,9 @@ impl TemporalFilter {
             leaves,
             due,
             emptied,
+            marks: Marks::default(),
+            told: Vec::new(),
+            gone: Vec::new(),
             now: EVER,
             ending: false,
         })
@@ -189,9 +198,11 @@ impl TemporalFilter {
         self.shown.resize(bound, false);
         self.next.resize(bound, EVER);
         self.leaves.resize(bound, NEVER);
+        self.told.resize(bound, Told::default());
         for slot in &created {
             self.next[*slot as usize] = EVER;
             self.counts[*slot as usize] = 0;
+            self.told[*slot as usize] = Told::default();
         }
         for (row, slot) in slots.iter().enumerate() {
             let place = *slot as usize;
@@ -224,12 +235,14 @@ impl TemporalFilter {
     }
 
     /// Forgets rows.
-    fn release(&mut self, slots: &[Slot]) {
+    fn release(&mut self, slots: &[Slot]) -> Result<()> {
+        self.note_gone(slots)?;
         for slot in slots {
             self.next[*slot as usize] = EVER;
             self.counts[*slot as usize] = 0;
         }
         self.rows.release(slots);
+        Ok(())
     }
 
     /// Says of rows that are due that they have come or gone.
@@ -253,6 +266,7 @@ impl TemporalFilter {
                 }
                 if stays && self.leaves[place] != NEVER {
                     self.shown[place] = true;
+                    self.marks.mark(&[slot]);
                     self.await_moment(slot, self.leaves[place]);
                 } else {
                     self.next[place] = EVER;
@@ -264,7 +278,7 @@ impl TemporalFilter {
                 let rows = batch(&self.schema, stored(&self.rows, &slots, &self.schema)?, slots.len())?;
                 out.push(shown("a temporal filter", self.changelog, rows, weights)?);
             }
-            self.release(&gone);
+            self.release(&gone)?;
             if is_last {
                 self.ending = false;
                 return Ok(Step::Done);
@@ -302,6 +316,7 @@ impl Operator for TemporalFilter {
             let rows = delta.take(&UInt32Array::from(kept.clone()))?;
             let of_kept = |moments: &[i64]| kept.iter().map(|row| moments[*row as usize]).collect::<Vec<_>>();
             let slots = self.locate(rows.rows(), &of_kept(&enters), &of_kept(&leaves))?;
+            self.marks.mark(&slots);
             for ((row, slot), place) in kept.iter().zip(&slots).zip(0..) {
                 let slot = *slot as usize;
                 self.counts[slot] = self.counts[slot].wrapping_add(rows.weight(place));
@@ -330,7 +345,7 @@ impl Operator for TemporalFilter {
         emptied.sort_unstable();
         emptied.dedup();
         emptied.retain(|slot| self.counts[*slot as usize] == 0);
-        self.release(&emptied);
+        self.release(&emptied)?;
         self.ending = true;
         self.show(out)
     }
@@ -345,75 +360,23 @@ impl Operator for TemporalFilter {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
-        fields.extend(self.schema.fields().iter().cloned());
-        fields.push(Arc::new(Field::new("_count", DataType::Int64, false)));
-        fields.push(Arc::new(Field::new("_shown", DataType::Boolean, false)));
-        let schema = Arc::new(Schema::new(fields));
-        let mut parts = Vec::new();
-        let mut hashes = Vec::new();
-        for slots in self.rows.live().chunks(PIECE) {
-            let stored = stored(&self.rows, slots, &self.schema)?;
-            hash_keys(&stored, slots.len(), &mut hashes)?;
-            let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.iter().map(|hash| key_group(*hash))));
-            let mut columns = vec![groups];
-            columns.extend(stored);
-            let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
-            columns.push(Arc::new(Int64Array::from_iter_values(counts)));
-            let shown: BooleanArray = slots.iter().map(|slot| Some(self.shown[*slot as usize])).collect();
-            columns.push(Arc::new(shown));
-            parts.push(StatePart { name: ROWS.to_owned(), rows: batch(&schema, columns, slots.len())? });
-        }
-        Ok(parts)
+        self.snapshot_parts()
+    }
+
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        self.changed_parts().map(Some)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        let misfit = |why: &str| {
-            Error::new(
-                ErrorKind::InvalidState,
-                format!("the state of a temporal filter does not fit its statement: {why}"),
-            )
-            .with_hint("Start the job anew from its sources.")
-        };
-        let width = self.schema.fields().len();
-        for part in parts {
-            if part.name != ROWS || part.rows.num_columns() != width + 3 {
-                return Err(misfit("it has another shape"));
-            }
-            let columns = part.rows.columns();
-            let mut typed = columns[1..=width].iter().zip(self.schema.fields());
-            if typed.any(|(column, field)| column.data_type() != field.data_type()) {
-                return Err(misfit("its columns are of other types"));
-            }
-            let counts = columns[width + 1].as_primitive_opt::<Int64Type>();
-            let (Some(counts), Some(shown)) = (counts, columns[width + 2].as_boolean_opt()) else {
-                return Err(misfit("it does not say how often a row is there"));
-            };
-            let rows = batch(&self.schema, columns[1..=width].to_vec(), part.rows.num_rows())?;
-            let (enters, leaves) = self.moments(&rows)?;
-            let slots = self.locate(&rows, &enters, &leaves)?;
-            for (row, slot) in slots.into_iter().enumerate() {
-                let place = slot as usize;
-                // A row that only comes stays on the worker that it came to: others may have written it down as well.
-                self.counts[place] = self.counts[place].wrapping_add(counts.value(row));
-                // Nothing was shown yet by the time of an operator that has not begun an epoch.
-                if shown.value(row) {
-                    self.shown[place] = true;
-                    self.await_moment(slot, leaves[row]);
-                }
-            }
-        }
-        self.drop_stale();
-        Ok(())
+        self.restore_parts(&parts)
     }
 
     fn state_size(&self) -> StateSize {
-        let by_slot = 3 * size_of::<i64>() + 1;
+        let by_slot = 3 * size_of::<i64>() + 1 + size_of::<Told>();
+        let gone: usize = self.gone.iter().map(RecordBatch::get_array_memory_size).sum();
+        let noted = self.marks.bytes() + gone;
         let bytes =
             self.rows.bytes() + self.counts.capacity() * by_slot + self.due.capacity() * size_of::<(i64, Slot)>();
-        StateSize { rows: self.rows.len(), bytes }
+        StateSize { rows: self.rows.len(), bytes: bytes + noted }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,7 +29,7 @@ use crate::dataflow::{JobId, Target};
 use crate::delta::EpochChanges;
 use crate::engine::{Engine, Outcome, Parameters, Shape};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobState, JobStatus, Live};
+use crate::job::{JobState, JobStatus, Live, Origin};
 use crate::operator::expression::batch;
 use crate::plan::{ContinuousPlan, Destination, Relation, StateTtl, answer_columns};
 use crate::sql::{self, ParsedStatement, Query, Statement, Subscription, quoted};
@@ -250,7 +250,7 @@ fn start_nameless(engine: &Arc<Engine>, query: &Query) -> Result<(SchemaRef, Cha
     let schema = Arc::clone(&plan.schema);
     let ContinuousPlan { flow, .. } = plan;
     let target = Target::Sink(Box::new(sink));
-    crate::job::start((&engine.pool, &engine.live), &status, &flow, target, (engine.limits(), None, None))?;
+    crate::job::start((&engine.pool, &engine.live), &status, &flow, target, (engine.limits(), Origin::default()))?;
     Ok((schema, Changes { receiver, status, engine: Arc::clone(engine), ended: false }))
 }
 

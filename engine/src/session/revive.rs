@@ -17,7 +17,7 @@ use crate::connector::{Reporter, Sink};
 use crate::dataflow::{JobId, Target};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobState, JobStatus, Live, SinkReporter};
+use crate::job::{JobState, JobStatus, Live, Origin, SinkReporter};
 use crate::plan::ContinuousPlan;
 use crate::plan::flow::{FlowOp, ScanKind};
 use crate::sql::JobAction;
@@ -103,7 +103,7 @@ impl Engine {
                 Goal::Sink(sink) => Target::Sink(sink),
                 Goal::View(view) => Target::View(view),
             };
-            return crate::job::start((&self.pool, &live), job, &plan.flow, target, (self.limits(), None, None))
+            return crate::job::start((&self.pool, &live), job, &plan.flow, target, (self.limits(), Origin::default()))
                 .map(|_| ());
         };
         let settings = self.checkpoint_settings(object)?;
@@ -143,8 +143,8 @@ impl Engine {
             // What an earlier run has held is of no use to this one.
             self.tables.let_go(object.id)?;
         }
-        let extras = (self.limits(), restore, Some(object.id));
-        let handle = crate::job::start((&self.pool, &live), job, &plan.flow, target, extras)?;
+        let origin = Origin { restore, after: begun.after, holder: Some(object.id) };
+        let handle = crate::job::start((&self.pool, &live), job, &plan.flow, target, (self.limits(), origin))?;
         if let Some(notice) = begun.notice.take() {
             Reporter::waits_for(job.as_ref(), "the checkpoint", None);
             tracing::warn!(job = %object.name, "{notice}");

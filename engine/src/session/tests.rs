@@ -60,8 +60,14 @@ impl Server {
 
     /// Another server on the same data directory.
     fn restarted(self) -> Self {
+        let workers = self.engine.settings.workers;
+        self.restarted_on(workers)
+    }
+
+    /// Another server on the same data directory, with so many workers.
+    fn restarted_on(self, workers: usize) -> Self {
         let Self { broker, engine, session, folder } = self;
-        let settings = engine.settings.clone();
+        let settings = EngineSettings { workers, ..engine.settings.clone() };
         engine.shutdown();
         drop((engine, session));
         let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();

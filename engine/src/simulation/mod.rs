@@ -38,8 +38,8 @@ mod world;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::safeguard::Safeguard;
@@ -121,13 +121,16 @@ impl fmt::Display for Figures {
 
 /// Runs a history to its end. An error says what readers see that they must not, or what stands still.
 fn history(seed: u64) -> Result<Figures, String> {
-    let world = World::new(seed);
+    history_of(&World::new(seed))
+}
+
+fn history_of(world: &Arc<World>) -> Result<Figures, String> {
     let mut lives: Vec<Life> = Vec::new();
     let outcome = loop {
         if lives.len() == TROUBLED_LIVES {
             world.calm();
         }
-        lives.push(Life::begin(&world, lives.len()));
+        lives.push(Life::begin(world, lives.len()));
         let number = lives.len() - 1;
         world.hand_to(number);
         let ending = lives[number].ending();
@@ -147,7 +150,7 @@ fn history(seed: u64) -> Result<Figures, String> {
         life.join()?;
     }
     outcome?;
-    let digest = judge::judge(&world)?;
+    let digest = judge::judge(world)?;
     Ok(world.figures(digest))
 }
 
@@ -194,6 +197,17 @@ fn histories(seeds: Range<u64>, up_to_first: bool) -> Report {
     };
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(some_histories))));
     report.into_inner().unwrap()
+}
+
+/// Servers that were killed leave nothing in the process: no thread, and nobody who knows the world in which they lived.
+#[test]
+fn nothing_is_left_of_a_history() {
+    for seed in 0..6 {
+        let world = World::new(seed);
+        history_of(&world).unwrap();
+        let world = Arc::downgrade(&{ world });
+        assert_eq!(world.strong_count(), 0, "seed {seed}");
+    }
 }
 
 /// `RONDEL_SIMULATE_SEEDS` is how many histories, `RONDEL_SIMULATE_SEED` the first one.

@@ -12,6 +12,7 @@ mod wide;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
+use super::key_group::{hash_keys, key_group};
 use crate::error::{Error, Result};
 use bytes::{RowKeys, TextKeys};
 pub(crate) use bytes::{bytes_column, for_each_bytes, one_zero_one_nan};
@@ -116,6 +117,13 @@ impl Slots {
             Keys::Wide(keys) => keys.columns(slots),
             Keys::Rows(keys) => keys.columns(slots),
         }
+    }
+
+    /// The key groups that some (live) slots belong to.
+    pub fn key_groups(&self, slots: &[Slot]) -> Result<Vec<u8>> {
+        let mut hashes = Vec::new();
+        hash_keys(&self.keys(slots)?, slots.len(), &mut hashes)?;
+        Ok(hashes.into_iter().map(key_group).collect())
     }
 
     /// Forgets some (live, different) slots; their numbers are given to other keys later.

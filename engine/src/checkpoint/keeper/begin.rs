@@ -32,6 +32,9 @@ pub(crate) struct Begun {
     pub(crate) hash: u64,
     /// What that held.
     pub(crate) snapshot: Option<JobSnapshot>,
+    /// The greatest epoch of which there is a checkpoint, also of one that is not gone on from: what is taken now must not
+    /// seem older, since retention goes by epochs.
+    pub(crate) after: Epoch,
     /// What the user should know.
     pub(crate) notice: Option<String>,
 }
@@ -71,6 +74,7 @@ impl Checkpoints {
             manifest: None,
             hash: 0,
             snapshot: None,
+            after: restorable.manifests.iter().filter_map(|file| epoch_of(file)).max().unwrap_or(0),
             notice: None,
         };
         let files = match &begun.committer {

@@ -35,11 +35,11 @@ impl Control {
                     continue;
                 }
             };
-            self.restored = self.restored.max(prepared.restored.unwrap_or(0));
+            self.taken = self.taken.max(prepared.after);
             let first = self.next_epoch(now, self.last_epoch);
             let acknowledgement = Acknowledgement::of(self.pool.workers.len(), &self.pool.signal);
             if let Some(view) = &prepared.maintains {
-                view.start(first, prepared.restored.is_some());
+                view.start(first, prepared.is_restored);
             }
             prepared.job.set_gate(Gate { epoch: first, state: GateState::Idle });
             for (worker, part) in self.pool.workers.iter().zip(prepared.parts.drain(..)) {

@@ -135,6 +135,7 @@ fn live(plan: &ContinuousPlan, seed: u64) -> Told {
             limits,
             observer,
             restore: restore.take(),
+            after: 0,
             ends_with_checkpoint: false,
         };
         let job = pool.create_job(job).unwrap();
@@ -228,6 +229,7 @@ fn a_delay_runs_out_without_input() {
             limits,
             observer,
             restore,
+            after: 0,
             ends_with_checkpoint,
         })
         .unwrap();

@@ -222,7 +222,7 @@ fn epochs_go_on_after_those_of_a_snapshot() {
     let (other, _) =
         JobBuilder::new(2, plan.clone(), Target::View(view(true))).reads(0, &other_feed).create(&pool).unwrap();
     assert!(pool.step(other.id()).unwrap() < at);
-    let mut builder = JobBuilder::new(1, plan, Target::Sink(Box::new(sink.clone()))).reads(0, &feed);
+    let mut builder = JobBuilder::new(1, plan.clone(), Target::Sink(Box::new(sink.clone()))).reads(0, &feed);
     builder.blueprint.restore = Some(snapshot);
     let (job, _) = builder.create(&pool).unwrap();
     feed.push(0, batch(&[(1, 1, 0)])).unwrap();
@@ -232,6 +232,13 @@ fn epochs_go_on_after_those_of_a_snapshot() {
     assert!(pool.snapshot(job.id()).unwrap().epoch > at);
     assert!(pool.step(other.id()).unwrap() > at);
     assert!(*leased.0.lock().unwrap() > at, "no later run gives them out again");
+    // One that begins anew beside a snapshot that it can't go on from.
+    let unused = at + 1_000_000;
+    let mut builder = JobBuilder::new(3, plan, Target::View(view(true))).reads(0, &MemoryHandle::new(1));
+    builder.blueprint.after = unused;
+    let (anew, _) = builder.create(&pool).unwrap();
+    assert!(pool.step(anew.id()).unwrap() > unused);
+    assert!(pool.step(other.id()).unwrap() > unused);
 }
 
 #[test]

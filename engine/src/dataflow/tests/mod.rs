@@ -177,6 +177,7 @@ impl JobBuilder {
             limits: JobLimits::default(),
             observer: Arc::clone(&witness) as Arc<dyn JobObserver>,
             restore: None,
+            after: 0,
             ends_with_checkpoint: false,
         };
         Self { blueprint, witness }

@@ -41,7 +41,7 @@ use crate::plan::flow::{Emit, FlowOp, FlowPlan, NodeIndex};
 use changing::Changing;
 pub(super) use closing::Horizon;
 use local::Local;
-pub(super) use output::{batch, restored, state_part};
+pub(super) use output::{batch, restored};
 use panes::Panes;
 use plan::AggregatePlan;
 use running::Running;

@@ -180,7 +180,7 @@ pub(super) fn no_changes(name: &str, keys: usize) -> ChangedRows {
 }
 
 /// A part of a snapshot: the key group of each row's key (the first `keys` columns), then the columns.
-pub(in crate::operator) fn state_part(
+pub(super) fn state_part(
     name: &str,
     schema: &SchemaRef,
     columns: Vec<ArrayRef>,

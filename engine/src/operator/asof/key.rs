@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::line::{Limit, Line};
 use crate::error::{Error, Result};
 use crate::operator::StateSize;
+use crate::state::row_numbers::{RowNumbers, UNWRITTEN};
 
 /// All columns of a row as bytes.
 pub(super) type Row = Arc<[u8]>;
@@ -24,7 +25,26 @@ pub(super) type Changes = Vec<(Moment, i64)>;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     before: i64,
-    now: i64,
+    pub(super) now: i64,
+    /// By which it was written down.
+    pub(super) number: u64,
+    /// Whether it is another one since.
+    changed: bool,
+}
+
+/// What rows that are let go leave behind.
+pub(super) struct Left<'a> {
+    pub(super) size: &'a mut StateSize,
+    /// By side.
+    pub(super) numbers: &'a mut [RowNumbers; 2],
+}
+
+impl Left<'_> {
+    fn forget(&mut self, side: usize, row: &Row, count: &Count) {
+        self.size.rows -= 1;
+        self.size.bytes -= bytes_of(row);
+        self.numbers[side].leave(count.number);
+    }
 }
 
 /// A row to be emitted.
@@ -69,9 +89,28 @@ impl Key {
         self.rows.iter().all(BTreeMap::is_empty)
     }
 
-    /// The rows of a side, and how often each is there, as the epoch has it so far.
-    pub(super) fn all(&self, side: usize) -> impl Iterator<Item = (&Moment, i64)> {
-        self.rows[side].iter().map(|(moment, count)| (moment, count.now))
+    /// Gives numbers to the rows of a side that have none: they are about to be written down.
+    pub(super) fn number(&mut self, side: usize, group: u8, numbers: &mut RowNumbers) {
+        for count in self.rows[side].values_mut().filter(|count| count.number == UNWRITTEN) {
+            count.number = numbers.give(group);
+        }
+    }
+
+    /// The rows of a side that have changed since they were written down, or all.
+    pub(super) fn to_write(&self, side: usize, all: bool) -> impl Iterator<Item = (&Moment, &Count)> {
+        self.rows[side].iter().filter(move |(_, count)| all || count.changed)
+    }
+
+    /// All rows of a side were written down.
+    pub(super) fn written(&mut self, side: usize) {
+        self.rows[side].values_mut().for_each(|count| count.changed = false);
+    }
+
+    /// A row was read back, by this number.
+    pub(super) fn read_back(&mut self, side: usize, moment: &Moment, number: u64) {
+        if let Some(count) = self.rows[side].get_mut(moment) {
+            (count.number, count.changed) = (number, false);
+        }
     }
 
     /// Takes note of rows that come or go. What is shown follows from [`Self::changes`]; then [`Self::settle`].
@@ -86,6 +125,7 @@ impl Key {
             }
         };
         count.now += weight;
+        count.changed = true;
         if count.now < 0 {
             return Err(Error::internal("more rows of an as-of join were taken back than had come"));
         }
@@ -141,14 +181,14 @@ impl Key {
     }
 
     /// Makes these changes what was.
-    pub(super) fn settle(&mut self, changed: [&[Moment]; 2], size: &mut StateSize) {
-        for (rows, changed) in self.rows.iter_mut().zip(changed) {
+    pub(super) fn settle(&mut self, changed: [&[Moment]; 2], left: &mut Left<'_>) {
+        for (side, (rows, changed)) in self.rows.iter_mut().zip(changed).enumerate() {
             for moment in changed {
                 let Some(count) = rows.get_mut(moment) else { continue };
                 count.before = count.now;
                 if count.now == 0 {
+                    left.forget(side, &moment.1, count);
                     rows.remove(moment);
-                    forget(&moment.1, size);
                 }
             }
         }
@@ -168,7 +208,7 @@ impl Key {
         (limit, line): (Limit, Line),
         keeps: bool,
         mut shown: Option<&mut Vec<Shown>>,
-        size: &mut StateSize,
+        gone: &mut Left<'_>,
     ) {
         loop {
             let oldest = match line.is_back() {
@@ -186,7 +226,7 @@ impl Key {
                 false => self.rows[LEFT].pop_first(),
             };
             let Some(((_, left), count)) = oldest else { return };
-            forget(&left, size);
+            gone.forget(LEFT, &left, &count);
             if let Some(shown) = &mut shown
                 && (right.is_some() || keeps)
             {
@@ -196,10 +236,10 @@ impl Key {
     }
 
     /// Forgets right rows that no left row reaches: none that is here, and none that will come at or above the limit.
-    pub(super) fn release(&mut self, (limit, line): (Limit, Line), size: &mut StateSize) {
+    pub(super) fn release(&mut self, (limit, line): (Limit, Line), gone: &mut Left<'_>) {
         let [left, right] = &mut self.rows;
         if left.is_empty() && limit.is_end {
-            right.keys().for_each(|(_, row)| forget(row, size));
+            right.iter().for_each(|((_, row), count)| gone.forget(RIGHT, row, count));
             right.clear();
             return;
         }
@@ -208,7 +248,8 @@ impl Key {
         let needed_from = oldest.map_or(limit.time, |oldest| oldest.min(limit.time));
         if !line.is_back() {
             while let Some(first) = right.first_entry().filter(|first| first.key().0 < needed_from) {
-                forget(&first.remove_entry().0.1, size);
+                let ((_, row), count) = first.remove_entry();
+                gone.forget(RIGHT, &row, &count);
             }
             return;
         }
@@ -216,12 +257,8 @@ impl Key {
         let Some(behind) = line.place(needed_from).checked_add(1) else { return };
         let Some(latest) = right.range(start_of(behind)..).next().map(|(moment, _)| moment.clone()) else { return };
         while let Some(last) = right.last_entry().filter(|last| *last.key() > latest) {
-            forget(&last.remove_entry().0.1, size);
+            let ((_, row), count) = last.remove_entry();
+            gone.forget(RIGHT, &row, &count);
         }
     }
-}
-
-fn forget(row: &Row, size: &mut StateSize) {
-    size.rows -= 1;
-    size.bytes -= bytes_of(row);
 }

@@ -23,14 +23,16 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use self::key::{Changes, Key, Moment, Row, Shown};
+use self::key::{Changes, Key, Left, Moment, Row, Shown};
 use self::line::{Limit, Line};
-use self::side::Side;
+use self::side::{Arrivals, Side};
 use super::aggregate::{Horizon, batch};
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::plan::flow::{AsOfSpec, Emit, FlowNode};
+use crate::state::marks::Marks;
+use crate::state::row_numbers::RowNumbers;
 use crate::state::slots::{Slot, Slots};
 use crate::time::Watermarks;
 
@@ -60,6 +62,10 @@ pub struct AsOf {
     shown: Vec<Shown>,
     /// In the place of the right row that there isn't.
     nothing: Row,
+    /// Keys whose rows have changed since they were last written down; which ones, these know themselves.
+    marks: Marks,
+    /// By side.
+    numbers: [RowNumbers; 2],
     size: StateSize,
 }
 
@@ -100,6 +106,8 @@ impl AsOf {
             ageing: BTreeSet::new(),
             ending: None,
             shown: Vec::new(),
+            marks: Marks::default(),
+            numbers: Default::default(),
             size: StateSize::default(),
         })
     }
@@ -114,25 +122,29 @@ impl AsOf {
         side: usize,
         rows: RecordBatch,
         weights: Option<Int64Array>,
-        restored: bool,
     ) -> Result<(Option<Delta>, BooleanArray)> {
-        let arrivals = self.sides[side].arrivals(rows, weights, restored)?;
-        let bytes = self.sides[side].bytes(&arrivals.rows)?;
-        let (mut slots, mut created) = (Vec::new(), Vec::new());
-        self.slots.intern(&arrivals.keys, bytes.len(), &mut slots, &mut created)?;
-        self.keys.resize_with(self.slots.bound(), Key::default);
-        let line = self.line();
-        for (row, (bytes, slot)) in bytes.into_iter().zip(slots).enumerate() {
-            self.keys[slot as usize].is_known = true;
-            let moment = (line.place(arrivals.times.value(row)), bytes);
+        let arrivals = self.sides[side].arrivals(rows, weights, false)?;
+        for (row, at) in self.moments(side, &arrivals)?.into_iter().enumerate() {
             let weight = arrivals.weights.as_ref().map_or(1, |weights| weights.value(row));
-            *self.changes[side].entry((slot, moment)).or_default() += weight;
+            *self.changes[side].entry(at).or_default() += weight;
         }
         let apart = match arrivals.apart {
             Some((rows, weights)) if side == 0 && self.keeps_unmatched => Some(self.alone(&rows, weights)?),
             _ => None,
         };
         Ok((apart, arrivals.late))
+    }
+
+    /// The keys of rows, and their places.
+    fn moments(&mut self, side: usize, arrivals: &Arrivals) -> Result<Vec<(Slot, Moment)>> {
+        let bytes = self.sides[side].bytes(&arrivals.rows)?;
+        let (mut slots, mut created) = (Vec::new(), Vec::new());
+        self.slots.intern(&arrivals.keys, bytes.len(), &mut slots, &mut created)?;
+        self.keys.resize_with(self.slots.bound(), Key::default);
+        slots.iter().for_each(|slot| self.keys[*slot as usize].is_known = true);
+        let line = self.line();
+        let places = arrivals.times.values().iter().map(|time| line.place(*time));
+        Ok(slots.into_iter().zip(places.zip(bytes)).collect())
     }
 
     /// Left rows with NULLs.
@@ -175,7 +187,8 @@ impl AsOf {
         if show && self.emit == Emit::OnChange {
             key.changes(changed, line, self.keeps_unmatched, &mut self.shown);
         }
-        key.settle(changed, &mut self.size);
+        key.settle(changed, &mut Left { size: &mut self.size, numbers: &mut self.numbers });
+        self.marks.mark(&[slot]);
         if self.settles.is_some() {
             self.due.extend(left.iter().filter_map(|(place, _)| Some((key.due(*place, line)?, slot))));
             if !line.is_back() {
@@ -193,12 +206,13 @@ impl AsOf {
     fn tidy(&mut self, slot: Slot, ending: Ending) {
         let line = self.line();
         let key = &mut self.keys[slot as usize];
+        let mut left = Left { size: &mut self.size, numbers: &mut self.numbers };
         if let Some(limit) = ending.settled {
             let shown = (self.emit == Emit::AfterWatermark).then_some(&mut self.shown);
-            key.resolve((limit, line), self.keeps_unmatched, shown, &mut self.size);
+            key.resolve((limit, line), self.keeps_unmatched, shown, &mut left);
         }
         if let Some(limit) = ending.released {
-            key.release((limit, line), &mut self.size);
+            key.release((limit, line), &mut left);
         }
         self.forget_if_empty(slot);
     }
@@ -207,6 +221,7 @@ impl AsOf {
         let key = &mut self.keys[slot as usize];
         if key.is_known && key.is_empty() {
             *key = Key::default();
+            self.marks.unmark(&[slot]);
             self.slots.release(&[slot]);
         }
     }
@@ -301,7 +316,7 @@ impl Operator for AsOf {
             return Err(Error::internal(format!("an as-of join has two inputs, a delta came on input {input}")));
         }
         let (rows, weights) = delta.into_parts();
-        let (alone, late) = self.take_in(input, rows.clone(), weights, false)?;
+        let (alone, late) = self.take_in(input, rows.clone(), weights)?;
         if let Some(alone) = alone {
             out.push(alone);
         }
@@ -323,12 +338,17 @@ impl Operator for AsOf {
         state::snapshot(self)
     }
 
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        state::changes(self).map(Some)
+    }
+
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
         state::restore(self, parts)
     }
 
     fn state_size(&self) -> StateSize {
         let waiting = (self.due.len() + self.ageing.len()) * size_of::<(i64, Slot)>();
-        StateSize { rows: self.size.rows, bytes: self.size.bytes + waiting + self.slots.bytes() }
+        let noted = self.marks.bytes() + self.numbers.iter().map(RowNumbers::bytes).sum::<usize>();
+        StateSize { rows: self.size.rows, bytes: self.size.bytes + waiting + noted + self.slots.bytes() }
     }
 }

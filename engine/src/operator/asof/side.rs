@@ -12,10 +12,11 @@ use datafusion::logical_expr::Expr;
 use super::key::Row;
 use super::line::{Line, times};
 use crate::error::{Error, Result};
-use crate::operator::aggregate::{Horizon, batch};
+use crate::operator::aggregate::Horizon;
 use crate::operator::columns::canonical;
 use crate::operator::expression::Expression;
 use crate::plan::flow::FlowNode;
+use crate::state::row_numbers::row_field;
 
 /// See the [module](self).
 pub(super) struct Side {
@@ -73,12 +74,10 @@ impl Side {
         Ok(Self { keys, time, line, schema, order, converter, horizon, drops_late, key_types })
     }
 
-    /// The columns of this side's state: keys, rows, weights.
+    /// The columns of this side's state behind `_group`: a row's number, how often it is there, and its columns.
     pub(super) fn state_schema(&self) -> SchemaRef {
-        let keys = self.key_types.iter().enumerate();
-        let keys = keys.map(|(number, key)| Arc::new(Field::new(format!("_key{number}"), key.clone(), true)));
-        let mut fields: Vec<_> = keys.chain(self.schema.fields().iter().cloned()).collect();
-        fields.push(Arc::new(Field::new("_weight", DataType::Int64, false)));
+        let mut fields = vec![row_field(), Arc::new(Field::new("_weight", DataType::Int64, false))];
+        fields.extend(self.schema.fields().iter().cloned());
         Arc::new(Schema::new(fields))
     }
 
@@ -134,12 +133,6 @@ impl Side {
         let mut sorted: Vec<(usize, ArrayRef)> = self.order.iter().copied().zip(columns).collect();
         sorted.sort_unstable_by_key(|(place, _)| *place);
         Ok(sorted.into_iter().map(|(_, column)| column).collect())
-    }
-
-    /// Bytes as rows.
-    pub(super) fn rows<'a>(&self, rows: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<RecordBatch> {
-        let count = rows.len();
-        batch(&self.schema, self.columns(rows)?, count)
     }
 
     /// The row all of whose columns are NULL.

@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::operator::change::Layered;
 use crate::plan::flow::{AsOfSide, FlowOp, FlowProperties};
 use crate::time::WatermarkId;
 
@@ -134,11 +135,11 @@ impl Run {
         }
     }
 
-    fn restart(&mut self) {
-        let parts = self.join.snapshot().unwrap();
+    /// Another operator goes on from what was written down just now.
+    fn restart(&mut self, written: &Layered) {
         let size = self.join.state_size().rows;
         self.join = operator(&self.spec);
-        self.join.restore(parts).unwrap();
+        self.join.restore(written.parts_of(0, 1)).unwrap();
         assert_eq!(self.join.state_size().rows, size);
     }
 }
@@ -204,6 +205,7 @@ fn random_case(seed: u64) {
     let mut run = Run::new(spec.clone(), seed);
     let mut rows = [Sum::new(), Sum::new()];
     let mut at = [0, 0];
+    let mut written = Layered::default();
     let epochs = rng.random_range(2..10);
     for epoch in 0..epochs {
         let from = [0, 1].map(|side: usize| if watermarks[side] { at[side] } else { 0 });
@@ -223,13 +225,20 @@ fn random_case(seed: u64) {
             // What is shown is final, so it is what will be shown: checked at the end.
             assert!(run.sum.values().sum::<i64>() <= rows[0].values().sum::<i64>());
         }
-        if rng.random_bool(0.3) && epoch + 1 < epochs {
-            run.restart();
+        if rng.random_bool(0.6) && epoch + 1 < epochs {
+            written.write(&mut [&mut run.join], rng.random_bool(0.9));
+            written.check(&mut [&mut run.join], &format!("seed {seed}, epoch {epoch}, {spec:?}"));
+            if rng.random_bool(0.3) {
+                written.compact(rng.random_range(0..3));
+            }
+            if rng.random_bool(0.5) {
+                run.restart(&written);
+            }
         }
     }
     assert_eq!(run.late, 0);
     if emit == Emit::AfterWatermark {
-        let left = run.join.keys.iter().map(|key| key.all(0).count()).sum::<usize>();
+        let left = run.join.keys.iter().map(|key| key.to_write(0, true).count()).sum::<usize>();
         assert_eq!(left, 0, "seed {seed}: left rows wait after the end");
     }
 }
@@ -262,6 +271,29 @@ fn a_change_on_the_right_concerns_one_stretch() {
     assert_eq!(run.said, 10);
     run.epoch([&[(row(2, 3, 0), 1)], &[]], [0, 0]);
     assert_eq!(run.sum[&(row(2, 3, 0), None)], 1);
+}
+
+#[test]
+fn a_small_change_is_written_as_rows() {
+    let spec = spec(AsOfSide::AtOrBefore, true, [false, true], [true, true], Emit::OnChange);
+    let mut run = Run::new(spec, 1);
+    let rows: Vec<(Row3, i64)> = (0..2_000).map(|n| (row(n % 7, n, 0), 1)).collect();
+    run.epoch([&rows, &rows], [0, 0]);
+    let mut written = Layered::default();
+    written.write(&mut [&mut run.join], false);
+    run.epoch([&[(row(3, 500, 1), 1)], &[(row(3, 3, 0), -1), (row(3, 10, 0), 1), (row(3, 11, 5), 1)]], [0, 0]);
+    run.epoch([&[], &[(row(3, 11, 5), -1)]], [0, 0]);
+    written.write(&mut [&mut run.join], true);
+    assert_eq!((written.rows, written.gone), (2, 1), "one that came, one that is there twice, one that went");
+    written.write(&mut [&mut run.join], true);
+    assert_eq!((written.rows, written.gone), (0, 0), "nothing has changed");
+    // Left rows are settled and right ones are released.
+    run.epoch([&[], &[]], [5, 5]);
+    written.write(&mut [&mut run.join], true);
+    assert_eq!(written.rows, 0);
+    written.check(&mut [&mut run.join], "some were let go");
+    assert!(written.gone > 4, "{}", written.gone);
+    run.restart(&written);
 }
 
 #[test]

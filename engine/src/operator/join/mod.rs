@@ -427,9 +427,6 @@ impl Operator for Join {
     }
 
     fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
-        if self.sides.iter().any(Side::forgets) {
-            return Ok(None);
-        }
         let mut changes = Vec::new();
         for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
             let (change, deferred) = state::changes(side, name)?;

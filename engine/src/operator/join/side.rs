@@ -82,6 +82,8 @@ struct Entries<'a> {
     weights: &'a [i64],
     identities: &'a [u64],
     matches: &'a [i64],
+    /// Of rows that have theirs: new ones are given some.
+    numbers: &'a [u64],
     /// Of rows that only move: whether they have changed since the side was last written down.
     changed: &'a [bool],
 }
@@ -165,9 +167,10 @@ impl Side {
         }
     }
 
-    /// Whether rows go that no watermark lets go, a time after they came.
-    pub(super) fn forgets(&self) -> bool {
-        self.ages.is_some()
+    /// Whether each row has a number by which it is written down: rows of an append-only input may be equal, and those of a
+    /// counted side change, and those that go a time after they came do so one by one.
+    pub(super) fn is_numbered(&self) -> bool {
+        !self.memory.changelog && (self.memory.counted || self.ages.is_some())
     }
 
     pub(super) fn index(&self) -> &KeyIndex {
@@ -343,8 +346,8 @@ impl Side {
         (fresh, weights)
     }
 
-    /// Takes up rows of a snapshot: `matches` has one number per row of a counted side, and is empty otherwise.
-    pub(super) fn take_up(&mut self, delta: &Delta, matches: &[i64]) -> Result<()> {
+    /// Takes up rows of a snapshot: `matches` is one per row of a counted side, `numbers` of a numbered one.
+    pub(super) fn take_up(&mut self, delta: &Delta, matches: &[i64], numbers: &[u64]) -> Result<()> {
         let arrivals = self.arrivals(delta)?;
         let weights: Vec<i64> = match self.memory.changelog {
             true => (0..arrivals.hashes.len()).map(|row| arrivals.weight(row)).collect(),
@@ -359,7 +362,7 @@ impl Side {
             }
         };
         let (hashes, weights, identities) = (&arrivals.hashes[..], &weights[..], &identities[..]);
-        let entries = Entries { hashes, weights, identities, matches, ..Entries::default() };
+        let entries = Entries { hashes, weights, identities, matches, numbers, ..Entries::default() };
         self.insert(&arrivals.columns, entries)?;
         Ok(())
     }
@@ -438,7 +441,7 @@ impl Side {
 
     /// Stores rows that are not there. Of a counted side it answers where they are.
     fn insert(&mut self, columns: &[ArrayRef], entries: Entries<'_>) -> Result<Vec<Address>> {
-        let hashes = entries.hashes;
+        let (hashes, is_numbered) = (entries.hashes, self.is_numbered());
         let mut new = Vec::with_capacity(if self.memory.counted { hashes.len() } else { 0 });
         let mut from = 0;
         while from < hashes.len() {
@@ -468,6 +471,9 @@ impl Side {
                 if self.memory.counted {
                     block.matches.extend_from_slice(&entries.matches[from..from + count]);
                     block.touched.resize(block.matches.len(), false);
+                }
+                if is_numbered {
+                    self.changed.number(&mut block.numbers, count, entries.numbers.get(from..from + count));
                 }
             }
             if self.memory.changelog {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt8Array, UInt64Array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
 use super::super::change::{Below, ChangedRows};
@@ -15,11 +15,13 @@ use super::store::Address;
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::key_group::KEY_GROUPS;
+use crate::state::row_numbers::row_field;
 
 /// Names of the parts, by input.
 pub(super) const PARTS: [&str; 2] = ["left", "right"];
 
-/// The columns of a side's part: `_group`, the input's columns, of a changelog `_weight`, and of a counted side `_matches`.
+/// The columns of a side's part: `_group`, the input's columns, of a changelog `_weight`, of a counted side `_matches`,
+/// and of a numbered one `_row`.
 fn part_schema(side: &Side) -> SchemaRef {
     let mut fields = vec![Arc::new(Field::new("_group", DataType::UInt8, false))];
     fields.extend(side.schema.fields().iter().cloned());
@@ -28,6 +30,9 @@ fn part_schema(side: &Side) -> SchemaRef {
     }
     if side.memory.counted {
         fields.push(Arc::new(Field::new("_matches", DataType::Int64, false)));
+    }
+    if side.is_numbered() {
+        fields.push(row_field());
     }
     Arc::new(Schema::new(fields))
 }
@@ -59,11 +64,36 @@ fn part_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
     if side.memory.counted {
         columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| side.store().matches(*at)))));
     }
+    if side.is_numbered() {
+        columns.push(numbers(side, rows));
+    }
     own(side, batch(&part_schema(side), columns, rows.len())?)
 }
 
-/// Rows that are gone, by all their columns.
+fn numbers(side: &Side, rows: &[Address]) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(rows.iter().map(|at| side.store().number(*at))))
+}
+
+/// The columns by which rows of a part are told apart: key group and number, or all of the input's. None: rows only come,
+/// and go by their time.
+fn key_columns(side: &Side) -> Vec<usize> {
+    let width = side.schema.fields().len();
+    match (side.is_numbered(), side.memory.changelog) {
+        (true, _) => vec![0, 1 + width + usize::from(side.memory.counted)],
+        (false, true) => (1..=width).collect(),
+        (false, false) => Vec::new(),
+    }
+}
+
+/// Rows that are gone, by the columns by which they are told apart.
 pub(super) fn gone_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
+    if side.is_numbered() {
+        let group = columns(side, rows)?.swap_remove(0);
+        let fields = [Field::new("_group", DataType::UInt8, false), Field::new("_of", DataType::UInt8, false)];
+        let fields = fields.into_iter().map(Arc::new).chain([row_field()]).collect::<Vec<_>>();
+        let columns = vec![Arc::clone(&group), group, numbers(side, rows)];
+        return own(side, batch(&Arc::new(Schema::new(fields)), columns, rows.len())?);
+    }
     let named = part_schema(side).project(&(0..=side.schema.fields().len()).collect::<Vec<_>>())?;
     own(side, batch(&Arc::new(named), columns(side, rows)?, rows.len())?)
 }
@@ -101,17 +131,17 @@ fn told(
 
 /// What has changed of a side since it was last written down, and what of it is on disk.
 pub(super) fn changes(side: &mut Side, name: &str) -> Result<(StateChange, Vec<DeferredPart>)> {
-    let width = side.schema.fields().len();
-    // Rows of an append-only input may be equal, and what is known of each tells them apart no better.
-    if width == 0 || (side.memory.counted && !side.memory.changelog) {
+    // Rows without columns are told apart by nothing.
+    if side.schema.fields().is_empty() {
         let all = live_rows(side);
         let (rows, deferred) = told(side, name, all, false)?;
+        side.note_changes();
         return Ok((StateChange::Whole { name: name.to_owned(), rows }, deferred));
     }
     let only_changed = side.notes_changes();
     let (there, gone) = side.take_changed()?;
     let (rows, deferred) = told(side, name, there, only_changed)?;
-    let keys = if side.memory.changelog { (1..=width).collect() } else { Vec::new() };
+    let keys = key_columns(side);
     let below = side.release.as_ref().map(|release| Below { column: 1 + release.column, at: release.released_below });
     let name = name.to_owned();
     Ok((StateChange::Rows(ChangedRows { name, keys, is_sum: false, rows, gone, below }), deferred))
@@ -129,8 +159,15 @@ pub(super) fn released_change(sides: &[Side; 2]) -> Result<StateChange> {
 fn restore(side: &mut Side, rows: &RecordBatch) -> Result<()> {
     let width = side.schema.fields().len();
     let extra = usize::from(side.memory.changelog) + usize::from(side.memory.counted);
-    if rows.num_columns() != 1 + width + extra {
+    if rows.num_columns() != 1 + width + extra + usize::from(side.is_numbered()) {
         return Err(does_not_fit("it has another number of columns"));
+    }
+    let of_rows = match side.is_numbered() {
+        true => rows.columns().last().and_then(|numbers| numbers.as_primitive_opt::<UInt64Type>()),
+        false => None,
+    };
+    if side.is_numbered() && of_rows.is_none() {
+        return Err(does_not_fit("its rows have no numbers"));
     }
     let columns = rows.columns()[1..=width].to_vec();
     let numbers = |column: usize| {
@@ -141,7 +178,8 @@ fn restore(side: &mut Side, rows: &RecordBatch) -> Result<()> {
     let matches = side.memory.counted.then(|| numbers(width + extra)).transpose()?;
     let rows = batch(&side.schema, columns, rows.num_rows()).map_err(|error| does_not_fit(error.message()))?;
     let matches = matches.as_ref().map_or(&[][..], |matches| &matches.values()[..]);
-    side.take_up(&Delta::new(rows, weights), matches)
+    let of_rows = of_rows.map_or(&[][..], |numbers| &numbers.values()[..]);
+    side.take_up(&Delta::new(rows, weights), matches, of_rows)
 }
 
 /// Below which times rows were let go and come too late, in ticks of the columns: it decides which rows of the next epoch

@@ -74,6 +74,8 @@ pub(super) struct Block {
     pub(super) matches: Vec<i64>,
     /// Of a counted side: whether the row was touched in this epoch. Otherwise empty.
     pub(super) touched: Vec<bool>,
+    /// Of a numbered side: by which each row is written down. Otherwise empty.
+    pub(super) numbers: Vec<u64>,
     /// Whether the row has changed since the side was last written down; empty while that is not noted.
     pub(super) changed: Vec<bool>,
     /// No live row's time (in ticks of its column) lies below; kept by the side.
@@ -95,7 +97,8 @@ impl Block {
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        let words = self.weights.capacity() + self.identities.capacity() + self.matches.capacity();
+        let words =
+            self.weights.capacity() + self.identities.capacity() + self.matches.capacity() + self.numbers.capacity();
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.bytes).sum();
         chunks + words * size_of::<u64>() + self.touched.capacity() + self.changed.capacity()
     }
@@ -177,6 +180,11 @@ impl Store {
     /// How many rows of the other side a row of a counted side meets.
     pub(super) fn matches(&self, address: Address) -> i64 {
         self.block(block_of(address)).map_or(0, |block| block.matches[row_of(address)])
+    }
+
+    /// The number of a row of a numbered side.
+    pub(super) fn number(&self, address: Address) -> u64 {
+        self.block(block_of(address)).map_or(0, |block| block.numbers[row_of(address)])
     }
 
     /// Whether new rows go to this block.

@@ -18,6 +18,7 @@ use crate::operator::change::Written;
 use crate::plan::flow::{FlowOp, FlowProperties, TimeColumn};
 use crate::time::{WatermarkId, Watermarks};
 
+mod checkpoints;
 mod kinds;
 mod shared;
 mod speed;

@@ -47,6 +47,7 @@ use crate::error::{Error, Result};
 use crate::plan::flow::{Emit, FlowNode, OverSpec};
 use crate::state::ages::Ages;
 use crate::state::marks::Marks;
+use crate::state::row_numbers::RowNumbers;
 use crate::state::slots::{Slot, Slots};
 
 /// Rows that are computed together.
@@ -84,9 +85,9 @@ pub struct Over {
     now: i64,
     /// The partitions of a snapshot, which are as good as touched in the first epoch.
     restored: bool,
-    /// Partitions that have changed since they were last written down, and the keys of those that are gone.
+    /// Partitions that have changed since they were last written down; which of their rows, these know themselves.
     marks: Marks,
-    gone: Vec<Vec<ArrayRef>>,
+    numbers: RowNumbers,
     ending: Option<Ending>,
     rows: usize,
     bytes: usize,
@@ -151,7 +152,7 @@ impl Over {
             now: i64::MIN,
             restored: false,
             marks: Marks::default(),
-            gone: Vec::new(),
+            numbers: RowNumbers::default(),
             ending: None,
             rows: 0,
             bytes: 0,
@@ -213,6 +214,7 @@ impl Over {
         let before = (partition.len(), partition.bytes());
         let first_gone = gone.len();
         let changed = partition.apply(gone)?;
+        gone[first_gone..].iter().for_each(|entry| self.numbers.leave(entry.number()));
         if self.emit == Emit::AfterWatermark {
             gone.truncate(first_gone);
             let mut ranges = Vec::new();
@@ -234,10 +236,9 @@ impl Over {
             ranges = clipped(united(ranges), &visible);
             for hidden in without(&were, &visible) {
                 for at in hidden.start..hidden.end.min(len) {
-                    let Some(entry) = partition.entry_mut(at) else { continue };
-                    if let Some(shown) = entry.shown.take() {
+                    let was = partition.show(at, None).flatten();
+                    if let (Some(shown), Some(entry)) = (was, partition.entry(at)) {
                         let mut old = entry.clone();
-                        partition.grow(0, shown.len());
                         old.shown = Some(shown);
                         gone.push(old);
                     }
@@ -263,14 +264,14 @@ impl Over {
         let partition = &mut self.partitions[slot as usize];
         let before = (partition.len(), partition.bytes());
         if closing {
-            *partition = Partition::default();
+            partition.clear(&mut self.numbers);
         } else if let (true, Some(limit)) = (self.pruning, &self.limit) {
             let kept = limit.visible(partition).end;
-            partition.truncate(kept);
+            partition.truncate(kept, &mut self.numbers);
         } else if let Some(settling) = &mut self.settling {
             let settled = settling.of(&self.calls, partition, &self.codec)?;
             let needed = settled.needed.min(settled.until);
-            partition.behead(needed);
+            partition.behead(needed, &mut self.numbers);
             partition.visible = 0..partition.visible.end.saturating_sub(needed);
             settling.remember(slot, partition, settled.until - needed, &self.codec)?;
         }
@@ -293,10 +294,7 @@ impl Over {
                 over.push(*slot);
             }
         }
-        if self.marks.is_on() && !over.is_empty() {
-            self.gone.push(self.slots.keys(&over)?);
-            self.marks.unmark(&over);
-        }
+        self.marks.unmark(&over);
         self.slots.release(&over);
         Ok(())
     }
@@ -405,11 +403,7 @@ impl Over {
                 let before = (partition.len(), partition.bytes());
                 for at in range {
                     let new = bytes_of(bytes.as_ref(), row);
-                    if let Some(entry) = partition.entry_mut(at)
-                        && entry.shown.as_deref() != Some(new)
-                    {
-                        let was = entry.shown.replace(new.into());
-                        partition.grow(new.len(), was.as_ref().map_or(0, |was| was.len()));
+                    if let Some(was) = partition.show(at, Some(new)) {
                         if let Some(was) = was {
                             old.push(was);
                             old_rows.push(row as u32);
@@ -538,7 +532,7 @@ impl Operator for Over {
     }
 
     fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
-        self.changed_parts()
+        self.changed_parts().map(Some)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
@@ -549,8 +543,7 @@ impl Operator for Over {
     }
 
     fn state_size(&self) -> StateSize {
-        let gone: usize = self.gone.iter().flatten().map(|column| column.get_array_memory_size()).sum();
-        let noted = self.marks.bytes() + gone + self.ages.as_ref().map_or(0, Ages::bytes);
+        let noted = self.marks.bytes() + self.numbers.bytes() + self.ages.as_ref().map_or(0, Ages::bytes);
         StateSize { rows: self.rows, bytes: self.bytes + noted }
     }
 

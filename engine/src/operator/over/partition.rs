@@ -10,6 +10,7 @@ use std::ops::Range;
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::row_numbers::{RowNumbers, UNWRITTEN};
 
 /// Rows of a chunk, at most.
 pub(super) const LARGEST: usize = 512;
@@ -19,13 +20,27 @@ pub(super) const LARGEST: usize = 512;
 pub(super) struct Entry {
     key: Box<[u8]>,
     order: u32,
+    /// Whether it is to be written down anew: it was shown otherwise, or carries the partition's base.
+    changed: bool,
+    /// By which it was written down. Of equal rows those behind have greater numbers, or none.
+    number: u64,
     /// What was shown of it last, as bytes; `None` if it was not shown.
     pub(super) shown: Option<Box<[u8]>>,
 }
 
 impl Entry {
     pub(super) fn new((key, order): (Box<[u8]>, u32), shown: Option<Box<[u8]>>) -> Self {
-        Self { key, order, shown }
+        Self { key, order, changed: false, number: UNWRITTEN, shown }
+    }
+
+    /// The same, as it was written down.
+    pub(super) fn numbered(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
+    /// By which it was written down.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The whole row.
@@ -73,6 +88,8 @@ pub(super) struct Changed {
 #[derive(Debug, Default)]
 struct Chunk {
     entries: Vec<Entry>,
+    /// Whether any of them is to be written down anew.
+    changed: bool,
     /// Per summarised call, the state of its accumulator over these rows.
     summary: Option<Vec<Vec<ScalarValue>>>,
     /// How often the ORDER BY changes from one of these rows to the next.
@@ -114,9 +131,11 @@ impl Partition {
         if old.is_empty() {
             old.push(Chunk::default());
         }
-        let (count, mut at) = (old.len(), 0);
-        for (number, chunk) in old.into_iter().enumerate() {
-            let last = number + 1 == count;
+        let mut at = 0;
+        let mut old = old.into_iter().peekable();
+        while let Some(chunk) = old.next() {
+            let next = old.peek().and_then(|chunk| chunk.entries.first());
+            let last = next.is_none();
             let touched = match (changes.front(), chunk.entries.last()) {
                 (Some(change), Some(end)) => last || *change.key <= *end.key(),
                 (Some(_), None) => true,
@@ -127,10 +146,10 @@ impl Partition {
                 self.chunks.push(chunk);
                 continue;
             }
-            let (merged, bytes) = merge(chunk.entries, &mut changes, last, at, &mut changed, gone)?;
+            let (merged, bytes) = merge(chunk.entries, &mut changes, next, at, &mut changed, gone)?;
             self.bytes += bytes;
             at += merged.len();
-            self.chunks.extend(chunks(merged));
+            self.chunks.extend(chunks(merged, true));
         }
         self.chunks.retain(|chunk| !chunk.entries.is_empty());
         self.count();
@@ -141,7 +160,7 @@ impl Partition {
 
     /// A partition of rows that are in order.
     pub(super) fn of_sorted(entries: Vec<Entry>) -> Self {
-        let mut partition = Self { chunks: chunks(entries), ..Self::default() };
+        let mut partition = Self { chunks: chunks(entries, false), ..Self::default() };
         partition.count();
         partition
     }
@@ -160,18 +179,26 @@ impl Partition {
         self.bytes = self.chunks.iter().flat_map(|chunk| &chunk.entries).map(Entry::bytes).sum();
     }
 
-    /// Adds to (or takes from) what [`Partition::bytes`] says.
-    pub(super) fn grow(&mut self, more: usize, less: usize) {
-        self.bytes = (self.bytes + more).saturating_sub(less);
+    /// What is shown of the row at a position from now on. Answers what was, if that is something else.
+    pub(super) fn show(&mut self, at: usize, new: Option<&[u8]>) -> Option<Option<Box<[u8]>>> {
+        let number = self.chunk_of(at);
+        let start = self.starts.get(number).copied()?;
+        let chunk = self.chunks.get_mut(number)?;
+        let entry = chunk.entries.get_mut(at - start).filter(|entry| entry.shown.as_deref() != new)?;
+        (entry.changed, chunk.changed) = (true, true);
+        let was = std::mem::replace(&mut entry.shown, new.map(Box::from));
+        let less = was.as_ref().map_or(0, |was| was.len());
+        self.bytes = (self.bytes + new.map_or(0, <[u8]>::len)).saturating_sub(less);
+        Some(was)
     }
 
     /// Forgets the rows from a position on.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(super) fn truncate(&mut self, len: usize, numbers: &mut RowNumbers) {
         while self.len > len {
             let Some(chunk) = self.chunks.last_mut() else { return };
             let rest = (self.len - len).min(chunk.entries.len());
             let kept = chunk.entries.len() - rest;
-            let freed: usize = chunk.entries.drain(kept..).map(|entry| entry.bytes()).sum();
+            let freed = left(chunk.entries.drain(kept..), numbers);
             self.bytes = self.bytes.saturating_sub(freed);
             self.len -= rest;
             (chunk.summary, chunk.steps) = (None, None);
@@ -183,26 +210,62 @@ impl Partition {
     }
 
     /// Forgets the rows before a position.
-    pub(super) fn behead(&mut self, count: usize) {
-        let mut left = count.min(self.len);
+    pub(super) fn behead(&mut self, count: usize, numbers: &mut RowNumbers) {
+        let mut rest = count.min(self.len);
+        if rest == 0 {
+            return;
+        }
         let whole = self.chunks.iter().take_while(|chunk| {
-            let fits = chunk.entries.len() <= left;
-            left -= if fits { chunk.entries.len() } else { 0 };
+            let fits = chunk.entries.len() <= rest;
+            rest -= if fits { chunk.entries.len() } else { 0 };
             fits
         });
         let whole = whole.count();
-        let freed = self.chunks.drain(..whole).flat_map(|chunk| chunk.entries).map(|entry| entry.bytes());
-        let mut freed: usize = freed.sum();
-        if let Some(chunk) = self.chunks.first_mut()
-            && left > 0
-        {
-            freed += chunk.entries.drain(..left).map(|entry| entry.bytes()).sum::<usize>();
-            (chunk.summary, chunk.steps) = (None, None);
+        let mut freed = left(self.chunks.drain(..whole).flat_map(|chunk| chunk.entries), numbers);
+        if let Some(chunk) = self.chunks.first_mut() {
+            if rest > 0 {
+                freed += left(chunk.entries.drain(..rest), numbers);
+                (chunk.summary, chunk.steps) = (None, None);
+            }
+            // How many rows stood before is written down with the first that is left.
+            if let Some(first) = chunk.entries.first_mut() {
+                (first.changed, chunk.changed) = (true, true);
+            }
         }
         self.bytes = self.bytes.saturating_sub(freed);
         self.base += self.len;
         self.count();
         self.base -= self.len;
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self, numbers: &mut RowNumbers) {
+        left(std::mem::take(self).chunks.into_iter().flat_map(|chunk| chunk.entries), numbers);
+    }
+
+    /// Gives numbers to the rows that have none: they are about to be written down.
+    pub(super) fn number(&mut self, group: u8, numbers: &mut RowNumbers) {
+        // A chunk to which rows have come counts as changed.
+        for entry in self.chunks.iter_mut().filter(|chunk| chunk.changed).flat_map(|chunk| &mut chunk.entries) {
+            if entry.number == UNWRITTEN {
+                entry.number = numbers.give(group);
+                entry.changed = true;
+            }
+        }
+    }
+
+    /// The rows that are to be written down anew, or all.
+    pub(super) fn to_write(&self, all: bool) -> impl Iterator<Item = &Entry> {
+        let chunks = self.chunks.iter().filter(move |chunk| all || chunk.changed);
+        chunks.flat_map(|chunk| &chunk.entries).filter(move |entry| all || entry.changed)
+    }
+
+    /// All was written down.
+    pub(super) fn written(&mut self) {
+        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.changed) {
+            chunk.changed = false;
+            chunk.entries.iter_mut().for_each(|entry| entry.changed = false);
+        }
     }
 
     /// How many rows come before the first whose key does not hold.
@@ -297,13 +360,6 @@ impl Partition {
         self.chunks.get(number).and_then(|chunk| chunk.entries.get(at - self.starts[number]))
     }
 
-    /// The row at a position; what is remembered of its chunk stays, since only what was shown may be changed.
-    pub(super) fn entry_mut(&mut self, at: usize) -> Option<&mut Entry> {
-        let number = self.chunk_of(at);
-        let start = self.starts.get(number).copied()?;
-        self.chunks.get_mut(number).and_then(|chunk| chunk.entries.get_mut(at - start))
-    }
-
     /// The rows of a range of positions.
     pub(super) fn range(&self, range: Range<usize>) -> impl Iterator<Item = &Entry> + Clone {
         let first = self.chunk_of(range.start);
@@ -315,6 +371,15 @@ impl Partition {
 
 fn steps(entries: &[Entry]) -> usize {
     entries.windows(2).filter(|pair| pair[0].order() != pair[1].order()).count()
+}
+
+/// Rows are forgotten; answers how many bytes that frees.
+fn left(entries: impl Iterator<Item = Entry>, numbers: &mut RowNumbers) -> usize {
+    let bytes = entries.map(|entry| {
+        numbers.leave(entry.number);
+        entry.bytes()
+    });
+    bytes.sum()
 }
 
 /// The changes in the order of their keys, each key once.
@@ -336,15 +401,16 @@ fn netted(mut changes: Vec<Change>) -> Result<VecDeque<Change>> {
 }
 
 /// The rows of a chunk that begins at `base`, with those changes taken up that belong there; and the bytes of what came.
+/// `next`: the first row of the chunk behind it.
 fn merge(
     entries: Vec<Entry>,
     changes: &mut VecDeque<Change>,
-    last: bool,
+    next: Option<&Entry>,
     base: usize,
     changed: &mut Vec<Changed>,
     gone: &mut Vec<Entry>,
 ) -> Result<(Vec<Entry>, usize)> {
-    let mut bytes = 0;
+    let (mut bytes, last) = (0, next.is_none());
     let mut merged = Vec::with_capacity(entries.len() + 1);
     let mut entries = entries.into_iter().peekable();
     while let Some(change) = changes.pop_front() {
@@ -358,6 +424,12 @@ fn merge(
         let mut equal: Vec<Entry> = Vec::new();
         while let Some(entry) = entries.next_if(|entry| *entry.key() == *change.key) {
             equal.push(entry);
+        }
+        if change.weight > 0 && next.is_some_and(|next| *next.key() == *change.key) {
+            // Rows come behind those that they are equal to: these go on in the next chunk.
+            merged.append(&mut equal);
+            changes.push_front(change);
+            break;
         }
         let Change { key, order, weight } = change;
         let count = usize::try_from(weight.unsigned_abs()).unwrap_or(usize::MAX);
@@ -384,13 +456,14 @@ fn merge(
     Ok((merged, bytes))
 }
 
-fn chunks(entries: Vec<Entry>) -> Vec<Chunk> {
+fn chunks(entries: Vec<Entry>, changed: bool) -> Vec<Chunk> {
     if entries.len() <= LARGEST {
-        return vec![Chunk { entries, ..Chunk::default() }];
+        return vec![Chunk { entries, changed, ..Chunk::default() }];
     }
     let count = entries.len().div_ceil(LARGEST / 2);
     let size = entries.len().div_ceil(count);
     let mut entries = entries.into_iter();
-    let parts = (0..count).map(|_| Chunk { entries: entries.by_ref().take(size).collect(), ..Chunk::default() });
+    let part = |_| Chunk { entries: entries.by_ref().take(size).collect(), changed, ..Chunk::default() };
+    let parts = (0..count).map(part);
     parts.filter(|chunk| !chunk.entries.is_empty()).collect()
 }

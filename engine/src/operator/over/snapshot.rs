@@ -1,13 +1,12 @@
-//! An OVER's part in a checkpoint: the rows of each partition in order, with what was shown of them.
+//! An OVER's part in a checkpoint: the rows of each partition, with what was shown of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
-use datafusion::physical_expr::expressions::Column;
 
 use super::Over;
 use super::codec::bytes_of;
@@ -16,18 +15,22 @@ use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::aggregate::closing::Horizon;
 use crate::operator::change::ChangedRows;
-use crate::operator::expression::{Expression, batch};
+use crate::operator::expression::batch;
 use crate::operator::{StateChange, StatePart};
 use crate::plan::flow::Emit;
-use crate::state::key_group::{hash_keys, key_group};
+use crate::state::row_numbers::{groups, row_field};
 use crate::state::slots::Slot;
 
-/// The part that holds the rows: `_group`, the row's place in its partition, whether it is shown, the input's columns,
-/// and what was shown as the functions' results.
+/// The part that holds the rows: `_group`, the number of the row (which is its key, and of equal rows says which comes
+/// first), how many rows of its partition had been forgotten when it was written, whether it is shown, the input's
+/// columns, and what was shown as the functions' results.
 const ROWS: &str = "rows";
 
+/// Where the number stands.
+const NUMBER: usize = 1;
+
 /// Columns before the input's.
-const FIXED: usize = 3;
+const FIXED: usize = 4;
 
 /// Rows of a part, at most.
 const PIECE: usize = 64 * 1024;
@@ -36,7 +39,8 @@ impl Over {
     fn state_schema(&self) -> SchemaRef {
         let mut fields = vec![
             Arc::new(Field::new("_group", DataType::UInt8, false)),
-            Arc::new(Field::new("_at", DataType::Int64, false)),
+            row_field(),
+            Arc::new(Field::new("_before", DataType::Int64, false)),
             Arc::new(Field::new("_shown", DataType::Boolean, false)),
         ];
         fields.extend(self.codec.schema().fields().iter().cloned());
@@ -47,40 +51,23 @@ impl Over {
 
     pub(super) fn snapshot_parts(&mut self) -> Result<Vec<StatePart>> {
         self.marks.begin();
-        self.gone.clear();
-        let rows = self.rows_of(self.partitions.iter())?;
+        self.numbers.begin();
+        let rows = self.rows_of(&self.slots.live(), true)?;
         let mut parts: Vec<StatePart> =
             rows.into_iter().map(|rows| StatePart { name: ROWS.to_owned(), rows }).collect();
         parts.extend(self.horizon().map(|horizon| horizon.snapshot()).transpose()?);
         Ok(parts)
     }
 
-    /// What has changed: partitions, each with all its rows.
-    pub(super) fn changed_parts(&mut self) -> Result<Option<Vec<StateChange>>> {
-        let plain = |key: &Expression| key.physical().downcast_ref::<Column>().map(|column| FIXED + column.index());
-        let keys: Option<Vec<usize>> = self.by.iter().map(plain).collect();
-        // A row does not show the key of its partition if that is computed; and without keys there is one partition.
-        let Some(keys) = keys.filter(|keys| !keys.is_empty()) else { return Ok(None) };
+    /// What has changed: rows that came or are shown otherwise, and the numbers of those that are gone.
+    pub(super) fn changed_parts(&mut self) -> Result<Vec<StateChange>> {
         let slots = self.marks.take().unwrap_or_else(|| self.slots.live());
-        let (empty, filled): (Vec<Slot>, Vec<Slot>) =
-            slots.into_iter().partition(|slot| self.partitions[*slot as usize].len() == 0);
-        let rows = self.rows_of(filled.iter().map(|slot| &self.partitions[*slot as usize]))?;
-        let mut left = std::mem::take(&mut self.gone);
-        left.push(self.slots.keys(&empty)?);
-        let mut named = vec![0];
-        named.extend(&keys);
-        let schema: SchemaRef = Arc::new(self.state_schema().project(&named)?);
-        let mut gone = Vec::new();
-        for columns in left {
-            let count = columns.first().map_or(0, |column| column.len());
-            if count > 0 {
-                gone.push(named_rows(&schema, columns, count)?);
-            }
-        }
-        let rows = ChangedRows { name: ROWS.to_owned(), keys, rows, gone, ..ChangedRows::default() };
+        let rows = self.rows_of(&slots, false)?;
+        let gone = self.numbers.take_gone()?;
+        let rows = ChangedRows { name: ROWS.to_owned(), keys: vec![NUMBER], rows, gone, ..ChangedRows::default() };
         let mut changes = vec![StateChange::Rows(rows)];
         changes.extend(self.horizon().map(|horizon| horizon.change()).transpose()?);
-        Ok(Some(changes))
+        Ok(changes)
     }
 
     fn horizon(&mut self) -> Option<Horizon> {
@@ -91,13 +78,17 @@ impl Over {
         }
     }
 
-    /// The rows of some partitions, in pieces.
-    fn rows_of<'a>(&self, partitions: impl Iterator<Item = &'a Partition>) -> Result<Vec<RecordBatch>> {
+    /// The rows of some partitions, in pieces: all, or those that are to be written down anew. They count as written.
+    fn rows_of(&mut self, slots: &[Slot], all: bool) -> Result<Vec<RecordBatch>> {
+        for (slot, group) in slots.iter().zip(self.slots.key_groups(slots)?) {
+            self.partitions[*slot as usize].number(group, &mut self.numbers);
+        }
         let mut parts = Vec::new();
         let mut entries: Vec<(usize, &Entry)> = Vec::new();
-        for partition in partitions {
-            for (at, entry) in partition.range(0..partition.len()).enumerate() {
-                entries.push((partition.base + at, entry));
+        for slot in slots {
+            let partition = &self.partitions[*slot as usize];
+            for entry in partition.to_write(all) {
+                entries.push((partition.base, entry));
                 if entries.len() == PIECE {
                     parts.push(self.part(&entries)?);
                     entries.clear();
@@ -107,18 +98,18 @@ impl Over {
         if !entries.is_empty() {
             parts.push(self.part(&entries)?);
         }
+        slots.iter().for_each(|slot| self.partitions[*slot as usize].written());
         Ok(parts)
     }
 
     fn part(&self, entries: &[(usize, &Entry)]) -> Result<RecordBatch> {
         let rows = self.codec.decode(entries.iter().map(|(_, entry)| *entry))?;
-        let keys = self.keys(&Delta::append(rows.clone()))?;
-        let mut hashes = Vec::new();
-        hash_keys(&keys, entries.len(), &mut hashes)?;
+        let numbers = || entries.iter().map(|(_, entry)| entry.number());
         let shown: BooleanArray = entries.iter().map(|(_, entry)| Some(entry.shown.is_some())).collect();
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group))),
-            Arc::new(Int64Array::from_iter_values(entries.iter().map(|(at, _)| *at as i64))),
+            Arc::new(groups(numbers())),
+            Arc::new(UInt64Array::from_iter_values(numbers())),
+            Arc::new(Int64Array::from_iter_values(entries.iter().map(|(before, _)| *before as i64))),
         ];
         // Only what was shown has results.
         let results = self.results.decode(entries.iter().filter_map(|(_, entry)| entry.shown.as_deref()))?;
@@ -130,8 +121,7 @@ impl Over {
         for column in results {
             columns.push(arrow::compute::take(&column, &places, None)?);
         }
-        let schema = self.state_schema();
-        typed(&schema, columns, entries.len())
+        typed(&self.state_schema(), columns, entries.len())
     }
 
     pub(super) fn restore_parts(&mut self, parts: Vec<StatePart>) -> Result<()> {
@@ -145,8 +135,11 @@ impl Over {
             }
         }
         for (slot, mut entries) in restored {
-            entries.sort_by_key(|(at, _)| *at);
-            let base = entries.first().map_or(0, |(at, _)| *at as usize);
+            entries.sort_unstable_by(|(_, one), (_, other)| {
+                one.key().cmp(other.key()).then(one.number().cmp(&other.number()))
+            });
+            // It grows, and the first row was written when it last did.
+            let base = entries.iter().map(|(before, _)| *before as usize).max().unwrap_or(0);
             let shown = entries.iter().take_while(|(_, entry)| entry.shown.is_some()).count();
             let mut partition = Partition::of_sorted(entries.into_iter().map(|(_, entry)| entry).collect());
             partition.measure();
@@ -174,16 +167,20 @@ impl Over {
         let width = self.codec.schema().fields().len();
         let columns = part.rows.columns();
         let count = part.rows.num_rows();
-        let at = columns[1].as_primitive::<Int64Type>().clone();
-        let shown = columns[2].as_boolean().clone();
-        let rows = Delta::append(batch(self.codec.schema(), columns[3..3 + width].to_vec(), count)?);
+        let numbers = columns[NUMBER].as_primitive::<UInt64Type>();
+        let before = columns[2].as_primitive::<Int64Type>();
+        let shown = columns[3].as_boolean();
+        let rows = Delta::append(batch(self.codec.schema(), columns[FIXED..FIXED + width].to_vec(), count)?);
         let keys = self.keys(&rows)?;
         let slots = self.intern(&keys, count)?;
         let rows = self.codec.encode(rows.rows())?;
-        let results = self.results.encode(&columns[3 + width..])?;
+        let results = self.results.encode(&columns[FIXED + width..])?;
         for (row, slot) in slots.into_iter().enumerate() {
             let shown = shown.value(row).then(|| bytes_of(results.as_ref(), row).into());
-            restored.entry(slot).or_default().push((at.value(row), Entry::new(rows.key(row), shown)));
+            let number = numbers.value(row);
+            self.numbers.note(number);
+            let entry = Entry::new(rows.key(row), shown).numbered(number);
+            restored.entry(slot).or_default().push((before.value(row), entry));
         }
         Ok(())
     }
@@ -196,14 +193,6 @@ fn typed(schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) -> Result<Rec
         Ok(if same { column } else { cast(&column, field.data_type())? })
     });
     batch(schema, columns.collect::<Result<Vec<_>>>()?, count)
-}
-
-/// Keys of partitions, with the key group of each before them.
-fn named_rows(schema: &SchemaRef, keys: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
-    let mut hashes = Vec::new();
-    hash_keys(&keys, count, &mut hashes)?;
-    let groups: ArrayRef = Arc::new(UInt8Array::from_iter_values(hashes.into_iter().map(key_group)));
-    typed(schema, std::iter::once(groups).chain(keys).collect(), count)
 }
 
 /// A snapshot of another statement, or of another version of it.

@@ -1,9 +1,14 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{Field, Schema};
 use datafusion::physical_expr::expressions::Column;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::operator::change::Layered;
+use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::time::Watermarks;
 
 fn input() -> SchemaRef {
@@ -157,4 +162,94 @@ fn a_restored_session_goes_on() {
         shown(&sum),
         [(100, "a", 100, 122, 1), (105, "a", 100, 122, 3), (112, "a", 100, 122, 1), (120, "b", 120, 130, 1)]
     );
+}
+
+/// Rows that open sessions have, and one that comes, one that counts twice, and a session that ends.
+#[test]
+fn a_small_change_is_written_as_rows() {
+    let (mut session, mut sum) = (operator(Emit::OnChange), Sum::new());
+    let rows: Vec<_> = (0..5_000).map(|n| (Some(n * 3), ["a", "b"][n as usize % 2], 1)).collect();
+    epoch(&mut session, &mut sum, &rows, None);
+    epoch(&mut session, &mut sum, &[(Some(0), "c", 1), (Some(3), "c", 1)], None);
+    let mut written = Layered::default();
+    written.write(&mut [&mut session], false);
+    epoch(&mut session, &mut sum, &[(Some(600), "a", 1), (Some(20_000), "d", 1), (Some(20_001), "d", 1)], Some(13));
+    epoch(&mut session, &mut sum, &[(Some(20_001), "d", -1), (Some(606), "a", -1)], Some(13));
+    written.write(&mut [&mut session], true);
+    assert_eq!((written.rows, written.gone), (2, 3));
+    epoch(&mut session, &mut sum, &[], Some(13));
+    written.write(&mut [&mut session], true);
+    assert_eq!((written.rows, written.gone), (0, 0), "nothing has changed");
+    let mut restored = operator(Emit::OnChange);
+    restored.restore(written.parts_of(0, 1)).unwrap();
+    assert_eq!(restored.state_size().rows, session.state_size().rows);
+    assert_eq!(epoch(&mut restored, &mut sum, &[(Some(20_000), "d", -1)], Some(13)).0, 1);
+}
+
+/// The rows that belong to each of so many workers.
+fn divided<'a>(rows: &[(Option<i64>, &'a str, i64)], workers: usize) -> Vec<Vec<(Option<i64>, &'a str, i64)>> {
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1)));
+    let mut hashes = Vec::new();
+    hash_keys(&[keys], rows.len(), &mut hashes).unwrap();
+    let mut divided = vec![Vec::new(); workers];
+    for (row, hash) in rows.iter().zip(hashes) {
+        divided[worker_of(key_group(hash), workers)].push(*row);
+    }
+    divided
+}
+
+/// Base and layers, put together or not, on other workers: with equal rows, rows that go, and sessions that end.
+#[test]
+fn what_goes_on_from_layers_shows_what_an_undisturbed_run_does() {
+    for (emit, seed) in
+        [Emit::OnChange, Emit::AfterWatermark].into_iter().flat_map(|emit| (0..40).map(move |n| (emit, n)))
+    {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let (mut run, mut sum, mut job_sum) = (operator(emit), Sum::new(), Sum::new());
+        let mut job = vec![operator(emit), operator(emit)];
+        let mut written = Layered::default();
+        let mut there: BTreeMap<(i64, &str), i64> = BTreeMap::new();
+        let mut watermark = 0;
+        for round in 0..20 {
+            there.retain(|(time, _), _| *time >= watermark);
+            let rows: Vec<_> = (0..rng.random_range(0..8))
+                .map(|_| {
+                    let row = (watermark + rng.random_range(0..40), ["a", "b", "c", "d"][rng.random_range(0..4)]);
+                    let count = there.entry(row).or_default();
+                    // What a session that has ended had is not taken back.
+                    let weight = if emit == Emit::OnChange { rng.random_range(-*count..3) } else { 1 };
+                    *count += weight;
+                    (Some(row.0), row.1, weight)
+                })
+                .collect();
+            if emit == Emit::AfterWatermark {
+                watermark += rng.random_range(0..20);
+            }
+            let at = if round == 19 { i64::MAX } else { watermark };
+            epoch(&mut run, &mut sum, &rows, Some(at));
+            let workers = job.len();
+            for (session, rows) in job.iter_mut().zip(divided(&rows, workers)) {
+                epoch(session, &mut job_sum, &rows, Some(at));
+            }
+            assert_eq!(shown(&job_sum), shown(&sum), "{emit:?}, seed {seed}, round {round}");
+            let remembered: usize = job.iter().map(|session| session.state_size().rows).sum();
+            assert_eq!(remembered, run.state_size().rows, "{emit:?}, seed {seed}, round {round}");
+            if rng.random_bool(0.7) {
+                let mut operators: Vec<&mut dyn Operator> =
+                    job.iter_mut().map(|session| session as &mut dyn Operator).collect();
+                written.write(&mut operators, rng.random_bool(0.9));
+                written.check(&mut operators, &format!("{emit:?}, seed {seed}, round {round}"));
+                if rng.random_bool(0.3) {
+                    written.compact(rng.random_range(0..3));
+                }
+                if rng.random_bool(0.4) {
+                    let workers = [1, 2, 4][rng.random_range(0..3)];
+                    job = (0..workers).map(|_| operator(emit)).collect();
+                    for (worker, session) in job.iter_mut().enumerate() {
+                        session.restore(written.parts_of(worker, workers)).unwrap();
+                    }
+                }
+            }
+        }
+    }
 }

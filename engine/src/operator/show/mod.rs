@@ -9,6 +9,7 @@
 
 mod output;
 mod stamped;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,24 +18,21 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type};
 
+use super::aggregate::Horizon;
 use super::aggregate::windows::micros;
-use super::aggregate::{Horizon, restored, state_part};
 use super::held::Held;
-use super::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::flow::{Corrections, ShowSpec};
 use crate::state::slots::{Slot, Slots};
 
 use output::Shown;
 pub use stamped::Stamped;
+use state::Noted;
 
 /// Rows that one piece of output or of a snapshot has at most.
 const PIECE: usize = 8192;
-
-/// The parts of a snapshot.
-const GROUPS: &str = "groups";
-const ROWS: &str = "rows";
 
 /// A row that is to be shown, so many times more or less.
 struct Said {
@@ -73,6 +71,9 @@ pub struct Show {
     changes: BTreeMap<Slot, (i64, i64)>,
     /// Rows and groups to forget when all is said.
     gone: (Vec<Slot>, Vec<Slot>),
+    /// What of the groups and the rows is to be written down.
+    noted_groups: Noted,
+    noted_rows: Noted,
 }
 
 impl Show {
@@ -116,6 +117,8 @@ impl Show {
             ending: false,
             changes,
             gone,
+            noted_groups: Noted::default(),
+            noted_rows: Noted::default(),
             spec,
         })
     }
@@ -125,6 +128,7 @@ impl Show {
         let (mut slots, mut created) = (Vec::new(), Vec::new());
         self.groups.intern(keys, count, &mut slots, &mut created)?;
         self.numbers.resize(self.groups.bound(), 0);
+        self.noted_groups.make_room(self.groups.bound());
         self.waiting.resize_with(self.groups.bound(), Vec::new);
         if created.is_empty() {
             return Ok(slots);
@@ -147,12 +151,13 @@ impl Show {
     }
 
     /// Adds weights to the rows of groups.
-    fn add(&mut self, groups: Vec<Slot>, columns: &[ArrayRef], weight: impl Fn(usize) -> i64) -> Result<()> {
+    fn add(&mut self, groups: Vec<Slot>, columns: &[ArrayRef], weight: impl Fn(usize) -> i64) -> Result<Vec<Slot>> {
         let mut identity: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(groups.clone()))];
         identity.extend(columns.iter().cloned());
         let (mut slots, mut created) = (Vec::new(), Vec::new());
         self.rows.intern(&identity, groups.len(), &mut slots, &mut created)?;
         self.weights.resize(self.rows.bound(), 0);
+        self.noted_rows.make_room(self.rows.bound());
         if !created.is_empty() {
             let of = self.rows.keys(&created)?;
             for (row, group) in created.iter().zip(of[0].as_primitive::<UInt32Type>().values()) {
@@ -160,14 +165,15 @@ impl Show {
                 self.waiting[*group as usize].push(*row);
             }
         }
-        for (row, (slot, group)) in slots.into_iter().zip(groups).enumerate() {
-            let sum = &mut self.weights[slot as usize];
+        self.noted_rows.mark(&slots);
+        for (row, (slot, group)) in slots.iter().zip(groups).enumerate() {
+            let sum = &mut self.weights[*slot as usize];
             *sum = sum.wrapping_add(weight(row));
             if *sum == 0 {
                 self.cancelled.insert(group);
             }
         }
-        Ok(())
+        Ok(slots)
     }
 
     /// Takes note of the groups that change, and by how many rows.
@@ -206,7 +212,12 @@ impl Show {
                 differs
             });
         }
-        self.rows.release(&gone);
+        self.forget_rows(&gone);
+    }
+
+    fn forget_rows(&mut self, rows: &[Slot]) {
+        self.noted_rows.leave(rows);
+        self.rows.release(rows);
     }
 
     /// The end of an epoch: what it says, and what is forgotten afterwards.
@@ -219,6 +230,7 @@ impl Show {
         let touched = self.held.touched().to_vec();
         let waiting = &self.waiting;
         let fired = self.held.end_epoch(epoch, |group| !waiting[group as usize].is_empty());
+        self.noted_groups.mark(&fired);
         for group in &fired {
             let mut rows = std::mem::take(&mut self.waiting[*group as usize]);
             self.gone.0.extend(&rows);
@@ -277,7 +289,7 @@ impl Show {
         }
         if std::mem::take(&mut self.ending) {
             let (rows, groups) = std::mem::take(&mut self.gone);
-            self.rows.release(&rows);
+            self.forget_rows(&rows);
             self.forget(&groups)?;
         }
         Ok(Step::Done)
@@ -292,37 +304,9 @@ impl Show {
                 });
             }
         }
+        self.noted_groups.leave(groups);
         self.groups.release(groups);
         Ok(())
-    }
-
-    /// The columns of a row that say where its state belongs, as places among the group's columns.
-    fn routed(&self, keys: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-        let place = |column: &usize| self.spec.key.iter().position(|key| key == column);
-        let place = |column| place(column).ok_or_else(|| Error::internal("rows of a group stand on several workers"));
-        self.route.iter().map(|column| Ok(Arc::clone(&keys[place(column)?]))).collect()
-    }
-
-    /// A part of a snapshot: the columns behind those that say where it belongs.
-    fn part(&self, name: &str, schema: &SchemaRef, columns: Vec<ArrayRef>, count: usize) -> Result<StatePart> {
-        let routed = self.routed(&columns[..self.spec.key.len()])?;
-        let mut fields: Vec<_> = routed
-            .iter()
-            .enumerate()
-            .map(|(number, column)| Arc::new(Field::new(format!("_route{number}"), column.data_type().clone(), true)))
-            .collect();
-        fields.extend(schema.fields().iter().cloned());
-        let keys = routed.len();
-        let all = routed.into_iter().chain(columns).collect();
-        state_part(name, &Arc::new(Schema::new(fields)), all, keys, count)
-    }
-
-    /// The columns of a part, without those that say where it belongs.
-    fn read(&self, part: &StatePart, schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
-        let keys = self.route.len();
-        let mut fields: Vec<_> = part.rows.schema().fields().iter().skip(1).take(keys).cloned().collect();
-        fields.extend(schema.fields().iter().cloned());
-        Ok(restored(part, &Arc::new(Schema::new(fields)))?.columns()[keys..].to_vec())
     }
 }
 
@@ -330,6 +314,7 @@ impl Operator for Show {
     fn on_delta(&mut self, _input: usize, delta: Delta, _out: &mut Output) -> Result<Step> {
         let keys: Vec<ArrayRef> = self.spec.key.iter().map(|column| Arc::clone(delta.rows().column(*column))).collect();
         let groups = self.locate(&keys, delta.num_rows())?;
+        self.noted_groups.mark(&groups);
         self.count(&delta, &groups)?;
         self.add(groups, &delta.rows().columns()[..self.spec.visible], |row| delta.weight(row))?;
         Ok(Step::Done)
@@ -350,52 +335,15 @@ impl Operator for Show {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        for piece in self.groups.live().chunks(PIECE) {
-            let mut columns = self.groups.keys(piece)?;
-            let held = piece.iter().map(|group| self.held.snapshot(*group));
-            let numbers = piece.iter().map(|group| self.numbers[*group as usize]);
-            columns.push(Arc::new(Int64Array::from_iter_values(held.clone().map(|(since, _)| since))));
-            columns.push(Arc::new(Int64Array::from_iter_values(held.map(|(_, rows)| rows))));
-            columns.push(Arc::new(Int64Array::from_iter_values(numbers)));
-            parts.push(self.part(GROUPS, &self.group_schema, columns, piece.len())?);
-        }
-        for piece in self.rows.live().chunks(PIECE) {
-            let mut row = self.rows.keys(piece)?;
-            let groups = row.remove(0);
-            let mut columns = self.groups.keys(groups.as_primitive::<UInt32Type>().values())?;
-            columns.extend(row);
-            let weights = piece.iter().map(|row| self.weights[*row as usize]);
-            columns.push(Arc::new(Int64Array::from_iter_values(weights)));
-            parts.push(self.part(ROWS, &self.row_schema, columns, piece.len())?);
-        }
-        Ok(parts)
+        self.snapshot_parts()
+    }
+
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        self.changed_parts().map(Some)
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        let keys = self.spec.key.len();
-        for part in &parts {
-            let count = part.rows.num_rows();
-            match part.name.as_str() {
-                GROUPS => {
-                    let columns = self.read(part, &self.group_schema)?;
-                    let slots = self.locate(&columns[..keys], count)?;
-                    let number = |column: usize, row: usize| columns[column].as_primitive::<Int64Type>().value(row);
-                    for (row, group) in slots.into_iter().enumerate() {
-                        self.held.restore(group, (number(keys, row), number(keys + 1, row)));
-                        self.numbers[group as usize] = number(keys + 2, row);
-                    }
-                }
-                ROWS => {
-                    let columns = self.read(part, &self.row_schema)?;
-                    let slots = self.locate(&columns[..keys], count)?;
-                    let weights = columns[keys + self.spec.visible].as_primitive::<Int64Type>();
-                    self.add(slots, &columns[keys..keys + self.spec.visible], |row| weights.value(row))?;
-                }
-                other => return Err(Error::internal(format!("the end of a query has no state '{other}'"))),
-            }
-        }
-        Ok(())
+        self.restore_parts(&parts)
     }
 
     fn state_size(&self) -> StateSize {
@@ -403,7 +351,8 @@ impl Operator for Show {
         let lists = self.waiting.capacity() * size_of::<Vec<Slot>>() + self.rows.len() * size_of::<Slot>();
         let groups = self.groups.bytes() + self.numbers.capacity() * size_of::<i64>() + self.held.bytes();
         let ends = self.ends.len() * size_of::<(i64, Slot)>();
-        StateSize { rows: self.rows.len() + self.groups.len(), bytes: rows + lists + groups + ends }
+        let noted = self.noted_groups.bytes() + self.noted_rows.bytes();
+        StateSize { rows: self.rows.len() + self.groups.len(), bytes: rows + lists + groups + ends + noted }
     }
 }
 

@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 
-use arrow::datatypes::TimeUnit;
+use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::datatypes::{Field, Int64Type, Schema, TimeUnit};
 use datafusion::common::ToDFSchema;
 use datafusion::logical_expr::col;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::operator::change::Layered;
 use crate::time::Watermarks;
 
 fn schema() -> SchemaRef {
@@ -83,9 +85,17 @@ fn holds((from, until, _): &Row, now: i64, (enters, leaves): (bool, bool)) -> bo
     (!enters || from.is_some_and(|from| now >= from)) && (!leaves || until.is_some_and(|until| now < until))
 }
 
-fn restored(before: &mut TemporalFilter, mut fresh: TemporalFilter) -> TemporalFilter {
-    fresh.restore(before.snapshot().unwrap()).unwrap();
-    fresh
+/// The rows that a state has, each once.
+fn kept(operators: &[TemporalFilter]) -> BTreeMap<Row, i64> {
+    let mut kept = BTreeMap::new();
+    for operator in operators {
+        for slots in [operator.rows.live()].iter().filter(|slots| !slots.is_empty()) {
+            let rows = batch(&schema(), stored(&operator.rows, slots, &schema()).unwrap(), slots.len()).unwrap();
+            let counts = Int64Array::from_iter_values(slots.iter().map(|slot| operator.counts[*slot as usize]));
+            add(&mut kept, &Delta::weighted(rows, counts));
+        }
+    }
+    kept
 }
 
 #[test]
@@ -96,6 +106,7 @@ fn at_every_moment_the_rows_whose_conditions_hold() {
             let changing = seed % 2 == 1;
             let changelog = changing || leaves;
             let mut operator = filter(enters, leaves, changelog);
+            let mut written = Layered::default();
             let (mut contents, mut said) = (BTreeMap::<Row, i64>::new(), BTreeMap::<Row, i64>::new());
             let mut now = 0;
             for _ in 0..40 {
@@ -143,8 +154,16 @@ fn at_every_moment_the_rows_whose_conditions_hold() {
                 if let Some(next) = next {
                     assert!(operator.next_timer().is_some_and(|timer| timer > now && timer <= next));
                 }
-                if rng.random_bool(0.2) {
-                    operator = restored(&mut operator, filter(enters, leaves, changelog));
+                if rng.random_bool(0.4) {
+                    written.write(&mut [&mut operator], rng.random_bool(0.9));
+                    written.check(&mut [&mut operator], &format!("seed {seed} at {now}"));
+                    if rng.random_bool(0.3) {
+                        written.compact(rng.random_range(0..3));
+                    }
+                    if rng.random_bool(0.5) {
+                        operator = filter(enters, leaves, changelog);
+                        operator.restore(written.parts_of(0, 1)).unwrap();
+                    }
                 }
             }
             for _ in 0..1_000 {
@@ -218,4 +237,69 @@ fn equal_rows_of_several_workers_are_all_restored_on_one() {
     assert_eq!(sums, BTreeMap::from([(row, 6)]));
     epoch(&mut together, 100, &[]).iter().for_each(|delta| add(&mut sums, delta));
     assert_eq!((sums.len(), together.state_size().rows), (0, 0));
+}
+
+/// Rows that only come go to any worker: what goes on from base and layers, on other workers, has each as often as it came.
+#[test]
+fn equal_rows_of_several_workers_are_added_up_over_layers() {
+    for seed in 0..60 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let new = |workers: usize| (0..workers).map(|_| filter(true, true, true)).collect::<Vec<_>>();
+        let (mut run, mut job) = (new(1), new(2));
+        let (mut expected, mut said) = (BTreeMap::new(), BTreeMap::new());
+        let mut written = Layered::default();
+        for round in 0..30 {
+            let now = round * 4;
+            let mut inputs = vec![Vec::new(); job.len()];
+            for _ in 0..rng.random_range(0..12) {
+                let row = (Some(now + rng.random_range(-2..6)), Some(now + rng.random_range(4..9)), 0);
+                let worker = rng.random_range(0..job.len());
+                inputs[worker].push((row, 1));
+            }
+            let all: Vec<(Row, i64)> = inputs.iter().flatten().copied().collect();
+            epoch(&mut run[0], now, &[delta(&all, false)]).iter().for_each(|delta| add(&mut expected, delta));
+            for (operator, input) in job.iter_mut().zip(&inputs) {
+                epoch(operator, now, &[delta(input, false)]).iter().for_each(|delta| add(&mut said, delta));
+            }
+            assert_eq!(said, expected, "seed {seed}, round {round}");
+            assert_eq!(kept(&job), kept(&run), "seed {seed}, round {round}");
+            if rng.random_bool(0.7) {
+                let mut operators: Vec<&mut dyn Operator> = job.iter_mut().map(|of| of as &mut dyn Operator).collect();
+                written.write(&mut operators, rng.random_bool(0.9));
+                if rng.random_bool(0.3) {
+                    written.compact(rng.random_range(0..3));
+                }
+                if rng.random_bool(0.5) {
+                    let workers = [1, 2, 4][rng.random_range(0..3)];
+                    job = new(workers);
+                    for (worker, operator) in job.iter_mut().enumerate() {
+                        operator.restore(written.parts_of(worker, workers)).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_small_change_is_written_as_rows() {
+    let mut operator = filter(true, true, true);
+    let rows: Vec<(Row, i64)> = (0..10_000).map(|n| ((Some(100 + n / 100), Some(10_000), n), 1)).collect();
+    epoch(&mut operator, 0, &[delta(&rows, true)]);
+    let mut written = Layered::default();
+    written.write(&mut [&mut operator], false);
+    let (one, other, new) = (rows[9_000].0, rows[9_001].0, (Some(300), Some(400), 7));
+    epoch(&mut operator, 1, &[delta(&[(one, 2), (other, -1), (new, 1)], true)]);
+    epoch(&mut operator, 2, &[delta(&[((Some(300), Some(400), 8), 1)], true)]);
+    epoch(&mut operator, 3, &[delta(&[((Some(300), Some(400), 8), -1)], true)]);
+    written.write(&mut [&mut operator], true);
+    assert_eq!(written.rows, 3, "one that is there more often, one that has gone, one that has come");
+    // A hundred are shown: each is there once less as one that was not.
+    epoch(&mut operator, 100, &[]);
+    written.write(&mut [&mut operator], true);
+    assert_eq!(written.rows, 200);
+    epoch(&mut operator, 100, &[]);
+    written.write(&mut [&mut operator], true);
+    assert_eq!(written.rows, 0, "nothing has changed");
+    written.check(&mut [&mut operator], "at 100");
 }

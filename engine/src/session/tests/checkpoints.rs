@@ -32,6 +32,7 @@ async fn a_checkpoint_writes_what_has_changed() {
             "newest",
             "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY v DESC) AS place FROM t) WHERE place = 1",
         ),
+        ("numbered", "SELECT id, v, lag(v) OVER (ORDER BY id) AS before FROM t"),
         ("plain", "SELECT id, v + 1 AS w FROM t"),
     ];
     server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
@@ -61,6 +62,7 @@ async fn a_checkpoint_writes_what_has_changed() {
     let sums_of = |name: &str| format!("SELECT count(*), sum(v), count(name) FROM {name}");
     let mut asked = vec![sums.to_owned(), sums_of("joined"), sums_of("outer_joined")];
     asked.extend(["different", "newest"].map(|name| format!("SELECT count(*), sum(v), sum(id) FROM {name}")));
+    asked.push("SELECT count(*), sum(v), sum(before) FROM numbered".to_owned());
     asked.push("SELECT count(*), sum(w), sum(id) FROM plain".to_owned());
     let mut before = Vec::new();
     for query in &asked {
@@ -79,6 +81,74 @@ async fn a_checkpoint_writes_what_has_changed() {
             assert!(new * 20 < bytes, "{name}: {new} of {bytes} bytes, round {round}");
         }
         server = server.restarted();
+    }
+    server.engine.shutdown();
+}
+
+/// The same of what is remembered of rows that only come, and may be equal; restored on other numbers of workers again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_writes_what_has_come() {
+    let mut server = server(2);
+    let by_symbol = "ON t.symbol = q.symbol AND t.at = q.at";
+    let views = [
+        (
+            "sessions",
+            "",
+            "SELECT id, symbol AS v FROM SESSION(TABLE trades PARTITION BY symbol, DESCRIPTOR(at), INTERVAL '5' SECOND)"
+                .to_owned(),
+        ),
+        (
+            "nearest",
+            "",
+            "SELECT t.id, q.price AS v FROM trades t LEFT ASOF JOIN quotes q MATCH_CONDITION (t.at >= q.at) \
+             ON t.symbol = q.symbol"
+                .to_owned(),
+        ),
+        ("kept", "", format!("SELECT t.id, q.price AS v FROM trades t LEFT JOIN quotes q {by_symbol}")),
+        (
+            "short",
+            "WITH (state_ttl = '2 hours')",
+            format!("SELECT t.id, q.price AS v FROM trades t JOIN quotes q {by_symbol}"),
+        ),
+        ("current", "", "SELECT id, symbol AS v FROM trades WHERE at > now() - INTERVAL '1' DAY".to_owned()),
+    ];
+    server.run("CREATE TABLE trades (id BIGINT, symbol BIGINT, at TIMESTAMP) APPEND ONLY").await;
+    server.run("CREATE TABLE quotes (symbol BIGINT, at TIMESTAMP, price BIGINT) APPEND ONLY").await;
+    for (name, with, query) in &views {
+        server.run(&format!("CREATE MATERIALIZED VIEW {name} {with} AS {query}")).await;
+    }
+    // In the year 2100.
+    let trades = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO trades SELECT i / 2, i % 2000 / 2, to_timestamp(4102444800 + i % 2000 / 2) \
+             FROM generate_series({from}, {to}) AS s(i)"
+        )
+    };
+    let quotes = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO quotes SELECT i % 1000, to_timestamp(4102444800 + i % 1000), i \
+             FROM generate_series({from}, {to}) AS s(i)"
+        )
+    };
+    server.run(&format!("{}; {}", trades(0, 39_999), quotes(0, 899))).await;
+    server.run("FLUSH; CHECKPOINT").await;
+    for (round, workers) in [(0, 3), (1, 1), (2, 4), (3, 2)] {
+        server.run(&format!("{}; {}", trades(100 * round, 100 * round + 20), quotes(890 + round, 891 + round))).await;
+        server.run("FLUSH; CHECKPOINT").await;
+        let mut before = Vec::new();
+        for (name, _, query) in &views {
+            let (bytes, new) = server.bytes(name);
+            println!("{name}: {new} of {bytes} bytes, round {round}");
+            assert!(new * 10 < bytes, "{name}: {new} of {bytes} bytes, round {round}");
+            let sums = |of: &str| format!("SELECT count(*), sum(id), sum(v), count(v) FROM {of}");
+            let said = server.run(&sums(name)).await;
+            assert_eq!(said, server.run(&sums(&format!("({query})"))).await, "{name}, round {round}");
+            before.push((sums(name), said));
+        }
+        server = server.restarted_on(workers);
+        for (query, before) in &before {
+            assert_eq!(&server.run(query).await, before, "{query} on {workers} workers, round {round}");
+        }
     }
     server.engine.shutdown();
 }
@@ -282,5 +352,47 @@ async fn a_place_that_is_away_is_told_and_waited_for() {
     let before = server.run("SELECT * FROM sums ORDER BY k").await;
     let server = server.restarted();
     assert_eq!(server.run("SELECT * FROM sums ORDER BY k").await, before);
+    server.engine.shutdown();
+}
+
+/// A job begins anew beside checkpoints of later epochs, which another server has taken whose clock is ahead: its own are kept, not
+/// those, of which nothing is gone on from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_begins_anew_does_so_after_what_lies_there() {
+    let server = server(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW sums AS SELECT sum(v) AS s FROM t").await;
+    server.run("INSERT INTO t VALUES (1, 5); FLUSH; CHECKPOINT").await;
+    let (folder, settings) = (server.folder, server.engine.settings.clone());
+    server.engine.shutdown();
+    drop((server.session, server.engine));
+    let only = |path: &std::path::Path| std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+    let job = only(&only(&folder.path().join("data/checkpoints")));
+    std::fs::remove_dir_all(job.join("chosen")).unwrap();
+    for file in std::fs::read_dir(job.join("manifests")).unwrap() {
+        let path = file.unwrap().path();
+        let (epoch, generation) = path.file_name().unwrap().to_str().unwrap().split_once('-').unwrap();
+        let epoch: u64 = epoch.parse().unwrap();
+        let ahead = epoch + 3_600_000;
+        let manifest = std::fs::read_to_string(&path).unwrap().replace(&format!(" {epoch},"), &format!(" {ahead},"));
+        std::fs::write(job.join(format!("manifests/{ahead:020}-{generation}")), manifest).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+    let unused: Vec<_> =
+        std::fs::read_dir(job.join("manifests")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(!unused.is_empty());
+    let engine = Engine::open(settings, Functions::builtin(), Arc::new(SystemClock)).unwrap();
+    let server = Server { session: engine.session(), engine, broker: server.broker, folder };
+    for id in 2..6 {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 5); FLUSH; CHECKPOINT JOB sums")).await;
+    }
+    assert!(server.run("SELECT s FROM sums").await.contains(" 25 "));
+    let mut kept: Vec<_> =
+        std::fs::read_dir(job.join("manifests")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    kept.sort();
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    assert!(kept.iter().all(|file| unused.iter().all(|unused| file > unused)), "{kept:?} beside {unused:?}");
+    let server = server.restarted();
+    assert!(server.run("SELECT s FROM sums").await.contains(" 25 "));
     server.engine.shutdown();
 }

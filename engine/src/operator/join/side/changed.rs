@@ -1,4 +1,7 @@
-//! Which rows have changed since the side was last written down.
+//! Which rows have changed since the side was last written down, and by which numbers those are known that may be equal.
+//!
+//! Numbers count up on each worker. A key group has one owner at a time, who counts on behind all numbers that it has read
+//! back: key group and number tell rows apart, on however many workers they were numbered.
 
 use arrow::record_batch::RecordBatch;
 
@@ -14,12 +17,30 @@ pub(super) struct Changed {
     on: bool,
     /// Rows that are gone, of blocks that are gone too.
     gone: Vec<RecordBatch>,
+    /// The greatest number of a row.
+    last: u64,
+    /// The greatest number of a row that was written down.
+    written: u64,
 }
 
 impl Changed {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.gone.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// Numbers of rows that are put into a block: those that they have, or new ones.
+    pub(super) fn number(&mut self, block: &mut Vec<u64>, rows: usize, known: Option<&[u64]>) {
+        match known {
+            Some(known) => {
+                self.last = known.iter().copied().fold(self.last, u64::max);
+                block.extend_from_slice(known);
+            }
+            None => {
+                block.extend(self.last + 1..=self.last + rows as u64);
+                self.last += rows as u64;
+            }
+        }
     }
 
     /// What rows that are put into a block count as.
@@ -39,6 +60,7 @@ impl Side {
     pub(in crate::operator::join) fn note_changes(&mut self) {
         self.changed.on = true;
         self.changed.gone.clear();
+        self.changed.written = self.changed.last;
         for number in 0..self.store.block_count() {
             if let Some(block) = self.store.block_mut(number) {
                 block.changed.clear();
@@ -81,6 +103,24 @@ impl Side {
         Ok(())
     }
 
+    /// All rows of a block are about to be let go by their age, which no column of theirs says.
+    pub(super) fn note_over(&mut self, rows: &[Address]) -> Result<()> {
+        if !self.changed.on {
+            return Ok(());
+        }
+        if !self.is_numbered() {
+            // They are told with their block.
+            rows.iter().for_each(|at| self.note_changed(*at));
+            return Ok(());
+        }
+        let written = rows.iter().copied().filter(|at| self.store.number(*at) <= self.changed.written);
+        let written: Vec<Address> = written.collect();
+        if !written.is_empty() {
+            self.changed.gone.push(gone_rows(self, &written)?);
+        }
+        Ok(())
+    }
+
     /// The rows of a block that have changed: those that are there, and those that are gone.
     fn changed_of(&self, number: usize) -> (Vec<Address>, Vec<Address>) {
         let Some(block) = self.store.block(number) else { return Default::default() };
@@ -110,6 +150,7 @@ impl Side {
                 block.changed.fill(false);
             }
         }
+        self.changed.written = self.changed.last;
         Ok((there, std::mem::take(&mut self.changed.gone)))
     }
 }

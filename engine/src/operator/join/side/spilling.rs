@@ -97,11 +97,16 @@ impl Side {
         if self.memory.counted {
             matches = next()?.as_primitive::<Int64Type>().values().to_vec();
         }
+        let mut numbers = Vec::new();
+        if self.is_numbered() {
+            numbers = next()?.as_primitive::<UInt64Type>().values().to_vec();
+        }
         let entries = Entries {
             hashes: &hashes,
             weights: &weights,
             identities: &identities,
             matches: &matches,
+            numbers: &numbers,
             changed: &changed,
         };
         self.insert(&columns, entries)?;
@@ -222,6 +227,9 @@ impl Side {
         if self.memory.counted {
             columns.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(|at| self.store.matches(*at)))));
         }
+        if self.is_numbered() {
+            columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|at| self.store.number(*at)))));
+        }
         let field =
             |(number, column): (usize, &ArrayRef)| Field::new(format!("c{number}"), column.data_type().clone(), true);
         let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
@@ -261,6 +269,10 @@ impl Side {
             next += 2;
         }
         if self.memory.counted {
+            columns.push(next);
+            next += 1;
+        }
+        if self.is_numbered() {
             columns.push(next);
         }
         if sections.is_empty() {

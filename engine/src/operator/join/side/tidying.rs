@@ -53,10 +53,12 @@ impl Side {
         let Some(block) = self.store.block(number) else { return Ok(0) };
         let mut touched = 0;
         if self.ages.as_ref().is_some_and(|ages| ages.is_over(number)) {
-            if self.index.is_unlinked(number) {
-                self.live -= block.live;
+            let live = block.live;
+            let leaving = self.live_rows(number);
+            self.note_over(&leaving)?;
+            if !self.memory.changelog && self.index.is_unlinked(number) {
+                self.live -= live;
             } else {
-                let leaving = self.live_rows(number);
                 touched += leaving.len();
                 self.forget(&leaving)?;
             }
@@ -156,6 +158,9 @@ impl Side {
         if let (true, Some(block)) = (self.memory.counted, self.store.block(number)) {
             matches.extend(live.iter().map(|at| block.matches[row_of(*at)]));
         }
+        let is_numbered = self.is_numbered();
+        let numbers = live.iter().filter(|_| is_numbered).map(|at| self.store.number(*at));
+        let numbers: Vec<u64> = numbers.collect();
         let changed = self.changed_flags(&live);
         self.keep_gone(number)?;
         for (address, hash) in live.into_iter().zip(&hashes) {
@@ -167,6 +172,7 @@ impl Side {
             weights: &weights,
             identities: &identities,
             matches: &matches,
+            numbers: &numbers,
             changed: &changed,
         };
         self.insert(&columns, entries)?;

@@ -146,6 +146,12 @@ impl Run {
         self.over.restore(pieces.filter(|part| part.rows.num_rows() > 0).collect()).unwrap();
     }
 
+    /// Another operator takes over from what was written down for it.
+    pub(super) fn take_over(&mut self, parts: Vec<StatePart>) {
+        self.over = operator(&self.spec, self.changelog);
+        self.over.restore(parts).unwrap();
+    }
+
     /// What is there, as `(row, result of the first function)`.
     pub(super) fn rows(&self) -> Vec<(Row, Option<i64>)> {
         let row = |key: &Vec<Option<i64>>| (key[0].unwrap(), key[1].unwrap(), key[2].unwrap());

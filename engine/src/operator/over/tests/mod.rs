@@ -1,3 +1,4 @@
+mod checkpoints;
 mod cost;
 mod ends;
 mod harness;

@@ -3,6 +3,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::operator::over::limit::moved;
 use crate::operator::over::partition::{Change, Partition};
+use crate::state::row_numbers::RowNumbers;
 
 /// A key of two letters, of which the first is the ORDER BY.
 fn key(number: u32) -> Box<[u8]> {
@@ -14,6 +15,7 @@ fn a_partition_is_a_sorted_list() {
     let mut rng = SmallRng::seed_from_u64(7);
     let mut partition = Partition::default();
     let mut model: Vec<Box<[u8]>> = Vec::new();
+    let mut numbers = RowNumbers::default();
     for _ in 0..200 {
         let many = if rng.random_bool(0.1) { 3000 } else { 10 };
         for _ in 0..rng.random_range(1..many) {
@@ -43,7 +45,20 @@ fn a_partition_is_a_sorted_list() {
         partition.measure();
         assert_eq!(bytes, partition.bytes());
         check_positions(&mut partition, &model, &mut rng);
+        check_numbers(&mut partition, &mut numbers, before, came, went);
     }
+}
+
+/// What came and nothing else is written down, and equal rows stand in the order of their numbers.
+fn check_numbers(partition: &mut Partition, numbers: &mut RowNumbers, before: usize, came: usize, went: usize) {
+    partition.number(7, numbers);
+    let new = partition.to_write(false).count();
+    assert_eq!((new, partition.to_write(true).count()), (came, before + came - went));
+    partition.written();
+    assert_eq!(partition.to_write(false).count(), 0);
+    let rows: Vec<(&[u8], u64)> =
+        partition.range(0..partition.len()).map(|entry| (entry.key(), entry.number())).collect();
+    assert!(rows.is_sorted());
 }
 
 fn check_positions(partition: &mut Partition, model: &[Box<[u8]>], rng: &mut SmallRng) {
@@ -85,7 +100,7 @@ fn rows_are_forgotten_from_a_position_on() {
         .map(|number| Change { key: key(number), order: 1, weight: 1 })
         .collect();
     partition.apply(&mut Vec::new()).unwrap();
-    partition.truncate(3000);
+    partition.truncate(3000, &mut RowNumbers::default());
     assert_eq!(
         (partition.len(), partition.entry(2999).map(|entry| entry.key().to_vec())),
         (3000, Some(key(149).to_vec()))
