@@ -172,7 +172,8 @@ impl Session {
 
     /// Takes note of rows. Answers which came too late.
     fn take_in(&mut self, rows: &RecordBatch, weights: &Int64Array) -> Result<Vec<usize>> {
-        let (moments, created) = self.moments(rows)?;
+        let mut created = Vec::new();
+        let moments = self.moments(rows, &mut created)?;
         let (mut dropped, mut touched) = (Vec::new(), BTreeSet::from_iter(created));
         for (row, (slot, moment)) in moments.into_iter().enumerate() {
             let Some(moment) = moment else { continue };
@@ -188,8 +189,8 @@ impl Session {
         Ok(dropped)
     }
 
-    /// The key of each row, and the row; one without a time is in no session. And the keys that are new.
-    fn moments(&mut self, rows: &RecordBatch) -> Result<(Vec<(Slot, Option<Moment>)>, Vec<Slot>)> {
+    /// The key of each row, and the row; one without a time is in no session. New keys are added to `created`.
+    fn moments(&mut self, rows: &RecordBatch, created: &mut Vec<Slot>) -> Result<Vec<(Slot, Option<Moment>)>> {
         let count = rows.num_rows();
         let key = |key: &Arc<dyn PhysicalExpr>| Ok(key.evaluate(rows)?.into_array(count)?);
         let keys = self.spec.partition.iter().map(key).collect::<Result<Vec<ArrayRef>>>()?;
@@ -197,14 +198,14 @@ impl Session {
         let times = times.as_primitive::<Int64Type>();
         let columns = rows.columns().iter().map(canonical).collect::<Result<Vec<_>>>()?;
         let bytes = self.converter.convert_columns(&columns)?;
-        let (mut slots, mut created) = (Vec::new(), Vec::new());
-        self.slots.intern(&keys, count, &mut slots, &mut created)?;
+        let mut slots = Vec::new();
+        self.slots.intern(&keys, count, &mut slots, created)?;
         self.keys.resize_with(self.slots.bound(), Key::default);
         let moments = slots.into_iter().enumerate().map(|(row, slot)| {
             let moment = times.is_valid(row).then(|| (times.value(row), Box::from(bytes.row(row).data())));
             (slot, moment)
         });
-        Ok((moments.collect(), created))
+        Ok(moments.collect())
     }
 
     /// Applies what changed for one key.

@@ -106,7 +106,7 @@ impl Session {
         let numbers = rows.column(0).as_primitive::<UInt64Type>();
         let weights = rows.column(1).as_primitive::<Int64Type>();
         let input = batch(&self.input, rows.columns()[2..].to_vec(), rows.num_rows())?;
-        for (row, (slot, moment)) in self.moments(&input)?.0.into_iter().enumerate() {
+        for (row, (slot, moment)) in self.moments(&input, &mut Vec::new())?.into_iter().enumerate() {
             let moment = moment.ok_or_else(|| Error::invalid("the state of a SESSION has a row without a time"))?;
             let number = numbers.value(row);
             self.numbers.note(number);
