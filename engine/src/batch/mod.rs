@@ -33,7 +33,8 @@ use datafusion::prelude::SessionConfig;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    ExtractKeys, FlattenJoins, Functions, NameComparedColumns, PushDownConditions, Relation, TakeNotInApart,
+    ExtractKeys, FlattenJoins, Functions, NameComparedColumns, PruneColumns, PushDownConditions, Relation,
+    TakeNotInApart,
 };
 
 /// Where the rows of streams and views come from.
@@ -62,7 +63,7 @@ fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
-/// DataFusion's logical rules; conditions are moved, joins flattened, columns of IN named and NOT IN taken apart as in
+/// DataFusion's logical rules; conditions are moved, columns pruned, joins flattened, columns of IN named and NOT IN taken apart as in
 /// continuous queries: DataFusion's join for NOT IN has no room for a second key. `EliminateGroupByConstant` fails where two keys
 /// differ by a cast only.
 fn logical_rules() -> Vec<Rule> {
@@ -71,6 +72,7 @@ fn logical_rules() -> Vec<Rule> {
             "push_down_filter" => Arc::new(PushDownConditions::default()),
             "extract_equijoin_predicate" => Arc::new(ExtractKeys::default()),
             "eliminate_cross_join" => Arc::new(FlattenJoins::default()),
+            "optimize_projections" => Arc::new(PruneColumns::default()),
             _ => rule,
         }
     };

@@ -39,6 +39,7 @@ mod null_keys;
 mod one_value;
 mod planner;
 mod properties;
+mod prune;
 mod push_down;
 mod relation;
 mod release;
@@ -73,6 +74,7 @@ pub(crate) use null_keys::{ExtractKeys, FlattenJoins};
 pub use planner::{ContinuousPlan, Planner, answer_columns};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;
+pub(crate) use prune::PruneColumns;
 pub(crate) use push_down::PushDownConditions;
 pub use relation::{Relation, RelationKind, RelationSource, Relations, WatermarkDefinition};
 pub use release::{SideRelease, join_release, side_releases};

@@ -19,7 +19,6 @@ use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
@@ -37,6 +36,7 @@ use super::compared::NameComparedColumns;
 use super::fault::planning_error;
 use super::not_in::TakeNotInApart;
 use super::null_keys::{ExtractKeys, FlattenJoins};
+use super::prune::PruneColumns;
 use super::push_down::PushDownConditions;
 use super::single_row::guarded;
 
@@ -85,7 +85,7 @@ fn rules() -> Vec<Rule> {
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(ClocksHidden(false)),
         // Only the columns that are needed are decoded. Our window node says which it needs itself.
-        Arc::new(OptimizeProjections::new()),
+        Arc::new(PruneColumns::default()),
     ]
 }
 
@@ -109,7 +109,7 @@ pub(super) fn optimized(plan: LogicalPlan, options: &Arc<ConfigOptions>, whole_r
     let context = OptimizerContext::new_with_config_options(Arc::clone(options)).without_query_execution_start_time();
     let mut rules = rules();
     if whole_rows {
-        rules.retain(|rule| rule.name() != OptimizeProjections::new().name());
+        rules.retain(|rule| rule.name() != PruneColumns::default().name());
     }
     let plan = Optimizer::with_rules(rules).optimize(guarded(plan)?, &context, |_, _| {}).map_err(planning_error)?;
     check_subqueries(&plan)?;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result as PlanResult;
 use datafusion::functions_window::row_number::row_number;
@@ -18,12 +18,14 @@ use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, Limit, LogicalPlan, Projection, Window, WindowFrame,
     WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use datafusion::scalar::ScalarValue;
 
 use super::asof::AsOfNode;
+use super::prune::PruneColumns;
 
 /// The plan with its orders completed.
 pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
@@ -39,9 +41,9 @@ pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
         .data()?;
     // Only columns that the query reads are kept, and so only they are compared.
     let options = Arc::new(ConfigOptions::new());
-    let context = OptimizerContext::new_with_config_options(options).without_query_execution_start_time();
+    let context = OptimizerContext::new_with_config_options(Arc::clone(&options)).without_query_execution_start_time();
     let plan = laterals_joined(plan, &context)?;
-    let plan = OptimizeProjections::new().rewrite(plan, &context).data()?;
+    let plan = PruneColumns::default().rewrite(coerced(plan, &options)?, &context).data()?;
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => completed_window(window),
         LogicalPlan::Limit(limit) => Ok(completed_limit(limit)),
@@ -51,6 +53,15 @@ pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
         },
     })
     .data()
+}
+
+/// The plan with inputs of UNION of one type, as the rule that drops columns wants them. Where types do not fit, that is said
+/// later, and better.
+fn coerced(plan: LogicalPlan, options: &ConfigOptions) -> PlanResult<LogicalPlan> {
+    match plan.exists(|node| Ok(matches!(node, LogicalPlan::Union(_))))? {
+        true => Ok(TypeCoercion::new().analyze(plan.clone(), options).unwrap_or(plan)),
+        false => Ok(plan),
+    }
 }
 
 /// The plan with its LATERAL queries as joins: the rule that drops columns doesn't see what they read of the rows before them.
