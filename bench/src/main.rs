@@ -21,6 +21,8 @@ mod messages;
 mod realistic;
 #[path = "../../engine/benches/protobuf/realistic_builders.rs"]
 mod realistic_builders;
+#[path = "../../engine/benches/protobuf/through_structs.rs"]
+mod through_structs;
 #[path = "../../fuzz/src/schema.rs"]
 pub mod schema;
 

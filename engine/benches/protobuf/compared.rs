@@ -15,6 +15,7 @@ use crate::builders::{BidBuilders, BookingBuilders};
 use crate::messages::{Bid, Booking, bids, bookings, descriptor};
 use crate::realistic::{Order, Payment, Telemetry, measurements, orders, payments};
 use crate::realistic_builders::{OrderBuilders, PaymentBuilders, TelemetryBuilders};
+use crate::through_structs;
 
 /// Rows of a batch.
 const ROWS: usize = 8192;
@@ -53,6 +54,9 @@ fn decode(decoder: &mut ProtobufDecoder, records: &Records) -> RecordBatch {
     decoder.finish().unwrap()
 }
 
+/// Encodes columns the usual way, where it is written out.
+type Through = fn(&RecordBatch, &mut Vec<u8>);
+
 /// One way to do the work on a batch.
 type Variant<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
@@ -63,6 +67,7 @@ fn variants<'a, M: Message + Default>(
     messages: &'a [M],
     records: &'a Records,
     build: impl Fn(&Records) + 'a,
+    through: Option<Through>,
 ) -> Vec<Variant<'a>> {
     let fields = arrow_schema(descriptor).unwrap().fields().len();
     let all: Vec<usize> = (0..fields).collect();
@@ -73,7 +78,7 @@ fn variants<'a, M: Message + Default>(
     let mut encoder = ProtobufEncoder::new(descriptor, &batch.schema()).unwrap();
     let mut out = EncodedRows::default();
     let mut buffer = Vec::new();
-    #[allow(unused_mut)]
+    let same_batch = batch.clone();
     let mut variants: Vec<Variant<'a>> = vec![
         ("decode all columns", Box::new(move || drop(black_box(decode(&mut whole, records))))),
         ("decode 3 columns", Box::new(move || drop(black_box(decode(&mut part, records))))),
@@ -114,6 +119,17 @@ fn variants<'a, M: Message + Default>(
             }),
         ),
     ];
+    if let Some(through) = through {
+        let mut buffer = Vec::new();
+        variants.push((
+            "encode through structs",
+            Box::new(move || {
+                buffer.clear();
+                through(&same_batch, &mut buffer);
+                black_box(buffer.len());
+            }),
+        ));
+    }
     #[cfg(feature = "ptars")]
     variants.push(("decode ptars", ptars(descriptor, records)));
     variants
@@ -161,16 +177,32 @@ fn print_ratios(name: &str, bytes: usize, variants: &mut [Variant<'_>], repeats:
         let nanos = time.as_secs_f64() * 1e9 / ROWS as f64;
         println!("  {variant:26} {:7.2} M/s {nanos:8.1} ns", 1e3 / nanos);
     }
-    let ratio = |over: usize, under: usize| best[over].as_secs_f64() / best[under].as_secs_f64();
-    println!("  all columns / prost + builders  {:5.2}", ratio(3, 0));
-    println!("  all columns / DynamicMessage    {:5.2}", ratio(5, 0));
-    println!("  3 columns / DynamicMessage      {:5.2}", ratio(5, 1));
-    println!("  encode / prost structs          {:5.2}", ratio(7, 6));
-    if variants.len() > 8 {
-        println!("  all columns / ptars             {:5.2}", ratio(8, 0));
+    let time = |name: &str| {
+        let place = variants.iter().position(|(variant, _)| *variant == name)?;
+        Some(best[place].as_secs_f64())
+    };
+    let ratios = [
+        ("all columns / prost + builders", "decode prost + builders", "decode all columns"),
+        ("all columns / DynamicMessage", "decode DynamicMessage", "decode all columns"),
+        ("3 columns / DynamicMessage", "decode DynamicMessage", "decode 3 columns"),
+        ("encode / prost structs", "encode prost structs", "encode columns"),
+        ("encode / through structs", "encode through structs", "encode columns"),
+        ("all columns / ptars", "decode ptars", "decode all columns"),
+    ];
+    for (name, over, under) in ratios {
+        if let (Some(over), Some(under)) = (time(over), time(under)) {
+            println!("  {name:30}  {:5.2}", over / under);
+        }
     }
     let gigabytes = bytes as f64 / best[0].as_secs_f64() / 1e9;
     println!("  all columns                     {gigabytes:5.2} GB/s");
+}
+
+fn print_alone(alone: &str, variants: &mut Vec<Variant<'_>>, repeats: usize) {
+    variants.retain(|(variant, _)| *variant == alone);
+    for time in best_times(variants, repeats) {
+        println!("{:8.1} ns", time.as_secs_f64() * 1e9 / ROWS as f64);
+    }
 }
 
 /// A message with everything that is done to it: its name, its records, and how often they are repeated for `--ratios`.
@@ -198,30 +230,53 @@ pub(crate) fn run() {
     let build_bids = built!(Bid, BidBuilders::new(ROWS));
     let build_bookings = built!(Booking, BookingBuilders::new(ROWS));
     let mut subjects: Vec<Subject<'_>> = vec![
-        ("Bid", &records[0], 200, variants(&types[0], [0, 2, 5], &bids, &records[0], build_bids)),
-        ("Booking", &records[1], 100, variants(&types[1], [1, 5, 2], &bookings, &records[1], build_bookings)),
+        (
+            "Bid",
+            &records[0],
+            200,
+            variants(&types[0], [0, 2, 5], &bids, &records[0], build_bids, Some(through_structs::bids)),
+        ),
+        (
+            "Booking",
+            &records[1],
+            100,
+            variants(&types[1], [1, 5, 2], &bookings, &records[1], build_bookings, Some(through_structs::bookings)),
+        ),
         (
             "Payment",
             &records[2],
             100,
-            variants(&types[2], [1, 3, 6], &payments, &records[2], built!(Payment, PaymentBuilders::default())),
+            variants(&types[2], [1, 3, 6], &payments, &records[2], built!(Payment, PaymentBuilders::default()), None),
         ),
         (
             "Order",
             &records[3],
             100,
-            variants(&types[3], [0, 1, 5], &orders, &records[3], built!(Order, OrderBuilders::default())),
+            variants(&types[3], [0, 1, 5], &orders, &records[3], built!(Order, OrderBuilders::default()), None),
         ),
         (
             "Telemetry",
             &records[4],
             100,
-            variants(&types[4], [0, 1, 2], &measured, &records[4], built!(Telemetry, TelemetryBuilders::default())),
+            variants(
+                &types[4],
+                [0, 1, 2],
+                &measured,
+                &records[4],
+                built!(Telemetry, TelemetryBuilders::default()),
+                None,
+            ),
         ),
     ];
+    let arguments: Vec<String> = std::env::args().skip_while(|argument| argument != "--ratios").skip(1).collect();
+    let is_asked = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     if std::env::args().any(|argument| argument == "--ratios") {
-        for (name, records, repeats, variants) in &mut subjects {
-            print_ratios(name, records.bytes.len(), variants, *repeats);
+        for (name, records, repeats, variants) in subjects.iter_mut().filter(|subject| is_asked(subject.0)) {
+            match &arguments[..] {
+                // Alone and for longer: for a profiler, and to compare builds.
+                [_, alone] => print_alone(alone, variants, *repeats * 3),
+                _ => print_ratios(name, records.bytes.len(), variants, *repeats),
+            }
         }
         return;
     }

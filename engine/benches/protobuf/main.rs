@@ -10,6 +10,7 @@ mod compared;
 mod messages;
 mod realistic;
 mod realistic_builders;
+mod through_structs;
 
 fn main() {
     compared::run();

@@ -32,7 +32,7 @@ pub const FORMAT: OptionTable = OptionTable {
             kind: OptionKind::Text,
             default: None,
             required: false,
-            doc: "Where the schema is, if no registry has it: 'file:PATH', 'http://…', 'https://…', 's3://…', 'gs://…' or 'az://…' of a FileDescriptorSet or of .proto files, of an Avro schema, or of a JSON Schema. Several are separated by commas: of URLs the first counts that has the message. Read when the object is created, and kept in the catalog.",
+            doc: "Where the schema is, if no registry has it: 'file:PATH', 'http://…', 'https://…', 's3://…', 'gs://…' or 'az://…' of a FileDescriptorSet or of .proto files, of an Avro schema, or of a JSON Schema; or 'file:PATH' of a folder of .proto files. Several are separated by commas: of URLs the first counts that has the message. Read when the object is created, and kept in the catalog.",
         },
         OptionSpec {
             name: "includes",

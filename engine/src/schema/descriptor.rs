@@ -2,8 +2,8 @@
 //!
 //! A stream names its definition by an option: `file:PATH`, or a bare path. The file is either a
 //! `FileDescriptorSet` as `protoc --include_imports --descriptor_set_out` writes it, or one or several `.proto`
-//! files (comma separated), compiled here. Imports are looked up in the include paths, then in the folders of the
-//! files themselves; Google's well-known types are built in. Definitions from elsewhere are a set of bytes
+//! files or folders of them (comma separated), compiled here. Imports are looked up in the include paths, then in the
+//! folders that were named, then in those of the files themselves; Google's well-known types are built in. Definitions from elsewhere are a set of bytes
 //! ([`Descriptors::from_set`]).
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use prost_types::FileDescriptorSet;
 use super::{editions, nearest};
 use crate::error::{Error, ErrorKind, Result};
 
-const HINT: &str = "write descriptor = 'file:PATH' with a FileDescriptorSet (protoc --include_imports --descriptor_set_out) or .proto files";
+const HINT: &str = "write descriptor = 'file:PATH' with a FileDescriptorSet (protoc --include_imports --descriptor_set_out), .proto files or folders of them";
 
 /// The definitions of one descriptor option.
 #[derive(Debug, Clone)]
@@ -34,16 +34,22 @@ impl Descriptors {
         if paths.is_empty() {
             return Err(Error::invalid("the descriptor option names no file").with_hint(HINT));
         }
-        for path in &paths {
-            if !path.is_file() {
+        let mut folders = includes.to_vec();
+        let mut files = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path.to_owned());
+                files.extend(sources_below(path)?);
+            } else if path.is_file() {
+                files.push(path.to_owned());
+            } else {
                 let message = format!("the descriptor file {} does not exist", path.display());
                 return Err(Error::invalid(message).with_hint(HINT));
             }
         }
-        let sources = paths.iter().filter(|path| is_source(path)).count();
-        let pool = if sources == paths.len() {
-            compile(&paths, includes)?
-        } else if let [set] = paths[..] {
+        let pool = if files.iter().all(|path| is_source(path)) {
+            compile(&files, folders)?
+        } else if let [set] = &files[..] {
             read_set(set)?
         } else {
             let message = format!("the descriptor option '{option}' names several files, and not all are .proto files");
@@ -131,13 +137,37 @@ fn is_source(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("proto"))
 }
 
-fn compile(paths: &[&Path], includes: &[PathBuf]) -> Result<DescriptorPool> {
+/// All `.proto` files of a folder and of those in it, sorted. Links to folders are not followed: they may lead around.
+fn sources_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unread = |folder: &Path, error: std::io::Error| {
+        Error::invalid(format!("the descriptor folder {} can't be read: {error}", folder.display()))
+    };
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(|error| unread(&folder, error))? {
+            let entry = entry.map_err(|error| unread(&folder, error))?;
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if is_source(&path) && path.is_file() {
+                files.push(path);
+            }
+        }
+    }
+    if files.is_empty() {
+        let message = format!("the descriptor folder {} has no .proto files", folder.display());
+        return Err(Error::invalid(message).with_hint(HINT));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn compile(paths: &[PathBuf], mut folders: Vec<PathBuf>) -> Result<DescriptorPool> {
     for path in paths {
         if std::fs::read_to_string(path).is_ok_and(|text| editions::is_source(&text)) {
             return Err(editions::unread_source(&path.display().to_string()));
         }
     }
-    let mut folders: Vec<PathBuf> = includes.to_vec();
     for path in paths {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),

@@ -10,6 +10,8 @@
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::ArrowNativeType;
 
+use super::text::{append, is_text};
+
 /// A column of fixed width. Floats are held as the integers of their bits.
 #[derive(Debug)]
 pub(super) struct Fixed<T> {
@@ -163,6 +165,7 @@ impl Blob {
     }
 
     /// Gives rows their default until `rows` rows are there.
+    #[inline(never)]
     fn fill(&mut self, rows: usize) {
         while self.offsets.values.len() < rows {
             self.offsets.values.push(self.bytes.values.len() as i32);
@@ -170,19 +173,48 @@ impl Blob {
         }
     }
 
-    #[inline]
-    pub(super) fn write(&mut self, row: usize, value: &[u8]) {
-        self.reset(row);
-        self.append(row, value);
+    /// Writes a text that has yet to be checked; false if it is not UTF-8.
+    #[inline(never)]
+    pub(super) fn write_text(&mut self, row: usize, value: &[u8], within: &[u8]) -> bool {
+        let good = is_text(value, within);
+        if good {
+            self.write(row, value, within);
+        }
+        good
+    }
+
+    /// `value` is what `within` begins with: see [`append`]. Not inlined, so that decoding keeps its registers.
+    #[inline(never)]
+    pub(super) fn write(&mut self, row: usize, value: &[u8], within: &[u8]) {
+        if self.offsets.values.len() != row {
+            self.fill(row);
+            self.reset(row);
+        }
+        self.offsets.values.push(self.bytes.values.len() as i32);
+        append(&mut self.bytes.values, value, within);
     }
 
     /// Adds to what the row has, or to nothing: pieces of a message that comes in pieces.
     pub(super) fn append(&mut self, row: usize, value: &[u8]) {
+        self.open(row);
+        self.bytes.values.extend_from_slice(value);
+    }
+
+    /// Opens the row if it is not.
+    #[inline(never)]
+    fn open(&mut self, row: usize) {
         self.fill(row);
         if self.offsets.values.len() == row {
             self.offsets.values.push(self.bytes.values.len() as i32);
         }
-        self.bytes.values.extend_from_slice(value);
+    }
+
+    /// The row's bytes.
+    pub(super) fn value(&self, row: usize) -> &[u8] {
+        let offsets = &self.offsets.values;
+        let Some(start) = offsets.get(row) else { return &self.default };
+        let end = offsets.get(row + 1).map_or(self.bytes.values.len(), |end| *end as usize);
+        self.bytes.values.get(*start as usize..end).unwrap_or_default()
     }
 
     pub(super) fn reset(&mut self, row: usize) {
@@ -194,9 +226,7 @@ impl Blob {
 
     /// Whether the row holds no bytes.
     pub(super) fn is_empty(&self, row: usize) -> bool {
-        let offsets = &self.offsets.values;
-        let end = offsets.get(row + 1).map_or(self.bytes.values.len(), |end| *end as usize);
-        offsets.get(row).is_none_or(|start| *start as usize == end)
+        self.offsets.values.get(row).is_none_or(|_| self.value(row).is_empty())
     }
 
     /// Offsets and bytes of the first `rows` rows.

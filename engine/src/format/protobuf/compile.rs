@@ -386,6 +386,11 @@ impl Compiler {
                 let id = ColumnId::Bits(self.store.bits.len() - 1);
                 self.column(Op::Bool, id, data_type, table)
             }
+            Kind::String if data_type == &DataType::Utf8 => {
+                self.store.blobs.push(Blob::new(default.as_str().unwrap_or("").as_bytes()));
+                let id = ColumnId::Blob(self.store.blobs.len() - 1);
+                self.column(Op::BlobText, id, data_type, table)
+            }
             Kind::String => {
                 self.store.texts.push(Text::new(default.as_str().unwrap_or("")));
                 let id = ColumnId::Text(self.store.texts.len() - 1);

@@ -1,5 +1,7 @@
 //! Decoding one record: one pass over its bytes, each value written to its column.
 
+use std::ops::Range;
+
 use super::error::{DecodeError, Reason};
 use super::json;
 use super::plan::{MessagePlan, NONE, Op, Plan, Slot};
@@ -165,8 +167,8 @@ impl<'p, 's> Decoding<'p, 's> {
             Op::Int64 => self.store.longs[column].write(row, read!(varint, rest, slot) as i64),
             Op::Int32 => self.store.words[column].write(row, read!(varint, rest, slot) as i32),
             Op::Text => {
-                let bytes = read!(delimited, rest, slot);
-                if !self.store.texts[column].write(row, bytes) {
+                let (bytes, within) = read!(delimited_within, rest, slot, wire::delimited_fault);
+                if !self.store.texts[column].write(row, bytes, within) {
                     return Err(fault(Reason::Utf8, bytes, slot.number));
                 }
             }
@@ -217,7 +219,16 @@ impl<'p, 's> Decoding<'p, 's> {
             Op::Fixed32 => self.store.longs[column].write(row, i64::from(read!(fixed32, rest, slot))),
             Op::Uint64 => self.store.wides[column].write(row, i128::from(read!(varint, rest, slot))),
             Op::Fixed64 => self.store.wides[column].write(row, i128::from(read!(fixed64, rest, slot))),
-            Op::Bytes => self.store.blobs[column].write(row, read!(delimited, rest, slot)),
+            Op::Bytes => {
+                let (bytes, within) = read!(delimited_within, rest, slot, wire::delimited_fault);
+                self.store.blobs[column].write(row, bytes, within);
+            }
+            Op::BlobText => {
+                let (bytes, within) = read!(delimited_within, rest, slot, wire::delimited_fault);
+                if !self.store.blobs[column].write_text(row, bytes, within) {
+                    return Err(fault(Reason::Utf8, bytes, slot.number));
+                }
+            }
             Op::Json => {
                 let bytes = read!(delimited, rest, slot);
                 json::check(slot.detail, bytes).map_err(|reason| fault(reason, bytes, slot.number))?;
@@ -255,12 +266,84 @@ impl<'p, 's> Decoding<'p, 's> {
     /// Decodes a length and values one after the other, each an element of the field's list.
     #[inline(never)]
     fn packed<'a>(&mut self, slot: &'p Slot, mut rest: &'a [u8], row: usize) -> Result<&'a [u8], Fault> {
-        let mut values = read!(delimited, rest, slot);
-        while !values.is_empty() {
-            let element = self.prepare(slot, row).map_err(|reason| fault(reason, values, slot.number))?;
-            values = self.value(slot, values, element)?;
+        let values = read!(delimited, rest, slot);
+        let column = slot.column as usize;
+        match slot.op {
+            Op::Bits32 => {
+                let (bits, over) = values.as_chunks::<4>();
+                let elements = self.elements(slot, row, bits.len(), values)?;
+                let places = &mut self.store.words[column].values[elements];
+                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = i32::from_le_bytes(*bits));
+                whole(slot, over)?;
+            }
+            Op::Fixed32 => {
+                let (bits, over) = values.as_chunks::<4>();
+                let elements = self.elements(slot, row, bits.len(), values)?;
+                let places = &mut self.store.longs[column].values[elements];
+                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = u32::from_le_bytes(*bits).into());
+                whole(slot, over)?;
+            }
+            Op::Bits64 => {
+                let (bits, over) = values.as_chunks::<8>();
+                let elements = self.elements(slot, row, bits.len(), values)?;
+                let places = &mut self.store.longs[column].values[elements];
+                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = i64::from_le_bytes(*bits));
+                whole(slot, over)?;
+            }
+            Op::Fixed64 => {
+                let (bits, over) = values.as_chunks::<8>();
+                let elements = self.elements(slot, row, bits.len(), values)?;
+                let places = &mut self.store.wides[column].values[elements];
+                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = u64::from_le_bytes(*bits).into());
+                whole(slot, over)?;
+            }
+            _ => self.packed_varints(slot, values, row)?,
         }
         Ok(rest)
+    }
+
+    /// Values of varints: each ends with a byte below 128, so how many there are is known ahead.
+    #[inline(always)]
+    fn packed_varints(&mut self, slot: &'p Slot, values: &[u8], row: usize) -> Result<(), Fault> {
+        let count = values.iter().filter(|byte| **byte < 0x80).count();
+        let elements = self.elements(slot, row, count, values)?;
+        let column = slot.column as usize;
+        let store = &mut *self.store;
+        match slot.op {
+            Op::Int32 => varints(slot, values, &mut store.words[column].values[elements], |bits| bits as i32),
+            Op::Sint32 => varints(slot, values, &mut store.words[column].values[elements], |bits| {
+                wire::unzigzag(u64::from(bits as u32)) as i32
+            }),
+            Op::Int64 => varints(slot, values, &mut store.longs[column].values[elements], |bits| bits as i64),
+            Op::Sint64 => varints(slot, values, &mut store.longs[column].values[elements], wire::unzigzag),
+            Op::Uint32 => {
+                varints(slot, values, &mut store.longs[column].values[elements], |bits| i64::from(bits as u32))
+            }
+            Op::Uint64 => varints(slot, values, &mut store.wides[column].values[elements], i128::from),
+            Op::Enum => {
+                let labels = &self.plan.enums[slot.detail as usize];
+                let places = &mut store.labels[column].views.values[elements];
+                varints(slot, values, places, |bits| labels.view(bits as i32))
+            }
+            _ => {
+                let mut rest = values;
+                for element in elements {
+                    rest = self.value(slot, rest, element)?;
+                }
+                if rest.is_empty() { Ok(()) } else { Err(fault(wire::varint_fault(rest), rest, slot.number)) }
+            }
+        }
+    }
+
+    /// The rows of so many new elements of the slot's list.
+    #[inline(always)]
+    fn elements(&mut self, slot: &Slot, row: usize, count: usize, values: &[u8]) -> Result<Range<usize>, Fault> {
+        if count == 0 {
+            return Ok(0..0);
+        }
+        let first = self.store.append_many(slot.list as usize, row, count);
+        let first = first.map_err(|reason| fault(reason, values, slot.number))?;
+        Ok(first..first + count)
     }
 
     /// What a message lacks that is required.
@@ -296,6 +379,21 @@ impl<'p, 's> Decoding<'p, 's> {
         });
         lacking.map(|lacking| lacking.fault)
     }
+}
+
+/// Values of a fixed width fill their bytes.
+#[inline(always)]
+fn whole(slot: &Slot, over: &[u8]) -> Result<(), Fault> {
+    if over.is_empty() { Ok(()) } else { Err(fault(Reason::Truncated, over, slot.number)) }
+}
+
+/// Reads a varint for each place; nothing may be left.
+#[inline(always)]
+fn varints<T>(slot: &Slot, mut rest: &[u8], places: &mut [T], value: impl Fn(u64) -> T) -> Result<(), Fault> {
+    for place in places {
+        *place = value(read!(varint, rest, slot));
+    }
+    if rest.is_empty() { Ok(()) } else { Err(fault(wire::varint_fault(rest), rest, slot.number)) }
 }
 
 /// Skips the value of a field that the plan does not know; `start` is where its tag begins.

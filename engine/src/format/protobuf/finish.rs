@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DurationMicrosecondArray, Float32Array, Float64Array,
-    Int32Array, Int64Array, ListArray, MapArray, StringViewArray, StructArray, TimestampMicrosecondArray, UInt32Array,
-    new_null_array,
+    Int32Array, Int64Array, ListArray, MapArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    UInt32Array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::{cast, take};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use prost_reflect::DescriptorPool;
 
 use super::store::{ColumnId, Store};
-use super::text::TextKey;
 use super::{any, json};
 use crate::error::{Error, Result};
 use crate::schema::types::JsonKind;
@@ -188,11 +187,14 @@ fn column(
         }
         (ColumnId::Bits(n), DataType::Boolean) => Arc::new(BooleanArray::new(store.bits[n].finish(rows), nulls)),
         (ColumnId::Text(n), DataType::Utf8View) => store.texts[n].finish(rows, nulls),
-        (ColumnId::Text(n), DataType::Utf8) => cast(&store.texts[n].finish(rows, nulls), &DataType::Utf8)?,
         (ColumnId::Labels(n), DataType::Utf8View) => store.labels[n].finish(rows, nulls),
         (ColumnId::Blob(n), DataType::Binary) => {
             let (offsets, bytes) = store.blobs[n].finish(rows);
             Arc::new(BinaryArray::try_new(OffsetBuffer::new(offsets.into()), bytes, nulls)?)
+        }
+        (ColumnId::Blob(n), DataType::Utf8) => {
+            let (offsets, bytes) = store.blobs[n].finish(rows);
+            Arc::new(StringArray::try_new(OffsetBuffer::new(offsets.into()), bytes, nulls)?)
         }
         (id, other) => return Err(Error::internal(format!("column {id:?} can't become {other}"))),
     })
@@ -208,7 +210,20 @@ struct Kept {
 #[derive(PartialEq, Eq, Hash)]
 enum Key<'a> {
     Number(i128),
-    Text(TextKey<'a>),
+    Text(&'a [u8]),
+}
+
+impl Key<'_> {
+    /// A number that differs for most keys that differ: of texts, what they end with counts.
+    fn mark(&self) -> u64 {
+        match self {
+            Self::Number(number) => *number as u64,
+            Self::Text(text) => match text.last_chunk::<8>() {
+                Some(end) => u64::from_le_bytes(*end).wrapping_add(text.len() as u64),
+                None => text.iter().fold(text.len() as u64, |mark, byte| mark << 8 | u64::from(*byte)),
+            },
+        }
+    }
 }
 
 /// Up to this many entries, each key is compared with all others.
@@ -221,13 +236,21 @@ fn last_of_each_key(store: &Store, column: ColumnId, offsets: &OffsetBuffer<i32>
         ColumnId::Long(n) => Key::Number(store.longs[n].values[row].into()),
         ColumnId::Wide(n) => Key::Number(store.wides[n].values[row]),
         ColumnId::Bits(n) => Key::Number(store.bits[n].get(row).into()),
-        ColumnId::Text(n) => Key::Text(store.texts[n].key(row)),
-        ColumnId::Labels(_) | ColumnId::Blob(_) | ColumnId::List(_) => Key::Number(row as i128),
+        ColumnId::Blob(n) => Key::Text(store.blobs[n].value(row)),
+        // No keys of maps.
+        ColumnId::Labels(_) | ColumnId::Text(_) | ColumnId::List(_) => Key::Number(row as i128),
     };
     let maps = || offsets.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize));
     let unique = |(from, to): (usize, usize)| {
-        if to - from <= FEW {
-            (from..to).all(|row| (row + 1..to).all(|later| key(row) != key(later)))
+        if to - from < 2 {
+            true
+        } else if to - from <= FEW {
+            let mut marks = [0; FEW];
+            marks.iter_mut().zip(from..to).for_each(|(mark, row)| *mark = key(row).mark());
+            (0..to - from).all(|one| {
+                let mut later = one + 1..to - from;
+                later.all(|other| marks[one] != marks[other] || key(from + one) != key(from + other))
+            })
         } else {
             (from..to).map(key).collect::<HashSet<_>>().len() == to - from
         }

@@ -8,17 +8,73 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number};
 
 use super::error::Reason;
+use super::wire;
 use crate::error::{Error, Result};
 use crate::schema::types::JsonKind;
 
 /// Whether `bytes` are such a message; `kind` is a [`JsonKind`] as a number, as a slot holds it.
 pub(super) fn check(kind: u32, bytes: &[u8]) -> Result<(), Reason> {
     let decoded = match kind {
-        kind if kind == JsonKind::Struct as u32 => Struct::decode(bytes).map(drop),
-        kind if kind == JsonKind::Value as u32 => Value::decode(bytes).map(drop),
-        _ => ListValue::decode(bytes).map(drop),
+        kind if kind == JsonKind::Struct as u32 => decoded::<Struct>(Part::Struct, bytes).map(drop),
+        kind if kind == JsonKind::Value as u32 => decoded::<Value>(Part::Value, bytes).map(drop),
+        _ => decoded::<ListValue>(Part::List, bytes).map(drop),
     };
-    decoded.map_err(|_| Reason::Json)
+    decoded.ok_or(Reason::Json)
+}
+
+/// The message that the bytes are. Prost refuses a field of another wire type than its definition says, which is an unknown
+/// one: then it is left out.
+fn decoded<M: Message + Default>(part: Part, bytes: &[u8]) -> Option<M> {
+    M::decode(bytes).ok().or_else(|| M::decode(known_fields(part, bytes, 0)?.as_slice()).ok())
+}
+
+/// The messages that JSON is made of.
+#[derive(Clone, Copy)]
+enum Part {
+    Struct,
+    Entry,
+    Value,
+    List,
+}
+
+impl Part {
+    /// The wire type of a field, and what it is if it is a message.
+    fn field(self, number: u32) -> Option<(u32, Option<Part>)> {
+        match (self, number) {
+            (Self::Struct, 1) => Some((wire::DELIMITED, Some(Self::Entry))),
+            (Self::Entry, 2) | (Self::List, 1) => Some((wire::DELIMITED, Some(Self::Value))),
+            (Self::Entry, 1) | (Self::Value, 3) => Some((wire::DELIMITED, None)),
+            (Self::Value, 1 | 4) => Some((wire::VARINT, None)),
+            (Self::Value, 2) => Some((wire::FIXED64, None)),
+            (Self::Value, 5) => Some((wire::DELIMITED, Some(Self::Struct))),
+            (Self::Value, 6) => Some((wire::DELIMITED, Some(Self::List))),
+            _ => None,
+        }
+    }
+}
+
+/// The fields that the message has, without all others.
+fn known_fields(part: Part, mut rest: &[u8], depth: u32) -> Option<Vec<u8>> {
+    if depth >= wire::MAX_DEPTH {
+        return None;
+    }
+    let mut out = Vec::new();
+    while !rest.is_empty() {
+        let start = rest;
+        let tag = wire::read_tag(&mut rest).ok()?;
+        match part.field(tag >> 3).filter(|(wire_type, _)| *wire_type == tag & 7) {
+            Some((_, Some(inner))) => {
+                let body = known_fields(inner, wire::delimited(&mut rest)?, depth + 1)?;
+                prost::encoding::bytes::encode(tag >> 3, &body, &mut out);
+            }
+            known => {
+                wire::skip(tag, &mut rest, 0).ok()?;
+                let field = start.get(..start.len() - rest.len())?;
+                out.extend_from_slice(if known.is_some() { field } else { &[] });
+            }
+        }
+    }
+    Some(out)
 }
 
 /// The texts of messages that were checked.
@@ -34,12 +90,12 @@ pub(super) fn texts(kind: JsonKind, messages: &BinaryArray) -> Result<ArrayRef> 
 }
 
 pub(super) fn json(kind: JsonKind, bytes: &[u8]) -> Result<serde_json::Value> {
-    let changed = |_| Error::internal("a message that was checked can't be decoded");
-    Ok(match kind {
-        JsonKind::Struct => object(Struct::decode(bytes).map_err(changed)?),
-        JsonKind::Value => value(Value::decode(bytes).map_err(changed)?),
-        JsonKind::List => array(ListValue::decode(bytes).map_err(changed)?),
-    })
+    let json = match kind {
+        JsonKind::Struct => decoded(Part::Struct, bytes).map(object),
+        JsonKind::Value => decoded(Part::Value, bytes).map(value),
+        JsonKind::List => decoded(Part::List, bytes).map(array),
+    };
+    json.ok_or_else(|| Error::internal("a message that was checked can't be decoded"))
 }
 
 fn object(message: Struct) -> serde_json::Value {

@@ -40,6 +40,8 @@ pub(super) enum Op {
     Text,
     /// `bytes` → blob.
     Bytes,
+    /// `string` → blob: keys of maps.
+    BlobText,
     /// An enum's number → labels; `detail` is the enum.
     Enum,
     /// `google.protobuf.Timestamp` → long.

@@ -109,7 +109,14 @@ impl Store {
 
     #[inline(never)]
     fn grow(&mut self, table: usize) -> Result<(), Reason> {
-        let rows = (self.tables[table].filled * 2).max(32);
+        self.grow_to(table, 32)
+    }
+
+    /// Doubles the table, or more if it has to hold so many rows.
+    #[cold]
+    #[inline(never)]
+    fn grow_to(&mut self, table: usize, rows: usize) -> Result<(), Reason> {
+        let rows = (self.tables[table].filled * 2).max(rows);
         self.fill(table, rows)
     }
 
@@ -187,6 +194,20 @@ impl Store {
         let elements = self.tables[table].rows;
         self.lists[list].open(row, elements);
         self.add_row(table)
+    }
+
+    /// Adds so many elements to the list at `row`; gives the first one's row.
+    #[inline(always)]
+    pub(super) fn append_many(&mut self, list: usize, row: usize, count: usize) -> Result<usize, Reason> {
+        let table = self.lists[list].table;
+        let elements = self.tables[table].rows;
+        let end = elements.saturating_add(count);
+        if end > self.tables[table].filled {
+            self.grow_to(table, end.max(32))?;
+        }
+        self.lists[list].open(row, elements);
+        self.tables[table].rows = end;
+        Ok(elements)
     }
 }
 

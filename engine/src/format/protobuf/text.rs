@@ -46,25 +46,36 @@ impl Text {
         self.views.extend(rows);
     }
 
-    /// Writes a string that has yet to be checked; false if it is not UTF-8, and then the row is as it was.
+    /// Writes a string that has yet to be checked; false if it is not UTF-8, and then the row is as it was. `within` begins
+    /// with the string: what follows it is read and not used, which is faster than not to read it.
     #[inline(always)]
-    pub(super) fn write(&mut self, row: usize, value: &[u8]) -> bool {
+    pub(super) fn write(&mut self, row: usize, value: &[u8], within: &[u8]) -> bool {
         if value.len() <= INLINE {
-            let view = short_view(value);
+            let view = match within.first_chunk::<16>() {
+                Some(word) => (u128::from_le_bytes(*word) & MASKS[value.len()]) << 32 | value.len() as u128,
+                None => short_view(value),
+            };
             // The text's bytes, without the length: the low four bytes are no text.
             if view >> 32 & SHORT_NOT_ASCII != 0 && !is_utf8(value) {
                 return false;
             }
             self.views.write(row, view);
+            true
         } else {
-            if !is_ascii(value) && !is_utf8(value) {
-                return false;
-            }
-            let bytes = &mut self.bytes.values;
-            let offset = bytes.len();
-            bytes.extend_from_slice(value);
-            self.views.write(row, view(value, offset));
+            self.write_long(row, value, within)
         }
+    }
+
+    /// Not inlined, so that decoding keeps its registers.
+    #[inline(never)]
+    fn write_long(&mut self, row: usize, value: &[u8], within: &[u8]) -> bool {
+        if !is_text(value, within) {
+            return false;
+        }
+        let bytes = &mut self.bytes.values;
+        let offset = bytes.len();
+        append(bytes, value, within);
+        self.views.write(row, view(value, offset));
         true
     }
 
@@ -82,31 +93,11 @@ impl Text {
         self.views.values[row] as u32 == 0
     }
 
-    /// What makes two rows' texts equal.
-    pub(super) fn key(&self, row: usize) -> TextKey<'_> {
-        let view = self.views.values[row];
-        let (length, offset) = (view as u32 as usize, (view >> 96) as usize);
-        if length <= INLINE {
-            TextKey::Short(view)
-        } else {
-            TextKey::Long(self.bytes.values.get(offset..offset + length).unwrap_or_default())
-        }
-    }
-
     pub(super) fn finish(&mut self, rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
         let length = self.bytes.values.len();
         let bytes = self.bytes.finish(length);
         views(self.views.finish(rows), bytes, nulls)
     }
-}
-
-/// A text by its content.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) enum TextKey<'a> {
-    /// The whole view.
-    Short(u128),
-    /// More than 12 bytes.
-    Long(&'a [u8]),
 }
 
 /// A column of an enum's values: views of the names, which are written down once for all batches.
@@ -147,8 +138,35 @@ pub(super) fn view(value: &[u8], offset: usize) -> u128 {
     }
 }
 
+/// Appends `value`, with which `within` begins. Copies of a fixed size need no call.
+#[inline(always)]
+pub(super) fn append(bytes: &mut Vec<u8>, value: &[u8], within: &[u8]) {
+    let end = bytes.len() + value.len();
+    if let (true, Some(chunk)) = (value.len() <= 32, within.first_chunk::<32>()) {
+        bytes.extend_from_slice(chunk);
+        bytes.truncate(end);
+    } else if let (true, Some(chunk)) = (value.len() <= 64, within.first_chunk::<64>()) {
+        bytes.extend_from_slice(chunk);
+        bytes.truncate(end);
+    } else {
+        bytes.extend_from_slice(value);
+    }
+}
+
+/// The bytes of a text of so many bytes in a word.
+const MASKS: [u128; 16] = {
+    let mut masks = [0; 16];
+    let mut length = 0;
+    while length < 16 {
+        masks[length] = !(u128::MAX << (8 * length));
+        length += 1;
+    }
+    masks
+};
+
 const SHORT_NOT_ASCII: u128 = 0x8080_8080_8080_8080_8080_8080;
 const LONG_NOT_ASCII: u64 = 0x8080_8080_8080_8080;
+const NOT_ASCII: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
 
 /// At most 12 bytes, loaded by two reads that may overlap: where they do, they read the same.
 #[inline(always)]
@@ -164,9 +182,32 @@ fn short_view(value: &[u8]) -> u128 {
     length as u128 | text << 32
 }
 
-/// Whether 13 bytes or more are all ASCII.
+/// Whether `value`, with which `within` begins, is UTF-8.
+#[inline(always)]
+pub(super) fn is_text(value: &[u8], within: &[u8]) -> bool {
+    let is_short_ascii = || {
+        let mask = MASKS.get(value.len())?;
+        Some(u128::from_le_bytes(*within.first_chunk::<16>()?) & mask & NOT_ASCII == 0)
+    };
+    is_short_ascii().unwrap_or_else(|| is_ascii(value)) || is_utf8(value)
+}
+
+/// Whether bytes are all ASCII; of less than eight it does not say.
 #[inline(always)]
 fn is_ascii(value: &[u8]) -> bool {
+    // Of up to 32 bytes two words that may overlap, of up to 64 four: nothing that is to be guessed.
+    if let (true, Some(head), Some(tail)) = (value.len() <= 32, value.first_chunk::<16>(), value.last_chunk::<16>()) {
+        return (u128::from_le_bytes(*head) | u128::from_le_bytes(*tail)) & NOT_ASCII == 0;
+    }
+    if let (true, Some(head), Some(tail)) = (value.len() <= 64, value.first_chunk::<32>(), value.last_chunk::<32>()) {
+        let (words, _) = head.as_chunks::<16>();
+        let (more, _) = tail.as_chunks::<16>();
+        let marks = words.iter().chain(more).fold(0, |marks, word| marks | u128::from_le_bytes(*word));
+        return marks & NOT_ASCII == 0;
+    }
+    if value.len() < 8 {
+        return false;
+    }
     let mut marks = 0;
     let (words, _) = value.as_chunks::<8>();
     for word in words {
@@ -194,7 +235,13 @@ mod tests {
         let mut text = Text::new(default);
         text.begin(0);
         text.extend(values.len());
-        let good = values.iter().enumerate().map(|(row, value)| text.write(row, value)).collect();
+        let good = values.iter().enumerate().map(|(row, value)| {
+            // Alone, and with bytes behind it that are no text.
+            let behind = [value, [0xff; 70].as_slice()].concat();
+            let within = if row % 2 == 0 { behind.as_slice() } else { value };
+            text.write(row, &within[..value.len()], within)
+        });
+        let good = good.collect();
         let array = text.finish(values.len(), None);
         array.to_data().validate_full().unwrap();
         (good, array)
@@ -203,7 +250,8 @@ mod tests {
     #[test]
     fn strings_of_every_length() {
         let long = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(3);
-        let values: Vec<&[u8]> = (0..long.len()).map(|length| &long.as_bytes()[..length]).collect();
+        // Each twice, see `column`.
+        let values: Vec<&[u8]> = (0..2 * long.len()).map(|length| &long.as_bytes()[..length / 2]).collect();
         let (good, array) = column(&values, "");
         assert!(good.iter().all(|good| *good));
         for (row, value) in values.iter().enumerate() {
@@ -227,9 +275,9 @@ mod tests {
         let mut text = Text::new("a default of many bytes");
         text.begin(0);
         text.extend(2);
-        assert!(text.write(0, b"something of many bytes"));
+        assert!(text.write(0, b"something of many bytes", b"something of many bytes"));
         let before = text.bytes.values.len();
-        assert!(text.write(1, b"something else of many bytes"));
+        assert!(text.write(1, b"something else of many bytes", b"something else of many bytes"));
         text.reset(1);
         assert_eq!(text.bytes.values.len(), before);
         text.reset(1);

@@ -61,6 +61,25 @@ fn several_sources_and_include_paths() {
 }
 
 #[test]
+fn all_sources_of_a_folder_are_compiled() {
+    let folder = folder();
+    let option = format!("file:{}/", folder.path().display());
+    let names = ["acme.Booking", "acme.BookingLeg", "acme.Leg"];
+    assert_eq!(Descriptors::load(&option, &[]).unwrap().message_names(), names);
+    // Beside files, and what is no source is left alone.
+    fs::write(folder.path().join("parts/read.me"), "words").unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let path = other.path().join("more.proto");
+    fs::write(&path, r#"syntax = "proto3"; import "parts/leg.proto"; message More { acme.Leg leg = 1; }"#).unwrap();
+    let both = Descriptors::load(&format!("{option}, {}", path.display()), &[]).unwrap();
+    assert!(both.message("More").is_ok() && both.message("acme.Booking").is_ok());
+
+    let empty = tempfile::tempdir().unwrap();
+    let error = Descriptors::load(&empty.path().display().to_string(), &[]).unwrap_err();
+    assert!(error.message().ends_with("has no .proto files"), "{error}");
+}
+
+#[test]
 fn sets_are_read_with_and_without_googles_files() {
     let folder = folder();
     let whole = set(&folder, |_| true);

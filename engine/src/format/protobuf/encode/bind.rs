@@ -1,6 +1,6 @@
 //! A batch's columns as arrays of exactly the types that are written, all values checked.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanBufferBuilder, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBufferBuilder, StructArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -12,7 +12,7 @@ use prost_reflect::Kind;
 use super::super::{json, wire};
 use super::buffer::Tag;
 use super::plan::{Content, Ending, FieldShape, MessageShape, ValueShape};
-use super::range::{integers, is_live};
+use super::range::{all_within, integers, is_live};
 use super::write::{Column, Fields, Values};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,7 +34,7 @@ pub(super) fn bind_message(
             .ok_or_else(|| Error::internal(format!("the batch has no column for {}", field.path)))?;
         columns.push(bind_field(field, array, live)?);
     }
-    for members in &shape.oneofs {
+    for members in shape.oneofs.iter().filter(|members| overlap(members, &columns, rows)) {
         for row in (0..rows).filter(|row| is_live(live, *row)) {
             let mut set = members.iter().filter(|place| columns[**place].is_present(row));
             if let (Some(one), Some(other)) = (set.next(), set.next()) {
@@ -46,6 +46,18 @@ pub(super) fn bind_message(
         }
     }
     Ok(Fields(columns))
+}
+
+/// Whether any two of these columns have values in one row, also in one that does not count.
+fn overlap(members: &[usize], columns: &[Column], rows: usize) -> bool {
+    let mut seen = BooleanBuffer::new_unset(rows);
+    members.iter().any(|place| {
+        let nulls = columns[*place].nulls.as_ref();
+        let present = nulls.map_or_else(|| BooleanBuffer::new_set(rows), |nulls| nulls.inner().clone());
+        let both = &seen & &present;
+        seen = &seen | &present;
+        both.has_true()
+    })
 }
 
 /// A message of columns of their own: there where any of them has a value.
@@ -173,11 +185,10 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
             let per_second = per_second(unit);
             let least = -62_135_596_800i64.saturating_mul(per_second);
             let most = 253_402_300_800i64.saturating_mul(per_second);
-            for (row, value) in ticks.iter().enumerate() {
-                if is_live(live, row) && !(least..most).contains(value) {
-                    let text = format!("the column {path} has a timestamp outside of the years 1 to 9999");
-                    return Err(Error::new(ErrorKind::Data, text));
-                }
+            let outside = |(row, value): (usize, &i64)| is_live(live, row) && !(least..most).contains(value);
+            if !all_within(&ticks, least, most - 1) && ticks.iter().enumerate().any(outside) {
+                let text = format!("the column {path} has a timestamp outside of the years 1 to 9999");
+                return Err(Error::new(ErrorKind::Data, text));
             }
             Values::Timestamp(ticks, *unit)
         }
@@ -248,28 +259,33 @@ fn bind_scalar(kind: &Kind, array: &ArrayRef, live: Option<&NullBuffer>, path: &
         Ok(integers(array, &DataType::Int64, bounds, live, path)?.as_primitive::<Int64Type>().values().clone())
     };
     let signed = (i64::MIN.into(), i64::MAX.into());
+    // What decoding gives is written as it lies there, once it is checked.
+    let decimals = || -> Option<ScalarBuffer<i128>> {
+        let values = array.as_primitive_opt::<Decimal128Type>()?.values();
+        let high = values.iter().fold(0, |high, value| high | (value >> 64) as u64);
+        (high == 0 && array.data_type() == &DataType::Decimal128(20, 0)).then(|| values.clone())
+    };
     let unsigned = || -> Result<ScalarBuffer<u64>> {
         let bounds = (0, u64::MAX.into());
-        if array.data_type() == &DataType::Decimal128(20, 0) {
-            // What decoding gives: checked and narrowed in one pass.
-            let values = array.as_primitive::<Decimal128Type>().values();
-            if values.iter().all(|value| (0..=i128::from(u64::MAX)).contains(value)) {
-                return Ok(values.iter().map(|value| *value as u64).collect());
-            }
-        }
         Ok(integers(array, &DataType::UInt64, bounds, live, path)?.as_primitive::<UInt64Type>().values().clone())
     };
     Ok(match kind {
         Kind::Int32 => Values::Int32(word()?),
         Kind::Sint32 => Values::Sint32(word()?),
-        Kind::Sfixed32 => Values::Bits32(word()?.iter().map(|value| *value as u32).collect()),
+        Kind::Sfixed32 => Values::Bits32(ScalarBuffer::from(word()?.into_inner())),
         Kind::Int64 => Values::Int64(long(signed)?),
         Kind::Sint64 => Values::Sint64(long(signed)?),
-        Kind::Sfixed64 => Values::Bits64(long(signed)?.iter().map(|value| *value as u64).collect()),
+        Kind::Sfixed64 => Values::Bits64(ScalarBuffer::from(long(signed)?.into_inner())),
         Kind::Uint32 => Values::Int64(long((0, u32::MAX.into()))?),
-        Kind::Fixed32 => Values::Bits32(long((0, u32::MAX.into()))?.iter().map(|value| *value as u32).collect()),
-        Kind::Uint64 => Values::Uint64(unsigned()?),
-        Kind::Fixed64 => Values::Bits64(unsigned()?),
+        Kind::Fixed32 => Values::Low32(long((0, u32::MAX.into()))?),
+        Kind::Uint64 => match decimals() {
+            Some(values) => Values::Wide(values),
+            None => Values::Uint64(unsigned()?),
+        },
+        Kind::Fixed64 => match decimals() {
+            Some(values) => Values::Low64(values),
+            None => Values::Bits64(unsigned()?),
+        },
         Kind::Bool => Values::Bool(array.as_boolean().values().clone()),
         Kind::Float => {
             let floats = cast(array, &DataType::Float32)?;
@@ -279,6 +295,10 @@ fn bind_scalar(kind: &Kind, array: &ArrayRef, live: Option<&NullBuffer>, path: &
         Kind::Double => {
             let floats = cast(array, &DataType::Float64)?;
             Values::Bits64(ScalarBuffer::from(floats.as_primitive::<Float64Type>().values().inner().clone()))
+        }
+        // Offsets and bytes, as keys of maps are: written as bytes are.
+        Kind::String if array.data_type() == &DataType::Utf8 => {
+            Values::Bytes(BinaryArray::from(array.as_string::<i32>().clone()))
         }
         Kind::String => Values::Text(cast(array, &DataType::Utf8View)?.as_string_view().clone()),
         Kind::Bytes => Values::Bytes(cast(array, &DataType::Binary)?.as_binary::<i32>().clone()),

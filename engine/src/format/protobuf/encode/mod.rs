@@ -60,7 +60,7 @@ impl RowEncoder for ProtobufEncoder {
         let rows = batch.num_rows();
         let columns = bind_message(&self.shape, batch.columns(), rows, None)?;
         for row in 0..rows {
-            write_fields(&columns, row, &mut Buffer::new(out.buffer()));
+            write_fields(&columns, row, Buffer::new(out.buffer())).settle();
             out.end_row();
         }
         Ok(())

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use prost_reflect::EnumDescriptor;
 
-use super::super::text::{INLINE, view};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows whose values count: not NULL, nor inside of something that is.
@@ -35,7 +34,10 @@ pub(super) fn integers(
     match array.data_type() {
         DataType::Int64 => {
             let values = array.as_primitive::<Int64Type>().values();
-            values.iter().enumerate().try_for_each(|(row, value)| check(row, i128::from(*value)))?;
+            let limit = |bound: i128| i64::try_from(bound).unwrap_or(if bound < 0 { i64::MIN } else { i64::MAX });
+            if !all_within(values, limit(least), limit(most)) {
+                values.iter().enumerate().try_for_each(|(row, value)| check(row, i128::from(*value)))?;
+            }
         }
         _ => {
             let wide = cast(array, &DataType::Decimal128(38, 0))?;
@@ -46,33 +48,44 @@ pub(super) fn integers(
     if array.data_type() == target { Ok(array.clone()) } else { Ok(cast(array, target)?) }
 }
 
+/// Whether all values lie between the bounds, those that don't count included: as nearly always, and known in one pass
+/// without a branch.
+pub(super) fn all_within(values: &[i64], least: i64, most: i64) -> bool {
+    let span = most.wrapping_sub(least) as u64;
+    !values.iter().fold(false, |outside, value| outside | (value.wrapping_sub(least) as u64 > span))
+}
+
 /// An enum's numbers by name.
 pub(super) struct EnumNumbers {
     by_name: HashMap<String, i32>,
-    /// Those whose name lies in its string view, by the view: few, and compared one after the other.
-    by_view: Vec<(u128, i32)>,
 }
 
-/// Enums with more values are looked up by hash.
-const FEW: usize = 24;
+/// Numbers that were found lately, by the views of their names: equal views of one array are equal texts.
+struct Lately([(u128, i32); 32]);
+
+impl Lately {
+    fn place(&mut self, view: u128) -> &mut (u128, i32) {
+        let mixed = (view as u64 ^ (view >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &mut self.0[(mixed >> 59) as usize]
+    }
+}
 
 impl EnumNumbers {
     pub(super) fn of(values: &EnumDescriptor) -> Self {
-        let by_name: HashMap<String, i32> =
-            values.values().map(|value| (value.name().to_owned(), value.number())).collect();
-        let short = by_name.iter().filter(|(name, _)| name.len() <= INLINE);
-        let by_view = short.take(FEW).map(|(name, number)| (view(name.as_bytes(), 0), *number)).collect();
-        Self { by_name, by_view }
+        Self { by_name: values.values().map(|value| (value.name().to_owned(), value.number())).collect() }
     }
 
     /// The number of a value given by name, or by number as text.
-    fn find(&self, names: &StringViewArray, row: usize) -> Option<i32> {
-        let view = names.views().get(row)?;
-        if let Some((_, number)) = self.by_view.iter().find(|(name, _)| name == view) {
-            return Some(*number);
-        }
-        let name = names.value(row);
+    fn find(&self, name: &str) -> Option<i32> {
         self.by_name.get(name).copied().or_else(|| name.parse().ok())
+    }
+
+    fn unknown(&self, name: &str, path: &str) -> Error {
+        let text = format!("the column {path} has the value '{name}', which the field's enum does not have");
+        let mut known: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        known.truncate(20);
+        Error::new(ErrorKind::Data, text).with_hint(format!("it has {}", known.join(", ")))
     }
 
     /// The numbers of all live rows of `array`, a column of text; 0 for the others.
@@ -84,18 +97,20 @@ impl EnumNumbers {
     ) -> Result<ScalarBuffer<i32>> {
         let names = cast(array, &DataType::Utf8View)?;
         let names = names.as_string_view();
+        // No text is that long.
+        let mut lately = Lately([(u128::MAX, 0); 32]);
         let number = |row: usize| {
             if !is_live(live, row) || names.is_null(row) {
                 return Ok(0);
             }
-            self.find(names, row).ok_or_else(|| {
-                let name = names.value(row);
-                let text = format!("the column {path} has the value '{name}', which the field's enum does not have");
-                let mut known: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
-                known.sort_unstable();
-                known.truncate(20);
-                Error::new(ErrorKind::Data, text).with_hint(format!("it has {}", known.join(", ")))
-            })
+            let view = names.views()[row];
+            let place = lately.place(view);
+            if place.0 == view {
+                return Ok(place.1);
+            }
+            let number = self.find(names.value(row)).ok_or_else(|| self.unknown(names.value(row), path))?;
+            *place = (view, number);
+            Ok(number)
         };
         (0..names.len()).map(number).collect()
     }

@@ -1,9 +1,12 @@
 //! Writing: rows of bound columns to bytes. Nothing here fails.
 
+use std::ops::Range;
+
 use arrow::array::{BinaryArray, StringViewArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::TimeUnit;
 
+use super::super::text::INLINE;
 use super::super::wire;
 use super::buffer::{Buffer, Tag};
 
@@ -35,13 +38,19 @@ pub(super) enum Values {
     Int64(ScalarBuffer<i64>),
     Sint64(ScalarBuffer<i64>),
     Uint64(ScalarBuffer<u64>),
-    /// Four bytes: `fixed32`, `sfixed32`, `float`.
+    /// `uint64` in the low half of decimals.
+    Wide(ScalarBuffer<i128>),
+    /// Four bytes: `sfixed32`, `float`.
     Bits32(ScalarBuffer<u32>),
+    /// `fixed32` in the low half.
+    Low32(ScalarBuffer<i64>),
     /// Eight bytes.
     Bits64(ScalarBuffer<u64>),
+    /// `fixed64` in the low half of decimals.
+    Low64(ScalarBuffer<i128>),
     Bool(BooleanBuffer),
     Text(StringViewArray),
-    /// `bytes`, and messages that are bytes already.
+    /// `bytes`, texts that lie one after the other, and messages that are bytes already.
     Bytes(BinaryArray),
     Timestamp(ScalarBuffer<i64>, TimeUnit),
     Duration(ScalarBuffer<i64>, TimeUnit),
@@ -65,17 +74,19 @@ pub(super) enum Values {
 }
 
 /// Writes the fields of one message.
-pub(super) fn write_fields(fields: &Fields, row: usize, out: &mut Buffer<'_>) {
+#[inline(always)]
+pub(super) fn write_fields<'v>(fields: &Fields, row: usize, mut out: Buffer<'v>) -> Buffer<'v> {
     for column in &fields.0 {
         if column.is_present(row) {
-            write_value(&column.values, row, column.tag, column.explicit, out);
+            out = write_value(&column.values, row, column.tag, column.explicit, out);
         }
     }
+    out
 }
 
 /// Writes a value under `tag`; unless it is the default and not `explicit`, which absence stands for as well.
 #[inline(always)]
-fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
+fn write_value<'v>(values: &Values, row: usize, tag: Tag, explicit: bool, out: Buffer<'v>) -> Buffer<'v> {
     match values {
         Values::Int64(values) => put_number(values[row] as u64, tag, explicit, out),
         Values::Int32(values) => put_number(i64::from(values[row]) as u64, tag, explicit, out),
@@ -87,34 +98,19 @@ fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut 
                 TimeUnit::Millisecond => floor::<1_000>(ticks[row]),
                 TimeUnit::Second => (ticks[row], 0),
             };
-            put_time(seconds, nanos, tag, out);
+            put_time(seconds, nanos, tag, out)
         }
-        Values::Bits64(values) => {
-            if explicit || values[row] != 0 {
-                out.put_fixed(tag, values[row].into(), 8);
-            }
-        }
+        Values::Bits64(values) => put_bits(values[row], 8, tag, explicit, out),
+        Values::Low64(values) => put_bits(values[row] as u64, 8, tag, explicit, out),
         Values::Message(fields) => out.put_delimited(tag, |out| write_message(fields, row, out)),
-        Values::Bits32(values) => {
-            if explicit || values[row] != 0 {
-                out.put_fixed(tag, values[row].into(), 4);
-            }
-        }
-        Values::Bool(values) => {
-            if explicit || values.value(row) {
-                out.put_fixed(tag, values.value(row).into(), 1);
-            }
-        }
+        Values::Bits32(values) => put_bits(values[row].into(), 4, tag, explicit, out),
+        Values::Low32(values) => put_bits((values[row] as u32).into(), 4, tag, explicit, out),
+        Values::Bool(values) => put_bits(values.value(row).into(), 1, tag, explicit, out),
         Values::Uint64(values) => put_number(values[row], tag, explicit, out),
+        Values::Wide(values) => put_number(values[row] as u64, tag, explicit, out),
         Values::Sint32(values) => put_number(wire::zigzag(values[row].into()), tag, explicit, out),
         Values::Sint64(values) => put_number(wire::zigzag(values[row]), tag, explicit, out),
-        Values::Bytes(values) => {
-            let bytes = values.value(row);
-            if explicit || !bytes.is_empty() {
-                out.put_varint(tag, bytes.len() as u64);
-                out.put_bytes(bytes);
-            }
-        }
+        Values::Bytes(values) => put_bytes(values.value(row), tag, explicit, out),
         Values::Duration(ticks, unit) => {
             let (seconds, nanos) = match unit {
                 TimeUnit::Microsecond => truncate::<1_000_000>(ticks[row]),
@@ -122,77 +118,140 @@ fn write_value(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut 
                 TimeUnit::Millisecond => truncate::<1_000>(ticks[row]),
                 TimeUnit::Second => (ticks[row], 0),
             };
-            put_time(seconds, nanos, tag, out);
+            put_time(seconds, nanos, tag, out)
         }
         Values::Wrapper(column) => {
-            out.put_delimited(tag, |out| write_value_slowly(&column.values, row, column.tag, false, out));
+            out.put_delimited(tag, |out| write_value_slowly(&column.values, row, column.tag, false, out))
         }
-        Values::Group(fields, end) => {
-            out.put_tag(tag);
-            write_message(fields, row, out);
-            out.put_tag(*end);
-        }
-        Values::RawGroup(values, end) => {
-            out.put_tag(tag);
-            out.put_bytes(values.value(row));
-            out.put_tag(*end);
-        }
+        Values::Group(fields, end) => write_message(fields, row, out.put_tag(tag)).put_tag(*end),
+        Values::RawGroup(values, end) => out.put_tag(tag).put_bytes(values.value(row)).put_tag(*end),
         Values::List { offsets, item, packed } => {
             let elements = offsets[row] as usize..offsets[row + 1] as usize;
-            if !*packed {
-                elements.for_each(|element| write_value_slowly(item, element, tag, true, out));
-            } else if !elements.is_empty() {
-                let body = |out: &mut Buffer<'_>| {
-                    elements.for_each(|element| write_value_slowly(item, element, Tag::NONE, true, out));
-                };
-                out.put_delimited(tag, body);
+            match *packed {
+                _ if elements.is_empty() => out,
+                true => write_packed(item, elements, tag, out),
+                false => write_elements(item, elements, tag, out),
             }
         }
         Values::Map { offsets, pair } => {
-            for element in offsets[row] as usize..offsets[row + 1] as usize {
-                let body = |out: &mut Buffer<'_>| {
-                    for part in pair.iter() {
-                        write_value_slowly(&part.values, element, part.tag, false, out);
-                    }
-                };
-                out.put_delimited(tag, body);
+            write_entries(pair, offsets[row] as usize..offsets[row + 1] as usize, tag, out)
+        }
+    }
+}
+
+/// The same for what lies further inside, not inlined.
+#[inline(never)]
+fn write_value_slowly<'v>(values: &Values, row: usize, tag: Tag, explicit: bool, out: Buffer<'v>) -> Buffer<'v> {
+    write_value(values, row, tag, explicit, out)
+}
+
+#[inline(never)]
+fn write_message<'v>(fields: &Fields, row: usize, out: Buffer<'v>) -> Buffer<'v> {
+    write_fields(fields, row, out)
+}
+
+/// Each element under the tag.
+#[inline(never)]
+fn write_elements<'v>(item: &Values, elements: Range<usize>, tag: Tag, mut out: Buffer<'v>) -> Buffer<'v> {
+    match item {
+        Values::Text(values) => elements.fold(out, |out, element| put_text(values, element, tag, true, out)),
+        Values::Message(fields) => {
+            for element in elements {
+                out = out.put_delimited(tag, |out| write_message(fields, element, out));
             }
+            out
         }
+        item => elements.fold(out, |out, element| write_value_slowly(item, element, tag, true, out)),
     }
 }
 
-/// The same for elements and what else lies further inside, not inlined.
+/// All elements behind one tag and their length in bytes.
 #[inline(never)]
-fn write_value_slowly(values: &Values, row: usize, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
-    write_value(values, row, tag, explicit, out);
-}
-
-#[inline(never)]
-fn write_message(fields: &Fields, row: usize, out: &mut Buffer<'_>) {
-    write_fields(fields, row, out);
-}
-
-#[inline(always)]
-fn put_number(value: u64, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
-    if explicit || value != 0 {
-        out.put_varint(tag, value);
+fn write_packed<'v>(item: &Values, elements: Range<usize>, tag: Tag, out: Buffer<'v>) -> Buffer<'v> {
+    macro_rules! varints {
+        ($values:ident, $number:expr) => {
+            out.put_delimited(tag, |out| {
+                let number = $number;
+                $values[elements].iter().fold(out, |out, value| out.put_varint(Tag::NONE, number(*value)))
+            })
+        };
+    }
+    match item {
+        // As they lie in memory.
+        Values::Bits32(values) if cfg!(target_endian = "little") => {
+            let bytes = values.inner().as_slice().get(elements.start * 4..elements.end * 4).unwrap_or_default();
+            out.put_varint(tag, bytes.len() as u64).put_bytes(bytes)
+        }
+        Values::Bits64(values) if cfg!(target_endian = "little") => {
+            let bytes = values.inner().as_slice().get(elements.start * 8..elements.end * 8).unwrap_or_default();
+            out.put_varint(tag, bytes.len() as u64).put_bytes(bytes)
+        }
+        Values::Low32(values) => {
+            let out = out.put_varint(tag, elements.len() as u64 * 4);
+            values[elements].iter().fold(out, |out, value| out.put_fixed(Tag::NONE, (*value as u32).into(), 4))
+        }
+        Values::Int32(values) => varints!(values, |value| i64::from(value) as u64),
+        Values::Int64(values) => varints!(values, |value| value as u64),
+        Values::Sint32(values) => varints!(values, |value: i32| wire::zigzag(value.into())),
+        Values::Sint64(values) => varints!(values, wire::zigzag),
+        item => out.put_delimited(tag, |out| {
+            elements.fold(out, |out, element| write_value_slowly(item, element, Tag::NONE, true, out))
+        }),
     }
 }
 
+/// Each key and value in a message under the tag.
+#[inline(never)]
+fn write_entries<'v>(pair: &[Column; 2], entries: Range<usize>, tag: Tag, mut out: Buffer<'v>) -> Buffer<'v> {
+    for entry in entries {
+        out = out.put_delimited(tag, |mut out| {
+            for part in pair {
+                let tag = part.tag;
+                // What maps hold most.
+                out = match &part.values {
+                    Values::Bytes(values) => put_bytes(values.value(entry), tag, false, out),
+                    Values::Text(values) => put_text(values, entry, tag, false, out),
+                    Values::Bits64(values) => put_bits(values[entry], 8, tag, false, out),
+                    Values::Int64(values) => put_number(values[entry] as u64, tag, false, out),
+                    Values::Int32(values) => put_number(i64::from(values[entry]) as u64, tag, false, out),
+                    Values::Wide(values) => put_number(values[entry] as u64, tag, false, out),
+                    values => write_value_slowly(values, entry, tag, false, out),
+                };
+            }
+            out
+        });
+    }
+    out
+}
+
 #[inline(always)]
-fn put_text(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, out: &mut Buffer<'_>) {
+fn put_number(value: u64, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'_> {
+    if explicit || value != 0 { out.put_varint(tag, value) } else { out }
+}
+
+/// So many bytes as they are.
+#[inline(always)]
+fn put_bits(bits: u64, width: usize, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'_> {
+    if explicit || bits != 0 { out.put_fixed(tag, bits.into(), width) } else { out }
+}
+
+#[inline(always)]
+fn put_bytes<'v>(bytes: &[u8], tag: Tag, explicit: bool, out: Buffer<'v>) -> Buffer<'v> {
+    if explicit || !bytes.is_empty() { out.put_varint(tag, bytes.len() as u64).put_bytes(bytes) } else { out }
+}
+
+#[inline(always)]
+fn put_text<'v>(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, out: Buffer<'v>) -> Buffer<'v> {
     let view = values.views()[row];
-    let length = view as u32;
+    let length = view as u32 as usize;
     // A short text lies in its view: length and text are one word.
-    if length <= 10 {
-        if explicit || length != 0 {
-            out.put_fixed(tag, view >> 32 << 8 | u128::from(length), length as usize + 1);
+    if length <= INLINE && tag.is_short() {
+        if !explicit && length == 0 {
+            return out;
         }
-        return;
+        return out.put_fixed(tag, view >> 32 << 8 | length as u128, length + 1);
     }
-    let text = values.value(row);
-    out.put_varint(tag, text.len() as u64);
-    out.put_bytes(text.as_bytes());
+    put_bytes(values.value(row).as_bytes(), tag, explicit, out)
 }
 
 /// Whole seconds below a time, and nanoseconds above them.
@@ -208,9 +267,19 @@ fn truncate<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
 }
 
 #[inline(always)]
-fn put_time(seconds: i64, nanos: i64, tag: Tag, out: &mut Buffer<'_>) {
+fn put_time(seconds: i64, nanos: i64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
+    let (seconds, nanos) = (seconds as u64, nanos as u64);
+    // Up to the year 3058, and neither is negative.
+    if seconds < 1 << 35 && nanos < 1 << 30 && tag.is_short() {
+        return out.put_pair(tag, seconds, nanos);
+    }
+    put_any_time(seconds, nanos, tag, out)
+}
+
+#[inline(never)]
+fn put_any_time(seconds: u64, nanos: u64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
     out.put_delimited(tag, |out| {
-        put_number(seconds as u64, Tag::SECONDS, false, out);
-        put_number(nanos as u64, Tag::NANOS, false, out);
-    });
+        let out = put_number(seconds, Tag::SECONDS, false, out);
+        put_number(nanos, Tag::NANOS, false, out)
+    })
 }

@@ -225,7 +225,10 @@ fn check_value(
 /// Whether every `Value` in it is one, and no number or map is one that JSON has in another way.
 fn says_all(message: &DynamicMessage) -> bool {
     let text = message.to_text_format();
-    !text.contains("inf")
+    // A map's entry without a value has one of no kind, which is shown as NULL is.
+    let is_nothing = text.is_empty() && message.descriptor().full_name() == "google.protobuf.Value";
+    !is_nothing
+        && !text.contains("inf")
         && !text.contains("nan")
         && !text.contains("{}")
         && message.unknown_fields().next().is_none()

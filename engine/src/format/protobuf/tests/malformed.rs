@@ -159,6 +159,15 @@ fn a_field_of_another_wire_type_is_unknown() {
     assert_eq!(batch.column(1).as_map().value_length(0), 1);
 }
 
+/// In JSON's messages as well, which prost decodes: it refuses such a field.
+#[test]
+fn a_field_of_another_wire_type_is_unknown_inside_of_json() {
+    let entry = |value: &[u8]| [&[0x4a, 5 + value.len() as u8, 0x0a, 1, b'k', 0x12, value.len() as u8], value].concat();
+    // The list of a value as a varint, alone and behind a number.
+    let records = [entry(&[0x30, 0]), entry(&[0x11, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x30, 0])];
+    assert_eq!(Case::new("rondel.realistic.Span", TypeRules::default()).check(&records), 2);
+}
+
 #[test]
 fn what_is_required_may_come_in_another_piece() {
     let pieces: [&[u8]; 2] = [&[0x1a, 0], &[0x1a, 2, 8, 7]];
