@@ -24,6 +24,7 @@ use super::column_names::{Naming, ambiguous_order, name_columns, restored};
 use super::fault::{is_about_names, one_of_several, planning_error, with_nearest_function};
 use super::fetch_first::limited;
 use super::functions::Functions;
+use super::group_keys;
 use super::lateral::resolved;
 use super::manners;
 use super::merged::settled;
@@ -108,7 +109,11 @@ impl<'a> Context<'a> {
         name_columns(&mut query, naming, beside_wildcards);
         nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);
-        self.sql().sql_statement_to_plan(ast::Statement::Query(query)).and_then(settled)
+        group_keys::closed(&mut query);
+        self.sql()
+            .sql_statement_to_plan(ast::Statement::Query(query))
+            .and_then(group_keys::as_written)
+            .and_then(settled)
     }
 
     fn fault(&self, error: DataFusionError) -> Error {

@@ -205,9 +205,7 @@ fn of_clause(text: &str) -> Option<Error> {
     if text.contains(" must be in GROUP BY or an aggregate function") {
         let (_, rest) = text.split_once("column \"")?;
         let name = &rest[..rest.find('"')?];
-        let sentence =
-            format!("column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function");
-        return Some(of("42803", sentence).with_hint(format!("write GROUP BY …, {name}, or max({name})")));
+        return Some(not_grouped(name));
     }
     if text.starts_with("Aggregate functions are not allowed in the WHERE clause") {
         return Some(aggregate_in_where());
@@ -219,6 +217,14 @@ fn of_clause(text: &str) -> Option<Error> {
         of("42601", "a subquery in the place of a value must return only one column".to_owned())
             .with_hint("leave the others out, or put the subquery into FROM")
     })
+}
+
+/// The error of a column that is neither a key nor in an aggregate.
+pub(super) fn not_grouped(name: &str) -> Error {
+    let sentence = format!("column \"{name}\" must appear in the GROUP BY clause or be used in an aggregate function");
+    Error::new(ErrorKind::InvalidDefinition, sentence)
+        .with_code("42803")
+        .with_hint(format!("write GROUP BY …, {name}, or max({name})"))
 }
 
 /// The error of an aggregate in WHERE.

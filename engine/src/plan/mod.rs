@@ -25,6 +25,7 @@ mod fault;
 mod fetch_first;
 pub mod flow;
 mod functions;
+mod group_keys;
 mod grouping;
 mod identity;
 mod late;
