@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use prost_reflect::{Kind, MessageDescriptor};
 
-use super::compile::wire_type;
+use super::compile::{is_incomplete_by_default, wire_type};
 use super::decode::{duration, timestamp};
 use super::error::Reason;
 use super::wire;
@@ -66,7 +66,8 @@ impl CheckPlan {
             if let (true, Some(packed)) = (field.is_list(), width) {
                 check.values.insert(wire::tag(field.number(), wire::DELIMITED), packed);
             }
-            if field.is_required() {
+            let is_value = message.is_map_entry() && field.number() == 2;
+            if field.is_required() || (is_value && is_incomplete_by_default(&field.kind())) {
                 check.required.push(tag);
             }
         }

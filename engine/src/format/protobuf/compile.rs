@@ -277,9 +277,18 @@ impl Compiler {
         for (field, column_type) in parts.iter().zip(types) {
             let default = field.kind().default_value();
             let whole = (field, &Leaves::Whole);
+            // A value that is absent is an empty message: one that lacks what it requires.
+            let presence = is_incomplete_by_default(&field.kind()).then(|| {
+                self.store.bits.push(Bits::new(false));
+                self.store.tables[table].columns.push(ColumnId::Bits(self.store.bits.len() - 1));
+                (self.store.bits.len() - 1) as u32
+            });
+            plan.required.extend(presence.map(|bit| (bit, field.number())));
             let value = self.value(whole, &default, column_type.data_type(), table, ancestors)?;
             let slot = Slot {
                 op: value.op,
+                prepared: presence.is_some(),
+                presence: presence.unwrap_or(NONE),
                 column: value.column as u32,
                 detail: value.detail as u32,
                 number: field.number(),
@@ -468,4 +477,9 @@ pub(super) fn wire_type(field: &MessageField) -> u32 {
 
 fn is_packable(kind: &Kind) -> bool {
     !matches!(kind, Kind::String | Kind::Bytes | Kind::Message(_))
+}
+
+/// Whether a message of which nothing is there lacks a field that is required.
+pub(super) fn is_incomplete_by_default(kind: &Kind) -> bool {
+    matches!(kind, Kind::Message(message) if fields_of(message).iter().any(MessageField::is_required))
 }

@@ -27,6 +27,8 @@ fn refused(name: &str, record: &[u8]) -> DecodeError {
     error
 }
 
+const REQUIRED: &str = "rondel.conformance.v2.Required";
+
 #[test]
 fn the_error_says_where_and_why() {
     let cases: [(&str, &[u8], &str, usize, Reason); 18] = [
@@ -65,6 +67,8 @@ fn the_error_says_where_and_why() {
         ("p2.Old", &[0x10, 1], "p2.Old.id", 2, Reason::Required),
         ("p2.Outer", &[0x1a, 0], "p2.Outer.must.n", 2, Reason::Required),
         ("p2.Old", &[8, 1, 0x63, 8, 1], "p2.Old.part", 5, Reason::Truncated),
+        // An entry without its value, which is then an empty message that lacks its name.
+        (REQUIRED, &[8, 1, 0x22, 3, 0x0a, 1, b'a'], "rondel.conformance.v2.Required.named.value", 7, Reason::Required),
     ];
     for (name, record, path, offset, reason) in cases {
         let error = refused(name, record);
