@@ -1,8 +1,9 @@
 //! The column that `x IN (SELECT …)` compares with, by a name of its own.
 //!
-//! DataFusion calls a cast as what is cast, and casts the column of an IN to the type that it is compared in. Where the subquery
-//! names the row outside, the columns of its conditions come beside that one; two of one name are refused. So the cast is
-//! called as it is written.
+//! Where the subquery names the row outside, the columns of its conditions come beside the one that is compared. A cast is called as
+//! what is cast, and IN casts its column to the type that it compares in: two columns of one name are refused. And a
+//! condition of the subquery that is the comparison itself is taken for it, and left out: what NOT IN makes of NULLs is then made of
+//! rows that the subquery does not have. So the column that is compared has a name that nothing else has.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ impl OptimizerRule for NameComparedColumns {
         plan.map_expressions(|expr| {
             expr.transform_up(|expr| match expr {
                 Expr::InSubquery(mut within) => {
-                    let named = named(&within.subquery)?;
+                    let named = named(&within.subquery, within.negated)?;
                     let changed = named.is_some();
                     within.subquery = named.unwrap_or(within.subquery);
                     Ok(if changed { Transformed::yes } else { Transformed::no }(Expr::InSubquery(within)))
@@ -44,14 +45,19 @@ impl OptimizerRule for NameComparedColumns {
     }
 }
 
-/// The subquery with a named column, if its column is a cast and the columns of conditions may come beside it.
-fn named(subquery: &Subquery) -> PlanResult<Option<Subquery>> {
+/// What the column is called.
+const COMPARED: &str = "__compared";
+
+/// The subquery with a named column, if the columns of conditions may come beside it.
+fn named(subquery: &Subquery, negated: bool) -> PlanResult<Option<Subquery>> {
     let LogicalPlan::Projection(projection) = &*subquery.subquery else { return Ok(None) };
-    let [cast @ (Expr::Cast(_) | Expr::TryCast(_))] = projection.expr.as_slice() else { return Ok(None) };
-    if subquery.outer_ref_columns.is_empty() {
+    let [column] = projection.expr.as_slice() else { return Ok(None) };
+    let is_cast = matches!(column, Expr::Cast(_) | Expr::TryCast(_));
+    let is_named = column.qualified_name() == (None, COMPARED.to_owned());
+    if subquery.outer_ref_columns.is_empty() || is_named || !(is_cast || negated) {
         return Ok(None);
     }
-    let column = cast.clone().alias(cast.to_string());
+    let column = column.clone().unalias().alias(COMPARED);
     let named = Projection::try_new(vec![column], Arc::clone(&projection.input))?;
     Ok(Some(subquery.with_plan(Arc::new(LogicalPlan::Projection(named)))))
 }

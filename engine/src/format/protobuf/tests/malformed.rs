@@ -31,7 +31,7 @@ const REQUIRED: &str = "rondel.conformance.v2.Required";
 
 #[test]
 fn the_error_says_where_and_why() {
-    let cases: [(&str, &[u8], &str, usize, Reason); 18] = [
+    let cases: [(&str, &[u8], &str, usize, Reason); 19] = [
         ("p3.Scalars", &[8], "p3.Scalars.a", 1, Reason::Truncated),
         ("p3.Scalars", &[8, 1, 0x80], "p3.Scalars", 2, Reason::Truncated),
         ("p3.Scalars", &[0x1d, 1, 2, 3], "p3.Scalars.c", 1, Reason::Truncated),
