@@ -31,7 +31,7 @@ const REQUIRED: &str = "rondel.conformance.v2.Required";
 
 #[test]
 fn the_error_says_where_and_why() {
-    let cases: [(&str, &[u8], &str, usize, Reason); 19] = [
+    let cases: [(&str, &[u8], &str, usize, Reason); 20] = [
         ("p3.Scalars", &[8], "p3.Scalars.a", 1, Reason::Truncated),
         ("p3.Scalars", &[8, 1, 0x80], "p3.Scalars", 2, Reason::Truncated),
         ("p3.Scalars", &[0x1d, 1, 2, 3], "p3.Scalars.c", 1, Reason::Truncated),
@@ -69,6 +69,14 @@ fn the_error_says_where_and_why() {
         ("p2.Old", &[8, 1, 0x63, 8, 1], "p2.Old.part", 5, Reason::Truncated),
         // An entry without its value, which is then an empty message that lacks its name.
         (REQUIRED, &[8, 1, 0x22, 3, 0x0a, 1, b'a'], "rondel.conformance.v2.Required.named.value", 7, Reason::Required),
+        // Behind one that is whole.
+        (
+            REQUIRED,
+            &[8, 1, 0x22, 8, 0x0a, 1, b'a', 0x12, 3, 0x0a, 1, b'n', 0x22, 3, 0x0a, 1, b'b'],
+            "rondel.conformance.v2.Required.named.value",
+            17,
+            Reason::Required,
+        ),
     ];
     for (name, record, path, offset, reason) in cases {
         let error = refused(name, record);
