@@ -3,7 +3,8 @@
 //!
 //! Such a subquery is computed for all rows outside at once ([`pushed`]): for each of the different values of the columns that it
 //! names ([`domain`]). The rows outside meet its rows by these columns, a NULL among them equal to a NULL. Where the rules are
-//! enough, they are left to it: what they make does without the different values, which are state.
+//! enough, they are left to it: what they make does without the different values, which are state. They are not where `x NOT IN (…)`
+//! stands beside an OR: it may be unknown, and what they make of it is true or false.
 
 mod domain;
 mod pushed;
@@ -16,7 +17,8 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    EmptyRelation, Expr, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, SubqueryAlias,
+    BinaryExpr, EmptyRelation, Expr, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
+    Subquery, SubqueryAlias,
 };
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
@@ -80,7 +82,7 @@ fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
     for condition in split_conjunction_owned(filter.predicate.clone()) {
         match () {
             () if !has_subquery(&condition)? => before.push(condition),
-            () if is_hard(&condition, &filter.input)? => hard.push(condition),
+            () if minds_unknown(&condition, true)? || is_hard(&condition, &filter.input)? => hard.push(condition),
             () => after.push(condition),
         }
     }
@@ -239,6 +241,22 @@ pub(super) fn names_outside(subquery: &LogicalPlan) -> PlanResult<bool> {
 
 fn has_subquery(expr: &Expr) -> PlanResult<bool> {
     expr.exists(|expr| Ok(matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))
+}
+
+/// Whether it matters that IN with a subquery is unknown: where it is negated beside something else. DataFusion's rule has a
+/// column there that is true or false. NOT IN by itself, `alone`, is an anti join.
+fn minds_unknown(condition: &Expr, alone: bool) -> PlanResult<bool> {
+    match condition {
+        Expr::InSubquery(of) => Ok(of.negated && !alone),
+        Expr::Not(inner) => match inner.as_ref() {
+            Expr::InSubquery(of) => Ok(!of.negated && !alone),
+            other => other.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_)))),
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
+            Ok(minds_unknown(left, false)? || minds_unknown(right, false)?)
+        }
+        other => other.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_)))),
+    }
 }
 
 /// Whether DataFusion's rules leave a subquery of the expression, or would lose what a query within it names.

@@ -77,9 +77,13 @@ impl Author<'_> {
         match self.rng.random_range(0..10) {
             0 => format!("{not}EXISTS (SELECT 1 FROM {from} WHERE {key} = {inner_key} AND {own})"),
             1 => format!("{not}EXISTS (SELECT 1 FROM {from} WHERE {key} < {inner_key} AND {own})"),
-            // DataFusion forgets the NULLs of the subquery where a constant is NOT IN it.
-            2 | 3 if not.is_empty() || names(&outer.columns, &of_outer) => {
-                format!("{of_outer} {not}IN (SELECT {of_inner} FROM {from} WHERE {own})")
+            2 | 3 if not.is_empty() => format!("{of_outer} IN (SELECT {of_inner} FROM {from} WHERE {own})"),
+            // DataFusion forgets NULLs of the subquery: where a constant is NOT IN it, and beside OR.
+            2 | 3 => {
+                let inner = self.table();
+                let (x, y) = self.pair(outer, &inner, kind);
+                let own = mild(&mut self.rng, &inner.columns);
+                self.not_in(&x, &y, &inner.from, &own)
             }
             2..=4 => format!("{of_outer} IN (SELECT {of_inner} FROM {from} WHERE {key} = {inner_key})"),
             5 | 6 => {
