@@ -83,6 +83,35 @@ fn answer(text: &str) -> String {
 }
 
 #[test]
+fn the_first_rows_of_a_union_are_of_all_its_inputs() {
+    insta::assert_snapshot!(answer(
+        "SELECT tag, id FROM (SELECT 1 AS tag, id FROM t UNION ALL SELECT 3, id FROM t UNION ALL SELECT 2, id FROM t) u
+         ORDER BY tag DESC, id LIMIT 6"
+    ), @r"
++-----+----+
+| tag | id |
++-----+----+
+| 3   | 1  |
+| 3   | 2  |
+| 3   | 3  |
+| 3   | 4  |
+| 2   | 1  |
+| 2   | 2  |
++-----+----+
+");
+    insta::assert_snapshot!(answer(
+        "SELECT grouping(zone) AS all_zones, zone, count(*) AS n FROM t GROUP BY ROLLUP (zone) ORDER BY grouping(zone) DESC, zone LIMIT 2"
+    ), @r"
++-----------+------+---+
+| all_zones | zone | n |
++-----------+------+---+
+| 1         |      | 4 |
+| 0         | a    | 2 |
++-----------+------+---+
+");
+}
+
+#[test]
 fn windows_in_sql() {
     insta::assert_snapshot!(answer(
         "SELECT window_start, window_end, zone, count(*) AS n FROM TUMBLE(TABLE t, DESCRIPTOR(at), INTERVAL '1' MINUTE)
