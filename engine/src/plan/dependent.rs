@@ -7,6 +7,7 @@
 //! stands beside an OR: it may be unknown, and what they make of it is true or false.
 
 mod domain;
+mod namesakes;
 mod pushed;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 pub(super) use self::domain::Names;
 use self::domain::{Domain, inputs_of, visit};
+pub(super) use self::namesakes::has_namesakes;
 use self::pushed::pushed;
 use super::subquery_values::said_by_counts;
 
@@ -278,6 +280,15 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
     })?;
     if far || !correlated {
         return Ok(far);
+    }
+    let of_namesakes = expr.exists(|expr| match expr {
+        Expr::Exists(of) => has_namesakes(&of.subquery.subquery),
+        Expr::InSubquery(of) => has_namesakes(&of.subquery.subquery),
+        Expr::ScalarSubquery(of) => has_namesakes(&of.subquery),
+        _ => Ok(false),
+    })?;
+    if of_namesakes {
+        return Ok(true);
     }
     // Tried out, on no rows.
     let none = Arc::new(LogicalPlan::EmptyRelation(EmptyRelation {

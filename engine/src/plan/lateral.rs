@@ -18,7 +18,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
-use super::dependent::{Names, lateral, names_outside};
+use super::dependent::{Names, has_namesakes, lateral, names_outside};
 use super::fault::planning_error;
 
 /// The plan with such joins resolved.
@@ -45,8 +45,12 @@ pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     plan.transform_down_with_subqueries(|node| match &node {
         LogicalPlan::Join(join) if is_lateral(&join.right) => {
             let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
-            let joined = match DecorrelateLateralJoin::new().rewrite(node.clone(), &context) {
-                Ok(joined) if joined.transformed && !names_outside(&joined.data)? => joined.data,
+            let by_rule = match has_namesakes(within(&join.right))? {
+                true => None,
+                false => DecorrelateLateralJoin::new().rewrite(node.clone(), &context).ok(),
+            };
+            let joined = match by_rule {
+                Some(joined) if joined.transformed && !names_outside(&joined.data)? => joined.data,
                 // Not by its rule.
                 _ => return Ok(lateral(join, &names)?.map_or_else(|| Transformed::no(node), Transformed::yes)),
             };
@@ -88,6 +92,15 @@ fn is_lateral(plan: &LogicalPlan) -> bool {
         LogicalPlan::Subquery(_) => true,
         LogicalPlan::SubqueryAlias(alias) => is_lateral(&alias.input),
         _ => false,
+    }
+}
+
+/// The query of a lateral subquery.
+fn within(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::Subquery(Subquery { subquery, .. }) => subquery,
+        LogicalPlan::SubqueryAlias(alias) => within(&alias.input),
+        other => other,
     }
 }
 
