@@ -7,6 +7,7 @@
 mod grouped;
 mod joins;
 mod nearest;
+mod outside;
 mod over;
 mod projected;
 mod sets;
@@ -245,10 +246,11 @@ impl Author<'_> {
     /// left to the canonical form.
     fn query(&mut self, depth: u32, whole: bool) -> Query {
         let below = depth.saturating_sub(1);
-        match self.rng.random_range(0..38) {
+        match self.rng.random_range(0..39) {
             // Ties are broken by the columns that are read, which a query around it decides: it stands alone.
             34 | 35 if whole => self.nearest(false),
             36 => self.first_of_each(),
+            38 => self.summed_of_each(),
             37 => {
                 let from = self.relation(below);
                 self.passing(&from)

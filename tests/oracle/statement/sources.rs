@@ -184,7 +184,7 @@ impl Author<'_> {
 
     /// A projection of a relation that is said in two ways. In the batch the columns of `from` are handed on under other
     /// names, in the relation `all`.
-    fn over_twin(
+    pub(super) fn over_twin(
         &mut self,
         from: &Relation,
         columns: Vec<Column>,
@@ -206,7 +206,7 @@ impl Author<'_> {
 }
 
 /// The columns with names of their own, as items of a SELECT, and which is which.
-fn carried(columns: &[Column]) -> (String, Vec<(String, String)>) {
+pub(super) fn carried(columns: &[Column]) -> (String, Vec<(String, String)>) {
     let handed: Vec<(String, String)> =
         columns.iter().map(|column| (column.name.clone(), column.name.replace('.', "_"))).collect();
     let items: Vec<String> = handed.iter().map(|(original, name)| format!("{original} AS {name}")).collect();

@@ -62,7 +62,7 @@ impl Author<'_> {
     }
 
     /// The outer row's column of a kind, if it has one, and the inner's.
-    fn pair(&mut self, outer: &Relation, inner: &Relation, kind: Kind) -> (String, String) {
+    pub(super) fn pair(&mut self, outer: &Relation, inner: &Relation, kind: Kind) -> (String, String) {
         (scalar(&mut self.rng, &outer.columns, kind, 0), scalar(&mut self.rng, &inner.columns, kind, 0))
     }
 
@@ -74,7 +74,7 @@ impl Author<'_> {
         let own = mild(&mut self.rng, &inner.columns);
         let from = &inner.from;
         let not = if self.chance(0.3) { "NOT " } else { "" };
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
             0 => format!("{not}EXISTS (SELECT 1 FROM {from} WHERE {key} = {inner_key} AND {own})"),
             1 => format!("{not}EXISTS (SELECT 1 FROM {from} WHERE {key} < {inner_key} AND {own})"),
             2 | 3 if not.is_empty() => format!("{of_outer} IN (SELECT {of_inner} FROM {from} WHERE {own})"),
@@ -98,7 +98,8 @@ impl Author<'_> {
                 let (key, inner_key) = self.pair(outer, &inner, Kind::Int);
                 self.not_in(&x, &y, &inner.from, &format!("{key} = {inner_key}"))
             }
-            _ => format!("({} IS NULL OR {key} > -2)", self.value(outer)),
+            9 => format!("({} IS NULL OR {key} > -2)", self.value(outer)),
+            _ => self.further_out(outer),
         }
     }
 
