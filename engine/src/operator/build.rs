@@ -194,9 +194,8 @@ pub fn meeting_columns(plan: &FlowPlan, node: NodeIndex) -> Option<Vec<usize>> {
             let schema = &plan.nodes.get(*this.inputs.first()?)?.schema;
             spec.on.iter().map(|(left, _)| schema.maybe_index_of_column(left.try_as_col()?)).collect()
         }
-        FlowOp::TemporalFilter { .. } if !plan.nodes.get(*this.inputs.first()?)?.properties.changelog => {
-            meeting_columns(plan, *this.inputs.first()?)
-        }
+        // Rows stay on the worker that they came to; when they are restored, each goes where all of its columns send it.
+        FlowOp::TemporalFilter { .. } if !plan.nodes.get(*this.inputs.first()?)?.properties.changelog => None,
         FlowOp::Set { .. } | FlowOp::TemporalFilter { .. } => Some((0..this.schema.fields().len()).collect()),
         FlowOp::SingleRow => Some(Vec::new()),
         FlowOp::Show(spec) => {

@@ -12,6 +12,7 @@ use super::*;
 use crate::batch::{BatchContext, BatchScans};
 use crate::connector::Source;
 use crate::connector::memory::MemorySink;
+use crate::operator::build::meeting_columns;
 use crate::plan::{ContinuousPlan, Functions, Planner, Relation, RelationKind, Relations, WatermarkDefinition};
 
 const SECOND: i64 = 1_000_000;
@@ -310,4 +311,19 @@ fn what_is_missing_is_among_the_late_rows() {
         }
         assert!(some, "no row was late: {query}");
     }
+}
+
+#[test]
+fn equal_keys_may_leave_a_filter_on_several_workers() {
+    let plan = planned(
+        "SELECT k, n FROM (SELECT k, window_end, count(*) AS n FROM TUMBLE(TABLE s, DESCRIPTOR(at), INTERVAL '10' SECOND)
+           GROUP BY window_start, window_end, k) WHERE window_end > now() - INTERVAL '1' HOUR EMIT AFTER WATERMARK",
+    );
+    let nodes = &plan.flow.nodes;
+    let filter = nodes.iter().position(|node| matches!(node.op, FlowOp::TemporalFilter { .. })).unwrap();
+    let input = nodes[filter].inputs[0];
+    assert!(!nodes[input].properties.changelog, "{}", plan.explain());
+    assert!(meeting_columns(&plan.flow, input).is_some(), "a group's rows stand on its worker");
+    // What a restart gives back to the filter goes to workers by whole rows.
+    assert_eq!(meeting_columns(&plan.flow, filter), None);
 }
