@@ -7,7 +7,7 @@ use super::slots::Slot;
 pub struct Marks {
     on: bool,
     is_marked: Vec<u64>,
-    /// Marked slots; one that was unmarked and marked again stands there twice.
+    /// Marked slots; one that was unmarked and marked again stands there more than once.
     marked: Vec<Slot>,
 }
 
@@ -40,6 +40,15 @@ impl Marks {
                 self.marked.push(*slot);
             }
         }
+        // Slots come and go, and it may be long until the state is written down. Twice: half of it has come since the
+        // last time that it was looked through.
+        if self.marked.len() > 2 * 64 * self.is_marked.len() {
+            self.marked = self.listed_once();
+            for slot in &self.marked {
+                let bit: u64 = 1 << (slot % 64);
+                self.is_marked[*slot as usize / 64] |= bit;
+            }
+        }
     }
 
     /// Whether a slot has changed.
@@ -62,6 +71,11 @@ impl Marks {
         if !std::mem::replace(&mut self.on, true) {
             return None;
         }
+        Some(self.listed_once())
+    }
+
+    /// The marked slots, each once; none is marked any more.
+    fn listed_once(&mut self) -> Vec<Slot> {
         let mut marked = std::mem::take(&mut self.marked);
         marked.retain(|slot| {
             let (word, bit) = (&mut self.is_marked[*slot as usize / 64], 1 << (slot % 64));
@@ -69,7 +83,7 @@ impl Marks {
             *word &= !bit;
             was
         });
-        Some(marked)
+        marked
     }
 
     /// Bytes of memory held.
@@ -96,5 +110,21 @@ mod tests {
         marks.mark(&[9]);
         marks.begin();
         assert_eq!(marks.take().unwrap(), [] as [Slot; 0]);
+    }
+
+    #[test]
+    fn what_comes_and_goes_takes_no_more_and_more_room() {
+        let mut marks = Marks::default();
+        marks.begin();
+        marks.mark(&[3]);
+        for _ in 0..100_000 {
+            marks.mark(&[70, 5]);
+            marks.unmark(&[70, 5]);
+        }
+        assert!(marks.bytes() < 10_000, "{} bytes", marks.bytes());
+        assert!(marks.is_marked(3) && !marks.is_marked(70));
+        marks.mark(&[70]);
+        assert_eq!(marks.take().unwrap(), [3, 70]);
+        assert!(!marks.is_marked(3));
     }
 }
