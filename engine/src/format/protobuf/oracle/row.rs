@@ -10,10 +10,11 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage, Value};
 
 use super::clean::cleaned;
+use super::same::same;
 use crate::format::protobuf::json;
 use crate::schema::MessageField;
 use crate::schema::types::{
-    ANY_JSON, JsonKind, MessageColumn, TypeRules, ValueClass, classify, columns_of, is_null_by_default, is_nullable,
+    ANY_JSON, MessageColumn, TypeRules, ValueClass, classify, columns_of, is_null_by_default, is_nullable,
 };
 
 /// Fails unless row `row` of `batch` shows `message`, by the usual rules.
@@ -173,20 +174,14 @@ fn check_value(
             check_scalar(wrapper.get_field(&inner).as_ref(), array, row)
         }
         (ValueClass::Json(kind), Value::Message(message)) => {
-            let found: serde_json::Value =
-                serde_json::from_str(array.as_string_view().value(row)).map_err(|error| error.to_string())?;
-            let bytes = message.encode_to_vec();
-            equal(found, json::json(kind, &bytes).map_err(|error| error.to_string())?)?;
-            // And back: the same message, if it says all that it could.
-            let again = json::message(kind, array.as_string_view().value(row))?;
+            let found = array.as_string_view().value(row);
+            let expected = json::json(kind, &message.encode_to_vec()).map_err(|error| error.to_string())?;
+            equal(found, expected.to_string().as_str())?;
+            // And back: the same message, if JSON says all that it does.
+            let again = json::message(kind, found)?;
             let again = DynamicMessage::decode(message.descriptor(), again.as_slice());
             let again = again.map_err(|error| error.to_string())?;
-            match kind {
-                JsonKind::Value | JsonKind::Struct | JsonKind::List if says_all(message) => {
-                    equal(again.to_text_format(), message.to_text_format())
-                }
-                _ => Ok(()),
-            }
+            if says_all(message) { same(&again, message) } else { Ok(()) }
         }
         (ValueClass::Raw(_), Value::Message(message)) => {
             let bytes = array.as_binary::<i32>().value(row);
@@ -194,17 +189,11 @@ fn check_value(
             let bytes = cleaned(&message.descriptor(), bytes).map_err(|error| format!("{error:?}"))?;
             let decoded =
                 DynamicMessage::decode(message.descriptor(), bytes.as_slice()).map_err(|error| error.to_string())?;
-            // To the oracle, a plain field that was set to its default differs from one that was not.
-            let message = DynamicMessage::decode(message.descriptor(), message.encode_to_vec().as_slice());
-            let message = message.map_err(|error| error.to_string())?;
-            // The debug form of a recursive descriptor does not end.
-            let (found, expected) = (decoded.to_text_format(), message.to_text_format());
-            // NaN is not equal to itself.
-            if decoded == message || found.contains("NaN") {
-                Ok(())
-            } else {
-                Err(format!("found {found}, expected {expected}"))
-            }
+            // To `==`, NaN is not itself, and a plain field that was set to its default differs from one that was not.
+            same(&decoded, message).map_err(|error| {
+                // The debug form of a recursive descriptor does not end.
+                format!("{error}: found {}, expected {}", decoded.to_text_format(), message.to_text_format())
+            })
         }
         (ValueClass::Message(descriptor), Value::Message(message)) => {
             let mut ancestors = ancestors.clone();
@@ -222,18 +211,23 @@ fn check_value(
     }
 }
 
-/// Whether every `Value` in it is one, and no number or map is one that JSON has in another way.
+/// Whether JSON says all that a `Value`, `Struct` or `ListValue` does, so that the same one is made of it.
 fn says_all(message: &DynamicMessage) -> bool {
-    let text = message.to_text_format();
+    fn inside(value: &Value) -> bool {
+        match value {
+            Value::Message(inner) => says_all(inner),
+            Value::List(values) => values.iter().all(inside),
+            Value::Map(entries) => entries.values().all(inside),
+            // NaN and the infinities are texts.
+            Value::F64(number) => number.is_finite(),
+            // There is one null, whatever number it has.
+            Value::EnumNumber(number) => *number == 0,
+            _ => true,
+        }
+    }
     // A map's entry without a value has one of no kind, which is shown as NULL is.
-    let is_nothing = text.is_empty() && message.descriptor().full_name() == "google.protobuf.Value";
-    !is_nothing
-        && !text.contains("inf")
-        && !text.contains("nan")
-        && !text.contains("{}")
-        && message.unknown_fields().next().is_none()
-        && message.encoded_len() < 200
-        && text.matches("key").count() < 2
+    let is_nothing = message.descriptor().full_name() == "google.protobuf.Value" && message.fields().next().is_none();
+    !is_nothing && message.fields().all(|(_, value)| inside(value))
 }
 
 /// An Any's contents are shown where its type is known and its bytes are of it.
@@ -283,4 +277,53 @@ fn shown(value: &Value) -> String {
 
 fn equal<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("found {found:?}, expected {expected:?}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::format::protobuf::oracle::Case;
+    use crate::schema::TypeRules;
+
+    /// A field that is delimited, in one byte each of tag and length.
+    fn field(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag, body.len() as u8], body].concat()
+    }
+
+    fn double(tag: u8, number: f64) -> Vec<u8> {
+        [&[tag], &number.to_le_bytes()[..]].concat()
+    }
+
+    /// A `p3.Node` whose `other.json` is this `Value`.
+    fn node(value: &[u8]) -> Vec<u8> {
+        field(0x2a, &field(0x1a, value))
+    }
+
+    fn check(name: &str, records: &[Vec<u8>]) {
+        assert_eq!(Case::new(name, TypeRules::default()).check(records), records.len());
+    }
+
+    /// Found by mutated messages: `==` says that they are others than they are.
+    #[test]
+    fn messages_that_stay_bytes_are_compared_by_what_they_say() {
+        let entry = |key: u8| field(0x22, &[0x0a, 1, key, 0x12, 0]);
+        let nan = node(&double(0x11, f64::NAN));
+        // With a plain field that is set to its default.
+        let inner = [nan, vec![0x08, 0], entry(b'a'), entry(b'b')].concat();
+        check("p3.Node", &[field(0x12, &inner), field(0x22, &[&[0x0a, 1, b'k'], &field(0x12, &inner)[..]].concat())]);
+        // −0.0 in a plain field.
+        check("p3.Choice", &[field(0x4a, &field(0x22, &double(0x09, -0.0)))]);
+    }
+
+    #[test]
+    fn json_that_is_made_of_more_than_it_says() {
+        let mut numbers =
+            vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1.0, 12.500000000000002, f64::MIN_POSITIVE];
+        // Of seventeen digits, where the number beside one is soon read.
+        numbers.extend((1..2000).map(|n| f64::from_bits(0x3ff0_1234_5678_9abc + n * 0x0003_1415_9265_3589)));
+        let mut records: Vec<_> = numbers.iter().map(|number| node(&double(0x11, *number))).collect();
+        // Null by another number; nothing at all; a text; a list of null by another number and NaN.
+        let list = [field(0x0a, &[0x08, 88]), field(0x0a, &double(0x11, f64::NAN))].concat();
+        records.extend([node(&[0x08, 88]), node(&[]), node(&field(0x1a, b"NaN")), node(&field(0x32, &list))]);
+        check("p3.Node", &records);
+    }
 }
