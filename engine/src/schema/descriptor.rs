@@ -17,6 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 const HINT: &str = "write descriptor = 'file:PATH' with a FileDescriptorSet (protoc --include_imports --descriptor_set_out), .proto files or folders of them";
 
+/// So many files and folders a folder of `.proto` files may have in it: one that is named by mistake (`/`) would be walked
+/// for hours.
+const MOST_ENTRIES: usize = 20_000;
+
 /// The definitions of one descriptor option.
 #[derive(Debug, Clone)]
 pub struct Descriptors {
@@ -39,7 +43,7 @@ impl Descriptors {
         for path in paths {
             if path.is_dir() {
                 folders.push(path.to_owned());
-                files.extend(sources_below(path)?);
+                files.extend(sources_below(path, MOST_ENTRIES)?);
             } else if path.is_file() {
                 files.push(path.to_owned());
             } else {
@@ -137,15 +141,26 @@ fn is_source(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("proto"))
 }
 
-/// All `.proto` files of a folder and of those in it, sorted. Links to folders are not followed: they may lead around.
-fn sources_below(folder: &Path) -> Result<Vec<PathBuf>> {
+/// All `.proto` files of a folder and of those in it, sorted; an error if there are more than `most` files and folders.
+/// Links to folders are not followed: they may lead around. What is hidden is left out: it is an editor's, or git's.
+fn sources_below(root: &Path, most: usize) -> Result<Vec<PathBuf>> {
     let unread = |folder: &Path, error: std::io::Error| {
         Error::invalid(format!("the descriptor folder {} can't be read: {error}", folder.display()))
     };
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    let (mut files, mut folders, mut entries) = (Vec::new(), vec![root.to_owned()], 0);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| unread(&folder, error))? {
             let entry = entry.map_err(|error| unread(&folder, error))?;
+            entries += 1;
+            if entries > most {
+                return Err(Error::invalid(format!(
+                    "the descriptor folder {} has more than {most} files and folders in it: name a folder further down, or its .proto files one by one",
+                    root.display()
+                )));
+            }
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
@@ -155,7 +170,7 @@ fn sources_below(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        let message = format!("the descriptor folder {} has no .proto files", folder.display());
+        let message = format!("the descriptor folder {} has no .proto files", root.display());
         return Err(Error::invalid(message).with_hint(HINT));
     }
     files.sort();

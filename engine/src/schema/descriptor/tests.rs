@@ -80,6 +80,30 @@ fn all_sources_of_a_folder_are_compiled() {
 }
 
 #[test]
+fn what_is_hidden_in_a_folder_is_left_out() {
+    // The folder itself, which is named, may be hidden: this one is.
+    let folder = folder();
+    fs::create_dir(folder.path().join(".git")).unwrap();
+    fs::write(folder.path().join(".git/old.proto"), "no protobuf").unwrap();
+    fs::write(folder.path().join("parts/.leg.proto"), "no protobuf").unwrap();
+    let descriptors = Descriptors::load(&folder.path().display().to_string(), &[]).unwrap();
+    assert_eq!(descriptors.message_names(), ["acme.Booking", "acme.BookingLeg", "acme.Leg"]);
+}
+
+#[test]
+fn a_folder_of_too_much_is_refused() {
+    let folder = folder();
+    // Two files, and the folder of one of them.
+    assert_eq!(sources_below(folder.path(), 3).unwrap().len(), 2);
+    let error = sources_below(folder.path(), 2).unwrap_err();
+    let expected = format!(
+        "the descriptor folder {} has more than 2 files and folders in it: name a folder further down, or its .proto files one by one",
+        folder.path().display()
+    );
+    assert_eq!(error.message(), expected);
+}
+
+#[test]
 fn sets_are_read_with_and_without_googles_files() {
     let folder = folder();
     let whole = set(&folder, |_| true);
