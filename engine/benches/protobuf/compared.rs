@@ -268,7 +268,12 @@ pub(crate) fn run() {
             ),
         ),
     ];
-    let arguments: Vec<String> = std::env::args().skip_while(|argument| argument != "--ratios").skip(1).collect();
+    // `cargo bench` puts an argument of its own behind ours.
+    let arguments: Vec<String> = std::env::args()
+        .skip_while(|argument| argument != "--ratios")
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     let is_asked = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     if std::env::args().any(|argument| argument == "--ratios") {
         for (name, records, repeats, variants) in subjects.iter_mut().filter(|subject| is_asked(subject.0)) {
