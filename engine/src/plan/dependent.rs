@@ -16,7 +16,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Column, JoinType, NullEquality};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, EmptyRelation, Expr, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
     Subquery, SubqueryAlias,
@@ -261,6 +261,23 @@ fn minds_unknown(condition: &Expr, alone: bool) -> PlanResult<bool> {
     }
 }
 
+/// Whether a condition of the subquery names the row outside beside the value of a subquery further in. It would become a join's,
+/// where nothing makes a join of what is further in.
+fn compares_with_value(subquery: &LogicalPlan) -> PlanResult<bool> {
+    subquery.exists(|node| {
+        let condition = match node {
+            LogicalPlan::Filter(filter) => Some(&filter.predicate),
+            LogicalPlan::Join(join) => join.filter.as_ref(),
+            _ => None,
+        };
+        let mut found = false;
+        for condition in condition.into_iter().flat_map(split_conjunction) {
+            found |= condition.contains_outer() && has_subquery(condition)?;
+        }
+        Ok(found)
+    })
+}
+
 /// Whether DataFusion's rules leave a subquery of the expression, or would lose what a query within it names.
 fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
     let mut far = false;
@@ -281,13 +298,16 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
     if far || !correlated {
         return Ok(far);
     }
-    let of_namesakes = expr.exists(|expr| match expr {
-        Expr::Exists(of) => has_namesakes(&of.subquery.subquery),
-        Expr::InSubquery(of) => has_namesakes(&of.subquery.subquery),
-        Expr::ScalarSubquery(of) => has_namesakes(&of.subquery),
-        _ => Ok(false),
+    let mistaken = expr.exists(|expr| {
+        let of = match expr {
+            Expr::Exists(of) => &of.subquery,
+            Expr::InSubquery(of) => &of.subquery,
+            Expr::ScalarSubquery(of) => of,
+            _ => return Ok(false),
+        };
+        Ok(has_namesakes(&of.subquery)? || compares_with_value(&of.subquery)?)
     })?;
-    if of_namesakes {
+    if mistaken {
         return Ok(true);
     }
     // Tried out, on no rows.
