@@ -101,8 +101,7 @@ impl BatchContext {
     pub fn new(functions: &Functions, threads: usize) -> Self {
         // Sorts of the parts that are merged share the bound of the first rows, each by its own idea of the order: a column that is
         // constant in one input of a UNION is no part of it there, and first rows of the others are left out (DataFusion 55).
-        let config =
-            SessionConfig::new().with_target_partitions(threads.max(1)).with_repartition_sorts(false);
+        let config = SessionConfig::new().with_target_partitions(threads.max(1)).with_repartition_sorts(false);
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_scalar_functions(functions.scalars())

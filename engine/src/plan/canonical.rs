@@ -11,8 +11,8 @@
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 //! A subquery as a value that names the row outside is an aggregate
-//! ([`super::correlated_value`]).
-//! LATERAL is a join ([`super::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
+//! ([`super::subquery::correlated_value`]).
+//! LATERAL is a join ([`super::subquery::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::subquery::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery::values`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -23,13 +23,13 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
 use crate::error::Result;
 
-use super::correlated_value::said_otherwise;
-use super::dependent;
 use super::fault::planning_error;
 use super::grouping::expanded;
-use super::lateral::joined;
-use super::set_node::SetNode;
-use super::subquery_values::counted;
+use super::node::set::SetNode;
+use super::subquery::correlated_value::said_otherwise;
+use super::subquery::dependent;
+use super::subquery::lateral::joined;
+use super::subquery::values::counted;
 use super::ties::completed;
 
 /// The plan in canonical form.

@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use super::asof::AsOfNode;
 use super::canonical::is_order_sensitive;
 use super::fault::planning_error;
+use super::node::session::SessionNode;
+use super::node::window::WindowNode;
 use super::relation::RelationSource;
-use super::session_node::SessionNode;
 use super::temporal_filter::refuse_clock;
 use super::ties::{sees_order_of_peers, sorted};
-use super::window_node::WindowNode;
 
 /// Whether the plan can run continuously, as far as its nodes say on their own. What depends on whether rows may be
 /// retracted is decided when the plan is lowered.

@@ -23,13 +23,13 @@ use crate::sql;
 use super::column_names::{Naming, ambiguous_order, name_columns, restored};
 use super::fault::{is_about_names, one_of_several, planning_error, with_nearest_function};
 use super::fetch_first::limited;
+use super::from::merged::settled;
+use super::from::nest::nest_joins;
 use super::functions::Functions;
 use super::group_keys;
-use super::lateral::resolved;
 use super::manners;
-use super::merged::settled;
-use super::nest::nest_joins;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
+use super::subquery::lateral::resolved;
 use super::wildcards::written_out;
 
 /// Views may name views; a chain longer than this is a mistake or an attack.

@@ -15,10 +15,10 @@ use datafusion::sql::unparser::Unparser;
 use crate::time::WatermarkId;
 
 use super::flow::{Emit, FlowNode, FlowOp, FlowPlan, JoinKind, NodeIndex, WindowKey};
+use super::node::window::Length;
 use super::properties::{Promise, is_computed_from_rows};
 use super::release::join_release;
 use super::state_ttl::state_ttl;
-use super::window_node::Length;
 
 /// The plan as a tree, root first. Below each operator stand, where there is something to say: whether its rows are
 /// append-only or a changelog, their keys, the columns that grow with a watermark; by what its input is exchanged between

@@ -1,7 +1,7 @@
 //! GROUP BY has the keys that are written.
 //!
 //! DataFusion's SQL planner adds the columns that the keys determine, so that they may be selected, by what it believes of the
-//! input's columns; and it believes too much ([`super::prune`]), so that there are more groups than the keys have values. A last
+//! input's columns; and it believes too much ([`super::rules::prune`]), so that there are more groups than the keys have values. A last
 //! key that nobody can have written says where those of the query end; what comes behind it is left out again, and it with
 //! that. (Within one query nothing is added then: no column is determined by the others without that key.)
 
@@ -15,7 +15,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, GroupByExpr, Query, Value, VisitMut, VisitorMut};
 
 use super::fault::not_grouped;
-use super::prune::forgotten;
+use super::rules::prune::forgotten;
 
 /// The last key.
 const END: &str = "\u{0}the keys that are written";

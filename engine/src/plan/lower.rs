@@ -44,13 +44,13 @@ use super::flow::{
     WatermarkOrigin,
 };
 use super::late::late_rows;
+use super::node::session::SessionNode;
+use super::node::set::SetNode;
+use super::node::window::WindowNode;
 use super::properties::{Promise, projected};
 use super::relation::{Relation, RelationKind, RelationSource};
-use super::session_node::SessionNode;
-use super::set_node::SetNode;
-use super::single_row::SingleRowNode;
 use super::state_ttl::Lengths;
-use super::window_node::WindowNode;
+use super::subquery::single_row::SingleRowNode;
 use super::windowed::windowed;
 use super::{state_ttl, temporal_filter};
 use watermarks::unneeded;

@@ -25,6 +25,7 @@ use super::event_time::interval_micros;
 use super::explain::explain;
 use super::fault::{planning_error, specified_twice};
 use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
+use super::from::window_functions::relation_planners;
 use super::functions::Functions;
 use super::lower::{Lowering, Terms};
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
@@ -32,7 +33,6 @@ use super::rules::{optimized, options, typed};
 use super::state_ttl::{Lengths, STATE_TTL, StateTtl};
 use super::temporal_filter::rearranged;
 use super::watermark::{planned, validated};
-use super::window_functions::relation_planners;
 
 /// Plans queries over the relations that a catalog names.
 #[derive(Clone)]

@@ -8,6 +8,10 @@
 //! `EliminateGroupByConstant` (state would change its key), `ExtractLeafExpressions`/`PushDownLeafProjections`
 //! (rename columns next to scans, gain nothing without nested pruning).
 
+pub(super) mod null_keys;
+pub(super) mod prune;
+pub(super) mod push_down;
+
 use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
@@ -29,16 +33,16 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
+use self::null_keys::{ExtractKeys, FlattenJoins};
+use self::prune::PruneColumns;
+use self::push_down::PushDownConditions;
 use super::asof::PushFiltersBelowAsOf;
 use super::check::check_subqueries;
 use super::clock::ClocksHidden;
-use super::compared::NameComparedColumns;
 use super::fault::planning_error;
-use super::not_in::TakeNotInApart;
-use super::null_keys::{ExtractKeys, FlattenJoins};
-use super::prune::PruneColumns;
-use super::push_down::PushDownConditions;
-use super::single_row::guarded;
+use super::subquery::compared::NameComparedColumns;
+use super::subquery::not_in::TakeNotInApart;
+use super::subquery::single_row::guarded;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 

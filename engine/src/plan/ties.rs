@@ -25,7 +25,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use datafusion::scalar::ScalarValue;
 
 use super::asof::AsOfNode;
-use super::prune::PruneColumns;
+use super::rules::prune::PruneColumns;
 
 /// The plan with its orders completed.
 pub(super) fn completed(plan: LogicalPlan) -> PlanResult<LogicalPlan> {

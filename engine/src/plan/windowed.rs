@@ -8,7 +8,7 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
 use super::flow::{WindowKey, WindowSpec};
-use super::window_node::WindowNode;
+use super::node::window::WindowNode;
 
 /// The parts of a windowed aggregate.
 pub(super) struct Windowed<'a> {

@@ -6,7 +6,7 @@ use datafusion::logical_expr::Expr;
 
 use super::{column, list};
 use crate::plan::flow::{Corrections, Firing, FlowNode, ShowSpec};
-use crate::plan::window_node::Length;
+use crate::plan::node::window::Length;
 
 /// What the operator does.
 pub(super) fn operator(spec: &ShowSpec, node: &FlowNode, input: Option<&FlowNode>) -> String {

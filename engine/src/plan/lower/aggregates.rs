@@ -9,8 +9,8 @@ use datafusion::logical_expr::{Aggregate, Expr};
 use crate::error::{Error, Result};
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{Emit, FlowOp, FlowProperties, NodeIndex, TimeColumn, WindowKey, WindowSpec};
+use crate::plan::node::window::WindowNode;
 use crate::plan::properties::{Promise, promise};
-use crate::plan::window_node::WindowNode;
 use crate::plan::windowed::Windowed;
 
 use super::Lowering;

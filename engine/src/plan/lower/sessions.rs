@@ -9,8 +9,8 @@ use datafusion::logical_expr::Expr;
 use crate::error::Result;
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{Emit, FlowOp, FlowProperties, NodeIndex, TimeColumn};
+use crate::plan::node::session::SessionNode;
 use crate::plan::properties::promise;
-use crate::plan::session_node::SessionNode;
 
 use super::Lowering;
 use super::aggregates::no_watermark;

@@ -10,9 +10,9 @@ use datafusion::logical_expr::{Aggregate, Expr, cast};
 use crate::error::{Error, Result};
 use crate::plan::fault::planning_error;
 use crate::plan::flow::{FlowOp, FlowProperties, NodeIndex, SetKind, TimeColumn};
+use crate::plan::node::set::SetNode;
 use crate::plan::properties::projected;
-use crate::plan::set_node::SetNode;
-use crate::plan::single_row::SingleRowNode;
+use crate::plan::subquery::single_row::SingleRowNode;
 use crate::time::WatermarkId;
 
 use super::Lowering;

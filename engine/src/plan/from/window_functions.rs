@@ -16,18 +16,18 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use crate::error::{Error, Position, Result};
 use crate::sql::{GROUP_WINDOW, partition_function, table_factor};
 
-use super::event_time::{interval_micros, unit_micros};
-use super::fault::planning_error;
-use super::flow::WindowSpec;
-use super::session_node::SessionNode;
-use super::window_node::{Bounds, Length, WindowNode};
+use crate::plan::event_time::{interval_micros, unit_micros};
+use crate::plan::fault::planning_error;
+use crate::plan::flow::WindowSpec;
+use crate::plan::node::session::SessionNode;
+use crate::plan::node::window::{Bounds, Length, WindowNode};
 
 /// A row may be in this many windows, not more: each copy costs.
 const MOST_WINDOWS_PER_ROW: i64 = 100_000;
 
 /// Plans the window functions; everything else is left to DataFusion.
 #[derive(Debug, Default)]
-pub(super) struct WindowFunctions;
+pub(in crate::plan) struct WindowFunctions;
 
 /// The window functions and their arguments, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,11 +353,11 @@ fn position(location: Location) -> Option<Position> {
 }
 
 /// The planners of relations that every planning asks.
-pub(super) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
+pub(in crate::plan) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
     vec![
         Arc::new(WindowFunctions),
         Arc::new(super::series::Series),
-        Arc::new(super::asof::AsOfJoins),
+        Arc::new(crate::plan::asof::AsOfJoins),
         Arc::new(super::merged::MergedJoins),
         Arc::new(super::elements::Elements),
     ]

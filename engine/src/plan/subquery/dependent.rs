@@ -25,14 +25,14 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
-pub(super) use self::domain::Names;
+pub(in crate::plan) use self::domain::Names;
 use self::domain::{Domain, inputs_of, visit};
-pub(super) use self::namesakes::has_namesakes;
+pub(in crate::plan) use self::namesakes::has_namesakes;
 use self::pushed::pushed;
-use super::subquery_values::said_by_counts;
+use super::values::said_by_counts;
 
 /// The plan with such subqueries as joins. What can't be one stays, and is refused later.
-pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+pub(in crate::plan) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let names = Names::with("__outer_");
     plan.transform_down_with_subqueries(|node| {
         let joined = match &node {
@@ -46,7 +46,7 @@ pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
 }
 
 /// A join with a lateral subquery on its right, as one without.
-pub(super) fn lateral(join: &Join, names: &Names) -> PlanResult<Option<LogicalPlan>> {
+pub(in crate::plan) fn lateral(join: &Join, names: &Names) -> PlanResult<Option<LogicalPlan>> {
     let within = freed(&join.right)?;
     let Some(domain) = Domain::of(&within, &join.left, names)? else { return Ok(None) };
     let Some(rows) = pushed(&within, &domain)? else { return Ok(None) };
@@ -235,7 +235,7 @@ fn beside(rows: &LogicalPlan, subquery: &LogicalPlan, names: &Names) -> PlanResu
 }
 
 /// Whether a subquery names rows outside, be it in a subquery within it.
-pub(super) fn names_outside(subquery: &LogicalPlan) -> PlanResult<bool> {
+pub(in crate::plan) fn names_outside(subquery: &LogicalPlan) -> PlanResult<bool> {
     let mut named = false;
     visit(subquery, &mut Vec::new(), &mut |_, _| named = true)?;
     Ok(named)

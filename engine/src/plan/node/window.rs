@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::GROUP_BOUNDS;
 
-use super::flow::WindowSpec;
+use crate::plan::flow::WindowSpec;
 
 /// What the columns are called that a window adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +36,7 @@ impl Bounds {
 }
 
 /// The schema of `input` with the bounds of windows added, of the type of its column `time`.
-pub(super) fn with_bounds(input: &LogicalPlan, time: &Column, bounds: Bounds) -> Result<DFSchemaRef> {
+pub(in crate::plan) fn with_bounds(input: &LogicalPlan, time: &Column, bounds: Bounds) -> Result<DFSchemaRef> {
     for name in bounds.names() {
         if input.schema().has_column_with_unqualified_name(name) {
             return Err(Error::invalid(format!("the rows to be windowed have a column {name} already"))
@@ -62,7 +62,7 @@ pub(super) fn with_bounds(input: &LogicalPlan, time: &Column, bounds: Bounds) ->
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
         .chain(bounds.map(|field| (None, field)))
         .collect();
-    let schema = DFSchema::new_with_metadata(fields, HashMap::new()).map_err(super::fault::planning_error)?;
+    let schema = DFSchema::new_with_metadata(fields, HashMap::new()).map_err(crate::plan::fault::planning_error)?;
     Ok(Arc::new(schema))
 }
 
@@ -135,7 +135,7 @@ impl fmt::Display for WindowSpec {
 }
 
 /// A length of time in microseconds, in the largest unit that says it whole.
-pub(super) struct Length(pub(super) i64);
+pub(in crate::plan) struct Length(pub(in crate::plan) i64);
 
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,7 +21,7 @@ const ELEMENT: &str = "unnest element";
 
 /// Plans `unnest` of lists of structs and of maps; everything else is left to the next planner.
 #[derive(Debug, Default)]
-pub(super) struct Elements;
+pub(in crate::plan) struct Elements;
 
 impl RelationPlanner for Elements {
     fn plan_relation(

@@ -16,12 +16,12 @@ use datafusion::logical_expr::{
 use crate::error::Result;
 
 use super::dependent::names_outside;
-use super::fault::planning_error;
 use super::one_value::aggregated;
-use super::ties::limit_of_sort;
+use crate::plan::fault::planning_error;
+use crate::plan::ties::limit_of_sort;
 
 /// The plan with such values said otherwise. What is in neither form stays, and is refused later.
-pub(super) fn said_otherwise(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(in crate::plan) fn said_otherwise(plan: LogicalPlan) -> Result<LogicalPlan> {
     let value = |expr: Expr| {
         let Expr::ScalarSubquery(mut subquery) = expr else { return Ok(Transformed::no(expr)) };
         if !names_outside(&subquery.subquery)? {

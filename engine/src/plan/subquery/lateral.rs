@@ -19,10 +19,10 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 use crate::error::Result;
 
 use super::dependent::{Names, has_namesakes, lateral, names_outside};
-use super::fault::planning_error;
+use crate::plan::fault::planning_error;
 
 /// The plan with such joins resolved.
-pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(in crate::plan) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Join(join) => {
             let plan = match of_rows(&join)? {
@@ -39,7 +39,7 @@ pub(super) fn resolved(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// The plan with lateral subqueries as joins, as far as DataFusion knows how; each has the columns that it had. (Its own rule
 /// adds those that are compared.)
-pub(super) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+pub(in crate::plan) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let context = OptimizerContext::new().without_query_execution_start_time();
     let names = Names::with("__lateral_");
     plan.transform_down_with_subqueries(|node| match &node {

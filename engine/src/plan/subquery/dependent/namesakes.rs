@@ -11,7 +11,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 /// Whether a column that a subquery compares with the row outside has the name of another column of the subquery's.
-pub(in super::super) fn has_namesakes(subquery: &LogicalPlan) -> PlanResult<bool> {
+pub(in crate::plan) fn has_namesakes(subquery: &LogicalPlan) -> PlanResult<bool> {
     let mut compared: HashSet<&str> = HashSet::new();
     subquery.apply(|node| {
         let conditions: Vec<&Expr> = match node {

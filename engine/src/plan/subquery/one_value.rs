@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind};
 static ONE_VALUE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::from(OneValue::default())));
 
 /// The subquery as an aggregate, if it is none and may have several rows.
-pub(super) fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
+pub(in crate::plan) fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<LogicalPlan>> {
     if is_aggregate(plan) || plan.max_rows().is_some_and(|rows| rows <= 1) {
         return Ok(None);
     }

@@ -33,7 +33,7 @@ impl OptimizerRule for PruneColumns {
 }
 
 /// The node, whose columns determine none of each other as far as it says.
-pub(super) fn forgotten(mut node: LogicalPlan) -> PlanResult<LogicalPlan> {
+pub(in crate::plan) fn forgotten(mut node: LogicalPlan) -> PlanResult<LogicalPlan> {
     let schema = match &mut node {
         LogicalPlan::Projection(of) => &mut of.schema,
         LogicalPlan::Join(of) => &mut of.schema,

@@ -30,18 +30,18 @@ use datafusion::sql::sqlparser::ast::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::table_factor;
 
-use super::asof::{compared, is_as_of};
-use super::fault::{aggregate_in_where, planning_error};
+use crate::plan::asof::{compared, is_as_of};
+use crate::plan::fault::{aggregate_in_where, planning_error};
 
 /// Whether it is a join that merges columns.
-pub(super) fn merges(join: &ast::Join) -> bool {
+pub(in crate::plan) fn merges(join: &ast::Join) -> bool {
     use ast::JoinConstraint::{Natural, Using};
     let constraint = kind(&join.join_operator).map(|(_, constraint)| constraint);
     !is_lateral(&join.relation) && !is_as_of(join) && matches!(constraint, Some(Using(_) | Natural))
 }
 
 /// Whether a relation names the rows before it: it is none of its own, and DataFusion plans it.
-pub(super) fn is_lateral(relation: &TableFactor) -> bool {
+pub(in crate::plan) fn is_lateral(relation: &TableFactor) -> bool {
     matches!(
         relation,
         TableFactor::Derived { lateral: true, .. }
@@ -51,7 +51,7 @@ pub(super) fn is_lateral(relation: &TableFactor) -> bool {
 }
 
 /// Whether some of the columns of a FROM clause are merged.
-pub(super) fn has_merged(table: &TableWithJoins) -> bool {
+pub(in crate::plan) fn has_merged(table: &TableWithJoins) -> bool {
     is_merging(&table.relation) || table.joins.iter().any(|join| merges(join) || is_merging(&join.relation))
 }
 
@@ -60,7 +60,7 @@ fn is_merging(relation: &TableFactor) -> bool {
 }
 
 /// Whether the last of these joins has a condition that may name a merged column, as one that has no qualifier.
-pub(super) fn may_name_merged(relation: &TableFactor, joins: &[ast::Join]) -> bool {
+pub(in crate::plan) fn may_name_merged(relation: &TableFactor, joins: &[ast::Join]) -> bool {
     let Some((last, before)) = joins.split_last() else { return false };
     let Some((_, ast::JoinConstraint::On(condition))) = kind(&last.join_operator) else { return false };
     let merged = is_merging(relation)
@@ -84,7 +84,7 @@ fn kind(operator: &JoinOperator) -> Option<(JoinType, &ast::JoinConstraint)> {
 }
 
 /// A condition on the relation before it, as a join that nobody can write.
-pub(super) fn condition_join(condition: ast::Expr) -> ast::Join {
+pub(in crate::plan) fn condition_join(condition: ast::Expr) -> ast::Join {
     let nothing = table_factor(ObjectName(Vec::new()), None);
     let join_operator = JoinOperator::StraightJoin(ast::JoinConstraint::On(condition));
     ast::Join { relation: nothing, global: false, join_operator }
@@ -96,7 +96,7 @@ fn is_condition(join: &ast::Join) -> bool {
 
 /// Plans joins that merge columns, and conditions on them, once they stand in parentheses.
 #[derive(Debug, Default)]
-pub(super) struct MergedJoins;
+pub(in crate::plan) struct MergedJoins;
 
 impl RelationPlanner for MergedJoins {
     fn plan_relation(
@@ -294,7 +294,7 @@ fn announced(plan: LogicalPlan, names: &[String]) -> PlanResult<LogicalPlan> {
 }
 
 /// The plan without joins that join nothing.
-pub(super) fn settled(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+pub(in crate::plan) fn settled(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let announces = |join: &Join| {
         join.join_constraint == JoinConstraint::Using
             && matches!(&*join.right, LogicalPlan::EmptyRelation(nothing) if nothing.schema.fields().is_empty())

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 
 use crate::error::{Error, Result};
 
-use super::window_node::{Bounds, Length, with_bounds};
+use super::window::{Bounds, Length, with_bounds};
 
 /// Each row of the input with the bounds of its session, `window_start` and `window_end`, added. Rows of one key share a
 /// session as long as each follows the one before by less than the gap; a row without a time is in none.

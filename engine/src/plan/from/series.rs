@@ -8,11 +8,11 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 /// The column of an element's place.
-pub(super) const ORDINALITY: &str = "ordinality";
+pub(in crate::plan) const ORDINALITY: &str = "ordinality";
 
 /// Plans the series functions; everything else is left to the next planner.
 #[derive(Debug, Default)]
-pub(super) struct Series;
+pub(in crate::plan) struct Series;
 
 impl RelationPlanner for Series {
     fn plan_relation(
@@ -48,7 +48,7 @@ impl RelationPlanner for Series {
 
 /// The alias of a function that makes one column: as in PostgreSQL the relation and its column are called as the function
 /// is, if nothing else is said, and the column of their places `ordinality`.
-pub(super) fn called(function: &str, alias: Option<&ast::TableAlias>, numbered: bool) -> ast::TableAlias {
+pub(in crate::plan) fn called(function: &str, alias: Option<&ast::TableAlias>, numbered: bool) -> ast::TableAlias {
     let mut alias = alias.cloned().unwrap_or_else(|| ast::TableAlias {
         explicit: true,
         name: Ident::new(function),
@@ -65,7 +65,7 @@ pub(super) fn called(function: &str, alias: Option<&ast::TableAlias>, numbered: 
 }
 
 /// The elements of a list, beside their places (`WITH ORDINALITY`) if they are wanted.
-pub(super) fn elements_of(list: ast::Expr, alias: Option<ast::TableAlias>, numbered: bool) -> TableFactor {
+pub(in crate::plan) fn elements_of(list: ast::Expr, alias: Option<ast::TableAlias>, numbered: bool) -> TableFactor {
     let places = numbered.then(|| places_of(list.clone()));
     TableFactor::UNNEST {
         alias,
@@ -77,7 +77,7 @@ pub(super) fn elements_of(list: ast::Expr, alias: Option<ast::TableAlias>, numbe
 }
 
 /// The list of 1, 2, … as long as another list.
-pub(super) fn places_of(list: ast::Expr) -> ast::Expr {
+pub(in crate::plan) fn places_of(list: ast::Expr) -> ast::Expr {
     let plain = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
     let length = ast::Expr::Cast {
         kind: ast::CastKind::Cast,

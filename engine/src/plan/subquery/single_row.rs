@@ -11,24 +11,24 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder,
 
 use crate::error::{Error, Result};
 
-use super::fault::planning_error;
+use crate::plan::fault::planning_error;
 
 /// The rows of a query of which there may be one at most: a second one is an error when it comes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct SingleRowNode {
+pub(in crate::plan) struct SingleRowNode {
     input: LogicalPlan,
 }
 
 impl SingleRowNode {
     /// The rows.
-    pub(super) fn input(&self) -> &LogicalPlan {
+    pub(in crate::plan) fn input(&self) -> &LogicalPlan {
         &self.input
     }
 }
 
 /// The plan with a guard in each subquery that stands for a value, depends on nothing outside, and may have two rows.
 /// (What does depend on the row outside is an aggregate, which has one, or has been made one: [`super::one_value`].)
-pub(super) fn guarded(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(in crate::plan) fn guarded(plan: LogicalPlan) -> Result<LogicalPlan> {
     let guard = |expr: Expr| match expr {
         Expr::ScalarSubquery(mut subquery)
             if subquery.outer_ref_columns.is_empty() && subquery.subquery.max_rows().is_none_or(|rows| rows > 1) =>

@@ -1,6 +1,6 @@
 //! Joins that are planned here in parentheses: `a ASOF JOIN b … JOIN c …` becomes `(a ASOF JOIN b …) JOIN c …`.
 //!
-//! The SQL planner asks for one relation after the other, and joins them itself. An as-of join ([`super::asof`]), or one with
+//! The SQL planner asks for one relation after the other, and joins them itself. An as-of join ([`crate::plan::asof`]), or one with
 //! merged columns ([`super::merged`]), is put into parentheses with its left side, so that it is one relation; and so is a join
 //! behind such a one whose condition may name a merged column.
 
@@ -10,11 +10,11 @@ use datafusion::sql::sqlparser::ast::{
     Join, JoinConstraint, JoinOperator, Query, Select, TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
-use super::asof::is_as_of;
 use super::merged::{condition_join, has_merged, is_lateral, may_name_merged, merges};
+use crate::plan::asof::is_as_of;
 
 /// Puts all such joins of a query into parentheses.
-pub(super) fn nest_joins(query: &mut Query) {
+pub(in crate::plan) fn nest_joins(query: &mut Query) {
     // The visitor never breaks off.
     let _ = query.visit(&mut Nester);
 }

@@ -14,13 +14,13 @@ use datafusion::logical_expr::{
 
 use crate::error::Result;
 
-use super::fault::planning_error;
+use crate::plan::fault::planning_error;
 
 /// A subquery's value as a column.
 const VALUE: &str = "__value";
 
 /// The plan with such values said by counts.
-pub(super) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(in crate::plan) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Projection(projection) => projected(projection),
         LogicalPlan::Aggregate(aggregate) => lifted(aggregate),
@@ -31,7 +31,7 @@ pub(super) fn counted(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// An expression over rows of a schema, whose EXISTS and IN are said by counts.
-pub(super) fn said_by_counts(expr: Expr, schema: &DFSchema) -> PlanResult<Transformed<Expr>> {
+pub(in crate::plan) fn said_by_counts(expr: Expr, schema: &DFSchema) -> PlanResult<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
         Expr::Exists(exists) => exists_by_count(exists).map(Transformed::yes),
         Expr::InSubquery(within) => match in_by_counts(&within, schema)? {

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 
 use crate::error::Error;
 
-use super::flow::SetKind;
+use crate::plan::flow::SetKind;
 
 /// Rows of the left input, as often as the operation says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub struct SetNode {
 impl SetNode {
     /// The set operation that a join stands for, if SQL said it as one: then it compares all columns, in order, and NULL
     /// with NULL.
-    pub(super) fn of(join: &Join) -> Option<Self> {
+    pub(in crate::plan) fn of(join: &Join) -> Option<Self> {
         let is_intersect = match join.join_type {
             JoinType::LeftSemi => true,
             JoinType::LeftAnti => false,
@@ -55,7 +55,7 @@ impl SetNode {
 
     /// The node as a plan, under a projection that changes nothing: DataFusion looks for a subquery's value in the topmost
     /// node, and not in nodes of ours.
-    pub(super) fn into_plan(self) -> PlanResult<LogicalPlan> {
+    pub(in crate::plan) fn into_plan(self) -> PlanResult<LogicalPlan> {
         let columns: Vec<Expr> = self.left.schema().columns().into_iter().map(Expr::Column).collect();
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(self) });
         LogicalPlanBuilder::from(plan).project(columns)?.build()

@@ -1,0 +1,7 @@
+//! What stands in FROM and is no table: windows, lists of rows, series, joins with USING, joins that need parentheses.
+
+pub(super) mod elements;
+pub(super) mod merged;
+pub(super) mod nest;
+pub(super) mod series;
+pub(super) mod window_functions;
