@@ -7,6 +7,7 @@
 //! * `running`: `GROUP BY` without windows, DISTINCT; old and new row of touched groups at each epoch's end
 //! * `spilling`: groups of a running aggregate that memory has no room for
 //! * `windowed`: windows shown once, when the watermark passes them, from slices that they share
+//! * `bases`: what windows of CUMULATE have taken up
 //! * `changing`: windows shown as they change
 //! * `panes`: what has come since a group was last shown
 //! * `local`: the half before the exchange
@@ -14,6 +15,7 @@
 //! * `changelog`: all of them over rows that may be taken back
 
 mod accumulators;
+mod bases;
 mod boxed;
 mod call;
 mod changelog;

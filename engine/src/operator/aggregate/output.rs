@@ -179,18 +179,8 @@ pub(super) fn no_changes(name: &str, keys: usize) -> ChangedRows {
     ChangedRows { name: name.to_owned(), keys: (1..=keys).collect(), ..ChangedRows::default() }
 }
 
-/// A part of a snapshot: the key group of each row's key (the first `keys` columns), then the columns.
-pub(super) fn state_part(
-    name: &str,
-    schema: &SchemaRef,
-    columns: Vec<ArrayRef>,
-    keys: usize,
-    count: usize,
-) -> Result<StatePart> {
-    Ok(StatePart { name: name.to_owned(), rows: state_rows(schema, columns, keys, count)? })
-}
-
-fn state_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, keys: usize, count: usize) -> Result<RecordBatch> {
+/// Rows of a part of a snapshot: the key group of each row's key (the first `keys` columns), then the columns.
+pub(super) fn state_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, keys: usize, count: usize) -> Result<RecordBatch> {
     let mut hashes = Vec::new();
     hash_keys(&columns[..keys], count, &mut hashes)?;
     let groups = UInt8Array::from_iter_values(hashes.into_iter().map(key_group));

@@ -5,19 +5,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::not;
 use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::record_batch::RecordBatch;
 
 use super::closing::{Closes, Horizon};
-use super::output::{PIECE, batch, restored, state_part};
+use super::output::{PIECE, add_forgotten, batch, no_changes, restored, state_rows};
 use super::plan::{AggregatePlan, Input, Kind};
 use super::table::{Rows, Shape, Table};
 use super::windows::micros;
 use crate::delta::Delta;
 use crate::error::{Error, Result};
 use crate::operator::held::Held;
-use crate::operator::{EpochContext, Operator, Output, StatePart, StateSize, Step};
+use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::plan::flow::Firing;
 use crate::state::slots::Slot;
 
@@ -93,6 +94,21 @@ impl Panes {
             self.table.release(piece)?;
         }
     }
+
+    /// Groups as their part has them, in pieces.
+    fn group_rows(&mut self, groups: &[Slot]) -> Result<Vec<RecordBatch>> {
+        let keys = self.shape.keys.len();
+        let mut pieces = Vec::new();
+        for piece in groups.chunks(PIECE) {
+            let Rows { keys: mut columns, calls, .. } = self.table.states(piece)?;
+            let held = piece.iter().map(|group| self.held.snapshot(*group));
+            columns.push(Arc::new(Int64Array::from_iter_values(held.clone().map(|(since, _)| since))));
+            columns.push(Arc::new(Int64Array::from_iter_values(held.map(|(_, come)| come))));
+            columns.extend(calls.into_iter().flat_map(|call| call.columns));
+            pieces.push(state_rows(&self.state_schema, columns, keys, piece.len())?);
+        }
+        Ok(pieces)
+    }
 }
 
 impl Operator for Panes {
@@ -135,21 +151,31 @@ impl Operator for Panes {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut parts = Vec::new();
-        let keys = self.shape.keys.len();
-        for piece in self.table.live().chunks(PIECE) {
-            let Rows { keys: named, calls, .. } = self.table.states(piece)?;
-            let held = piece.iter().map(|group| self.held.snapshot(*group));
-            let mut columns: Vec<ArrayRef> = named;
-            columns.push(Arc::new(Int64Array::from_iter_values(held.clone().map(|(since, _)| since))));
-            columns.push(Arc::new(Int64Array::from_iter_values(held.map(|(_, come)| come))));
-            columns.extend(calls.into_iter().flat_map(|call| call.columns));
-            parts.push(state_part(GROUPS, &self.state_schema, columns, keys, piece.len())?);
-        }
+        self.table.note_changes();
+        let groups = self.group_rows(&self.table.live())?.into_iter();
+        let mut parts: Vec<StatePart> = groups.map(|rows| StatePart { name: GROUPS.to_owned(), rows }).collect();
         if let Some(closes) = &mut self.closes {
             parts.push(closes.horizon().snapshot()?);
         }
         Ok(parts)
+    }
+
+    fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        let keys = self.shape.keys.len();
+        if keys == 0 {
+            // There is one group.
+            return Ok(None);
+        }
+        // Since when a group waits is known from the first row on: it changes with its rows.
+        let told = self.table.take_changes();
+        let mut groups = no_changes(GROUPS, keys);
+        groups.rows = self.group_rows(&told.groups)?;
+        add_forgotten(&mut groups, &self.state_schema, told.forgotten, &[])?;
+        let mut changes = vec![StateChange::Rows(groups)];
+        if let Some(closes) = &mut self.closes {
+            changes.push(closes.horizon().change()?);
+        }
+        Ok(Some(changes))
     }
 
     fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
@@ -170,6 +196,7 @@ impl Operator for Panes {
                 (other, _) => return Err(Error::internal(format!("panes have no state '{other}'"))),
             }
         }
+        self.table.note_changes();
         Ok(())
     }
 

@@ -176,6 +176,7 @@ impl Table {
         if !self.created.is_empty() {
             let bound = self.slots.bound();
             self.accumulators.iter_mut().for_each(|accumulators| accumulators.grow(bound));
+            self.marks.note_new(&self.created);
         }
         Ok((&self.rows, &self.created))
     }
@@ -273,13 +274,20 @@ impl Table {
 
     /// Forgets some groups.
     pub(super) fn release(&mut self, slots: &[Slot]) -> Result<()> {
-        if self.marks.is_on() && !slots.is_empty() {
-            self.forgotten.push((self.slots.keys(slots)?, slots.len()));
-            self.marks.unmark(slots);
-        }
+        self.forgotten.extend(self.written(slots)?);
+        self.marks.unmark(slots);
         self.slots.release(slots);
         self.accumulators.iter_mut().for_each(|accumulators| accumulators.release(slots));
         Ok(())
+    }
+
+    /// The keys of those of some groups that were written down: if these are no more, that is to be said.
+    pub(super) fn written(&self, slots: &[Slot]) -> Result<Option<Forgotten>> {
+        let known: Vec<Slot> = slots.iter().copied().filter(|slot| self.marks.is_known(*slot)).collect();
+        if known.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((self.slots.keys(&known)?, known.len())))
     }
 
     /// Forgets groups that are elsewhere.
@@ -303,6 +311,8 @@ impl Table {
     pub(super) fn brought_back(&mut self, changed: &[bool]) {
         let known = self.rows.iter().zip(changed).filter(|(_, changed)| !**changed).map(|(slot, _)| *slot);
         self.marks.unmark(&known.collect::<Vec<_>>());
+        // Whether those that have changed were ever written down is not known any more.
+        self.marks.note_known(&self.rows);
     }
 
     /// Every group's number lies below this.

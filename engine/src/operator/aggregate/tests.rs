@@ -1,6 +1,7 @@
 //! Aggregates called directly, compared with DataFusion's batch answer.
 
 mod changelog;
+mod checkpoints;
 mod harness;
 mod late;
 mod panes;

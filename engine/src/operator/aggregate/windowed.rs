@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 
+use super::bases::Bases;
 use super::closing::Horizon;
 use super::local::PARTIAL;
 use super::output::{PIECE, WindowOutput, no_changes, restored, table_changes, table_parts};
@@ -36,7 +37,7 @@ pub(super) struct Windowed {
     /// Windows that have rows and were not shown, the first to close first.
     open: BTreeSet<Window>,
     /// CUMULATE: what windows of one start have taken up.
-    bases: BTreeMap<i64, Table>,
+    bases: Bases,
     closing: Option<Closing>,
     /// Groups of the window that was closed last.
     last_groups: usize,
@@ -74,7 +75,7 @@ impl Windowed {
             horizon: Horizon::new(*watermark),
             slices: BTreeMap::new(),
             open: BTreeSet::new(),
-            bases: BTreeMap::new(),
+            bases: Bases::default(),
             closing: None,
             last_groups: 0,
         })
@@ -88,8 +89,7 @@ impl Windowed {
             return Ok(());
         }
         if !self.slices.contains_key(&slice) {
-            let closed = self.horizon.at();
-            self.open.extend(self.windows.covering(slice).take_while(|window| window.end > closed));
+            self.open_windows(slice);
             // About as many groups as the slice before.
             let groups = self.slices.values().next_back().map_or(0, Table::len);
             self.slices.insert(slice, Table::with_room(&self.shape, groups)?);
@@ -98,6 +98,12 @@ impl Windowed {
             Some(table) => table.add(rows),
             None => Ok(()),
         }
+    }
+
+    /// Takes note of the windows of a slice that are not closed.
+    fn open_windows(&mut self, slice: i64) {
+        let closed = self.horizon.at();
+        self.open.extend(self.windows.covering(slice).take_while(|window| window.end > closed));
     }
 
     fn go_on(&mut self, out: &mut Output) -> Result<Step> {
@@ -144,7 +150,7 @@ impl Windowed {
                 }
                 (Some((groups, at)), None) if *at == groups.len() => {
                     if let Some(opened) = closing.window.take() {
-                        self.put_away(opened);
+                        self.put_away(opened)?;
                     }
                 }
                 (Some((groups, at)), None) => {
@@ -170,7 +176,7 @@ impl Windowed {
             };
             return Ok(OpenedWindow { window, table, slices: Vec::new(), groups: None });
         }
-        let table = match self.bases.remove(&window.start) {
+        let table = match self.bases.take(window.start) {
             Some(base) => base,
             None => Table::with_room(&self.shape, self.last_groups)?,
         };
@@ -178,19 +184,22 @@ impl Windowed {
         Ok(OpenedWindow { window, table, slices, groups: None })
     }
 
-    fn put_away(&mut self, opened: OpenedWindow) {
+    fn put_away(&mut self, opened: OpenedWindow) -> Result<()> {
         self.last_groups = opened.table.len();
         if !self.windows.is_cumulate() {
-            return;
+            return Ok(());
         }
         let Window { start, end } = opened.window;
         let taken: Vec<i64> = self.slices.range(start..end).map(|(slice, _)| *slice).collect();
-        for slice in &taken {
-            self.slices.remove(slice);
+        for slice in taken {
+            if let Some(table) = self.slices.remove(&slice) {
+                self.bases.took_up(slice, &table)?;
+            }
         }
         if self.windows.last_end(start).is_some_and(|last| last > end) {
-            self.bases.insert(start, opened.table);
+            self.bases.put(start, opened.table);
         }
+        Ok(())
     }
 
     fn release_slices(&mut self) {
@@ -202,9 +211,15 @@ impl Windowed {
         }
     }
 
+    /// All is read back: changes are noted from now on.
+    fn note_changes(&mut self) {
+        self.slices.values_mut().for_each(Table::note_changes);
+        self.bases.note_changes();
+    }
+
     fn tables(&self) -> impl Iterator<Item = &Table> {
         let opened = self.closing.iter().filter_map(|closing| closing.window.as_ref()).map(|opened| &opened.table);
-        self.slices.values().chain(self.bases.values()).chain(opened)
+        self.slices.values().chain(self.bases.tables()).chain(opened)
     }
 }
 
@@ -230,26 +245,32 @@ impl Operator for Windowed {
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut parts = vec![self.horizon.snapshot()?];
-        // A base holds rows of slices whose windows are all closed or its own: it is restored as its first slice.
-        for (slice, table) in self.slices.iter_mut().chain(self.bases.iter_mut()) {
+        for (slice, table) in &mut self.slices {
             parts.extend(table_parts(SLICES, &self.state_schema, table, &[*slice], &[])?);
         }
+        parts.extend(self.bases.snapshot(&self.state_schema)?);
         Ok(parts)
     }
 
     fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
-        if self.windows.is_cumulate() {
-            // A base takes up whole slices when a window closes.
-            return Ok(None);
-        }
         let keys = self.shape.keys.len();
         let mut slices = no_changes(SLICES, keys + 1);
         for (slice, table) in &mut self.slices {
             table_changes(&mut slices, &self.state_schema, table, &[*slice], &[])?;
         }
-        let first = self.slices.first_key_value().map_or(i64::MAX, |(slice, _)| *slice);
+        let cumulates = self.windows.is_cumulate();
+        let first = if cumulates {
+            // A slice that was taken up may begin anew, as long as a window that covers it is open.
+            self.windows.start_of(self.horizon.at())
+        } else {
+            self.slices.first_key_value().map_or(i64::MAX, |(slice, _)| *slice)
+        };
         slices.below = Some(Below { column: keys + 1, at: first });
-        let mut changes = vec![StateChange::Rows(slices), self.horizon.change()?];
+        let mut changes = vec![self.horizon.change()?];
+        if cumulates {
+            changes.push(StateChange::Rows(self.bases.changes(&self.state_schema, &mut slices)?));
+        }
+        changes.push(StateChange::Rows(slices));
         if self.is_whole {
             // Local halves, of which there are none, had it once.
             changes.push(StateChange::Whole { name: PARTIAL.to_owned(), rows: Vec::new() });
@@ -267,25 +288,34 @@ impl Operator for Windowed {
         let mut is_noting = false;
         let mut out = Output::default();
         for part in parts.iter().filter(|part| part.name != Horizon::PART) {
+            if part.name == PARTIAL && !std::mem::replace(&mut is_noting, true) {
+                self.note_changes();
+            }
             let schema = match part.name.as_str() {
-                SLICES => &self.state_schema,
+                SLICES | Bases::PART => &self.state_schema,
                 PARTIAL => &self.partial_schema,
                 other => return Err(Error::internal(format!("a windowed aggregate has no state '{other}'"))),
             };
-            if part.name == PARTIAL && !std::mem::replace(&mut is_noting, true) {
-                self.slices.values_mut().for_each(Table::note_changes);
-            }
             let read = restored_slices(part, schema, &self.shape)?;
-            for_each_slice(&self.windows.clone(), &read, |slice, rows, count| self.add(slice, rows, count, &mut out))?;
+            for_each_slice(&self.windows.clone(), &read, |slice, rows, count| {
+                if part.name == Bases::PART {
+                    self.open_windows(slice);
+                    return self.bases.restore(slice, rows, &self.shape);
+                }
+                self.add(slice, rows, count, &mut out)
+            })?;
         }
         if !is_noting {
-            self.slices.values_mut().for_each(Table::note_changes);
+            self.note_changes();
         }
         Ok(())
     }
 
     fn state_size(&self) -> StateSize {
-        StateSize { rows: self.tables().map(Table::len).sum(), bytes: self.tables().map(Table::bytes).sum() }
+        StateSize {
+            rows: self.tables().map(Table::len).sum(),
+            bytes: self.tables().map(Table::bytes).sum::<usize>() + self.bases.bytes(),
+        }
     }
 }
 

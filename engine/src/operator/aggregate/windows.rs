@@ -70,6 +70,14 @@ impl Windows {
         slice.saturating_add(self.slice)
     }
 
+    /// The start of the windows of CUMULATE that hold `time`. All windows that cover what lies before it end by then.
+    pub(super) fn start_of(&self, time: i64) -> i64 {
+        match self.spec {
+            WindowSpec::Cumulate { size, .. } => self.floor(time, size),
+            _ => self.slice_of(time),
+        }
+    }
+
     fn floor(&self, time: i64, length: i64) -> i64 {
         let past = (i128::from(time) - i128::from(self.offset)).rem_euclid(i128::from(length));
         i64::try_from(i128::from(time) - past).unwrap_or(i64::MIN)

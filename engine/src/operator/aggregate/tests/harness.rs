@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -18,8 +18,8 @@ use rand::rngs::StdRng;
 use super::super::{build, exchange_keys, partial_schema};
 use crate::delta::Delta;
 use crate::operator::build::Role;
-use crate::operator::deferred::into_parts;
-use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
+use crate::operator::change::Layered;
+use crate::operator::{EpochContext, Operator, Output, Step};
 use crate::plan::flow::{FlowNode, FlowOp, FlowPlan, FlowProperties, ScanKind};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::state::spill::memory::MemorySpace;
@@ -77,6 +77,25 @@ pub(super) fn flow_plan(input: &DFSchema, op: FlowOp, output: DFSchema, changelo
     FlowPlan {
         nodes: vec![node(scan, vec![], input.clone(), false), node(op, vec![0], output, changelog)],
         ..FlowPlan::default()
+    }
+}
+
+/// What was written down of a [`Pool`]: of its local halves, and of those that have the keys.
+#[derive(Default)]
+pub(super) struct Checkpoint {
+    local: Layered,
+    keyed: Layered,
+}
+
+impl Checkpoint {
+    /// Rows of keyed state that were written last, and rows that say what is gone.
+    pub(super) fn rows(&self) -> (usize, usize) {
+        (self.keyed.rows, self.keyed.gone)
+    }
+
+    /// Puts all layers but the oldest so many together.
+    pub(super) fn compact(&mut self, from: usize) {
+        self.keyed.compact(from);
     }
 }
 
@@ -138,27 +157,35 @@ impl Pool {
 
     /// Writes all state down and starts again with it on another number of workers.
     pub(super) fn restart(&mut self, workers: usize) {
-        let snapshot = |operators: &mut Vec<Box<dyn Operator>>| -> Vec<StatePart> {
-            let mut parts = Vec::new();
-            for operator in operators {
-                parts.extend(operator.snapshot().unwrap());
-                into_parts(operator.deferred(), &mut parts).unwrap();
-            }
-            parts
-        };
-        let (local, keyed) = (snapshot(&mut self.locals), snapshot(&mut self.keyed));
+        let mut checkpoint = Checkpoint::default();
+        self.write(&mut checkpoint, false);
+        self.go_on_from(&checkpoint, workers);
+    }
+
+    fn operators(&mut self) -> [Vec<&mut dyn Operator>; 2] {
+        [&mut self.locals, &mut self.keyed].map(|operators| operators.iter_mut().map(|of| of.as_mut() as _).collect())
+    }
+
+    /// Writes down all, or what has changed.
+    pub(super) fn write(&mut self, checkpoint: &mut Checkpoint, only_changes: bool) {
+        let [mut locals, mut keyed] = self.operators();
+        checkpoint.local.write(&mut locals, only_changes);
+        checkpoint.keyed.write(&mut keyed, only_changes);
+    }
+
+    /// What was just written down comes to what is remembered.
+    pub(super) fn check(&mut self, checkpoint: &Checkpoint, context: &str) {
+        let [mut locals, mut keyed] = self.operators();
+        checkpoint.local.check(&mut locals, context);
+        checkpoint.keyed.check(&mut keyed, context);
+    }
+
+    /// Goes on from what was written down, on so many workers.
+    pub(super) fn go_on_from(&mut self, checkpoint: &Checkpoint, workers: usize) {
         self.start(workers);
-        for (operators, parts) in [(&mut self.locals, local), (&mut self.keyed, keyed)] {
+        for (operators, written) in [(&mut self.locals, &checkpoint.local), (&mut self.keyed, &checkpoint.keyed)] {
             for (worker, operator) in operators.iter_mut().enumerate() {
-                let mine = parts.iter().map(|part| {
-                    let groups = part.rows.column(0).as_any().downcast_ref::<UInt8Array>().unwrap();
-                    let rows: UInt32Array = (0..part.rows.num_rows())
-                        .filter(|row| worker_of(groups.value(*row), workers) == worker)
-                        .map(|row| row as u32)
-                        .collect();
-                    StatePart { name: part.name.clone(), rows: taken(&part.rows, &rows) }
-                });
-                operator.restore(mine.filter(|part| part.rows.num_rows() > 0).collect()).unwrap();
+                operator.restore(written.parts_of(worker, workers)).unwrap();
             }
         }
     }

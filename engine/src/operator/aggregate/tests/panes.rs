@@ -1,8 +1,9 @@
 //! What has come since a group was last shown: each pane is DataFusion's answer over its own rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
 use rand::rngs::StdRng;
@@ -13,7 +14,8 @@ use super::running::{random_rows, schema};
 use crate::delta::Delta;
 use crate::operator::aggregate::build;
 use crate::operator::build::Role;
-use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
+use crate::operator::change::Layered;
+use crate::operator::{EpochContext, Operator, Output, Step};
 use crate::plan::flow::{Firing, FlowOp, FlowPlan};
 use crate::state::key_group::{hash_keys, key_group, worker_of};
 use crate::time::{WatermarkId, Watermarks};
@@ -28,13 +30,14 @@ fn plan(sql: &str, firing: Firing, closes: Option<(usize, WatermarkId, i64)>) ->
 struct Workers {
     plan: FlowPlan,
     workers: Vec<Box<dyn Operator>>,
+    written: Layered,
     late: u64,
 }
 
 impl Workers {
     fn new(plan: FlowPlan, count: usize) -> Self {
         let workers = (0..count).map(|_| build(&plan, 1, Role::Whole).unwrap()).collect();
-        Self { plan, workers, late: 0 }
+        Self { plan, workers, written: Layered::default(), late: 0 }
     }
 
     /// Rows by the worker that has the key, which is column `k`.
@@ -78,20 +81,34 @@ impl Workers {
         said
     }
 
-    fn restart(&mut self) {
-        let parts: Vec<StatePart> = self.workers.iter_mut().flat_map(|worker| worker.snapshot().unwrap()).collect();
-        let count = self.workers.len();
+    fn write(&mut self, only_changes: bool) -> (usize, usize) {
+        let mut operators: Vec<&mut dyn Operator> = self.workers.iter_mut().map(|of| of.as_mut() as _).collect();
+        self.written.write(&mut operators, only_changes);
+        let told = (self.written.rows, self.written.gone);
+        self.written.check(&mut operators, "panes");
+        told
+    }
+
+    /// Other workers go on from what was written down.
+    fn restart(&mut self, count: usize) {
         self.workers = (0..count).map(|_| build(&self.plan, 1, Role::Whole).unwrap()).collect();
         for (index, worker) in self.workers.iter_mut().enumerate() {
-            let mine = parts.iter().map(|part| {
-                let groups = part.rows.column(0).as_any().downcast_ref::<UInt8Array>().unwrap();
-                let rows = (0..part.rows.num_rows()).filter(|row| worker_of(groups.value(*row), count) == index);
-                let rows = UInt32Array::from_iter_values(rows.map(|row| row as u32));
-                StatePart { name: part.name.clone(), rows: taken(&part.rows, &rows) }
-            });
-            worker.restore(mine.filter(|part| part.rows.num_rows() > 0).collect()).unwrap();
+            worker.restore(self.written.parts_of(index, count)).unwrap();
         }
     }
+}
+
+/// A row of each of these keys.
+fn of(keys: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let keys = Int64Array::from_iter_values(keys);
+    let rows = random_rows(&mut StdRng::seed_from_u64(1), keys.len());
+    let mut columns = rows.columns().to_vec();
+    columns[0] = Arc::new(keys);
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+fn pane(key: i64, count: i64) -> Vec<Value> {
+    vec![Value::Text(key.to_string()), Value::Text(count.to_string())]
 }
 
 /// The rows of a group that were not shown, and since when it waits.
@@ -141,8 +158,14 @@ fn live(sql: &str, seed: u64, firing: Firing) {
         let expected = batch_answer(&pane, sql).unwrap();
         assert_same(&sorted(said), &sorted(expected), &format!("seed {seed}, epoch {epoch}, {firing:?}"));
         now += random.random_range(1..30);
-        if random.random_bool(0.3) {
-            workers.restart();
+        if random.random_bool(0.6) {
+            workers.write(random.random_bool(0.9));
+            if random.random_bool(0.3) {
+                workers.written.compact(random.random_range(0..3));
+            }
+            if random.random_bool(0.4) {
+                workers.restart([1, 2, 4][random.random_range(0..3)]);
+            }
         }
     }
 }
@@ -169,23 +192,48 @@ fn a_complete_group_shows_late_rows_at_once_and_a_closed_one_drops_them() {
     let watermark = WatermarkId(0);
     let firing = Firing { complete: Some((0, watermark, 0)), ..Firing::default() };
     let mut workers = Workers::new(plan("SELECT k, count(*) FROM t GROUP BY k", firing, Some((0, watermark, 2))), 3);
-    let of = |key: i64| {
-        let rows = random_rows(&mut StdRng::seed_from_u64(1), 1);
-        let mut columns = rows.columns().to_vec();
-        columns[0] = std::sync::Arc::new(arrow::array::Int64Array::from(vec![key]));
-        RecordBatch::try_new(schema(), columns).unwrap()
-    };
-    let pane = |key: i64, count: i64| vec![Value::Text(key.to_string()), Value::Text(count.to_string())];
-    workers.give(&of(5));
-    workers.give(&of(5));
+    workers.give(&of([5]));
+    workers.give(&of([5]));
     assert!(workers.end(0, 4, false).is_empty());
     assert_eq!(workers.end(1, 5, false), [pane(5, 2)]);
-    workers.give(&of(5));
+    workers.give(&of([5]));
     assert_eq!(workers.end(2, 7, false), [pane(5, 1)], "a pane of what was late");
-    workers.restart();
-    workers.give(&of(5));
+    workers.write(true);
+    workers.restart(2);
+    workers.give(&of([5]));
     assert_eq!(workers.end(3, 8, false), [pane(5, 1)], "the last time");
-    workers.give(&of(5));
+    workers.give(&of([5]));
     assert!(workers.end(4, 8, false).is_empty());
     assert_eq!(workers.late, 1);
+}
+
+#[test]
+fn a_small_change_is_written_as_the_groups_that_it_reaches() {
+    let firing = Firing { rows: Some(3), ..Firing::default() };
+    let mut workers = Workers::new(plan("SELECT k, count(*) FROM t GROUP BY k", firing, None), 2);
+    workers.give(&of(0..5_000));
+    assert!(workers.end(0, 0, false).is_empty());
+    workers.write(false);
+    workers.give(&of([7, 10_000]));
+    workers.end(1, 0, false);
+    assert_eq!(workers.write(true), (2, 0));
+    workers.give(&of([7, 10_000, 10_000]));
+    assert_eq!(workers.end(2, 0, false).len(), 2);
+    assert_eq!(workers.write(true), (0, 2), "what was shown is empty");
+    workers.give(&of([20_000, 20_000, 20_000, 7]));
+    assert_eq!(workers.end(3, 0, false), [pane(20_000, 3)]);
+    assert_eq!(workers.write(true), (1, 0), "what came and went between two is in neither");
+    workers.give(&of([7, 7]));
+    assert_eq!(workers.end(4, 0, false), [pane(7, 3)]);
+    workers.give(&of([7]));
+    workers.end(5, 0, false);
+    assert_eq!(workers.write(true), (1, 1), "it went and came again");
+    workers.end(6, 0, false);
+    assert_eq!(workers.write(true), (0, 0), "nothing has changed");
+    workers.restart(4);
+    workers.give(&of([7, 7]));
+    assert_eq!(workers.end(7, 0, false), [pane(7, 3)]);
+    assert_eq!(workers.write(true), (0, 1));
+    let remembered: usize = workers.workers.iter().map(|worker| worker.state_size().rows).sum();
+    assert_eq!(remembered, 4_999);
 }

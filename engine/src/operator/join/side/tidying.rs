@@ -54,9 +54,11 @@ impl Side {
         let mut touched = 0;
         if self.ages.as_ref().is_some_and(|ages| ages.is_over(number)) {
             let live = block.live;
-            let leaving = self.live_rows(number);
+            let goes_whole = !self.memory.changelog && self.index.is_unlinked(number);
+            // Which rows a block has that goes as a whole is asked for a checkpoint alone.
+            let leaving = if goes_whole && !self.notes_changes() { Vec::new() } else { self.live_rows(number) };
             self.note_over(&leaving)?;
-            if !self.memory.changelog && self.index.is_unlinked(number) {
+            if goes_whole {
                 self.live -= live;
             } else {
                 touched += leaving.len();
