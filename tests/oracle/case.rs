@@ -118,7 +118,8 @@ impl Case {
 
     /// The batch's statement and all rows, for a case that is looked into.
     pub(crate) fn in_full(&self) -> String {
-        let mut text = format!("\n  as a batch: {}", self.statement.batch_sql);
+        let Statement { batch_sql, judged_sql, .. } = &self.statement;
+        let mut text = format!("\n  as a batch: {batch_sql}\n  as it is judged: {judged_sql}");
         for table in &self.tables {
             text.push_str(&format!("\n{} (delay {} s):", table.name, table.delay_seconds));
             for (epoch, arrival) in

@@ -1,8 +1,7 @@
 //! Random statements of the classes that run continuously, as text.
 //!
 //! A query is made of relations that are queries again, up to four deep. What the batch side must say in other words is
-//! written twice: as a twin (`⟦n⟧` in the text, put in at the end), or, where only the order of rows that tie differs, as
-//! `⟪stream's|batch's⟫`.
+//! written twice ([`written`]).
 
 mod grouped;
 mod joins;
@@ -15,6 +14,7 @@ mod sources;
 mod subqueries;
 mod top;
 mod windows;
+mod written;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -24,14 +24,17 @@ use super::expression::Column;
 use super::said::Fold;
 use super::table::{SECOND, START};
 pub(crate) use windows::{WindowSource, Windows};
+use written::{Reader, Twin, marker, twin, written};
 
-/// A statement, twice: as a stream query, and as the batch query that says what its result must be.
+/// A statement, thrice: as a stream query, as the batch query that says what its result must be, and as another database reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     /// As it is run continuously.
     pub(crate) sql: String,
     /// The same over tables `w0`, `w1`, … in the place of window functions over streams, and without EMIT.
     pub(crate) batch_sql: String,
+    /// As it is run continuously, but over tables in the place of window functions, and in words that are not ours alone.
+    pub(crate) judged_sql: String,
     /// What stands in `w0`, `w1`, ….
     pub(crate) windows: Vec<WindowSource>,
     /// If it says parts of its result: how each column is made of them.
@@ -71,8 +74,8 @@ struct Author<'a> {
     rng: SmallRng,
     tables: &'a [Readable],
     windows: Vec<WindowSource>,
-    /// Queries that the batch side must say in other words: as it is run continuously, and as a batch.
-    twins: Vec<(String, String)>,
+    /// Queries that the batch side must say in other words.
+    twins: Vec<Twin>,
     /// `WITH name AS (query)`, the first first.
     named: Vec<(String, Query)>,
     next_name: usize,
@@ -118,17 +121,8 @@ impl Statement {
             folds,
         };
         let text = author.statement();
-        let (mut sql, mut batch_sql) = (text.clone(), text);
-        // The outermost were made last.
-        for (number, (streamed, batched)) in author.twins.iter().enumerate().rev() {
-            sql = sql.replace(&twin(number), streamed);
-            batch_sql = batch_sql.replace(&twin(number), batched);
-        }
-        let (mut sql, mut batch_sql) = (chosen(&sql, 0), chosen(&batch_sql, 1));
-        for (number, source) in author.windows.iter().enumerate() {
-            sql = sql.replace(&marker(number), &source.as_sql());
-            batch_sql = batch_sql.replace(&marker(number), &format!("w{number}"));
-        }
+        let [mut sql, batch_sql, judged_sql] = [Reader::Stream, Reader::Batch, Reader::Judge]
+            .map(|reader| written(&text, &author.twins, &author.windows, reader));
         let early = match (late_rows, corrections, after_watermark) {
             (true, ..) => 0.0,
             (_, Corrections::Plain, false) => 0.05,
@@ -137,7 +131,7 @@ impl Statement {
         };
         let early = !late_rows && author.chance(early);
         sql.push_str(&author.emit(early));
-        Self { sql, batch_sql, windows: author.windows, folds: author.folds }
+        Self { sql, batch_sql, judged_sql, windows: author.windows, folds: author.folds }
     }
 
     /// Whether it asks for the time of day.
@@ -149,7 +143,9 @@ impl Statement {
     pub(crate) fn at(&self, now: i64) -> Self {
         let seconds = (now - START) / SECOND;
         let now = format!("TIMESTAMP '2024-01-01 00:{:02}:{:02}'", seconds / 60, seconds % 60);
-        Self { sql: self.sql.replace(NOW, &now), batch_sql: self.batch_sql.replace(NOW, &now), ..self.clone() }
+        let [sql, batch_sql, judged_sql] =
+            [&self.sql, &self.batch_sql, &self.judged_sql].map(|sql| sql.replace(NOW, &now));
+        Self { sql, batch_sql, judged_sql, ..self.clone() }
     }
 
     /// Whether changes may be held back until some time has passed.
@@ -161,25 +157,6 @@ impl Statement {
     pub(crate) fn is_current(&self) -> bool {
         !self.sql.rsplit_once(" EMIT").is_some_and(|(_, emit)| emit.contains(" AFTER "))
     }
-}
-
-/// The text with one side of each `⟪stream's|batch's⟫`.
-fn chosen(text: &str, side: usize) -> String {
-    let mut parts = text.split(['⟪', '⟫']);
-    let mut chosen = parts.next().unwrap_or_default().to_owned();
-    while let Some(choice) = parts.next() {
-        chosen.push_str(choice.split('|').nth(side).unwrap_or_default());
-        chosen.push_str(parts.next().unwrap_or_default());
-    }
-    chosen
-}
-
-fn marker(number: usize) -> String {
-    format!("⟨{number}⟩")
-}
-
-fn twin(number: usize) -> String {
-    format!("⟦{number}⟧")
 }
 
 impl Author<'_> {
@@ -338,7 +315,16 @@ impl Author<'_> {
 
     /// Puts a text as the stream's, and another as the batch's.
     fn twin(&mut self, streamed: String, batched: String) -> String {
-        self.twins.push((streamed, batched));
+        self.put(Twin { streamed, batched, ours: false })
+    }
+
+    /// As [`Self::twin`], of words for the stream that no other database knows.
+    fn twin_of_ours(&mut self, streamed: String, batched: String) -> String {
+        self.put(Twin { streamed, batched, ours: true })
+    }
+
+    fn put(&mut self, of: Twin) -> String {
+        self.twins.push(of);
         twin(self.twins.len() - 1)
     }
 }
