@@ -7,6 +7,7 @@
 mod aggregate;
 mod case;
 mod coverage;
+mod duckdb;
 mod engine;
 mod expression;
 mod machine;
@@ -52,6 +53,11 @@ impl World {
     fn new() -> Self {
         let mut functions = Functions::builtin();
         ours().for_each(|function| functions.add_scalar(function));
+        Self::with(functions)
+    }
+
+    /// A world whose planner knows these functions.
+    fn with(functions: Functions) -> Self {
         let functions = Arc::new(functions);
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
