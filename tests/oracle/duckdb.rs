@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::case::{Case, Expected};
 use super::engine;
 use super::multiset::Multiset;
-use super::runs::{Verdict, run_cases};
+use super::runs::{Kind, Verdict, run_cases};
 use super::truth::known;
 use super::{World, coverage};
 
@@ -116,23 +116,35 @@ impl World {
     }
 }
 
+fn judged((world, judge): &(World, Judge), case: &Case) -> Result<Verdict, String> {
+    // DuckDB's now() is its own.
+    let case = &case.at_one_moment();
+    let plan = match engine::planned(&case.statement.sql, &case.tables, &world.functions) {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Verdict::Refused(format!("planner: {:?} {error}", error.kind()))),
+    };
+    let end = match judge.answer(case, plan.batch.schema().inner()) {
+        Ok(answer) => answer,
+        Err(why) => return Ok(Verdict::Refused(format!("DuckDB: {why}"))),
+    };
+    let expected = Expected { end, midway: None };
+    world.compare_with(case, &plan, &expected)?;
+    Ok(Verdict::Equal { rows: expected.end.len(), met: coverage::met(&case.statement.sql, &plan.flow) })
+}
+
+fn world() -> (World, Judge) {
+    (World::of_a_server(), Judge::new())
+}
+
 /// Statements through the planner, their operators called one by one, and as a SELECT.
 #[test]
 fn results_are_duckdbs() {
-    let world = || (World::of_a_server(), Judge::new());
-    run_cases(300, &["temporal filter", "now()"], world, |(world, judge), case| {
-        // DuckDB's now() is its own.
-        let case = &case.at_one_moment();
-        let plan = match engine::planned(&case.statement.sql, &case.tables, &world.functions) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(Verdict::Refused(format!("planner: {:?} {error}", error.kind()))),
-        };
-        let end = match judge.answer(case, plan.batch.schema().inner()) {
-            Ok(answer) => answer,
-            Err(why) => return Ok(Verdict::Refused(format!("DuckDB: {why}"))),
-        };
-        let expected = Expected { end, midway: None };
-        world.compare_with(case, &plan, &expected)?;
-        Ok(Verdict::Equal { rows: expected.end.len(), met: coverage::met(&case.statement.sql, &plan.flow) })
-    });
+    let kind = Kind { cases: 300, random: Case::random, never: Some(&["temporal filter", "now()"]) };
+    run_cases(&kind, world, judged);
+}
+
+/// The same of statements that are written for DuckDB alone.
+#[test]
+fn results_of_free_statements_are_duckdbs() {
+    run_cases(&Kind { cases: 100, random: Case::free, never: None }, world, judged);
 }

@@ -3,6 +3,7 @@
 //! A query is made of relations that are queries again, up to four deep. What the batch side must say in other words is
 //! written twice ([`written`]).
 
+mod free;
 mod grouped;
 mod joins;
 mod nearest;
@@ -105,24 +106,10 @@ impl Statement {
             false => Corrections::random(&mut SmallRng::seed_from_u64(seed ^ 0x656d_6974)),
         };
         let after_watermark = rng.random_bool(0.3) && !matches!(corrections, Corrections::Replaced { .. });
-        let (windows, twins, named, folds) = Default::default();
         let lateness = if late_rows && after_watermark && rng.random_bool(0.4) { rng.random_range(1..12) } else { 0 };
-        let mut author = Author {
-            rng,
-            tables,
-            windows,
-            twins,
-            named,
-            next_name: 0,
-            after_watermark,
-            late_rows,
-            lateness,
-            corrections,
-            folds,
-        };
-        let text = author.statement();
-        let [mut sql, batch_sql, judged_sql] = [Reader::Stream, Reader::Batch, Reader::Judge]
-            .map(|reader| written(&text, &author.twins, &author.windows, reader));
+        let mut author = Author { after_watermark, late_rows, lateness, corrections, ..Author::new(rng, tables) };
+        let query = author.query_of_statement();
+        let mut statement = author.statement(query);
         let early = match (late_rows, corrections, after_watermark) {
             (true, ..) => 0.0,
             (_, Corrections::Plain, false) => 0.05,
@@ -130,8 +117,16 @@ impl Statement {
             _ => 0.4,
         };
         let early = !late_rows && author.chance(early);
-        sql.push_str(&author.emit(early));
-        Self { sql, batch_sql, judged_sql, windows: author.windows, folds: author.folds }
+        statement.sql.push_str(&author.emit(early));
+        statement
+    }
+
+    /// A statement over `tables` that only another database judges ([`free`]).
+    pub(crate) fn free(seed: u64, tables: &[Readable]) -> Self {
+        let mut author = Author::new(SmallRng::seed_from_u64(seed), tables);
+        let depth = [1, 2, 2, 3][author.rng.random_range(0..4)];
+        let query = author.free(depth, &[]);
+        author.statement(query)
     }
 
     /// Whether it asks for the time of day.
@@ -159,9 +154,38 @@ impl Statement {
     }
 }
 
-impl Author<'_> {
-    /// The statement without EMIT.
-    fn statement(&mut self) -> String {
+impl<'a> Author<'a> {
+    /// Of statements without EMIT, over tables without late rows.
+    fn new(rng: SmallRng, tables: &'a [Readable]) -> Self {
+        let (windows, twins, named, folds) = Default::default();
+        Self {
+            rng,
+            tables,
+            windows,
+            twins,
+            named,
+            next_name: 0,
+            after_watermark: false,
+            late_rows: false,
+            lateness: 0,
+            corrections: Corrections::Plain,
+            folds,
+        }
+    }
+
+    /// The statement that is a query, without EMIT.
+    fn statement(&self, query: Query) -> Statement {
+        let named = self.named.iter().map(|(name, query)| format!("{name} AS ({})", query.text));
+        let text = match named.collect::<Vec<_>>().join(", ") {
+            named if named.is_empty() => query.text,
+            named => format!("WITH {named} {}", query.text),
+        };
+        let [sql, batch_sql, judged_sql] = [Reader::Stream, Reader::Batch, Reader::Judge]
+            .map(|reader| written(&text, &self.twins, &self.windows, reader));
+        Statement { sql, batch_sql, judged_sql, windows: self.windows.clone(), folds: self.folds.clone() }
+    }
+
+    fn query_of_statement(&mut self) -> Query {
         let shown = match self.corrections {
             Corrections::Replaced { .. } => Some(self.keyed_aggregate()),
             Corrections::Parts { .. } => self.partial_aggregate(),
@@ -171,7 +195,7 @@ impl Author<'_> {
             self.corrections = Corrections::Stream;
             self.folds.clear();
         }
-        let query = match (shown, self.late_rows, self.after_watermark) {
+        match (shown, self.late_rows, self.after_watermark) {
             (Some(query), ..) => query,
             (_, true, true) if self.lateness == 0 && self.chance(0.25) => self.over_by_time(),
             (_, true, _) => self.windowed_aggregate(false),
@@ -180,12 +204,7 @@ impl Author<'_> {
                 let depth = [1, 2, 2, 3, 3, 4][self.rng.random_range(0..6)];
                 self.query(depth, true)
             }
-        };
-        if self.named.is_empty() {
-            return query.text;
         }
-        let named: Vec<String> = self.named.iter().map(|(name, query)| format!("{name} AS ({})", query.text)).collect();
-        format!("WITH {} {}", named.join(", "), query.text)
     }
 
     /// A query whose rows are final.
