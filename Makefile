@@ -1,6 +1,6 @@
 # make demo     the tour, in one process: a broker, a producer, Rondel; join it with psql
 # make test     every test, the real Kafka's among them
-# make oracle   random queries against DataFusion's batch answer: CASES=10000 SEED=1
+# make oracle   random queries against DataFusion's batch answer, and DuckDB's: CASES=10000 SEED=1
 # make simulate  whole servers that are killed at any step: SEEDS=20000 SEED=1
 # make fuzz     bytes that no protobuf library would write: SECONDS=1800
 # make fmt lint bench docs setup

@@ -59,13 +59,27 @@ impl Case {
         let mut rng = SmallRng::seed_from_u64(seed);
         let epochs = rng.random_range(1..7);
         let late_rows = rng.random_bool(0.15);
-        let mut pool = Pool::new();
-        let tables: Vec<Table> = (0..rng.random_range(1..=3))
-            .map(|n| Table::random(&mut rng, &format!("t{n}"), epochs, late_rows, &mut pool))
-            .collect();
+        let tables = Self::tables(&mut rng, epochs, late_rows);
         let readable: Vec<Readable> = tables.iter().map(Table::readable).collect();
         let statement = Statement::random(rng.random(), &readable, late_rows);
         Self { seed, late_rows, tables, statement }
+    }
+
+    /// The case of a seed that only another database judges.
+    pub(crate) fn free(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let epochs = rng.random_range(1..4);
+        let tables = Self::tables(&mut rng, epochs, false);
+        let readable: Vec<Readable> = tables.iter().map(Table::readable).collect();
+        let statement = Statement::free(rng.random(), &readable);
+        Self { seed, late_rows: false, tables, statement }
+    }
+
+    fn tables(rng: &mut SmallRng, epochs: usize, late_rows: bool) -> Vec<Table> {
+        let mut pool = Pool::new();
+        (0..rng.random_range(1..=3))
+            .map(|n| Table::random(rng, &format!("t{n}"), epochs, late_rows, &mut pool))
+            .collect()
     }
 
     /// How many epochs have rows; in one more the inputs end.
@@ -118,7 +132,8 @@ impl Case {
 
     /// The batch's statement and all rows, for a case that is looked into.
     pub(crate) fn in_full(&self) -> String {
-        let mut text = format!("\n  as a batch: {}", self.statement.batch_sql);
+        let Statement { batch_sql, judged_sql, .. } = &self.statement;
+        let mut text = format!("\n  as a batch: {batch_sql}\n  as it is judged: {judged_sql}");
         for table in &self.tables {
             text.push_str(&format!("\n{} (delay {} s):", table.name, table.delay_seconds));
             for (epoch, arrival) in

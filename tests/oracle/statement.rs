@@ -1,9 +1,9 @@
 //! Random statements of the classes that run continuously, as text.
 //!
 //! A query is made of relations that are queries again, up to four deep. What the batch side must say in other words is
-//! written twice: as a twin (`⟦n⟧` in the text, put in at the end), or, where only the order of rows that tie differs, as
-//! `⟪stream's|batch's⟫`.
+//! written twice ([`written`]).
 
+mod free;
 mod grouped;
 mod joins;
 mod nearest;
@@ -16,6 +16,7 @@ mod sources;
 mod subqueries;
 mod top;
 mod windows;
+mod written;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -25,14 +26,17 @@ use super::expression::Column;
 use super::said::Fold;
 use super::table::{SECOND, START};
 pub(crate) use windows::{WindowSource, Windows};
+use written::{Reader, Twin, marker, twin, written};
 
-/// A statement, twice: as a stream query, and as the batch query that says what its result must be.
+/// A statement, thrice: as a stream query, as the batch query that says what its result must be, and as another database reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     /// As it is run continuously.
     pub(crate) sql: String,
     /// The same over tables `w0`, `w1`, … in the place of window functions over streams, and without EMIT.
     pub(crate) batch_sql: String,
+    /// As it is run continuously, but over tables in the place of window functions, and in words that are not ours alone.
+    pub(crate) judged_sql: String,
     /// What stands in `w0`, `w1`, ….
     pub(crate) windows: Vec<WindowSource>,
     /// If it says parts of its result: how each column is made of them.
@@ -72,8 +76,8 @@ struct Author<'a> {
     rng: SmallRng,
     tables: &'a [Readable],
     windows: Vec<WindowSource>,
-    /// Queries that the batch side must say in other words: as it is run continuously, and as a batch.
-    twins: Vec<(String, String)>,
+    /// Queries that the batch side must say in other words.
+    twins: Vec<Twin>,
     /// `WITH name AS (query)`, the first first.
     named: Vec<(String, Query)>,
     next_name: usize,
@@ -103,33 +107,10 @@ impl Statement {
             false => Corrections::random(&mut SmallRng::seed_from_u64(seed ^ 0x656d_6974)),
         };
         let after_watermark = rng.random_bool(0.3) && !matches!(corrections, Corrections::Replaced { .. });
-        let (windows, twins, named, folds) = Default::default();
         let lateness = if late_rows && after_watermark && rng.random_bool(0.4) { rng.random_range(1..12) } else { 0 };
-        let mut author = Author {
-            rng,
-            tables,
-            windows,
-            twins,
-            named,
-            next_name: 0,
-            after_watermark,
-            late_rows,
-            lateness,
-            corrections,
-            folds,
-        };
-        let text = author.statement();
-        let (mut sql, mut batch_sql) = (text.clone(), text);
-        // The outermost were made last.
-        for (number, (streamed, batched)) in author.twins.iter().enumerate().rev() {
-            sql = sql.replace(&twin(number), streamed);
-            batch_sql = batch_sql.replace(&twin(number), batched);
-        }
-        let (mut sql, mut batch_sql) = (chosen(&sql, 0), chosen(&batch_sql, 1));
-        for (number, source) in author.windows.iter().enumerate() {
-            sql = sql.replace(&marker(number), &source.as_sql());
-            batch_sql = batch_sql.replace(&marker(number), &format!("w{number}"));
-        }
+        let mut author = Author { after_watermark, late_rows, lateness, corrections, ..Author::new(rng, tables) };
+        let query = author.query_of_statement();
+        let mut statement = author.statement(query);
         let early = match (late_rows, corrections, after_watermark) {
             (true, ..) => 0.0,
             (_, Corrections::Plain, false) => 0.05,
@@ -137,8 +118,16 @@ impl Statement {
             _ => 0.4,
         };
         let early = !late_rows && author.chance(early);
-        sql.push_str(&author.emit(early));
-        Self { sql, batch_sql, windows: author.windows, folds: author.folds }
+        statement.sql.push_str(&author.emit(early));
+        statement
+    }
+
+    /// A statement over `tables` that only another database judges ([`free`]).
+    pub(crate) fn free(seed: u64, tables: &[Readable]) -> Self {
+        let mut author = Author::new(SmallRng::seed_from_u64(seed), tables);
+        let depth = [1, 2, 2, 3][author.rng.random_range(0..4)];
+        let query = author.free(depth, &[]);
+        author.statement(query)
     }
 
     /// Whether it asks for the time of day.
@@ -150,7 +139,9 @@ impl Statement {
     pub(crate) fn at(&self, now: i64) -> Self {
         let seconds = (now - START) / SECOND;
         let now = format!("TIMESTAMP '2024-01-01 00:{:02}:{:02}'", seconds / 60, seconds % 60);
-        Self { sql: self.sql.replace(NOW, &now), batch_sql: self.batch_sql.replace(NOW, &now), ..self.clone() }
+        let [sql, batch_sql, judged_sql] =
+            [&self.sql, &self.batch_sql, &self.judged_sql].map(|sql| sql.replace(NOW, &now));
+        Self { sql, batch_sql, judged_sql, ..self.clone() }
     }
 
     /// Whether changes may be held back until some time has passed.
@@ -164,28 +155,38 @@ impl Statement {
     }
 }
 
-/// The text with one side of each `⟪stream's|batch's⟫`.
-fn chosen(text: &str, side: usize) -> String {
-    let mut parts = text.split(['⟪', '⟫']);
-    let mut chosen = parts.next().unwrap_or_default().to_owned();
-    while let Some(choice) = parts.next() {
-        chosen.push_str(choice.split('|').nth(side).unwrap_or_default());
-        chosen.push_str(parts.next().unwrap_or_default());
+impl<'a> Author<'a> {
+    /// Of statements without EMIT, over tables without late rows.
+    fn new(rng: SmallRng, tables: &'a [Readable]) -> Self {
+        let (windows, twins, named, folds) = Default::default();
+        Self {
+            rng,
+            tables,
+            windows,
+            twins,
+            named,
+            next_name: 0,
+            after_watermark: false,
+            late_rows: false,
+            lateness: 0,
+            corrections: Corrections::Plain,
+            folds,
+        }
     }
-    chosen
-}
 
-fn marker(number: usize) -> String {
-    format!("⟨{number}⟩")
-}
+    /// The statement that is a query, without EMIT.
+    fn statement(&self, query: Query) -> Statement {
+        let named = self.named.iter().map(|(name, query)| format!("{name} AS ({})", query.text));
+        let text = match named.collect::<Vec<_>>().join(", ") {
+            named if named.is_empty() => query.text,
+            named => format!("WITH {named} {}", query.text),
+        };
+        let [sql, batch_sql, judged_sql] = [Reader::Stream, Reader::Batch, Reader::Judge]
+            .map(|reader| written(&text, &self.twins, &self.windows, reader));
+        Statement { sql, batch_sql, judged_sql, windows: self.windows.clone(), folds: self.folds.clone() }
+    }
 
-fn twin(number: usize) -> String {
-    format!("⟦{number}⟧")
-}
-
-impl Author<'_> {
-    /// The statement without EMIT.
-    fn statement(&mut self) -> String {
+    fn query_of_statement(&mut self) -> Query {
         let shown = match self.corrections {
             Corrections::Replaced { .. } => Some(self.keyed_aggregate()),
             Corrections::Parts { .. } => self.partial_aggregate(),
@@ -195,7 +196,7 @@ impl Author<'_> {
             self.corrections = Corrections::Stream;
             self.folds.clear();
         }
-        let query = match (shown, self.late_rows, self.after_watermark) {
+        match (shown, self.late_rows, self.after_watermark) {
             (Some(query), ..) => query,
             (_, true, true) if self.lateness == 0 && self.chance(0.25) => self.over_by_time(),
             (_, true, _) => self.windowed_aggregate(false),
@@ -204,12 +205,7 @@ impl Author<'_> {
                 let depth = [1, 2, 2, 3, 3, 4][self.rng.random_range(0..6)];
                 self.query(depth, true)
             }
-        };
-        if self.named.is_empty() {
-            return query.text;
         }
-        let named: Vec<String> = self.named.iter().map(|(name, query)| format!("{name} AS ({})", query.text)).collect();
-        format!("WITH {} {}", named.join(", "), query.text)
     }
 
     /// A query whose rows are final.
@@ -340,7 +336,16 @@ impl Author<'_> {
 
     /// Puts a text as the stream's, and another as the batch's.
     fn twin(&mut self, streamed: String, batched: String) -> String {
-        self.twins.push((streamed, batched));
+        self.put(Twin { streamed, batched, ours: false })
+    }
+
+    /// As [`Self::twin`], of words for the stream that no other database knows.
+    fn twin_of_ours(&mut self, streamed: String, batched: String) -> String {
+        self.put(Twin { streamed, batched, ours: true })
+    }
+
+    fn put(&mut self, of: Twin) -> String {
+        self.twins.push(of);
         twin(self.twins.len() - 1)
     }
 }

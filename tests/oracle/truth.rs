@@ -181,7 +181,7 @@ fn hidden(rows: Arc<LogicalPlan>) -> Result<LogicalPlan> {
 }
 
 /// What a statement's batch side reads.
-fn known(statement: &Statement, tables: &[Table]) -> Vec<(String, SchemaRef, Vec<RecordBatch>)> {
+pub(crate) fn known(statement: &Statement, tables: &[Table]) -> Vec<(String, SchemaRef, Vec<RecordBatch>)> {
     let mut known = Vec::new();
     for table in tables {
         known.push((table.name.clone(), schema(), table.rows()));

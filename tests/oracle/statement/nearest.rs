@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::super::expression::Column;
 use super::sources::table_columns;
-use super::{Author, Query, Relation, twin};
+use super::{Author, Query, Relation};
 
 /// The columns of a table by their place in [`table_columns`].
 const TIME: usize = 0;
@@ -68,7 +68,8 @@ impl Author<'_> {
         let order = self.completed(&right, &format!("{} {direction}", names(&right, of_right)), &read, &[of_right]);
         let on: Vec<String> = on.into_iter().chain([times]).collect();
         let batch = self.numbered((&left, &right), (&ours, &theirs), (&on.join(" AND "), &order), (kept, "= 1"));
-        self.twin_of(streamed, batch, (ours, theirs), left.rows)
+        let text = self.twin_of_ours(streamed, batch);
+        shown(text, (ours, theirs), left.rows)
     }
 
     /// Each row of one table with the first rows of another that have its key.
@@ -97,7 +98,8 @@ impl Author<'_> {
         );
         let numbers = format!("<= {limit}");
         let batch = self.numbered((&left, &right), (&ours, &theirs), (&on, &order), (kept, &numbers));
-        self.twin_of(streamed, batch, (ours, theirs), left.rows * limit)
+        let text = self.twin(streamed, batch);
+        shown(text, (ours, theirs), left.rows * limit)
     }
 
     /// Some columns of a table, in its order; floats excepted, which are equal in more ways than one.
@@ -146,12 +148,10 @@ impl Author<'_> {
             right.from
         )
     }
+}
 
-    fn twin_of(&mut self, streamed: String, batch: String, (ours, theirs): (Chosen, Chosen), rows: usize) -> Query {
-        let text = twin(self.twins.len());
-        self.twins.push((streamed, batch));
-        Query { text, columns: [ours.columns, theirs.columns].concat(), append_only: false, rows }
-    }
+fn shown(text: String, (ours, theirs): (Chosen, Chosen), rows: usize) -> Query {
+    Query { text, columns: [ours.columns, theirs.columns].concat(), append_only: false, rows }
 }
 
 /// What a table is called.

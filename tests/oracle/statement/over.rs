@@ -162,7 +162,8 @@ impl Author<'_> {
                 let order = if open { window.order.clone() } else { window.full_order() };
                 let streamed = window.clauses(&window.partition, &order, "");
                 let batched = format!("coalesce(nth_value({argument}, {n}){nulls} OVER ({full}), {default})");
-                (format!("⟪{lead} OVER ({streamed})|{batched}⟫"), kind, true)
+                let judged = window.clauses(&window.partition, &window.full_order(), "");
+                (format!("⟪{lead} OVER ({streamed})|{batched}|{lead} OVER ({judged})⟫"), kind, true)
             }
             9 => {
                 let name = ["first_value", "last_value"][self.rng.random_range(0..2)];

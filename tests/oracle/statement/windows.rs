@@ -243,7 +243,7 @@ impl Author<'_> {
             self.named.push((name.clone(), query));
             (rows, all) = (format!("TABLE {name}"), name);
         }
-        let source = self.twin(windows.call(&rows, time, key), format!("({})", windows.query(&all, time, key)));
+        let source = self.twin_of_ours(windows.call(&rows, time, key), format!("({})", windows.query(&all, time, key)));
         let alias = self.name("a");
         let mut columns: Vec<Column> =
             named.iter().map(|(name, column)| Column::new(format!("{alias}.{name}"), column.kind)).collect();
@@ -317,8 +317,8 @@ impl Author<'_> {
                 own.iter().zip(&names).map(|(column, name)| format!("{} AS {name}", column.name)).collect();
             let rows = format!("(SELECT {} AS {start}, {} FROM {})", bounds[0], inner.join(", "), from.from);
             let windows = Windows::Tumble { size: [30, 60][self.rng.random_range(0..2)], offset: 0 };
-            let twin =
-                self.twin(windows.call(&rows, &start, &start), format!("({})", windows.query(&rows, &start, &start)));
+            let (streamed, batched) = (windows.call(&rows, &start, &start), windows.query(&rows, &start, &start));
+            let twin = self.twin_of_ours(streamed, format!("({batched})"));
             let alias = self.name("a");
             source = format!("{twin} AS {alias}");
             for (column, name) in own.iter_mut().zip(names) {
