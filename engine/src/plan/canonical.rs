@@ -12,7 +12,8 @@
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
 //! A subquery as a value that names the row outside is an aggregate
 //! ([`super::correlated_value`]).
-//! LATERAL is a join ([`super::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]).
+//! LATERAL is a join ([`super::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery_values`]),
+//! and ANY and ALL are EXISTS where they name the row outside ([`super::quantified`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -28,13 +29,15 @@ use super::dependent;
 use super::fault::planning_error;
 use super::grouping::expanded;
 use super::lateral::joined;
+use super::quantified::said_by_exists;
 use super::set_node::SetNode;
 use super::subquery_values::counted;
 use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = joined(said_otherwise(counted(plan)?)?).map_err(planning_error)?;
+    let plan = counted(said_by_exists(plan)?)?;
+    let plan = joined(said_otherwise(plan)?).map_err(planning_error)?;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),

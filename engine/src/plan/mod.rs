@@ -42,6 +42,7 @@ mod planner;
 mod properties;
 mod prune;
 mod push_down;
+mod quantified;
 mod relation;
 mod release;
 mod row;
