@@ -5,6 +5,7 @@
 //! Windows are lowered to a function that lists them and `UNNEST` ([`windows`]), which shares nothing with the operators.
 
 mod asof;
+mod extremes;
 mod over;
 mod scan;
 mod sessions;
@@ -102,6 +103,9 @@ impl BatchContext {
         // Sorts of the parts that are merged share the bound of the first rows, each by its own idea of the order: a column that is
         // constant in one input of a UNION is no part of it there, and first rows of the others are left out (DataFusion 55).
         let config = SessionConfig::new().with_target_partitions(threads.max(1)).with_repartition_sorts(false);
+        // Groups of which only the first are asked for are kept by `<`, to which NaN is neither less nor greater, and it panics
+        // (DataFusion 55).
+        let config = config.set_bool("datafusion.optimizer.enable_topk_aggregation", false);
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_scalar_functions(functions.scalars())
@@ -131,7 +135,8 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = over::lowered(turned::lowered(sets::lowered(plan.clone())?)?)?;
+        let plan = extremes::lowered(sets::lowered(plan.clone())?)?;
+        let plan = over::lowered(turned::lowered(plan)?)?;
         let plan = asof::lowered(windows::lowered(plan)?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let plan = state.optimize(&plan)?;

@@ -29,8 +29,11 @@ SETTINGS = [
 
 # Functions that PostgreSQL has and DuckDB has not, or has otherwise.
 MACROS = [
-    # Its digits are capitals.
-    "to_hex(number) AS lower(system.main.to_hex(number))",
+    # Its digits are capitals. A whole number that fits an INTEGER has the digits of one: in Rondel a literal is a BIGINT.
+    """to_hex(number) AS lower(CASE WHEN number BETWEEN -2147483648 AND -1 THEN system.main.to_hex(number + 4294967296)
+        ELSE system.main.to_hex(number) END)""",
+    # Its seconds have no fraction.
+    "seconds_of(moment) AS extract(microsecond FROM moment) / 1e6",
     "quote_literal(value) AS '''' || replace(value, '''', '''''') || ''''",
     r"""initcap(value) AS CASE WHEN value IS NOT NULL THEN coalesce(array_to_string(list_transform(
         regexp_extract_all(value, '[\p{L}\p{N}]+|[^\p{L}\p{N}]+'), lambda word: upper(word[1]) || lower(word[2:])), ''), '') END""",
@@ -43,6 +46,7 @@ MACROS = [
 
 # The same in DuckDB's words: (pattern, what stands there, why).
 WORDS = [
+    (r"\bEXTRACT\(SECOND FROM ", "seconds_of(", "the seconds have a fraction"),
     (r"\bLEFT (SEMI|ANTI) JOIN\b", r"\1 JOIN", "no other side is known"),
     (r"\bmake_array\(", "list_value(", "another name"),
     (r"\barray_element\(", "list_extract(", "another name"),
@@ -82,9 +86,14 @@ def columns(connection, query):
 def fitted(name, found, wanted):
     """The column as the type that is wanted."""
     name = '"' + name.replace('"', '""') + '"'
+    decimal = re.fullmatch(r"DECIMAL\(\d+,(\d+)\)", wanted)
     if found == "DOUBLE" and re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?", wanted):
         # A median of whole numbers has no fraction in Rondel, as it is DataFusion's.
         name = f"trunc({name})"
+    if found == "DOUBLE" and decimal:
+        # Nor has an average of decimals more digits than its type has: the others are cut off.
+        one = 10 ** int(decimal[1])
+        name = f"trunc({name} * {one} + sign({name}) * 1e-4) / {one}"
     return f"CAST({name} AS {wanted})"
 
 

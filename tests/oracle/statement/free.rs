@@ -7,10 +7,13 @@ use rand::Rng;
 
 use super::super::aggregate::aggregate;
 use super::super::expression::{Column, Kind, column, mild, names, scalar};
-use super::{Author, MOST_JOINED, Query, Relation};
+use super::{Author, Query, Relation};
 
 /// How many different kinds of values a subquery compares.
 const COMPARED: [Kind; 5] = [Kind::Int, Kind::Int, Kind::Text, Kind::Time, Kind::Great];
+
+/// Pairs of rows that one FROM may make: it may be asked for each row outside.
+const MOST: usize = 2_000;
 
 impl Author<'_> {
     /// A query. `outer`: columns of the rows outside that it may name.
@@ -37,7 +40,7 @@ impl Author<'_> {
                 }
                 false => self.free_relation(depth),
             };
-            if all.rows * next.rows > MOST_JOINED {
+            if all.rows * next.rows > MOST {
                 break;
             }
             all = self.free_pairs(&all, &next, lateral);

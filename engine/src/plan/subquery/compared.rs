@@ -4,6 +4,9 @@
 //! what is cast, and IN casts its column to the type that it compares in: two columns of one name are refused. And a
 //! condition of the subquery that is the comparison itself is taken for it, and left out: what NOT IN makes of NULLs is then made of
 //! rows that the subquery does not have. So the column that is compared has a name that nothing else has.
+//!
+//! Beside OR, a column that is no table's, as DISTINCT and UNION have them of expressions, is found twice: by its own name, and
+//! as the subquery's. So it has such a name as well.
 
 use std::sync::Arc;
 
@@ -48,16 +51,23 @@ impl OptimizerRule for NameComparedColumns {
 /// What the column is called.
 const COMPARED: &str = "__compared";
 
-/// The subquery with a named column, if the columns of conditions may come beside it.
+/// The subquery with a named column, if its own name may be another's as well.
 fn named(subquery: &Subquery, negated: bool) -> PlanResult<Option<Subquery>> {
-    let LogicalPlan::Projection(projection) = &*subquery.subquery else { return Ok(None) };
-    let [column] = projection.expr.as_slice() else { return Ok(None) };
-    let is_cast = matches!(column, Expr::Cast(_) | Expr::TryCast(_));
-    let is_named = column.qualified_name() == (None, COMPARED.to_owned());
-    if subquery.outer_ref_columns.is_empty() || is_named || !(is_cast || negated) {
-        return Ok(None);
-    }
-    let column = column.clone().unalias().alias(COMPARED);
-    let named = Projection::try_new(vec![column], Arc::clone(&projection.input))?;
+    let (column, input) = match &*subquery.subquery {
+        LogicalPlan::Projection(projection) => {
+            let [column] = projection.expr.as_slice() else { return Ok(None) };
+            let is_cast = matches!(column, Expr::Cast(_) | Expr::TryCast(_));
+            let is_named = column.qualified_name() == (None, COMPARED.to_owned());
+            if subquery.outer_ref_columns.is_empty() || is_named || !(is_cast || negated) {
+                return Ok(None);
+            }
+            (column.clone().unalias(), &projection.input)
+        }
+        other => match other.schema().columns().as_slice() {
+            [column] if column.relation.is_none() => (Expr::Column(column.clone()), &subquery.subquery),
+            _ => return Ok(None),
+        },
+    };
+    let named = Projection::try_new(vec![column.alias(COMPARED)], Arc::clone(input))?;
     Ok(Some(subquery.with_plan(Arc::new(LogicalPlan::Projection(named)))))
 }

@@ -4,9 +4,11 @@
 //! Such a subquery is computed for all rows outside at once ([`pushed`]): for each of the different values of the columns that it
 //! names ([`domain`]). The rows outside meet its rows by these columns, a NULL among them equal to a NULL. Where the rules are
 //! enough, they are left to it: what they make does without the different values, which are state. They are not where `x NOT IN (…)`
-//! stands beside an OR: it may be unknown, and what they make of it is true or false.
+//! stands beside an OR: it may be unknown, and what they make of it is true or false. Nor are they where the subquery has a row
+//! that it makes of none ([`made_up`]).
 
 mod domain;
+mod made_up;
 mod namesakes;
 mod pushed;
 
@@ -27,6 +29,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 pub(in crate::plan) use self::domain::Names;
 use self::domain::{Domain, inputs_of, visit};
+use self::made_up::{has_made_up_rows, refused};
 pub(in crate::plan) use self::namesakes::has_namesakes;
 use self::pushed::pushed;
 use super::values::said_by_counts;
@@ -96,8 +99,12 @@ fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
         rows = LogicalPlan::Filter(Filter::try_new(before, Arc::new(rows))?);
     }
     for condition in hard {
-        let Some(kept) = satisfying(rows, condition, names)? else { return Ok(None) };
-        rows = kept;
+        let lost = has_made_up_rows(&condition)?;
+        rows = match satisfying(rows, condition, names)? {
+            Some(kept) => kept,
+            None if lost => return Err(refused().into()),
+            None => return Ok(None),
+        };
     }
     if let Some(after) = conjunction(after) {
         rows = LogicalPlan::Filter(Filter::try_new(after, Arc::new(rows))?);
@@ -176,7 +183,14 @@ fn projected(projection: &Projection, names: &Names) -> PlanResult<Option<Logica
         return Ok(None);
     }
     let rows = LogicalPlan::clone(&projection.input);
-    let Some((rows, exprs)) = with_values(rows, projection.expr.clone(), names)? else { return Ok(None) };
+    let Some((rows, exprs)) = with_values(rows, projection.expr.clone(), names)? else {
+        for expr in &projection.expr {
+            if has_made_up_rows(expr)? {
+                return Err(refused().into());
+            }
+        }
+        return Ok(None);
+    };
     // The nodes above know the columns by their names.
     let named = exprs.into_iter().zip(&projection.expr).map(|(expr, before)| {
         let (relation, name) = before.qualified_name();
@@ -297,6 +311,9 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
     })?;
     if far || !correlated {
         return Ok(far);
+    }
+    if has_made_up_rows(expr)? {
+        return Ok(true);
     }
     let mistaken = expr.exists(|expr| {
         let of = match expr {

@@ -1,0 +1,72 @@
+//! Subqueries that show a row where they read none.
+//!
+//! DataFusion's rules move a condition that names the row outside up the subquery, until it is the condition of a join. What it
+//! passes by sees the rows of all rows outside then: an aggregate without GROUP BY has a row for each key that there is, and
+//! none for the others; and an outer join finds a match where the row outside has none. (A value that is an aggregate is
+//! given back to the others, if nothing is asked of it by HAVING.)
+
+use datafusion::common::JoinType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
+
+use crate::error::Error;
+
+use super::names_outside;
+
+/// Whether an expression has a subquery of which the rules would lose such rows, or make some.
+pub(super) fn has_made_up_rows(expr: &Expr) -> PlanResult<bool> {
+    expr.exists(|expr| match expr {
+        Expr::Exists(of) => makes_up_rows(&of.subquery.subquery),
+        Expr::InSubquery(of) => makes_up_rows(&of.subquery.subquery),
+        Expr::SetComparison(of) => makes_up_rows(&of.subquery.subquery),
+        Expr::ScalarSubquery(of) => makes_up_rows(below_value(&of.subquery)),
+        _ => Ok(false),
+    })
+}
+
+/// What is said of them where they can't be joined either.
+pub(super) fn refused() -> Error {
+    Error::not_supported(
+        "a subquery cannot name the row outside below an aggregate or an outer join, beside what this one has",
+    )
+    .with_hint("name it in the subquery's own WHERE, or join the tables and group the pairs")
+}
+
+/// The rows of an aggregate whose value a subquery stands for.
+fn below_value(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::Projection(of) => below_value(&of.input),
+        LogicalPlan::SubqueryAlias(of) => below_value(&of.input),
+        LogicalPlan::Aggregate(of) if is_of_all_rows(of) => &of.input,
+        other => other,
+    }
+}
+
+fn is_of_all_rows(aggregate: &Aggregate) -> bool {
+    aggregate.group_expr.is_empty()
+}
+
+fn makes_up_rows(plan: &LogicalPlan) -> PlanResult<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        found |= match node {
+            LogicalPlan::Aggregate(of) => is_of_all_rows(of) && names_outside(&of.input)?,
+            LogicalPlan::Join(of) => made_up_side(of)?,
+            _ => false,
+        };
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// Whether the row outside is named on a side of a join whose rows only say what becomes of the other side's.
+fn made_up_side(join: &Join) -> PlanResult<bool> {
+    let (left, right) = match join.join_type {
+        JoinType::Inner => (false, false),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (false, true),
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (true, false),
+        JoinType::Full => (true, true),
+    };
+    Ok((left && names_outside(&join.left)?) || (right && names_outside(&join.right)?))
+}
