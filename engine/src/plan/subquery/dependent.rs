@@ -98,9 +98,10 @@ fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
     if let Some(before) = conjunction(before) {
         rows = LogicalPlan::Filter(Filter::try_new(before, Arc::new(rows))?);
     }
+    let outside = rows.clone();
     for condition in hard {
         let lost = has_made_up_rows(&condition)?;
-        rows = match satisfying(rows, condition, names)? {
+        rows = match satisfying(rows, condition, &outside, names)? {
             Some(kept) => kept,
             None if lost => return Err(refused().into()),
             None => return Ok(None),
@@ -113,12 +114,18 @@ fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
     Projection::try_new(columns, Arc::new(rows)).map(|plan| Some(LogicalPlan::Projection(plan)))
 }
 
-/// The rows that satisfy a condition, maybe with more columns.
-fn satisfying(rows: LogicalPlan, condition: Expr, names: &Names) -> PlanResult<Option<LogicalPlan>> {
+/// The rows that satisfy a condition, maybe with more columns. Domains are those of `outside`, of which `rows` are some: what was
+/// joined to these for other subqueries is not made once more for each.
+fn satisfying(
+    rows: LogicalPlan,
+    condition: Expr,
+    outside: &LogicalPlan,
+    names: &Names,
+) -> PlanResult<Option<LogicalPlan>> {
     match condition {
         Expr::Not(inner) if matches!(*inner, Expr::Exists(_)) => {
             let Expr::Exists(Exists { subquery, negated }) = *inner else { return Ok(None) };
-            satisfying(rows, Expr::Exists(Exists { subquery, negated: !negated }), names)
+            satisfying(rows, Expr::Exists(Exists { subquery, negated: !negated }), outside, names)
         }
         Expr::Exists(Exists { subquery, negated }) => {
             // One row is as good as another.
@@ -126,7 +133,7 @@ fn satisfying(rows: LogicalPlan, condition: Expr, names: &Names) -> PlanResult<O
                 LogicalPlan::Limit(Limit { skip: None, input, .. }) => input,
                 _ => &subquery.subquery,
             };
-            matching(rows, within, negated, |_| None, names)
+            matching(rows, within, negated, |_| None, outside, names)
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) if !has_subquery(&expr)? => {
             let compared = |column: Expr| {
@@ -137,11 +144,13 @@ fn satisfying(rows: LogicalPlan, condition: Expr, names: &Names) -> PlanResult<O
                     false => equal,
                 })
             };
-            matching(rows, &subquery.subquery, negated, compared, names)
+            matching(rows, &subquery.subquery, negated, compared, outside, names)
         }
         condition => {
             let condition = said_by_counts(condition, rows.schema())?.data;
-            let Some((rows, mut conditions)) = with_values(rows, vec![condition], names)? else { return Ok(None) };
+            let Some((rows, mut conditions)) = with_values(rows, vec![condition], outside, names)? else {
+                return Ok(None);
+            };
             let Some(condition) = conditions.pop() else { return Ok(None) };
             Filter::try_new(condition, Arc::new(rows)).map(|filter| Some(LogicalPlan::Filter(filter)))
         }
@@ -154,9 +163,10 @@ fn matching(
     subquery: &LogicalPlan,
     negated: bool,
     compared: impl FnOnce(Expr) -> Option<Expr>,
+    outside: &LogicalPlan,
     names: &Names,
 ) -> PlanResult<Option<LogicalPlan>> {
-    let Some(domain) = Domain::of(subquery, &rows, names)? else { return Ok(None) };
+    let Some(domain) = Domain::of(subquery, outside, names)? else { return Ok(None) };
     let Some(within) = pushed(subquery, &domain)? else { return Ok(None) };
     let Some(column) = subquery.schema().columns().into_iter().next() else { return Ok(None) };
     // The rows outside may have columns of the same name.
@@ -183,7 +193,7 @@ fn projected(projection: &Projection, names: &Names) -> PlanResult<Option<Logica
         return Ok(None);
     }
     let rows = LogicalPlan::clone(&projection.input);
-    let Some((rows, exprs)) = with_values(rows, projection.expr.clone(), names)? else {
+    let Some((rows, exprs)) = with_values(rows, projection.expr.clone(), &projection.input, names)? else {
         for expr in &projection.expr {
             if has_made_up_rows(expr)? {
                 return Err(refused().into());
@@ -203,13 +213,18 @@ fn projected(projection: &Projection, names: &Names) -> PlanResult<Option<Logica
 }
 
 /// The rows beside the values of the subqueries in some expressions, and the expressions over them.
-fn with_values(mut rows: LogicalPlan, exprs: Vec<Expr>, names: &Names) -> PlanResult<Option<(LogicalPlan, Vec<Expr>)>> {
+fn with_values(
+    mut rows: LogicalPlan,
+    exprs: Vec<Expr>,
+    outside: &LogicalPlan,
+    names: &Names,
+) -> PlanResult<Option<(LogicalPlan, Vec<Expr>)>> {
     let mut possible = true;
     let mut said = Vec::new();
     for expr in exprs {
         let expr = expr.transform_up(|expr| match expr {
             Expr::ScalarSubquery(of) if possible && names_outside(&of.subquery)? => {
-                match beside(&rows, &of.subquery, names)? {
+                match beside(&rows, &of.subquery, outside, names)? {
                     Some((joined, value)) => {
                         rows = joined;
                         Ok(Transformed::yes(value))
@@ -228,8 +243,13 @@ fn with_values(mut rows: LogicalPlan, exprs: Vec<Expr>, names: &Names) -> PlanRe
 }
 
 /// The rows beside the value of a subquery, of which there is one at most.
-fn beside(rows: &LogicalPlan, subquery: &LogicalPlan, names: &Names) -> PlanResult<Option<(LogicalPlan, Expr)>> {
-    let Some(domain) = Domain::of(subquery, rows, names)? else { return Ok(None) };
+fn beside(
+    rows: &LogicalPlan,
+    subquery: &LogicalPlan,
+    outside: &LogicalPlan,
+    names: &Names,
+) -> PlanResult<Option<(LogicalPlan, Expr)>> {
+    let Some(domain) = Domain::of(subquery, outside, names)? else { return Ok(None) };
     let Some(within) = pushed(subquery, &domain)? else { return Ok(None) };
     let Some(column) = subquery.schema().columns().into_iter().next() else { return Ok(None) };
     let relation = names.next();
