@@ -20,8 +20,8 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, EmptyRelation, Expr, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
-    Subquery, SubqueryAlias,
+    BinaryExpr, EmptyRelation, Expr, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder, Operator,
+    Projection, SkipType, Subquery, SubqueryAlias,
 };
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
@@ -130,10 +130,11 @@ fn satisfying(
         Expr::Exists(Exists { subquery, negated }) => {
             // One row is as good as another.
             let within = match &*subquery.subquery {
-                LogicalPlan::Limit(Limit { skip: None, input, .. }) => input,
-                _ => &subquery.subquery,
+                LogicalPlan::Limit(limit) if leaves_one(limit)? => LogicalPlan::clone(&limit.input),
+                LogicalPlan::Limit(limit) => in_order(limit)?,
+                other => other.clone(),
             };
-            matching(rows, within, negated, |_| None, outside, names)
+            matching(rows, &within, negated, |_| None, outside, names)
         }
         Expr::InSubquery(InSubquery { expr, subquery, negated }) if !has_subquery(&expr)? => {
             let compared = |column: Expr| {
@@ -293,6 +294,22 @@ fn minds_unknown(condition: &Expr, alone: bool) -> PlanResult<bool> {
         }
         other => other.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_)))),
     }
+}
+
+/// A limit of rows in an order, be it any: how many are left does not hang on it.
+fn in_order(limit: &Limit) -> PlanResult<LogicalPlan> {
+    if matches!(*limit.input, LogicalPlan::Sort(_)) {
+        return Ok(LogicalPlan::Limit(limit.clone()));
+    }
+    let order = limit.input.schema().columns().into_iter().map(|column| Expr::Column(column).sort(true, false));
+    let input = Arc::new(LogicalPlanBuilder::from(Arc::clone(&limit.input)).sort(order)?.build()?);
+    Ok(LogicalPlan::Limit(Limit { input, ..limit.clone() }))
+}
+
+/// Whether a limit leaves a row where there is one.
+fn leaves_one(limit: &Limit) -> PlanResult<bool> {
+    let skips_none = matches!(limit.get_skip_type()?, SkipType::Literal(0));
+    Ok(skips_none && !matches!(limit.get_fetch_type()?, FetchType::Literal(Some(0)) | FetchType::UnsupportedExpr))
 }
 
 /// Whether a condition of the subquery names the row outside beside the value of a subquery further in. It would become a join's,

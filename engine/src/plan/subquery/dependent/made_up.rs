@@ -1,8 +1,9 @@
-//! Subqueries that show a row where they read none.
+//! Subqueries that show a row where they read none, or none where they read some.
 //!
 //! DataFusion's rules move a condition that names the row outside up the subquery, until it is the condition of a join. What it
 //! passes by sees the rows of all rows outside then: an aggregate without GROUP BY has a row for each key that there is, and
-//! none for the others; and an outer join finds a match where the row outside has none. (A value that is an aggregate is
+//! none for the others; an outer join finds a match where the row outside has none; and OFFSET and LIMIT 0 leave as many rows as any
+//! limit. (A value that is an aggregate is
 //! given back to the others, if nothing is asked of it by HAVING.)
 
 use datafusion::common::JoinType;
@@ -12,7 +13,7 @@ use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
 
 use crate::error::Error;
 
-use super::names_outside;
+use super::{leaves_one, names_outside};
 
 /// Whether an expression has a subquery of which the rules would lose such rows, or make some.
 pub(super) fn has_made_up_rows(expr: &Expr) -> PlanResult<bool> {
@@ -28,7 +29,7 @@ pub(super) fn has_made_up_rows(expr: &Expr) -> PlanResult<bool> {
 /// What is said of them where they can't be joined either.
 pub(super) fn refused() -> Error {
     Error::not_supported(
-        "a subquery cannot name the row outside below an aggregate or an outer join, beside what this one has",
+        "a subquery cannot name the row outside below an aggregate, an outer join or a limit, beside what this one has",
     )
     .with_hint("name it in the subquery's own WHERE, or join the tables and group the pairs")
 }
@@ -53,6 +54,7 @@ fn makes_up_rows(plan: &LogicalPlan) -> PlanResult<bool> {
         found |= match node {
             LogicalPlan::Aggregate(of) => is_of_all_rows(of) && names_outside(&of.input)?,
             LogicalPlan::Join(of) => made_up_side(of)?,
+            LogicalPlan::Limit(of) => !leaves_one(of)? && names_outside(&of.input)?,
             _ => false,
         };
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
