@@ -29,7 +29,7 @@ impl Author<'_> {
 
     /// What stands in FROM: a few relations, joined.
     fn free_rows(&mut self, depth: u32, outer: &[Column]) -> Relation {
-        let mut all = self.free_relation(depth);
+        let mut all = self.free_relation(depth, outer);
         for _ in 0..[0, 0, 0, 1, 1, 2][self.rng.random_range(0..6)] {
             let lateral = depth > 0 && self.chance(0.15);
             let next = match lateral {
@@ -38,7 +38,7 @@ impl Author<'_> {
                     let query = self.free(depth - 1, &outside);
                     self.derived(&format!("LATERAL ({})", query.text), query)
                 }
-                false => self.free_relation(depth),
+                false => self.free_relation(depth, outer),
             };
             if all.rows * next.rows > MOST {
                 break;
@@ -48,11 +48,11 @@ impl Author<'_> {
         all
     }
 
-    fn free_relation(&mut self, depth: u32) -> Relation {
+    fn free_relation(&mut self, depth: u32, outer: &[Column]) -> Relation {
         match self.rng.random_range(0..10) {
             0 => self.values(),
             1 | 2 if depth > 0 => {
-                let query = self.free(depth - 1, &[]);
+                let query = self.free(depth - 1, outer);
                 self.derived(&format!("({})", query.text), query)
             }
             3 if depth > 0 => self.relation(1),
@@ -137,9 +137,16 @@ impl Author<'_> {
         let kind = COMPARED[self.rng.random_range(0..COMPARED.len())];
         let value = scalar(&mut self.rng, columns, kind, 0);
         match self.rng.random_range(0..9) {
-            0 | 1 => {
+            0 => {
                 let query = self.free(depth, &outside);
                 format!("{not}EXISTS ({})", query.text)
+            }
+            1 => {
+                // One row, whatever it reads.
+                let from = self.free_rows(depth, &outside);
+                let condition = self.free_where(&from, &outside, depth);
+                let having = ["", " HAVING count(*) = 0", " HAVING count(*) < 3"][self.rng.random_range(0..3)];
+                format!("{not}EXISTS (SELECT count(*) FROM {}{condition}{having})", from.from)
             }
             2 | 3 => format!("{value} {not}IN ({})", self.free_list(kind, depth, &outside)),
             4 => {
@@ -172,6 +179,7 @@ impl Author<'_> {
                 format!("SELECT {value} FROM {}{condition} GROUP BY {value} HAVING count(*) < 3", from.from)
             }
             1 => format!("SELECT max({value}) FROM {}{condition}", from.from),
+            4 if kind == Kind::Int => format!("SELECT count(*) FROM {}{condition}", from.from),
             2 => format!("SELECT DISTINCT {value} FROM {}{condition}", from.from),
             3 => {
                 let other = self.table();
