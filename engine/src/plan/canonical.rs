@@ -10,7 +10,7 @@
 //!
 //! GROUPING SETS, ROLLUP and CUBE are a union of aggregates ([`super::grouping`]).
 //! INTERSECT and EXCEPT are nodes of their own, since `ALL` means what SQL says ([`SetNode`]).
-//! A subquery as a value that names the row outside is an aggregate
+//! A subquery as a value may be NULL ([`super::subquery::no_row`]), and one that names the row outside is an aggregate
 //! ([`super::subquery::correlated_value`]).
 //! LATERAL is a join ([`super::subquery::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::subquery::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery::values`]),
 //! and ANY and ALL are EXISTS where they name the row outside ([`super::subquery::quantified`]).
@@ -30,13 +30,14 @@ use super::node::set::SetNode;
 use super::subquery::correlated_value::said_otherwise;
 use super::subquery::dependent;
 use super::subquery::lateral::joined;
+use super::subquery::no_row::nullable;
 use super::subquery::quantified::said_by_exists;
 use super::subquery::values::counted;
 use super::ties::completed;
 
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = counted(said_by_exists(plan)?)?;
+    let plan = counted(said_by_exists(nullable(plan).map_err(planning_error)?)?)?;
     let plan = joined(said_otherwise(plan)?).map_err(planning_error)?;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {

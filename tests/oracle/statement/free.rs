@@ -139,7 +139,9 @@ impl Author<'_> {
         match self.rng.random_range(0..9) {
             0 => {
                 let query = self.free(depth, &outside);
-                format!("{not}EXISTS ({})", query.text)
+                // How many there are counts, not which.
+                let limit = ["", "", "", " LIMIT 2", " LIMIT 0", " OFFSET 1"][self.rng.random_range(0..6)];
+                format!("{not}EXISTS ({}{limit})", query.text)
             }
             1 => {
                 // One row, whatever it reads.
