@@ -1,4 +1,4 @@
-//! `min` and `max` of floats in groups, where DataFusion 55 answers them wrongly.
+//! `min` and `max` of floats, which DataFusion 55 answers wrongly in groups.
 //!
 //! It compares by `<` there, to which a NaN is neither less nor greater: what comes out depends on where among the values it stands.
 //! So they are the first value in an order, in which NaN is the greatest, as it is everywhere else.
@@ -51,13 +51,13 @@ fn first(mut call: AggregateFunction, aggregate: &Aggregate) -> PlanResult<Trans
         _ => return Ok(Transformed::no(Expr::AggregateFunction(call))),
     };
     let [value] = call.params.args.as_slice() else { return Ok(Transformed::no(Expr::AggregateFunction(call))) };
-    let nan = match value.get_type(aggregate.input.schema())? {
-        DataType::Float64 => ScalarValue::Float64(Some(f64::NAN)),
-        DataType::Float32 => ScalarValue::Float32(Some(f32::NAN)),
+    let (zero, nan) = match value.get_type(aggregate.input.schema())? {
+        DataType::Float64 => (ScalarValue::Float64(Some(0.0)), ScalarValue::Float64(Some(f64::NAN))),
+        DataType::Float32 => (ScalarValue::Float32(Some(0.0)), ScalarValue::Float32(Some(f32::NAN))),
         _ => return Ok(Transformed::no(Expr::AggregateFunction(call))),
     };
-    // One NaN is as great as another, also one with a sign.
-    let value = nanvl(value.clone(), lit(nan));
+    // One NaN is as great as another, also one with a sign, and so is one zero.
+    let value = nanvl(value.clone() + lit(zero), lit(nan));
     call.func = first_value_udaf();
     call.params.order_by = vec![Sort::new(value.clone(), ascending, false)];
     call.params.args = vec![value];

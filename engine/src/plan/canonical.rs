@@ -38,8 +38,7 @@ use super::ties::completed;
 /// The plan in canonical form.
 pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = counted(said_by_exists(nullable(plan).map_err(planning_error)?)?)?;
-    let plan = joined(said_otherwise(plan)?).map_err(planning_error)?;
-    let plan = plan.transform_up_with_subqueries(|node| match node {
+    let plan = said_otherwise(plan)?.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match expanded(&aggregate)? {
             Some(sets) => Ok(Transformed::yes(canonical_aggregates(sets)?)),
             None => canonical_aggregate(aggregate),
@@ -50,7 +49,8 @@ pub(super) fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
         },
         other => Ok(Transformed::no(other)),
     });
-    let plan = plan.data().and_then(dependent::joined).map_err(planning_error)?;
+    // Grouping sets are written out before: which of them has a row where there are none can be seen.
+    let plan = plan.data().and_then(joined).and_then(dependent::joined).map_err(planning_error)?;
     // Last: it drops columns that nobody reads, and the joins in the place of INTERSECT and EXCEPT are known by theirs.
     completed(plan).map_err(planning_error)
 }

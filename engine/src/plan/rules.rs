@@ -26,7 +26,6 @@ use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
@@ -49,8 +48,6 @@ type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 /// The allow list, in DataFusion's own order.
 fn rules() -> Vec<Rule> {
     vec![
-        // x > ANY (SELECT …) is EXISTS, with SQL's rules for NULL.
-        Arc::new(RewriteSetComparison::new()),
         // UNION ALL of UNION ALL is one union: fewer operators.
         Arc::new(OptimizeUnions::new()),
         // Constants are computed once. It is given no start time, so that now() would stay what it is.

@@ -29,7 +29,8 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 pub(in crate::plan) use self::domain::Names;
 use self::domain::{Domain, inputs_of, visit};
-use self::made_up::{has_made_up_rows, refused};
+use self::made_up::has_made_up_rows;
+pub(in crate::plan) use self::made_up::{below_value, makes_up_rows, refused};
 pub(in crate::plan) use self::namesakes::has_namesakes;
 use self::pushed::pushed;
 use super::values::said_by_counts;
@@ -84,12 +85,17 @@ fn freed(plan: &LogicalPlan) -> PlanResult<LogicalPlan> {
 
 fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
     let (mut before, mut hard, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    let mut mistaken = false;
     for condition in split_conjunction_owned(filter.predicate.clone()) {
-        match () {
-            () if !has_subquery(&condition)? => before.push(condition),
-            () if minds_unknown(&condition, true)? || is_hard(&condition, &filter.input)? => hard.push(condition),
-            () => after.push(condition),
+        if !has_subquery(&condition)? {
+            // Rows of which some are left out by chance would not be the same twice.
+            let part = if condition.is_volatile() { &mut after } else { &mut before };
+            part.push(condition);
+            continue;
         }
+        let how = if minds_unknown(&condition, true)? { ByRules::Wrong } else { by_rules(&condition, &filter.input)? };
+        mistaken |= how == ByRules::Wrong;
+        if how == ByRules::Right { after.push(condition) } else { hard.push(condition) }
     }
     if hard.is_empty() {
         return Ok(None);
@@ -100,10 +106,9 @@ fn filtered(filter: &Filter, names: &Names) -> PlanResult<Option<LogicalPlan>> {
     }
     let outside = rows.clone();
     for condition in hard {
-        let lost = has_made_up_rows(&condition)?;
         rows = match satisfying(rows, condition, &outside, names)? {
             Some(kept) => kept,
-            None if lost => return Err(refused().into()),
+            None if mistaken => return Err(refused().into()),
             None => return Ok(None),
         };
     }
@@ -186,22 +191,27 @@ fn matching(
 }
 
 fn projected(projection: &Projection, names: &Names) -> PlanResult<Option<LogicalPlan>> {
-    let mut hard = false;
-    for expr in &projection.expr {
-        hard |= has_subquery(expr)? && is_hard(expr, &projection.input)?;
+    let mut hard: Vec<(usize, Expr)> = Vec::new();
+    let mut mistaken = false;
+    for (place, expr) in projection.expr.iter().enumerate() {
+        let how = if has_subquery(expr)? { by_rules(expr, &projection.input)? } else { ByRules::Right };
+        mistaken |= how == ByRules::Wrong;
+        if how != ByRules::Right {
+            hard.push((place, expr.clone()));
+        }
     }
-    if !hard {
+    if hard.is_empty() {
         return Ok(None);
     }
     let rows = LogicalPlan::clone(&projection.input);
-    let Some((rows, exprs)) = with_values(rows, projection.expr.clone(), &projection.input, names)? else {
-        for expr in &projection.expr {
-            if has_made_up_rows(expr)? {
-                return Err(refused().into());
-            }
-        }
-        return Ok(None);
+    let (places, hard): (Vec<usize>, Vec<Expr>) = hard.into_iter().unzip();
+    let Some((rows, said)) = with_values(rows, hard, &projection.input, names)? else {
+        return if mistaken { Err(refused().into()) } else { Ok(None) };
     };
+    let mut exprs = projection.expr.clone();
+    for (place, expr) in places.into_iter().zip(said) {
+        exprs[place] = expr;
+    }
     // The nodes above know the columns by their names.
     let named = exprs.into_iter().zip(&projection.expr).map(|(expr, before)| {
         let (relation, name) = before.qualified_name();
@@ -329,8 +339,18 @@ fn compares_with_value(subquery: &LogicalPlan) -> PlanResult<bool> {
     })
 }
 
-/// Whether DataFusion's rules leave a subquery of the expression, or would lose what a query within it names.
-fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
+/// What DataFusion's rules make of an expression's subqueries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByRules {
+    Right,
+    /// Nothing: they are left, or it is an error.
+    Nothing,
+    /// Something else than they are.
+    Wrong,
+}
+
+/// What DataFusion's rules make of the subqueries of an expression over `rows`.
+fn by_rules(expr: &Expr, rows: &LogicalPlan) -> PlanResult<ByRules> {
     let mut far = false;
     let mut correlated = false;
     expr.apply(|expr| {
@@ -346,11 +366,11 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
         })?;
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if far || !correlated {
-        return Ok(far);
+    if !correlated {
+        return Ok(ByRules::Right);
     }
-    if has_made_up_rows(expr)? {
-        return Ok(true);
+    if far || has_made_up_rows(expr)? {
+        return Ok(ByRules::Wrong);
     }
     let mistaken = expr.exists(|expr| {
         let of = match expr {
@@ -359,10 +379,19 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
             Expr::ScalarSubquery(of) => of,
             _ => return Ok(false),
         };
-        Ok(has_namesakes(&of.subquery)? || compares_with_value(&of.subquery)?)
+        has_namesakes(&of.subquery)
     })?;
     if mistaken {
-        return Ok(true);
+        return Ok(ByRules::Wrong);
+    }
+    let beside_value = expr.exists(|expr| match expr {
+        Expr::Exists(of) => compares_with_value(&of.subquery.subquery),
+        Expr::InSubquery(of) => compares_with_value(&of.subquery.subquery),
+        Expr::ScalarSubquery(of) => compares_with_value(&of.subquery),
+        _ => Ok(false),
+    })?;
+    if beside_value {
+        return Ok(ByRules::Nothing);
     }
     // Tried out, on no rows.
     let none = Arc::new(LogicalPlan::EmptyRelation(EmptyRelation {
@@ -380,7 +409,7 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
     for rule in rules {
         plan = match plan.transform_down(|node| rule.rewrite(node, &context)) {
             Ok(rewritten) => rewritten.data,
-            Err(_) => return Ok(true),
+            Err(_) => return Ok(ByRules::Nothing),
         };
     }
     let mut left = false;
@@ -396,5 +425,5 @@ fn is_hard(expr: &Expr, rows: &LogicalPlan) -> PlanResult<bool> {
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
-    Ok(left)
+    Ok(if left { ByRules::Nothing } else { ByRules::Right })
 }

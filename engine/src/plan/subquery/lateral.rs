@@ -18,7 +18,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 use crate::error::Result;
 
-use super::dependent::{Names, has_namesakes, lateral, names_outside};
+use super::dependent::{Names, below_value, has_namesakes, lateral, makes_up_rows, names_outside, refused};
 use crate::plan::fault::planning_error;
 
 /// The plan with such joins resolved.
@@ -43,16 +43,25 @@ pub(in crate::plan) fn joined(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let context = OptimizerContext::new().without_query_execution_start_time();
     let names = Names::with("__lateral_");
     plan.transform_down_with_subqueries(|node| match &node {
+        // One that names the rows beside it further in only is not marked as lateral.
+        LogicalPlan::Join(join) if !is_lateral(&join.right) && names_outside(&join.right)? => {
+            Ok(lateral(join, &names)?.map_or_else(|| Transformed::no(node), Transformed::yes))
+        }
         LogicalPlan::Join(join) if is_lateral(&join.right) => {
             let columns: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
-            let by_rule = match has_namesakes(within(&join.right))? {
+            let mistaken = has_namesakes(within(&join.right))? || makes_up_rows(below_value(within(&join.right)))?;
+            let by_rule = match mistaken {
                 true => None,
                 false => DecorrelateLateralJoin::new().rewrite(node.clone(), &context).ok(),
             };
             let joined = match by_rule {
                 Some(joined) if joined.transformed && !names_outside(&joined.data)? => joined.data,
                 // Not by its rule.
-                _ => return Ok(lateral(join, &names)?.map_or_else(|| Transformed::no(node), Transformed::yes)),
+                _ => match lateral(join, &names)? {
+                    Some(joined) => return Ok(Transformed::yes(joined)),
+                    None if mistaken => return Err(refused().into()),
+                    None => return Ok(Transformed::no(node)),
+                },
             };
             LogicalPlanBuilder::from(joined).project(columns)?.build().map(Transformed::yes)
         }

@@ -34,13 +34,15 @@ pub(in crate::plan) fn aggregated(plan: &LogicalPlan) -> PlanResult<Option<Logic
     plan.project(vec![only])?.build().map(Some)
 }
 
-/// Whether DataFusion sees an aggregate in it.
+/// Whether it is an aggregate of all rows, which DataFusion knows as one row.
 fn is_aggregate(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::Aggregate(_) => true,
+        LogicalPlan::Aggregate(of) => of.group_expr.is_empty(),
         LogicalPlan::Projection(projection) => is_aggregate(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => is_aggregate(&alias.input),
-        LogicalPlan::Filter(Filter { input, .. }) => matches!(&**input, LogicalPlan::Aggregate(_)),
+        LogicalPlan::Filter(Filter { input, .. }) => {
+            matches!(&**input, LogicalPlan::Aggregate(of) if of.group_expr.is_empty())
+        }
         _ => false,
     }
 }

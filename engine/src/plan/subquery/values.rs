@@ -61,11 +61,11 @@ fn projected(projection: Projection) -> PlanResult<Transformed<LogicalPlan>> {
 }
 
 /// Subqueries in what an aggregate groups by or adds up are values of its rows.
-fn lifted(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan>> {
+pub(super) fn lifted(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan>> {
     let mut values: Vec<Expr> = Vec::new();
     let mut lift = |expr: &Expr| {
         let lifted = expr.clone().transform_down(|expr| match expr {
-            Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => {
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::ScalarSubquery(_) => {
                 let number = values.iter().position(|value| *value == expr).unwrap_or(values.len());
                 if number == values.len() {
                     values.push(expr);

@@ -55,12 +55,13 @@ impl<'a> Domain<'a> {
         let relation = self.names.next();
         let keys: Vec<Column> =
             self.columns.iter().map(|column| Column::new(Some(relation.clone()), column.flat_name())).collect();
-        let values = self.columns.iter().zip(&keys);
-        let values = values
-            .map(|(column, key)| Expr::Column(column.clone()).alias_qualified(key.relation.clone(), key.name.clone()));
-        let rows = Projection::try_new(values.collect(), Arc::new(self.outside.clone()))?;
-        let plan = LogicalPlanBuilder::from(LogicalPlan::Projection(rows)).distinct()?.build()?;
-        Ok((plan, keys))
+        let values: Vec<Expr> = self.columns.iter().cloned().map(Expr::Column).collect();
+        let named = values.iter().cloned().zip(&keys);
+        let named = named.map(|(value, key)| value.alias_qualified(key.relation.clone(), key.name.clone()));
+        // Named last: equal parts of a plan are one operator.
+        let rows = Projection::try_new(values.clone(), Arc::new(self.outside.clone()))?;
+        let rows = LogicalPlanBuilder::from(LogicalPlan::Projection(rows)).distinct()?.project(named)?;
+        Ok((rows.build()?, keys))
     }
 
     pub(super) fn names(&self) -> &Names {

@@ -9,7 +9,7 @@
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as PlanResult;
-use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, GroupingSet, Join, LogicalPlan};
 
 use crate::error::Error;
 
@@ -26,33 +26,40 @@ pub(super) fn has_made_up_rows(expr: &Expr) -> PlanResult<bool> {
     })
 }
 
-/// What is said of them where they can't be joined either.
-pub(super) fn refused() -> Error {
+/// What is said of a subquery that the rules get wrong, and that can't be joined otherwise either.
+pub(in crate::plan) fn refused() -> Error {
     Error::not_supported(
-        "a subquery cannot name the row outside below an aggregate, an outer join or a limit, beside what this one has",
+        "this subquery names the row outside, and cannot be made a join",
     )
-    .with_hint("name it in the subquery's own WHERE, or join the tables and group the pairs")
+    .with_hint("it can where the rows outside are not random, and the subquery names them below no FULL JOIN, INTERSECT or EXCEPT, and no LIMIT without ORDER BY")
 }
 
 /// The rows of an aggregate whose value a subquery stands for.
-fn below_value(plan: &LogicalPlan) -> &LogicalPlan {
+pub(in crate::plan) fn below_value(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
         LogicalPlan::Projection(of) => below_value(&of.input),
         LogicalPlan::SubqueryAlias(of) => below_value(&of.input),
-        LogicalPlan::Aggregate(of) if is_of_all_rows(of) => &of.input,
+        LogicalPlan::Aggregate(of) if of.group_expr.is_empty() => &of.input,
         other => other,
     }
 }
 
+/// Whether it has a row where there are none: without keys, or with a grouping set without keys.
 fn is_of_all_rows(aggregate: &Aggregate) -> bool {
-    aggregate.group_expr.is_empty()
+    match aggregate.group_expr.as_slice() {
+        [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => sets.iter().any(Vec::is_empty),
+        [Expr::GroupingSet(_)] => true,
+        keys => keys.is_empty(),
+    }
 }
 
-fn makes_up_rows(plan: &LogicalPlan) -> PlanResult<bool> {
+pub(in crate::plan) fn makes_up_rows(plan: &LogicalPlan) -> PlanResult<bool> {
     let mut found = false;
     plan.apply(|node| {
         found |= match node {
             LogicalPlan::Aggregate(of) => is_of_all_rows(of) && names_outside(&of.input)?,
+            LogicalPlan::Window(of) => names_outside(&of.input)?,
+            LogicalPlan::Distinct(Distinct::On(of)) => names_outside(&of.input)?,
             LogicalPlan::Join(of) => made_up_side(of)?,
             LogicalPlan::Limit(of) => !leaves_one(of)? && names_outside(&of.input)?,
             _ => false,

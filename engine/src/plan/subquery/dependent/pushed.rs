@@ -12,11 +12,13 @@ use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{Sort as Order, WindowFunction};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, FetchType, Filter, Join, Limit, LogicalPlan, LogicalPlanBuilder,
-    Operator, Projection, SkipType, SubqueryAlias, Union, Window, WindowFrame, binary_expr, lit, when,
+    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, FetchType, Filter, Join, Limit, LogicalPlan,
+    LogicalPlanBuilder, Operator, Projection, SkipType, SubqueryAlias, Union, Window, WindowFrame, binary_expr, lit,
+    when,
 };
 
 use super::domain::{Domain, inputs_of};
+use crate::plan::ties::limit_of_sort;
 
 /// A plan whose columns are those of the subquery, by their names, and those of the domain.
 #[derive(Debug)]
@@ -62,6 +64,21 @@ pub(super) fn pushed(plan: &LogicalPlan, domain: &Domain<'_>) -> PlanResult<Opti
             let Some(below) = pushed(input, domain)? else { return Ok(None) };
             let plan = LogicalPlan::Distinct(Distinct::All(Arc::new(below.plan)));
             Ok(Some(Pushed { plan, keys: below.keys }))
+        }
+        LogicalPlan::Distinct(Distinct::On(of)) => {
+            let Some(below) = pushed(&of.input, domain)? else { return Ok(None) };
+            let keys = || columns(&below.keys);
+            let bound = |expr: &Expr| domain.bound(expr.clone(), &inputs, &below.keys);
+            let shown = of.select_expr.iter().map(|expr| domain.bound_by_name(expr, &inputs, &below.keys));
+            let on = keys().map(Ok).chain(of.on_expr.iter().map(bound)).collect::<PlanResult<_>>()?;
+            let shown = keys().map(Ok).chain(shown).collect::<PlanResult<_>>()?;
+            let order = of.sort_expr.iter().flatten().map(|order| {
+                let expr = bound(&order.expr)?;
+                Ok(Order::new(expr, order.asc, order.nulls_first))
+            });
+            let order = keys().map(|key| Ok(key.sort(true, false))).chain(order).collect::<PlanResult<_>>()?;
+            let plan = Distinct::On(DistinctOn::try_new(on, shown, Some(order), Arc::new(below.plan))?);
+            Ok(Some(Pushed { plan: LogicalPlan::Distinct(plan), keys: below.keys }))
         }
         LogicalPlan::Unnest(unnest) => {
             let Some(below) = pushed(&unnest.input, domain)? else { return Ok(None) };
@@ -150,7 +167,10 @@ fn joined(join: &Join, domain: &Domain<'_>, inputs: &[DFSchemaRef]) -> PlanResul
     };
     let Some((left, left_keys)) = side(left, &join.left)? else { return Ok(None) };
     let Some((right, right_keys)) = side(right, &join.right)? else { return Ok(None) };
-    let keys = if left_keys.is_empty() { right_keys.clone() } else { left_keys.clone() };
+    // Of two, those of the side that shows all its rows: the other side's are NULL beside a row without a match.
+    let of_right =
+        matches!(join.join_type, JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark);
+    let keys = if left_keys.is_empty() || of_right { right_keys.clone() } else { left_keys.clone() };
     let equal = match join.null_equality {
         NullEquality::NullEqualsNothing => Operator::Eq,
         NullEquality::NullEqualsNull => Operator::IsNotDistinctFrom,
@@ -189,12 +209,14 @@ fn windowed(call: &Expr, domain: &Domain<'_>, inputs: &[DFSchemaRef], keys: &[Co
 /// The rows of all inputs, whose columns are put in one order.
 fn united(union: &Union, domain: &Domain<'_>) -> PlanResult<Option<Pushed>> {
     let relation = domain.names().next();
-    let numbered = |number: usize| Column::new(Some(relation.clone()), number.to_string());
+    // Names that no one else gives to a column: grouping sets number theirs.
+    let called = |number: usize| format!("{relation}_{number}");
+    let numbered = |number: usize| Column::new(Some(relation.clone()), called(number));
     let mut all: Option<LogicalPlanBuilder> = None;
     for input in &union.inputs {
         let Some(below) = pushed(input, domain)? else { return Ok(None) };
         let columns = below.keys.into_iter().chain(input.schema().columns()).enumerate();
-        let columns = columns.map(|(number, column)| Expr::Column(column).alias(number.to_string()));
+        let columns = columns.map(|(number, column)| Expr::Column(column).alias(called(number)));
         let rows = Projection::try_new(columns.collect(), Arc::new(below.plan))?;
         let rows = LogicalPlan::Projection(rows);
         all = Some(match all {
@@ -215,6 +237,9 @@ fn limited(limit: &Limit, domain: &Domain<'_>) -> PlanResult<Option<Pushed>> {
     let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?) else {
         return Ok(None);
     };
+    if let LogicalPlan::Projection(above) = limit_of_sort(limit.clone()).data {
+        return pushed(&LogicalPlan::Projection(above), domain);
+    }
     // Which rows are the first, only an order says.
     let LogicalPlan::Sort(sort) = &*limit.input else { return Ok(None) };
     let Some(below) = pushed(&sort.input, domain)? else { return Ok(None) };
