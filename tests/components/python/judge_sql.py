@@ -8,6 +8,7 @@ Says its version, reads cases from standard input, a JSON object a line, and ans
     {"refused": "why"}     DuckDB can't run the statement
 """
 
+import faulthandler
 import json
 import re
 import sys
@@ -56,7 +57,7 @@ WORDS = [
     (r"\) IGNORE NULLS", " IGNORE NULLS)", "it stands within the call"),
 ]
 
-# No statement takes longer.
+# No case takes longer, and the process ends when one takes twice as long.
 SECONDS = 20
 
 
@@ -110,12 +111,23 @@ def judge(connection, case):
     return {}
 
 
+def end_what_takes_too_long(connection, judged):
+    """A case is several statements: what interrupts one may come between two of them."""
+    over = judged.wait(SECONDS)
+    while not over:
+        connection.interrupt()
+        over = judged.wait(1)
+
+
 def main():
     connection = connected()
     print(duckdb.__version__, flush=True)
     for line in sys.stdin:
-        timer = threading.Timer(SECONDS, connection.interrupt)
-        timer.start()
+        is_judged = threading.Event()
+        watch = threading.Thread(target=end_what_takes_too_long, args=(connection, is_judged), daemon=True)
+        watch.start()
+        # It needs no Python for that, which whatever does not end may be holding.
+        faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
         try:
             judged = judge(connection, json.loads(line))
         except duckdb.Error as error:
@@ -124,7 +136,9 @@ def main():
                 # Such a connection answers nothing any more.
                 connection = connected()
         finally:
-            timer.cancel()
+            faulthandler.cancel_dump_traceback_later()
+            is_judged.set()
+            watch.join()
         print(json.dumps(judged), flush=True)
 
 
