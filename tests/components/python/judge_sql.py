@@ -5,7 +5,8 @@ Says its version, reads cases from standard input, a JSON object a line, and ans
     {"sql": …, "tables": {"t0": "t0.parquet", …}, "result": "types.parquet", "answer": "answer.parquet"}
 
     {}                     the answer is written: its columns have the types that the columns of `result` have
-    {"refused": "why"}     DuckDB can't run the statement
+    {"refused": "why"}     DuckDB can't run the statement, or not in time
+    {"wrong": "why"}       its answer does not fit into columns of those types
 """
 
 import faulthandler
@@ -105,10 +106,17 @@ def judge(connection, case):
     wanted = columns(connection, f"FROM read_parquet({quoted(case['result'])})")
     found = columns(connection, "FROM answer")
     if len(found) != len(wanted):
-        return {"refused": f"{len(found)} columns, not {len(wanted)}"}
+        return {"wrong": f"{len(found)} columns, not {len(wanted)}"}
     items = [f"{fitted(name, of, to)} AS c{n}" for n, ((name, of), (_, to)) in enumerate(zip(found, wanted))]
-    connection.execute(f"COPY (SELECT {', '.join(items)} FROM answer) TO {quoted(case['answer'])} (FORMAT parquet)")
+    try:
+        connection.execute(f"COPY (SELECT {', '.join(items)} FROM answer) TO {quoted(case['answer'])} (FORMAT parquet)")
+    except duckdb.DataError as error:
+        return {"wrong": said(error)}
     return {}
+
+
+def said(error):
+    return str(error).strip().split("\n")[0]
 
 
 def end_what_takes_too_long(connection, judged):
@@ -131,7 +139,7 @@ def main():
         try:
             judged = judge(connection, json.loads(line))
         except duckdb.Error as error:
-            judged = {"refused": str(error).strip().split("\n")[0]}
+            judged = {"refused": said(error)}
             if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
                 # Such a connection answers nothing any more.
                 connection = connected()
