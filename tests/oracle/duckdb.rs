@@ -36,26 +36,26 @@ impl Judge {
         Self(RefCell::new(Conversation::start(PROGRAM).unwrap()))
     }
 
-    /// What DuckDB answers to a case's statement, in columns of these types; or why there is nothing to compare with.
-    fn answer(&self, case: &Case, columns: &SchemaRef) -> Result<Multiset, String> {
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    /// What DuckDB answers to a case's statement, in columns of these types; or why it can't run it. Whatever else comes
+    /// between is an error: an answer that does not fit, files that can't be written or read, the end of its process.
+    fn answer(&self, case: &Case, columns: &SchemaRef) -> rondel_tests::Result<Result<Multiset, String>> {
+        let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(format!("{name}.parquet"));
-        let write = |name: &str, schema: &SchemaRef, rows: &[RecordBatch]| {
-            written(&path(name), schema, rows).map_err(|error| format!("Parquet: {error}"))
-        };
         let mut tables = serde_json::Map::new();
         for (name, schema, rows) in known(&case.statement, &case.tables) {
-            write(&name, &schema, &rows)?;
+            written(&path(&name), &schema, &rows)?;
             tables.insert(name.clone(), json!(path(&name)));
         }
-        write("columns", columns, &[])?;
+        written(&path("columns"), columns, &[])?;
         let answer = path("answer");
         let sql = &case.statement.judged_sql;
         let question = json!({ "sql": sql, "tables": tables, "result": path("columns"), "answer": answer });
-        let judged = self.ask(&question.to_string()).map_err(|error| format!("its process: {error}"))?;
-        match judged.get("refused").and_then(Value::as_str) {
-            Some(why) => Err(why.to_owned()),
-            None => read(&answer).map_err(|error| format!("Parquet: {error}")),
+        let judged = self.ask(&question.to_string())?;
+        let why = |what: &str| judged.get(what).and_then(Value::as_str);
+        match (why("refused"), why("wrong")) {
+            (Some(why), _) => Ok(Err(why.to_owned())),
+            (None, Some(why)) => Err(why.into()),
+            (None, None) => Ok(Ok(read(&answer)?)),
         }
     }
 
@@ -65,7 +65,8 @@ impl Judge {
         if answer.is_err() {
             self.0.replace(Conversation::start(PROGRAM)?);
         }
-        Ok(serde_json::from_str(&answer?)?)
+        let answer = answer.map_err(|error| format!("its process: {error}"))?;
+        Ok(serde_json::from_str(&answer)?)
     }
 }
 
@@ -124,8 +125,9 @@ fn judged((world, judge): &(World, Judge), case: &Case) -> Result<Verdict, Strin
         Err(error) => return Ok(Verdict::Refused(format!("planner: {:?} {error}", error.kind()))),
     };
     let end = match judge.answer(case, plan.batch.schema().inner()) {
-        Ok(answer) => answer,
-        Err(why) => return Ok(Verdict::Refused(format!("DuckDB: {why}"))),
+        Ok(Ok(answer)) => answer,
+        Ok(Err(why)) => return Ok(Verdict::Refused(format!("DuckDB: {why}"))),
+        Err(error) => return Err(format!("DuckDB does not answer to\n  {}\n {error}\n", case.statement.judged_sql)),
     };
     let expected = Expected { end, midway: None };
     world.compare_with(case, &plan, &expected)?;

@@ -27,7 +27,7 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
 #[derive(Debug)]
 pub struct Conversation {
     child: Child,
-    questions: Option<ChildStdin>,
+    questions: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
@@ -35,7 +35,7 @@ impl Conversation {
     /// Starts a program of `tests/components/python/`; it is ready then.
     pub fn start(program: &str) -> Result<Self> {
         let mut child = command(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let questions = child.stdin.take();
+        let questions = child.stdin.take().ok_or("it has no input")?;
         let answers = child.stdout.take().ok_or("it has no output")?;
         let mut started = Self { child, questions, answers: BufReader::new(answers) };
         started.line().map_err(|error| format!("{program}: {error}; make setup brings what it needs"))?;
@@ -44,9 +44,8 @@ impl Conversation {
 
     /// The answer to a line; an error when the program has ended.
     pub fn ask(&mut self, question: &str) -> Result<String> {
-        let questions = self.questions.as_mut().ok_or("it has no input")?;
-        writeln!(questions, "{question}")?;
-        questions.flush()?;
+        writeln!(self.questions, "{question}")?;
+        self.questions.flush()?;
         self.line()
     }
 
@@ -61,8 +60,8 @@ impl Conversation {
 
 impl Drop for Conversation {
     fn drop(&mut self) {
-        // It ends where its input does.
-        drop(self.questions.take());
+        // It would end where its input does, but not before it has answered.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -118,9 +118,13 @@ fn of(manifest: &Manifest, error: Error) -> Error {
     error.context(format!("the checkpoint of epoch {} of '{}'", manifest.epoch, manifest.name))
 }
 
-/// The epoch in a manifest's file name.
+/// No epoch is later. Epochs are milliseconds since 1970, and `now()` is an epoch in microseconds; and a job goes on behind
+/// all the epochs that its files name, so behind one like this there have to be others.
+const LAST_EPOCH: Epoch = i64::MAX as Epoch / 1_000;
+
+/// The epoch in a manifest's file name; none: no server wrote it.
 pub(crate) fn epoch_of(file: &str) -> Option<Epoch> {
-    file.split_once('-')?.0.parse().ok()
+    file.split_once('-')?.0.parse().ok().filter(|epoch| *epoch <= LAST_EPOCH)
 }
 
 /// See the [module](self).
@@ -174,7 +178,10 @@ impl JobStore {
                 let path = self.path(&format!("chosen/{generation:010}"));
                 let bytes = self.place.get(&path)?;
                 let bytes = bytes.ok_or_else(|| self.damaged(&path, "it is gone"))?;
-                Some(serde_json::from_slice(&bytes).map_err(|error| self.damaged(&path, &error.to_string()))?)
+                let chosen: Choice =
+                    serde_json::from_slice(&bytes).map_err(|error| self.damaged(&path, &error.to_string()))?;
+                epoch_of(&chosen.manifest).ok_or_else(|| self.damaged(&path, "it names no manifest"))?;
+                Some(chosen)
             }
         };
         let mut manifests = self.place.list(&self.path("manifests"))?;

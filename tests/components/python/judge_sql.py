@@ -5,9 +5,11 @@ Says its version, reads cases from standard input, a JSON object a line, and ans
     {"sql": …, "tables": {"t0": "t0.parquet", …}, "result": "types.parquet", "answer": "answer.parquet"}
 
     {}                     the answer is written: its columns have the types that the columns of `result` have
-    {"refused": "why"}     DuckDB can't run the statement
+    {"refused": "why"}     DuckDB can't run the statement, or not in time
+    {"wrong": "why"}       its answer does not fit into columns of those types
 """
 
+import faulthandler
 import json
 import re
 import sys
@@ -56,7 +58,7 @@ WORDS = [
     (r"\) IGNORE NULLS", " IGNORE NULLS)", "it stands within the call"),
 ]
 
-# No statement takes longer.
+# No case takes longer, and the process ends when one takes twice as long.
 SECONDS = 20
 
 
@@ -104,27 +106,47 @@ def judge(connection, case):
     wanted = columns(connection, f"FROM read_parquet({quoted(case['result'])})")
     found = columns(connection, "FROM answer")
     if len(found) != len(wanted):
-        return {"refused": f"{len(found)} columns, not {len(wanted)}"}
+        return {"wrong": f"{len(found)} columns, not {len(wanted)}"}
     items = [f"{fitted(name, of, to)} AS c{n}" for n, ((name, of), (_, to)) in enumerate(zip(found, wanted))]
-    connection.execute(f"COPY (SELECT {', '.join(items)} FROM answer) TO {quoted(case['answer'])} (FORMAT parquet)")
+    try:
+        connection.execute(f"COPY (SELECT {', '.join(items)} FROM answer) TO {quoted(case['answer'])} (FORMAT parquet)")
+    except duckdb.DataError as error:
+        return {"wrong": said(error)}
     return {}
+
+
+def said(error):
+    return str(error).strip().split("\n")[0]
+
+
+def end_what_takes_too_long(connection, judged):
+    """A case is several statements: what interrupts one may come between two of them."""
+    over = judged.wait(SECONDS)
+    while not over:
+        connection.interrupt()
+        over = judged.wait(1)
 
 
 def main():
     connection = connected()
     print(duckdb.__version__, flush=True)
     for line in sys.stdin:
-        timer = threading.Timer(SECONDS, connection.interrupt)
-        timer.start()
+        is_judged = threading.Event()
+        watch = threading.Thread(target=end_what_takes_too_long, args=(connection, is_judged), daemon=True)
+        watch.start()
+        # It needs no Python for that, which whatever does not end may be holding.
+        faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
         try:
             judged = judge(connection, json.loads(line))
         except duckdb.Error as error:
-            judged = {"refused": str(error).strip().split("\n")[0]}
+            judged = {"refused": said(error)}
             if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
                 # Such a connection answers nothing any more.
                 connection = connected()
         finally:
-            timer.cancel()
+            faulthandler.cancel_dump_traceback_later()
+            is_judged.set()
+            watch.join()
         print(json.dumps(judged), flush=True)
 
 
