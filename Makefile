@@ -29,8 +29,7 @@ test: toolchain components
 	cargo test $(CARGO_ARGS)
 
 # Empty SEED: a new one for each run; a failure prints it.
-oracle: toolchain
-	@tests/components/setup.sh build
+oracle: toolchain components
 	RONDEL_ORACLE_CASES=$(CASES) $(if $(SEED),RONDEL_ORACLE_SEED=$(SEED)) \
 		cargo test $(CARGO_ARGS) --test integration -- --nocapture oracle
 

@@ -85,14 +85,15 @@ def columns(connection, query):
     return [(row[0], row[1]) for row in connection.execute(f"DESCRIBE {query}").fetchall()]
 
 
-def fitted(name, found, wanted):
-    """The column as the type that is wanted."""
+def fitted(name, found, wanted, sql):
+    """The column of the statement's answer as the type that is wanted."""
     name = '"' + name.replace('"', '""') + '"'
     decimal = re.fullmatch(r"DECIMAL\(\d+,(\d+)\)", wanted)
-    if found == "DOUBLE" and re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?", wanted):
+    is_middle = re.search(r"\b(avg|median)\(", sql)
+    if is_middle and found == "DOUBLE" and re.fullmatch(r"U?(TINY|SMALL|BIG)?INT(EGER)?", wanted):
         # A median of whole numbers has no fraction in Rondel, as it is DataFusion's.
         name = f"trunc({name})"
-    if found == "DOUBLE" and decimal:
+    if is_middle and found == "DOUBLE" and decimal:
         # Nor has an average of decimals more digits than its type has: the others are cut off.
         one = 10 ** int(decimal[1])
         name = f"trunc({name} * {one} + sign({name}) * 1e-4) / {one}"
@@ -100,6 +101,7 @@ def fitted(name, found, wanted):
 
 
 def judge(connection, case):
+    connection.execute("DROP SCHEMA IF EXISTS this CASCADE; CREATE SCHEMA this; SET search_path = 'this,main'")
     for name, path in case["tables"].items():
         connection.execute(f"CREATE OR REPLACE TABLE {name} AS FROM read_parquet({quoted(path)})")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE answer AS {translated(case['sql'])}")
@@ -107,7 +109,7 @@ def judge(connection, case):
     found = columns(connection, "FROM answer")
     if len(found) != len(wanted):
         return {"wrong": f"{len(found)} columns, not {len(wanted)}"}
-    items = [f"{fitted(name, of, to)} AS c{n}" for n, ((name, of), (_, to)) in enumerate(zip(found, wanted))]
+    items = [f"{fitted(name, of, to, case['sql'])} AS c{n}" for n, ((name, of), (_, to)) in enumerate(zip(found, wanted))]
     try:
         connection.execute(f"COPY (SELECT {', '.join(items)} FROM answer) TO {quoted(case['answer'])} (FORMAT parquet)")
     except duckdb.DataError as error:

@@ -271,8 +271,7 @@ impl Compiler {
         let DataType::Struct(types) = entries.data_type() else {
             return Err(Error::internal("the entries of a map are no struct"));
         };
-        let mut plan = MessagePlan::default();
-        plan.table = table;
+        let mut plan = MessagePlan::of_table(table);
         let mut outputs = Vec::new();
         let parts = [entry.map_entry_key_field(), entry.map_entry_value_field()].map(MessageField::Own);
         for (field, column_type) in parts.iter().zip(types) {

@@ -38,6 +38,9 @@ impl Bases {
 
     /// A slice was taken up.
     pub(super) fn took_up(&mut self, slice: i64, table: &Table) -> Result<()> {
+        if !table.notes_changes() {
+            return Ok(());
+        }
         let written = table.written(&table.live())?;
         self.taken.extend(written.map(|groups| (slice, groups)));
         Ok(())

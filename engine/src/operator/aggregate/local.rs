@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 
 use super::closing::Horizon;
-use super::output::{PIECE, batch, restored, state_columns, table_parts};
+use super::output::{PIECE, batch, state_columns, table_parts};
 use super::plan::{AggregatePlan, Input, Kind};
 use super::table::{Rows, Shape, Table};
-use super::windowed::{for_each_slice, restored_slices};
+use super::windowed::for_each_slice;
 use super::windows::Windows;
 use crate::delta::Delta;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::operator::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::plan::flow::Emit;
 use crate::state::slots::Slot;
@@ -208,26 +208,6 @@ impl Operator for Local {
         // It lives from one flush to the next.
         let rows = self.snapshot()?.into_iter().map(|part| part.rows).collect();
         Ok(Some(vec![StateChange::Whole { name: PARTIAL.to_owned(), rows }]))
-    }
-
-    fn restore(&mut self, parts: Vec<StatePart>) -> Result<()> {
-        for part in parts {
-            if part.name != PARTIAL {
-                return Err(Error::internal(format!("the local half of an aggregate has no state '{}'", part.name)));
-            }
-            let mut out = Output::default();
-            match self.windows {
-                Some(windows) => {
-                    let read = restored_slices(&part, &self.schema, &self.shape)?;
-                    for_each_slice(&windows, &read, |slice, rows, _| self.add(slice, rows, &mut out))?;
-                }
-                None => {
-                    let (rows, keys) = (restored(&part, &self.schema)?, self.shape.keys.len());
-                    self.add(0, &Rows::partial(&rows, keys, keys, &self.shape.calls), &mut out)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn state_size(&self) -> StateSize {

@@ -183,10 +183,11 @@ impl Pool {
     /// Goes on from what was written down, on so many workers.
     pub(super) fn go_on_from(&mut self, checkpoint: &Checkpoint, workers: usize) {
         self.start(workers);
-        for (operators, written) in [(&mut self.locals, &checkpoint.local), (&mut self.keyed, &checkpoint.keyed)] {
-            for (worker, operator) in operators.iter_mut().enumerate() {
-                operator.restore(written.parts_of(worker, workers)).unwrap();
-            }
+        for (worker, operator) in self.keyed.iter_mut().enumerate() {
+            // What local halves had not passed on is taken up by those that have the keys.
+            let mut parts = checkpoint.keyed.parts_of(worker, workers);
+            parts.extend(checkpoint.local.parts_of(worker, workers));
+            operator.restore(parts).unwrap();
         }
     }
 
