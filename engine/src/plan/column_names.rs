@@ -439,7 +439,7 @@ pub(super) fn last(name: &ObjectName) -> Option<String> {
 }
 
 /// A name as PostgreSQL folds it.
-fn folded(name: &Ident) -> String {
+pub(super) fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 

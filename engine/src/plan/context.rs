@@ -23,6 +23,7 @@ use crate::sql;
 use super::column_names::{Naming, ambiguous_order, name_columns, restored};
 use super::fault::{is_about_names, one_of_several, planning_error, with_nearest_function};
 use super::fetch_first::limited;
+use super::from::bare::{checked, qualified};
 use super::from::merged::settled;
 use super::from::nest::nest_joins;
 use super::functions::Functions;
@@ -107,11 +108,13 @@ impl<'a> Context<'a> {
         let mut query = Box::new(query.clone());
         limited(&mut query);
         name_columns(&mut query, naming, beside_wildcards);
+        let bare = qualified(&mut query);
         nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);
         group_keys::closed(&mut query);
         self.sql()
             .sql_statement_to_plan(ast::Statement::Query(query))
+            .and_then(|plan| checked(plan, &bare))
             .and_then(group_keys::as_written)
             .and_then(settled)
     }

@@ -31,12 +31,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::table_factor;
 
 use crate::plan::asof::{compared, is_as_of};
+use crate::plan::column_names::{folded, last};
 use crate::plan::fault::{aggregate_in_where, planning_error};
 
 /// Whether it is a join that merges columns.
 pub(in crate::plan) fn merges(join: &ast::Join) -> bool {
     use ast::JoinConstraint::{Natural, Using};
-    let constraint = kind(&join.join_operator).map(|(_, constraint)| constraint);
+    let constraint = constraint(&join.join_operator);
     !is_lateral(&join.relation) && !is_as_of(join) && matches!(constraint, Some(Using(_) | Natural))
 }
 
@@ -71,6 +72,11 @@ pub(in crate::plan) fn may_name_merged(relation: &TableFactor, joins: &[ast::Joi
         _ => ControlFlow::Continue(()),
     };
     merged && !is_lateral(&last.relation) && !is_as_of(last) && visit_expressions(condition, bare).is_break()
+}
+
+/// How a join's rows meet, if that can merge columns.
+pub(super) fn constraint(operator: &JoinOperator) -> Option<&ast::JoinConstraint> {
+    kind(operator).map(|(_, constraint)| constraint)
 }
 
 fn kind(operator: &JoinOperator) -> Option<(JoinType, &ast::JoinConstraint)> {
@@ -138,6 +144,7 @@ fn joined(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Re
     let TableWithJoins { relation, joins } = table;
     let ast::Join { relation: right, join_operator, .. } = joins.into_iter().next().ok_or_else(missing)?;
     let (kind, constraint) = kind(&join_operator).ok_or_else(missing)?;
+    let qualifier = TableReference::bare(qualifier(&called(&relation), &called(&right)));
     let left = context.plan(relation).map_err(planning_error)?;
     let right = context.plan(right).map_err(planning_error)?;
     let shown = [shown(&left)?, shown(&right)?];
@@ -145,7 +152,6 @@ fn joined(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Re
         ast::JoinConstraint::Using(names) => named(names, context)?,
         _ => common(&shown),
     };
-    let qualifier = TableReference::bare(format!("({}, {})", called(&left), called(&right)));
     let (mut on, mut columns) = (Vec::new(), Vec::new());
     for name in &names {
         let pair = (Expr::Column(only(&shown[0], name, "left")?), Expr::Column(only(&shown[1], name, "right")?));
@@ -260,8 +266,24 @@ fn only(shown: &[Column], name: &str, side: &str) -> Result<Column> {
 }
 
 /// What the first relation of a side is called.
-fn called(side: &LogicalPlan) -> String {
-    side.schema().iter().find_map(|(qualifier, _)| qualifier).map(ToString::to_string).unwrap_or_default()
+pub(super) fn called(side: &TableFactor) -> String {
+    let alias = match side {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => return called(&table_with_joins.relation),
+        TableFactor::Table { name, alias: None, .. } => return last(name).unwrap_or_default(),
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => alias,
+        _ => &None,
+    };
+    alias.as_ref().map(|alias| folded(&alias.name)).unwrap_or_default()
+}
+
+/// The relation of the columns that a join merges, by what its sides are called.
+pub(super) fn qualifier(left: &str, right: &str) -> String {
+    format!("({left}, {right})")
 }
 
 fn is_merged(column: &Column) -> bool {
