@@ -361,8 +361,11 @@ fn a_partition_is_idle_by_the_brokers_word_only() {
     job.until("both idle", |job| idle(job) == [true, true]);
     write(&broker, "t", [(1, 2)]);
     job.until("a record ends it", |job| job.numbers() == [1, 2] && idle(job) == [true, false]);
-    clock.advance_micros(100_000);
-    job.until("idle again", |job| idle(job) == [true, true]);
+    // The broker may say that this is the end after the clock has moved.
+    job.until("idle again", |job| {
+        clock.advance_micros(100_000);
+        idle(job) == [true, true]
+    });
 }
 
 #[test]
