@@ -8,7 +8,7 @@ use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, TableReference};
-use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Value};
+use datafusion::sql::sqlparser::ast::{Expr, Parens, SelectItem, SetExpr, Value};
 
 use super::rules::duplicate_key;
 use super::update::assignments;
@@ -58,6 +58,11 @@ impl Work<'_> {
                     Some(text) => sql::parse_expression(text)?,
                     None => Expr::Value(Value::Null.into()),
                 };
+            }
+        }
+        for (at, place) in places.iter().enumerate() {
+            if let Some(column) = target.table.definition().columns.get(*place) {
+                typed(&mut values.rows, at, &column.sql_type)?;
             }
         }
         Ok((query, only_default))
@@ -286,6 +291,22 @@ impl Work<'_> {
         }
         Ok((Some(plan_of(self.planner, &query, None)?), direct))
     }
+}
+
+/// Texts in quotes that stand in one column with something else are of the type of the table's column, as in PostgreSQL: VALUES alone
+/// would have to find a type for all of them.
+fn typed(rows: &mut [Parens<Vec<Expr>>], at: usize, sql_type: &str) -> Result<()> {
+    let is_text =
+        |cell: &Expr| matches!(cell, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
+    let is_null = |cell: &Expr| matches!(cell, Expr::Value(value) if value.value == Value::Null);
+    let cells = || rows.iter().filter_map(|row| row.content.get(at));
+    if !cells().any(is_text) || cells().all(|cell| is_text(cell) || is_null(cell)) {
+        return Ok(());
+    }
+    for cell in rows.iter_mut().filter_map(|row| row.content.get_mut(at)).filter(|cell| is_text(cell)) {
+        *cell = sql::parse_expression(&format!("CAST({cell} AS {sql_type})"))?;
+    }
+    Ok(())
 }
 
 /// The error for a column that a table does not have.
