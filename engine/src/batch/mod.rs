@@ -6,6 +6,7 @@
 
 mod asof;
 mod extremes;
+mod orders;
 mod over;
 mod scan;
 mod sessions;
@@ -135,7 +136,7 @@ impl BatchContext {
             .with_runtime_env(runtime)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
-        let plan = extremes::lowered(sets::lowered(plan.clone())?)?;
+        let plan = orders::lowered(extremes::lowered(sets::lowered(plan.clone())?)?)?;
         let plan = over::lowered(turned::lowered(plan)?)?;
         let plan = asof::lowered(windows::lowered(plan)?)?;
         let plan = scan::with_rows(plan, &scans)?;
