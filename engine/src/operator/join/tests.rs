@@ -11,6 +11,7 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr, build_join_schema, col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::*;
@@ -220,7 +221,7 @@ fn settle_epoch(join: &mut Join, watermarks: &Watermarks, counts: &mut BTreeMap<
     end_epoch_saying(join, watermarks).iter().for_each(|delta| add(counts, delta));
 }
 
-/// A few changes of either input, and the epoch's end.
+/// A few changes of either input, and the epoch's end. They come in any order: within an epoch a row may go before it comes.
 fn random_epoch(
     join: &mut Join,
     case: &Case,
@@ -228,9 +229,13 @@ fn random_epoch(
     contents: &mut [Vec<Row>; 2],
     counts: &mut BTreeMap<String, i64>,
 ) {
+    let mut deltas: Vec<(usize, Delta)> = Vec::new();
     for _ in 0..rng.random_range(0..5) {
         let input = rng.random_range(0..2);
-        let delta = random_delta(rng, &mut contents[input], case.changelog[input]);
+        deltas.push((input, random_delta(rng, &mut contents[input], case.changelog[input])));
+    }
+    deltas.shuffle(rng);
+    for (input, delta) in deltas {
         feed(join, input, delta, counts);
     }
     settle_epoch(join, &Watermarks::none(0), counts);

@@ -45,6 +45,22 @@ fn every_kind_says_the_batch_answer_at_every_epoch() {
     }
 }
 
+/// One that comes twice at once where it has gone once before.
+#[test]
+fn a_row_may_go_before_it_comes() {
+    for (kind, sql) in KINDS {
+        let case = &cases()[2];
+        let (mut join, mut counts) = (case.join_of(kind), BTreeMap::new());
+        let row = |v| (Some(1), None, None, v);
+        feed(&mut join, 0, Delta::weighted(rows(&[row(1)]), Int64Array::from(vec![-1])), &mut counts);
+        feed(&mut join, 0, Delta::append(rows(&[row(1), row(1), row(1)])), &mut counts);
+        feed(&mut join, 1, Delta::append(rows(&[row(2)])), &mut counts);
+        settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+        let contents = [vec![row(1), row(1)], vec![row(2)]];
+        assert_eq!(counts, batch_answer(&contents, &sql.replace("{}", case.sql)), "{kind:?}");
+    }
+}
+
 #[test]
 fn what_changes_nothing_says_nothing() {
     for (kind, _) in KINDS.into_iter().filter(|(kind, _)| *kind != JoinKind::Inner) {
