@@ -73,13 +73,11 @@ pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
 fn check_subquery(expr: &Expr) -> Result<(), DataFusionError> {
     match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => refuse(
-            "EXISTS and IN with a subquery can stand in SELECT, WHERE and HAVING of a continuous query, ANY and ALL in WHERE and \
-             HAVING, and not everywhere in the subquery may the row outside be named",
-            "write it in WHERE, with the comparison to the row outside in the subquery's own WHERE; or write a JOIN",
+            "this subquery cannot be made a join: not everywhere in it may the row outside be named",
+            "write the comparison to the row outside in the subquery's own WHERE, or write a JOIN",
         ),
         Expr::ScalarSubquery(_) => refuse(
-            "a continuous query can have a subquery as a value in SELECT, WHERE and HAVING, and this one is elsewhere or \
-             names the row outside where it cannot be made a join",
+            "this subquery as a value names the row outside where it cannot be made a join",
             "compare with the row outside in the subquery's own WHERE, or write a JOIN with a query that has GROUP BY",
         ),
         Expr::OuterReferenceColumn(_, column) => Err(Error::not_supported(format!(

@@ -30,6 +30,7 @@ use super::functions::Functions;
 use super::group_keys;
 use super::manners;
 use super::relation::{Relation, RelationKind, RelationSource, Relations};
+use super::subquery::elsewhere::moved;
 use super::subquery::lateral::resolved;
 use super::wildcards::written_out;
 
@@ -117,6 +118,7 @@ impl<'a> Context<'a> {
             .and_then(|plan| checked(plan, &bare))
             .and_then(group_keys::as_written)
             .and_then(settled)
+            .and_then(moved)
     }
 
     fn fault(&self, error: DataFusionError) -> Error {
