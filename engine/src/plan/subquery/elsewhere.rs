@@ -86,7 +86,10 @@ fn joined(mut join: Join) -> PlanResult<Transformed<LogicalPlan>> {
     let mut lifted = false;
     for condition in hard {
         let names = named(&condition)?;
-        if let Some(side) = hidden.filter(|side| is_over(&names, sides[*side].schema())) {
+        if let Some(side) = hidden.filter(|side| is_over(&names, sides[*side].schema()))
+            // LATERAL is known by its place.
+            && !names_outside(&sides[side])?
+        {
             sides[side] = LogicalPlanBuilder::from(sides[side].clone()).filter(condition)?.build()?;
             continue;
         }
@@ -117,8 +120,17 @@ fn lift(expr: Expr, sides: &mut [LogicalPlan; 2], lifted: &mut bool) -> PlanResu
         return Ok(Transformed::no(expr));
     }
     let names = named(&expr)?;
-    let Some(side) = sides.iter().position(|side| is_over(&names, side.schema())) else {
-        if names.iter().all(|name| sides.iter().any(|side| side.schema().has_column(name))) {
+    let (mut found, mut is_of_one) = (None, false);
+    for (number, side) in sides.iter().enumerate() {
+        let of_side = is_over(&names, side.schema());
+        is_of_one |= of_side;
+        // LATERAL is known by its place.
+        if of_side && found.is_none() && !names_outside(side)? {
+            found = Some(number);
+        }
+    }
+    let Some(side) = found else {
+        if !is_of_one && names.iter().all(|name| sides.iter().any(|side| side.schema().has_column(name))) {
             let error =
                 Error::not_supported("a subquery in the condition of an outer join names one of its sides at most");
             return Err(error.with_hint("join the side that it names with the subquery first").into());
@@ -139,20 +151,15 @@ fn with_value(plan: &mut LogicalPlan, prefix: &str, value: Expr) -> PlanResult<S
 }
 
 fn sorted(mut sort: Sort) -> PlanResult<Transformed<LogicalPlan>> {
-    let mut outside = false;
+    let mut hard = false;
     for by in &sort.expr {
-        by.expr.apply(|expr| {
-            outside |= match expr {
-                Expr::Exists(of) => names_outside(&of.subquery.subquery)?,
-                Expr::InSubquery(of) => names_outside(&of.subquery.subquery)?,
-                Expr::SetComparison(of) => names_outside(&of.subquery.subquery)?,
-                Expr::ScalarSubquery(of) => names_outside(&of.subquery)?,
-                _ => false,
-            };
-            Ok(TreeNodeRecursion::Continue)
+        // A value that names no row outside can stay.
+        hard |= by.expr.exists(|expr| match expr {
+            Expr::ScalarSubquery(of) => names_outside(&of.subquery),
+            expr => Ok(is_subquery(expr)),
         })?;
     }
-    if !outside {
+    if !hard {
         return Ok(Transformed::no(LogicalPlan::Sort(sort)));
     }
     let shown = sort.input.schema().columns();
