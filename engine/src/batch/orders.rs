@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder};
 
 use crate::error::Result;
+use crate::plan::is_volatile;
 
 /// The plan with such aggregates apart.
 pub(super) fn lowered(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -35,7 +36,7 @@ fn apart(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan>> {
         }
     }
     let is_grouping = matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]);
-    if nodes.len() < 2 || is_grouping || is_volatile(&aggregate.input)? {
+    if nodes.len() < 2 || is_grouping || may_differ(&aggregate.input)? {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
     let of = |calls: Vec<Expr>| Aggregate::try_new(aggregate.input.clone(), aggregate.group_expr.clone(), calls);
@@ -76,14 +77,12 @@ fn wanted(call: &Expr) -> Option<&[Sort]> {
     }
 }
 
-/// Whether the same rows would not come twice.
-fn is_volatile(plan: &LogicalPlan) -> PlanResult<bool> {
-    let mut found = false;
+/// Whether other rows may come the second time.
+fn may_differ(plan: &LogicalPlan) -> PlanResult<bool> {
+    let mut any_rows = false;
     plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            found |= expr.is_volatile();
-            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })
+        any_rows |= matches!(node, LogicalPlan::Limit(of) if !matches!(*of.input, LogicalPlan::Sort(_)));
+        Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(found)
+    Ok(any_rows || is_volatile(plan)?)
 }

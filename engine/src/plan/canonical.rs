@@ -13,7 +13,7 @@
 //! A subquery as a value may be NULL ([`super::subquery::no_row`]), and one that names the row outside is an aggregate
 //! ([`super::subquery::correlated_value`]).
 //! LATERAL is a join ([`super::subquery::lateral`]), and so is a subquery that DataFusion's rules cannot take apart ([`super::subquery::dependent`]). EXISTS and IN that stand for a value are counts ([`super::subquery::values`]),
-//! and ANY and ALL are EXISTS where they name the row outside ([`super::subquery::quantified`]).
+//! and ANY and ALL are EXISTS ([`super::subquery::quantified`]).
 //! Rows that tie in OVER, ORDER BY … LIMIT and DISTINCT ON are put in order by [`super::ties`].
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};

@@ -67,4 +67,5 @@ pub(crate) use rules::prune::PruneColumns;
 pub(crate) use rules::push_down::PushDownConditions;
 pub use state_ttl::{STATE_TTL, StateTtl, state_ttl};
 pub(crate) use subquery::compared::NameComparedColumns;
+pub(crate) use subquery::dependent::is_volatile;
 pub(crate) use subquery::not_in::TakeNotInApart;

@@ -326,12 +326,15 @@ impl Side {
         let mut firsts: HashTable<u32> = HashTable::new();
         let only_come = arrivals.weights.is_none() && known.len() > 1;
         let equal = |one: usize, other: usize| identity.is_none_or(|identity| identity.equal(one, other));
-        // One that weighs nothing is gone: what equal ones add to a stored row comes to it at once.
+        // And what equal ones add to a stored row comes to it at once: a row that weighs nothing in between would be gone.
         let mut added: Vec<(Address, u64, i64)> = Vec::new();
         for (row, known) in known.iter().enumerate() {
             let (hash, weight) = (identities[row], arrivals.weight(row));
             if *known != NOWHERE {
-                added.push((*known, arrivals.hashes[row], weight));
+                match only_come {
+                    true => added.push((*known, arrivals.hashes[row], weight)),
+                    false => self.add_weight(*known, arrivals.hashes[row], weight),
+                }
                 continue;
             }
             if only_come {
@@ -345,9 +348,7 @@ impl Side {
             fresh.push(row as u32);
             weights.push(weight);
         }
-        if only_come {
-            added.sort_unstable_by_key(|(address, ..)| *address);
-        }
+        added.sort_unstable_by_key(|(address, ..)| *address);
         for same in added.chunk_by(|(one, ..), (other, ..)| one == other) {
             let (address, hash, _) = same[0];
             self.add_weight(address, hash, same.iter().map(|(.., weight)| weight).sum());

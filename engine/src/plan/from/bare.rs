@@ -5,30 +5,36 @@
 //! one of several. The first are given the merged column's qualifier before anything is planned ([`qualified`]), the others
 //! are found in the plan ([`checked`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::Result as PlanResult;
-use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
     self, Ident, JoinConstraint, JoinOperator, ObjectNamePart, OrderByKind, Query, Select, SelectItem, SetExpr,
     TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
-use super::merged::{called, constraint, merges, qualifier};
+use super::merged::{called, constraint, is_merged, merges, qualifier};
 use crate::error::Position;
 use crate::plan::column_names::folded;
 use crate::plan::fault::one_of_several;
+use crate::plan::subquery::subquery_of;
 
-/// Names that stand without their relation, where they stand first.
+/// Names that stand without their relation in subqueries.
 #[derive(Debug, Default)]
-pub(in crate::plan) struct Bare {
-    /// In subqueries over several relations.
-    of_several: BTreeMap<String, Ident>,
-    /// In subqueries of subqueries.
-    further_in: BTreeMap<String, Ident>,
+pub(in crate::plan) struct Bare(Vec<Place>);
+
+#[derive(Debug)]
+struct Place {
+    name: String,
+    ident: Ident,
+    /// What the relations of its SELECT are called.
+    relations: BTreeSet<String>,
+    /// It is within a subquery of a subquery.
+    further_in: bool,
 }
 
 /// The query, in whose subqueries merged columns have their qualifier; and what else has none there.
@@ -99,14 +105,19 @@ impl Subqueries {
         let (merged, in_conditions) = merged_in(&mut from);
         let bare = Names::found(&merged, select);
         select.from = from;
-        let has_several = select.from.len() > 1 || select.from.iter().any(|table| !table.joins.is_empty());
-        for (name, ident) in in_conditions.into_iter().chain(bare) {
-            if self.depth > 2 {
-                self.bare.further_in.entry(name.clone()).or_insert_with(|| ident.clone());
-            }
-            if has_several {
-                self.bare.of_several.entry(name).or_insert(ident);
-            }
+        let mut relations = BTreeSet::new();
+        select.from.iter().for_each(|table| note_relations(table, &mut relations));
+        let names = in_conditions.into_iter().chain(bare);
+        let (relations, further_in) = (&relations, self.depth > 2);
+        self.bare.0.extend(names.map(|(name, ident)| Place { name, ident, relations: relations.clone(), further_in }));
+    }
+}
+
+fn note_relations(table: &TableWithJoins, relations: &mut BTreeSet<String>) {
+    for relation in std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)) {
+        match relation {
+            TableFactor::NestedJoin { table_with_joins, alias: None } => note_relations(table_with_joins, relations),
+            relation => drop(relations.insert(called(relation))),
         }
     }
 }
@@ -229,7 +240,7 @@ impl VisitorMut for Names<'_> {
 /// The plan of a query that had such names; an error if one of them was looked for in rows further out, although
 /// it could be one of several columns.
 pub(in crate::plan) fn checked(plan: LogicalPlan, bare: &Bare) -> PlanResult<LogicalPlan> {
-    if !bare.of_several.is_empty() || !bare.further_in.is_empty() {
+    if !bare.0.is_empty() {
         check(&plan, bare, &mut Vec::new())?;
     }
     Ok(plan)
@@ -261,16 +272,6 @@ fn check(plan: &LogicalPlan, bare: &Bare, outside: &mut Vec<Vec<DFSchemaRef>>) -
     Ok(())
 }
 
-fn subquery_of(expr: &Expr) -> Option<&Subquery> {
-    match expr {
-        Expr::Exists(of) => Some(&of.subquery),
-        Expr::InSubquery(of) => Some(&of.subquery),
-        Expr::SetComparison(of) => Some(&of.subquery),
-        Expr::ScalarSubquery(of) => Some(of),
-        _ => None,
-    }
-}
-
 /// The name without a relation by which such a column may have been meant, if rows nearer than its own have several of that name.
 fn passed_by<'a>(
     column: &Column,
@@ -282,12 +283,21 @@ fn passed_by<'a>(
         let columns = rows.iter().flat_map(|schema| schema.iter());
         columns.filter(|(_, field)| *field.name() == column.name).count()
     };
+    // Names of another SELECT say nothing of this one.
+    let is_here = |place: &&Place| place.name == column.name && is_of(own, &place.relations);
     if of_name(own) > 1 {
-        return bare.of_several.get(&column.name);
+        return bare.0.iter().find(is_here).map(|place| &place.ident);
     }
     // None has it if it is one of the rows beside a LATERAL.
     let has_it = |rows: &Vec<DFSchemaRef>| rows.iter().any(|schema| schema.has_column(column));
     let its_own = outside.iter().rposition(has_it)?;
     let is_passed = outside[its_own + 1..].iter().any(|rows| of_name(rows) > 1);
-    bare.further_in.get(&column.name).filter(|_| is_passed)
+    let place = bare.0.iter().filter(|place| is_passed && place.further_in).find(is_here);
+    place.map(|place| &place.ident)
+}
+
+/// Whether these rows are of relations that are called so.
+fn is_of(rows: &[DFSchemaRef], relations: &BTreeSet<String>) -> bool {
+    let mut qualifiers = rows.iter().flat_map(|schema| schema.iter()).filter_map(|(qualifier, _)| qualifier);
+    qualifiers.all(|qualifier| is_merged(qualifier) || relations.contains(qualifier.table()))
 }

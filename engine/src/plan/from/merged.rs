@@ -165,7 +165,8 @@ fn joined(table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> Re
         on.push(of_left.eq(of_right));
     }
     // What was merged before under one of the names has no name of its own that could be written.
-    let kept = |column: &Column| !(names.contains(&column.name) && is_merged(column));
+    let merged = |column: &Column| column.relation.as_ref().is_some_and(is_merged);
+    let kept = |column: &Column| !(names.contains(&column.name) && merged(column));
     let of_sides = [&left, &right].into_iter().flat_map(|side| side.schema().columns());
     columns.extend(of_sides.filter(kept).map(Expr::Column));
     LogicalPlanBuilder::from(left)
@@ -286,8 +287,9 @@ pub(super) fn qualifier(left: &str, right: &str) -> String {
     format!("({left}, {right})")
 }
 
-fn is_merged(column: &Column) -> bool {
-    column.relation.as_ref().is_some_and(|relation| relation.table().starts_with('('))
+/// Whether it is such a relation.
+pub(super) fn is_merged(relation: &TableReference) -> bool {
+    relation.table().starts_with('(')
 }
 
 /// The plan under a join that joins nothing, and says that columns of these names are one. Of those `*` shows the one whose

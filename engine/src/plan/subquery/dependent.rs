@@ -28,11 +28,13 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 pub(in crate::plan) use self::domain::Names;
+pub(crate) use self::domain::is_volatile;
 use self::domain::{Domain, inputs_of, visit};
 use self::made_up::has_made_up_rows;
 pub(in crate::plan) use self::made_up::{below_value, makes_up_rows, refused};
 pub(in crate::plan) use self::namesakes::has_namesakes;
 use self::pushed::pushed;
+use super::subquery_of;
 use super::values::said_by_counts;
 
 /// The plan with such subqueries as joins. What can't be one stays, and is refused later.
@@ -286,8 +288,15 @@ pub(in crate::plan) fn names_outside(subquery: &LogicalPlan) -> PlanResult<bool>
     Ok(named)
 }
 
-fn has_subquery(expr: &Expr) -> PlanResult<bool> {
-    expr.exists(|expr| Ok(matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))
+/// The columns of rows outside that a subquery names, also in a subquery within it.
+pub(in crate::plan) fn named_outside(subquery: &LogicalPlan) -> PlanResult<Vec<Column>> {
+    let mut named = Vec::new();
+    visit(subquery, &mut Vec::new(), &mut |column, _| named.push(column.clone()))?;
+    Ok(named)
+}
+
+pub(in crate::plan) fn has_subquery(expr: &Expr) -> PlanResult<bool> {
+    expr.exists(|expr| Ok(subquery_of(expr).is_some()))
 }
 
 /// Whether it matters that IN with a subquery is unknown: where it is negated beside something else. DataFusion's rule has a
@@ -354,12 +363,7 @@ fn by_rules(expr: &Expr, rows: &LogicalPlan) -> PlanResult<ByRules> {
     let mut far = false;
     let mut correlated = false;
     expr.apply(|expr| {
-        let of = match expr {
-            Expr::Exists(of) => &of.subquery,
-            Expr::InSubquery(of) => &of.subquery,
-            Expr::ScalarSubquery(of) => of,
-            _ => return Ok(TreeNodeRecursion::Continue),
-        };
+        let Some(of) = subquery_of(expr) else { return Ok(TreeNodeRecursion::Continue) };
         visit(&of.subquery, &mut Vec::new(), &mut |_, within| {
             correlated = true;
             far |= within;
@@ -372,24 +376,12 @@ fn by_rules(expr: &Expr, rows: &LogicalPlan) -> PlanResult<ByRules> {
     if far || has_made_up_rows(expr)? {
         return Ok(ByRules::Wrong);
     }
-    let mistaken = expr.exists(|expr| {
-        let of = match expr {
-            Expr::Exists(of) => &of.subquery,
-            Expr::InSubquery(of) => &of.subquery,
-            Expr::ScalarSubquery(of) => of,
-            _ => return Ok(false),
-        };
-        has_namesakes(&of.subquery)
-    })?;
+    let mistaken = expr.exists(|expr| subquery_of(expr).map_or(Ok(false), |of| has_namesakes(&of.subquery)))?;
     if mistaken {
         return Ok(ByRules::Wrong);
     }
-    let beside_value = expr.exists(|expr| match expr {
-        Expr::Exists(of) => compares_with_value(&of.subquery.subquery),
-        Expr::InSubquery(of) => compares_with_value(&of.subquery.subquery),
-        Expr::ScalarSubquery(of) => compares_with_value(&of.subquery),
-        _ => Ok(false),
-    })?;
+    let beside_value =
+        expr.exists(|expr| subquery_of(expr).map_or(Ok(false), |of| compares_with_value(&of.subquery)))?;
     if beside_value {
         return Ok(ByRules::Nothing);
     }

@@ -14,7 +14,8 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Proj
 
 use crate::error::Error;
 
-use super::dependent::names_outside;
+use super::dependent::{has_subquery, named_outside, names_outside};
+use super::subquery_of;
 
 /// What columns are called that rows are ordered by.
 const ORDER: &str = "__order";
@@ -29,29 +30,13 @@ pub(in crate::plan) fn moved(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     .data()
 }
 
-fn is_subquery(expr: &Expr) -> bool {
-    matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::ScalarSubquery(_))
-}
-
-fn has_subquery(expr: &Expr) -> PlanResult<bool> {
-    expr.exists(|expr| Ok(is_subquery(expr)))
-}
-
 /// The columns that an expression names, also in its subqueries.
 fn named(expr: &Expr) -> PlanResult<Vec<Column>> {
     let mut names: Vec<Column> = expr.column_refs().into_iter().cloned().collect();
     expr.apply(|expr| {
-        let of = match expr {
-            Expr::Exists(of) => &of.subquery,
-            Expr::InSubquery(of) => &of.subquery,
-            Expr::SetComparison(of) => &of.subquery,
-            Expr::ScalarSubquery(of) => of,
-            _ => return Ok(TreeNodeRecursion::Continue),
-        };
-        names.extend(of.outer_ref_columns.iter().filter_map(|outer| match outer {
-            Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
-            _ => None,
-        }));
+        if let Some(of) = subquery_of(expr) {
+            names.extend(named_outside(&of.subquery)?);
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(names)
@@ -116,7 +101,7 @@ fn joined(mut join: Join) -> PlanResult<Transformed<LogicalPlan>> {
 
 /// A subquery that names one side only as a column of that side.
 fn lift(expr: Expr, sides: &mut [LogicalPlan; 2], lifted: &mut bool) -> PlanResult<Transformed<Expr>> {
-    if !is_subquery(&expr) {
+    if subquery_of(&expr).is_none() {
         return Ok(Transformed::no(expr));
     }
     let names = named(&expr)?;
@@ -156,7 +141,7 @@ fn sorted(mut sort: Sort) -> PlanResult<Transformed<LogicalPlan>> {
         // A value that names no row outside can stay.
         hard |= by.expr.exists(|expr| match expr {
             Expr::ScalarSubquery(of) => names_outside(&of.subquery),
-            expr => Ok(is_subquery(expr)),
+            expr => Ok(subquery_of(expr).is_some()),
         })?;
     }
     if !hard {
@@ -167,7 +152,7 @@ fn sorted(mut sort: Sort) -> PlanResult<Transformed<LogicalPlan>> {
     let mut lifted = false;
     for by in &mut sort.expr {
         let value = by.expr.clone().transform_down(|expr| {
-            if !is_subquery(&expr) {
+            if subquery_of(&expr).is_none() {
                 return Ok(Transformed::no(expr));
             }
             let names = named(&expr)?;

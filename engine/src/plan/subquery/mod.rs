@@ -15,3 +15,16 @@ pub(super) mod one_value;
 pub(super) mod quantified;
 pub(super) mod single_row;
 pub(super) mod values;
+
+use datafusion::logical_expr::{Expr, Subquery};
+
+/// The subquery of an expression that is one, whatever it stands for.
+pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::Exists(of) => Some(&of.subquery),
+        Expr::InSubquery(of) => Some(&of.subquery),
+        Expr::SetComparison(of) => Some(&of.subquery),
+        Expr::ScalarSubquery(of) => Some(of),
+        _ => None,
+    }
+}

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 
 use crate::error::Result;
 
+use super::subquery_of;
 use crate::plan::fault::planning_error;
 
 /// A subquery's value as a column.
@@ -65,7 +66,7 @@ pub(super) fn lifted(aggregate: Aggregate) -> PlanResult<Transformed<LogicalPlan
     let mut values: Vec<Expr> = Vec::new();
     let mut lift = |expr: &Expr| {
         let lifted = expr.clone().transform_down(|expr| match expr {
-            Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::ScalarSubquery(_) => {
+            expr if subquery_of(&expr).is_some() => {
                 let number = values.iter().position(|value| *value == expr).unwrap_or(values.len());
                 if number == values.len() {
                     values.push(expr);

@@ -8,6 +8,8 @@ use datafusion::common::{Column, DFSchemaRef};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Subquery};
 
+use crate::plan::subquery::subquery_of;
+
 /// Names that no other relation of a query has.
 #[derive(Debug)]
 pub(in crate::plan) struct Names {
@@ -183,18 +185,12 @@ pub(super) fn visit(
         let inputs = inputs_of(node);
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                let within = match expr {
-                    Expr::OuterReferenceColumn(_, column) if !is_hidden(column, hiding) => {
-                        found(column, !hiding.is_empty());
-                        None
-                    }
-                    Expr::Exists(of) => Some(&of.subquery),
-                    Expr::InSubquery(of) => Some(&of.subquery),
-                    Expr::SetComparison(of) => Some(&of.subquery),
-                    Expr::ScalarSubquery(of) => Some(of),
-                    _ => None,
-                };
-                if let Some(within) = within {
+                if let Expr::OuterReferenceColumn(_, column) = expr
+                    && !is_hidden(column, hiding)
+                {
+                    found(column, !hiding.is_empty());
+                }
+                if let Some(within) = subquery_of(expr) {
                     let own = hiding.len();
                     hiding.extend(inputs.iter().cloned());
                     let visited = visit(&within.subquery, hiding, found);
@@ -209,7 +205,7 @@ pub(super) fn visit(
 }
 
 /// Whether a plan's rows may be others each time.
-fn is_volatile(plan: &LogicalPlan) -> PlanResult<bool> {
+pub(crate) fn is_volatile(plan: &LogicalPlan) -> PlanResult<bool> {
     let mut volatile = false;
     plan.apply_with_subqueries(|node| {
         volatile |= node.expressions().iter().any(Expr::is_volatile);

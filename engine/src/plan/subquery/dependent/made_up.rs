@@ -28,10 +28,10 @@ pub(super) fn has_made_up_rows(expr: &Expr) -> PlanResult<bool> {
 
 /// What is said of a subquery that the rules get wrong, and that can't be joined otherwise either.
 pub(in crate::plan) fn refused() -> Error {
-    Error::not_supported(
-        "this subquery names the row outside, and cannot be made a join",
+    Error::not_supported("this subquery names the row outside, and cannot be made a join").with_hint(
+        "name it in the subquery's own WHERE, not below FULL JOIN, INTERSECT, EXCEPT or a LIMIT without ORDER BY; and leave \
+         random() out of the rows outside",
     )
-    .with_hint("it can where the rows outside are not random, and the subquery names them below no FULL JOIN, INTERSECT or EXCEPT, and no LIMIT without ORDER BY")
 }
 
 /// The rows of an aggregate whose value a subquery stands for.

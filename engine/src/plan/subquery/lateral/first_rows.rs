@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
 };
 
 use super::is_lateral;
+use crate::plan::subquery::subquery_of;
 
 /// The number of a row among those for one row outside; there on the way only.
 const NUMBER: &str = "__row";
@@ -220,16 +221,8 @@ impl Lift {
             _ => Ok(Transformed::no(expr)),
         });
         let expr = expr.data()?;
-        let names_outside = expr.exists(|expr| {
-            Ok(matches!(
-                expr,
-                Expr::OuterReferenceColumn(..)
-                    | Expr::ScalarSubquery(_)
-                    | Expr::Exists(_)
-                    | Expr::InSubquery(_)
-                    | Expr::SetComparison(_)
-            ))
-        })?;
+        let names_outside =
+            expr.exists(|expr| Ok(matches!(expr, Expr::OuterReferenceColumn(..)) || subquery_of(expr).is_some()))?;
         Ok((!names_outside).then_some(expr))
     }
 
