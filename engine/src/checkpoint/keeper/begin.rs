@@ -170,10 +170,14 @@ impl Checkpoints {
     pub(crate) fn note(&self, id: Uuid, name: &str, reads: Vec<Uuid>) -> Result<()> {
         let store = JobStore::open(&self.place, self.deployment, id);
         let restorable = store.restorable()?;
-        // A damaged manifest is told of when the job is started.
-        let chosen = restorable.chosen.as_ref().and_then(|chosen| store.manifest(&chosen.manifest, None).ok());
-        let known =
-            Known { ended: chosen.is_some_and(|manifest| manifest.ended), ..undecided(name, reads, &restorable) };
+        let ended = match restorable.chosen.as_ref().map(|chosen| store.manifest(&chosen.manifest, None)) {
+            Some(Ok(manifest)) => manifest.ended,
+            // Whether it has ended decides what its readers may go on from: a place that is away is asked again.
+            Some(Err(error)) if error.kind() == ErrorKind::External => return Err(error),
+            // A damaged manifest is told of when the job is started.
+            Some(Err(_)) | None => false,
+        };
+        let known = Known { ended, ..undecided(name, reads, &restorable) };
         lock(&self.known).insert(id, known);
         Ok(())
     }
