@@ -43,7 +43,7 @@ impl Author<'_> {
             if all.rows * next.rows > MOST {
                 break;
             }
-            all = self.free_pairs(&all, &next, lateral);
+            all = self.free_pairs((&all, &next), lateral, depth, outer);
         }
         all
     }
@@ -60,7 +60,13 @@ impl Author<'_> {
         }
     }
 
-    fn free_pairs(&mut self, left: &Relation, right: &Relation, lateral: bool) -> Relation {
+    fn free_pairs(
+        &mut self,
+        (left, right): (&Relation, &Relation),
+        lateral: bool,
+        depth: u32,
+        outer: &[Column],
+    ) -> Relation {
         let columns: Vec<Column> = left.columns.iter().chain(&right.columns).cloned().collect();
         let rows = (left.rows * right.rows).max(1);
         let pairs = |from: String| Relation { from, columns: columns.clone(), append_only: false, rows };
@@ -72,6 +78,18 @@ impl Author<'_> {
             4 => ("RIGHT JOIN", self.free_on(left, right)),
             5 => ("FULL JOIN", self.free_on(left, right)),
             _ => ("JOIN", self.free_on(left, right)),
+        };
+        // A subquery in the condition: of an outer join it names one of the sides.
+        let on = match depth > 0 && !lateral && self.chance(0.2) {
+            true => {
+                let of = match how {
+                    "JOIN" => &columns,
+                    _ if self.chance(0.5) => &left.columns,
+                    _ => &right.columns,
+                };
+                format!("({on}) AND {}", self.free_predicate(of, outer, depth))
+            }
+            false => on,
         };
         let rows = (rows / 5).max(left.rows + right.rows);
         Relation { rows, ..pairs(format!("{} {how} {} ON {on}", left.from, right.from)) }
