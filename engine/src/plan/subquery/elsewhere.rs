@@ -42,6 +42,19 @@ fn named(expr: &Expr) -> PlanResult<Vec<Column>> {
     Ok(names)
 }
 
+/// The columns of a join's sides among them. The others are of rows further out, which can be named on either side.
+fn named_of(expr: &Expr, sides: &[LogicalPlan; 2]) -> PlanResult<Vec<Column>> {
+    let mut names = named(expr)?;
+    names.retain(|name| sides.iter().any(|side| side.schema().has_column(name)));
+    Ok(names)
+}
+
+/// Whether a side of a join names the rows of the other: it is known by its place, and nothing may stand above it.
+fn is_lateral(sides: &[LogicalPlan; 2], side: usize) -> PlanResult<bool> {
+    let other = sides[1 - side].schema();
+    Ok(named_outside(&sides[side])?.iter().any(|name| other.has_column(name)))
+}
+
 fn is_over(names: &[Column], schema: &DFSchema) -> bool {
     names.iter().all(|name| schema.has_column(name))
 }
@@ -70,10 +83,9 @@ fn joined(mut join: Join) -> PlanResult<Transformed<LogicalPlan>> {
     };
     let mut lifted = false;
     for condition in hard {
-        let names = named(&condition)?;
+        let names = named_of(&condition, &sides)?;
         if let Some(side) = hidden.filter(|side| is_over(&names, sides[*side].schema()))
-            // LATERAL is known by its place.
-            && !names_outside(&sides[side])?
+            && !is_lateral(&sides, side)?
         {
             sides[side] = LogicalPlanBuilder::from(sides[side].clone()).filter(condition)?.build()?;
             continue;
@@ -104,23 +116,28 @@ fn lift(expr: Expr, sides: &mut [LogicalPlan; 2], lifted: &mut bool) -> PlanResu
     if subquery_of(&expr).is_none() {
         return Ok(Transformed::no(expr));
     }
-    let names = named(&expr)?;
+    let names = named_of(&expr, sides)?;
     let (mut found, mut is_of_one) = (None, false);
-    for (number, side) in sides.iter().enumerate() {
-        let of_side = is_over(&names, side.schema());
+    for side in 0..sides.len() {
+        let of_side = is_over(&names, sides[side].schema());
         is_of_one |= of_side;
-        // LATERAL is known by its place.
-        if of_side && found.is_none() && !names_outside(side)? {
-            found = Some(number);
+        if of_side && found.is_none() && !is_lateral(sides, side)? {
+            found = Some(side);
         }
     }
     let Some(side) = found else {
-        if !is_of_one && names.iter().all(|name| sides.iter().any(|side| side.schema().has_column(name))) {
-            let error =
-                Error::not_supported("a subquery in the condition of an outer join names one of its sides at most");
-            return Err(error.with_hint("join the side that it names with the subquery first").into());
-        }
-        return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump));
+        let error = match &expr {
+            _ if !is_of_one => {
+                Error::not_supported("a subquery in the condition of an outer join names one of its sides at most")
+                    .with_hint("join the side that it names with the subquery first")
+            }
+            Expr::ScalarSubquery(of) if names_outside(&of.subquery)? => {
+                Error::not_supported("a subquery in the condition of an outer join cannot name the rows of LATERAL")
+                    .with_hint("put the comparison into the LATERAL query's own WHERE")
+            }
+            _ => return Ok(Transformed::new(expr, false, TreeNodeRecursion::Jump)),
+        };
+        return Err(error.into());
     };
     let name = with_value(&mut sides[side], ["__left", "__right"][side], expr)?;
     *lifted = true;
