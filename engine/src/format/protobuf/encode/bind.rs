@@ -10,9 +10,9 @@ use arrow::datatypes::{
 use prost_reflect::Kind;
 
 use super::super::{json, wire};
-use super::buffer::Tag;
 use super::plan::{Content, Ending, FieldShape, MessageShape, ValueShape};
 use super::range::{all_within, integers, is_live};
+use super::word::Tag;
 use super::write::{Column, Fields, Values};
 use crate::error::{Error, ErrorKind, Result};
 

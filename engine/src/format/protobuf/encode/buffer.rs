@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::super::wire;
+use super::word::{Tag, WORD, Word};
 
 /// Bytes at the end of a growing vector. Handed on by value, so that the place that is written next stays in a register.
 ///
@@ -14,36 +14,6 @@ pub(super) struct Buffer<'v> {
     /// Where to write next, from the vector's start. All bytes before it were written.
     at: usize,
 }
-
-/// A tag as it is written: its bytes, and how many.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Tag {
-    bytes: u64,
-    length: usize,
-}
-
-impl Tag {
-    /// No tag: elements of a packed list.
-    pub(super) const NONE: Self = Self { bytes: 0, length: 0 };
-    /// Field 1 of a Timestamp or Duration.
-    pub(super) const SECONDS: Self = Self { bytes: wire::tag(1, wire::VARINT) as u64, length: 1 };
-    /// Field 2.
-    pub(super) const NANOS: Self = Self { bytes: wire::tag(2, wire::VARINT) as u64, length: 1 };
-
-    pub(super) fn new(tag: u32) -> Self {
-        let (bytes, length) = spread(tag.into());
-        Self { bytes, length }
-    }
-
-    /// Whether the tag, a length of one byte and twelve bytes more are one word.
-    #[inline(always)]
-    pub(super) fn is_short(self) -> bool {
-        self.length <= WORD - 1 - 12
-    }
-}
-
-/// Bytes that are written at once.
-const WORD: usize = 16;
 
 impl<'v> Buffer<'v> {
     /// Writes behind what `bytes` holds.
@@ -57,17 +27,22 @@ impl<'v> Buffer<'v> {
     #[allow(unsafe_code)]
     pub(super) fn settle(&mut self) {
         debug_assert!((self.bytes.len()..=self.bytes.capacity()).contains(&self.at));
-        // SAFETY: `at` begins at the vector's length and is moved by `put` and `put_bytes` only: each by as many bytes as it
-        // has just written there, or by fewer, in the vector's spare capacity. Writing into the vector itself instead costs
+        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field` and `put_bytes` only: each by as many bytes
+        // as it has just written there, or by fewer, in the vector's spare capacity. Writing into the vector itself instead costs
         // a tenth of encoding: its length would go through memory with each number.
         unsafe { self.bytes.set_len(self.at) };
     }
 
     /// The place of so many bytes, if there is room.
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn room(&mut self, bytes: usize) -> Option<&mut [MaybeUninit<u8>]> {
-        let from = self.at - self.bytes.len();
-        self.bytes.spare_capacity_mut().get_mut(from..)?.get_mut(..bytes)
+        if self.bytes.capacity() - self.at < bytes {
+            return None;
+        }
+        // SAFETY: so many bytes from `at` on lie within the capacity, and bytes that may be uninitialised are always valid. The
+        // vector's own spare capacity begins at its length, which is another place: asking for that costs a twentieth.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().add(self.at).cast(), bytes) })
     }
 
     #[cold]
@@ -78,73 +53,63 @@ impl<'v> Buffer<'v> {
         self
     }
 
-    /// Writes the low `length` bytes of `word`, at most 16. All 16 are written and the others written over: that is one
-    /// store, and does not ask how many.
+    /// Writes a word. All of its 16 bytes are written, and those that are not its own written over: that is one store, and does
+    /// not ask how many.
     #[inline(always)]
-    fn put(mut self, word: u128, length: usize) -> Self {
-        debug_assert!(length <= WORD);
+    pub(super) fn put(mut self, word: Word) -> Self {
+        debug_assert!(word.length <= WORD);
         match self.room(WORD) {
             Some(place) => {
-                place.write_copy_of_slice(&word.to_le_bytes());
-                self.at += length;
+                place.write_copy_of_slice(&word.bytes.to_le_bytes());
+                self.at += word.length;
                 self
             }
-            None => self.grown(WORD).put_grown(word, length),
+            None => self.grown(WORD).put_grown(word),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn put_grown(self, word: u128, length: usize) -> Self {
-        self.put_bytes(word.to_le_bytes().get(..length).unwrap_or_default())
+    fn put_grown(self, word: Word) -> Self {
+        self.put_bytes(word.bytes.to_le_bytes().get(..word.length).unwrap_or_default())
+    }
+
+    /// Writes a tag and a word behind it. That is two stores; to join the two first costs more.
+    #[inline(always)]
+    pub(super) fn put_field(mut self, tag: Tag, word: Word) -> Self {
+        debug_assert!(word.length <= WORD);
+        match self.room(8 + WORD) {
+            Some(place) => {
+                if let Some(first) = place.first_chunk_mut::<8>() {
+                    first.write_copy_of_slice(&tag.bytes.to_le_bytes());
+                }
+                let at = tag.length & 7;
+                if let Some(behind) = place.get_mut(at..at + WORD) {
+                    behind.write_copy_of_slice(&word.bytes.to_le_bytes());
+                }
+                self.at += at + word.length;
+                self
+            }
+            None => self.grown(8 + WORD).put_field_grown(tag, word),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_field_grown(self, tag: Tag, word: Word) -> Self {
+        self.put_grown(tag.word()).put_grown(word)
     }
 
     /// Writes a tag and a varint.
     #[inline(always)]
     pub(super) fn put_varint(self, tag: Tag, value: u64) -> Self {
-        if value >> 56 == 0 {
-            let (bytes, length) = spread(value);
-            self.put(u128::from(tag.bytes) | u128::from(bytes) << (8 * tag.length), tag.length + length)
-        } else {
-            self.put_long_varint(tag, value)
-        }
-    }
-
-    /// Nine and ten bytes: eight hold 56 bits, one or two the rest.
-    #[inline(never)]
-    fn put_long_varint(self, tag: Tag, value: u64) -> Self {
-        let (low, _) = spread(value & (u64::MAX >> 8));
-        let rest = value >> 56;
-        let (high, length) = if rest < 0x80 { (rest, 9) } else { (rest | 0x180, 10) };
-        let bytes = u128::from(low | MARKS) | u128::from(high) << 64;
-        self.put(u128::from(tag.bytes) | bytes << (8 * tag.length), tag.length + length)
-    }
-
-    /// Writes a tag and the low `length` bytes of `value`: at most 11, or 13 behind a tag that [is short](Tag::is_short).
-    #[inline(always)]
-    pub(super) fn put_fixed(self, tag: Tag, value: u128, length: usize) -> Self {
-        self.put(u128::from(tag.bytes) | value << (8 * tag.length), tag.length + length)
+        self.put_field(tag, Word::varint(value))
     }
 
     /// Writes a tag alone.
     #[inline(always)]
     pub(super) fn put_tag(self, tag: Tag) -> Self {
-        self.put(tag.bytes.into(), tag.length)
-    }
-
-    /// Writes a tag, that is short, and a message of two numbers under the tags 1 and 2; of such that are 0 nothing. The first
-    /// has at most 35 bits, the second 30.
-    #[inline(always)]
-    pub(super) fn put_pair(self, tag: Tag, first: u64, second: u64) -> Self {
-        let field = |number: u32, value: u64| {
-            let (bytes, length) = spread(value);
-            let present = usize::from(value != 0);
-            let bytes = bytes << 8 | u64::from(wire::tag(number, wire::VARINT));
-            (u128::from(bytes * present as u64), (length + 1) * present)
-        };
-        let ((first, length), (second, more)) = (field(1, first), field(2, second));
-        let body = (first | second << (8 * length)) << 8 | (length + more) as u128;
-        self.put_fixed(tag, body, 1 + length + more)
+        self.put(tag.word())
     }
 
     /// Writes bytes as they are.
@@ -172,7 +137,7 @@ impl<'v> Buffer<'v> {
     /// back.
     #[inline(always)]
     pub(super) fn put_delimited(self, tag: Tag, body: impl FnOnce(Self) -> Self) -> Self {
-        let out = self.put(tag.bytes.into(), tag.length + 1);
+        let out = self.put(Word { bytes: tag.bytes.into(), length: tag.length + 1 });
         let start = out.at;
         let mut out = body(out);
         let length = out.at - start;
@@ -186,9 +151,8 @@ impl<'v> Buffer<'v> {
 
     #[inline(never)]
     fn push_back(self, start: usize, length: usize) -> Self {
-        let (bytes, width) = spread(length as u64);
-        let bytes = bytes.to_le_bytes();
-        self.bytes.splice(start - 1..start, bytes.into_iter().take(width));
+        let Word { bytes, length: width } = Word::varint(length as u64);
+        self.bytes.splice(start - 1..start, bytes.to_le_bytes().into_iter().take(width));
         Self::new(self.bytes)
     }
 }
@@ -209,21 +173,9 @@ fn copy(place: &mut [MaybeUninit<u8>], bytes: &[u8]) {
     }
 }
 
-const MARKS: u64 = 0x8080_8080_8080_8080;
-
-/// A varint of at most 56 bits: its bytes, and how many. The inverse of what reading does.
-#[inline(always)]
-fn spread(value: u64) -> (u64, usize) {
-    let length = (70 - (value | 1).leading_zeros() as usize) / 7;
-    let bytes = value & 0x0fff_ffff | (value << 4) & 0x0fff_ffff_0000_0000;
-    let bytes = bytes & 0x0000_3fff_0000_3fff | (bytes << 2) & 0x3fff_0000_3fff_0000;
-    let bytes = bytes & 0x007f_007f_007f_007f | (bytes << 1) & 0x7f00_7f00_7f00_7f00;
-    // Every byte but the last is marked.
-    (bytes | MARKS & !(u64::MAX << (8 * (length - 1))), length)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::super::wire;
     use super::*;
 
     #[test]
@@ -245,20 +197,37 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_messages_of_what_is_not_zero() {
-        let numbers = [0, 1, 0x7f, 0x80, (1 << 30) - 1, (1 << 35) - 1];
-        for (first, second) in numbers.iter().flat_map(|first| numbers.map(|second| (*first, second % (1 << 30)))) {
-            let mut bytes = Vec::new();
-            Buffer::new(&mut bytes).put_pair(Tag::new(1 << 14), first, second).put_bytes(&[7]).settle();
-            let mut expected = Vec::new();
-            let out = Buffer::new(&mut expected).put_delimited(Tag::new(1 << 14), |mut out| {
-                for (number, value) in [(1, first), (2, second)].into_iter().filter(|(_, value)| *value != 0) {
-                    out = out.put_varint(Tag::new(wire::tag(number, wire::VARINT)), value);
-                }
-                out
-            });
-            out.put_bytes(&[7]).settle();
-            assert_eq!(bytes, expected, "{first} {second}");
+    fn times_are_messages_of_two_numbers() {
+        let seconds = [1 << 28, (1 << 28) + 1, 1_700_000_000, (1 << 35) - 1];
+        for (seconds, nanos) in
+            seconds.iter().flat_map(|seconds| [0, 1, 0x7f, 0x80, (1 << 30) - 1].map(|n| (*seconds, n)))
+        {
+            for tag in [Tag::new(8), Tag::new(1 << 14), Tag::new(u32::MAX)] {
+                let mut bytes = Vec::new();
+                Buffer::new(&mut bytes).put_field(tag, Word::time(seconds, nanos).unwrap()).put_bytes(&[7]).settle();
+                let mut expected = Vec::new();
+                let out = Buffer::new(&mut expected).put_delimited(tag, |mut out| {
+                    for (number, value) in [(1, seconds), (2, nanos)].into_iter().filter(|(_, value)| *value != 0) {
+                        out = out.put_varint(Tag::new(wire::tag(number, wire::VARINT)), value);
+                    }
+                    out
+                });
+                out.put_bytes(&[7]).settle();
+                assert_eq!(bytes, expected, "{seconds} {nanos}");
+            }
+        }
+        for (seconds, nanos) in [(0, 1), ((1 << 28) - 1, 1), (1 << 35, 1), (u64::MAX, 1), (1 << 30, u64::MAX)] {
+            assert!(Word::time(seconds, nanos).is_none(), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn words_where_room_ends() {
+        for room in 0..40 {
+            let mut bytes = Vec::with_capacity(room);
+            let word = Word { bytes: 0x0807_0605_0403_0201, length: 8 };
+            Buffer::new(&mut bytes).put_field(Tag::new(1 << 14), word).put_field(Tag::NONE, word).settle();
+            assert_eq!(bytes, [0x80, 0x80, 0x01, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8], "{room}");
         }
     }
 

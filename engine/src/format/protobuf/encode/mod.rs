@@ -9,6 +9,7 @@ mod buffer;
 mod fit;
 mod plan;
 mod range;
+mod word;
 mod write;
 
 use arrow::datatypes::Schema;

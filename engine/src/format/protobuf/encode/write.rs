@@ -8,7 +8,8 @@ use arrow::datatypes::TimeUnit;
 
 use super::super::text::INLINE;
 use super::super::wire;
-use super::buffer::{Buffer, Tag};
+use super::buffer::Buffer;
+use super::word::{Tag, Word};
 
 /// The bound columns of a message.
 pub(super) struct Fields(pub(super) Vec<Column>);
@@ -188,7 +189,7 @@ fn write_packed<'v>(item: &Values, elements: Range<usize>, tag: Tag, out: Buffer
         }
         Values::Low32(values) => {
             let out = out.put_varint(tag, elements.len() as u64 * 4);
-            values[elements].iter().fold(out, |out, value| out.put_fixed(Tag::NONE, (*value as u32).into(), 4))
+            values[elements].iter().fold(out, |out, value| out.put(Word { bytes: (*value as u32).into(), length: 4 }))
         }
         Values::Int32(values) => varints!(values, |value| i64::from(value) as u64),
         Values::Int64(values) => varints!(values, |value| value as u64),
@@ -232,7 +233,7 @@ fn put_number(value: u64, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'
 /// So many bytes as they are.
 #[inline(always)]
 fn put_bits(bits: u64, width: usize, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'_> {
-    if explicit || bits != 0 { out.put_fixed(tag, bits.into(), width) } else { out }
+    if explicit || bits != 0 { out.put_field(tag, Word { bytes: bits.into(), length: width }) } else { out }
 }
 
 #[inline(always)]
@@ -245,11 +246,11 @@ fn put_text<'v>(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, 
     let view = values.views()[row];
     let length = view as u32 as usize;
     // A short text lies in its view: length and text are one word.
-    if length <= INLINE && tag.is_short() {
+    if length <= INLINE {
         if !explicit && length == 0 {
             return out;
         }
-        return out.put_fixed(tag, view >> 32 << 8 | length as u128, length + 1);
+        return out.put_field(tag, Word { bytes: view >> 32 << 8 | length as u128, length: length + 1 });
     }
     put_bytes(values.value(row).as_bytes(), tag, explicit, out)
 }
@@ -269,11 +270,10 @@ fn truncate<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
 #[inline(always)]
 fn put_time(seconds: i64, nanos: i64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
     let (seconds, nanos) = (seconds as u64, nanos as u64);
-    // Up to the year 3058, and neither is negative.
-    if seconds < 1 << 35 && nanos < 1 << 30 && tag.is_short() {
-        return out.put_pair(tag, seconds, nanos);
+    match Word::time(seconds, nanos) {
+        Some(word) => out.put_field(tag, word),
+        None => put_any_time(seconds, nanos, tag, out),
     }
-    put_any_time(seconds, nanos, tag, out)
 }
 
 #[inline(never)]

@@ -1,0 +1,91 @@
+//! Short values as words: up to 16 bytes.
+
+use super::super::wire;
+
+/// Bytes of a word.
+pub(super) const WORD: usize = 16;
+
+/// Up to 16 bytes, and how many. What lies behind them has no meaning.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    pub(super) bytes: u128,
+    pub(super) length: usize,
+}
+
+/// A tag as it is written, at most five bytes, and how many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tag {
+    pub(super) bytes: u64,
+    pub(super) length: usize,
+}
+
+impl Tag {
+    /// No tag: elements of a packed list.
+    pub(super) const NONE: Self = Self { bytes: 0, length: 0 };
+    /// Field 1 of a Timestamp or Duration.
+    pub(super) const SECONDS: Self = Self { bytes: wire::tag(1, wire::VARINT) as u64, length: 1 };
+    /// Field 2.
+    pub(super) const NANOS: Self = Self { bytes: wire::tag(2, wire::VARINT) as u64, length: 1 };
+
+    pub(super) fn new(tag: u32) -> Self {
+        let (bytes, length) = spread(tag.into());
+        Self { bytes, length }
+    }
+
+    #[inline(always)]
+    pub(super) fn word(self) -> Word {
+        Word { bytes: self.bytes.into(), length: self.length }
+    }
+}
+
+impl Word {
+    /// A varint.
+    #[inline(always)]
+    pub(super) fn varint(value: u64) -> Self {
+        if value >> 56 == 0 {
+            let (bytes, length) = spread(value);
+            Self { bytes: bytes.into(), length }
+        } else {
+            Self::long_varint(value)
+        }
+    }
+
+    /// Nine and ten bytes: eight hold 56 bits, one or two the rest.
+    #[inline(never)]
+    fn long_varint(value: u64) -> Self {
+        let (low, _) = spread(value & (u64::MAX >> 8));
+        let rest = value >> 56;
+        let (high, length) = if rest < 0x80 { (rest, 9) } else { (rest | 0x180, 10) };
+        Self { bytes: u128::from(low | MARKS) | u128::from(high) << 64, length }
+    }
+
+    /// A length and a Timestamp or Duration of that length, between the years 1978 and 3058: the seconds of others are not five
+    /// bytes.
+    #[inline(always)]
+    pub(super) fn time(seconds: u64, nanos: u64) -> Option<Self> {
+        const FIVE: std::ops::Range<u64> = 1 << 28..1 << 35;
+        if !FIVE.contains(&seconds) || nanos >= 1 << 30 {
+            return None;
+        }
+        let (first, _) = spread(seconds);
+        let (second, length) = spread(nanos);
+        // Nanoseconds of 0 are not written.
+        let length = 6 + (1 + length) * usize::from(nanos != 0);
+        let first = length as u64 | Tag::SECONDS.bytes << 8 | first << 16;
+        let second = Tag::NANOS.bytes | second << 8;
+        Some(Self { bytes: u128::from(first) | u128::from(second) << 56, length: 1 + length })
+    }
+}
+
+const MARKS: u64 = 0x8080_8080_8080_8080;
+
+/// A varint of at most 56 bits: its bytes, and how many. The inverse of what reading does.
+#[inline(always)]
+fn spread(value: u64) -> (u64, usize) {
+    let length = (70 - (value | 1).leading_zeros() as usize) / 7;
+    let bytes = value & 0x0fff_ffff | (value << 4) & 0x0fff_ffff_0000_0000;
+    let bytes = bytes & 0x0000_3fff_0000_3fff | (bytes << 2) & 0x3fff_0000_3fff_0000;
+    let bytes = bytes & 0x007f_007f_007f_007f | (bytes << 1) & 0x7f00_7f00_7f00_7f00;
+    // Every byte but the last is marked.
+    (bytes | MARKS & !(u64::MAX << (8 * (length - 1))), length)
+}
