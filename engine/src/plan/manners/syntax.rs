@@ -186,6 +186,11 @@ impl Syntax<'_> {
             function.name = ObjectName::from(vec![Ident::new(other.1)]);
             return Some(Expr::Function(function));
         }
+        if matches!(name.as_str(), "json_agg" | "jsonb_agg") {
+            let mut list = function.clone();
+            list.name = ObjectName::from(vec![Ident::new("array_agg")]);
+            return self.call("to_json", vec![Expr::Function(list)]);
+        }
         if name == "make_interval" {
             return self.call("make_interval", interval_parts(&list.args)?);
         }
@@ -208,6 +213,7 @@ impl Syntax<'_> {
                 let zero = Expr::Value(Value::Number("0".to_owned(), false).into());
                 Some(call("nullif", vec![Expr::Function(function.clone()), zero]))
             }
+            ("age", [time]) => Some(call("age", vec![call("current_date", Vec::new()), (*time).clone()])),
             ("sign", [value]) => Some(call("signum", vec![(*value).clone()])),
             _ => None,
         }
