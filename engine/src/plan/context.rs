@@ -23,6 +23,7 @@ use crate::sql;
 use super::column_names::{Naming, ambiguous_order, name_columns, restored};
 use super::fault::{is_about_names, one_of_several, planning_error, with_nearest_function};
 use super::fetch_first::limited;
+use super::from::aliases::name_in_from;
 use super::from::bare::{checked, qualified};
 use super::from::merged::settled;
 use super::from::nest::nest_joins;
@@ -110,6 +111,7 @@ impl<'a> Context<'a> {
         limited(&mut query);
         name_columns(&mut query, naming, beside_wildcards);
         let bare = qualified(&mut query);
+        name_in_from(&mut query);
         nest_joins(&mut query);
         manners::rewrite(&mut query, self.functions);
         group_keys::closed(&mut query);

@@ -1,5 +1,6 @@
 //! What stands in FROM and is no table: windows, lists of rows, series, joins with USING, joins that need parentheses.
 
+pub(super) mod aliases;
 pub(super) mod bare;
 pub(super) mod elements;
 pub(super) mod merged;
