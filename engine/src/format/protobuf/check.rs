@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use prost_reflect::{Kind, MessageDescriptor};
 
 use super::compile::{is_incomplete_by_default, wire_type};
-use super::decode::{duration, timestamp};
 use super::error::Reason;
+use super::time::{duration, timestamp};
 use super::wire;
 use crate::schema::fields_of;
 
@@ -122,7 +122,7 @@ impl CheckPlan {
     fn value<'a>(&self, check: Check, bytes: &'a [u8], depth: u32) -> Result<(), Found<'a>> {
         let holds = match check {
             Check::Utf8 if std::str::from_utf8(bytes).is_err() => Err(Reason::Utf8),
-            Check::Timestamp => timestamp(bytes, &mut 0),
+            Check::Timestamp => timestamp(bytes, bytes, &mut 0),
             Check::Duration => duration(bytes, &mut 0),
             Check::Message(inner) => return self.fields(inner, bytes, 0, depth + 1).map(drop),
             Check::Fixed(width) if !bytes.len().is_multiple_of(width) => Err(Reason::Truncated),

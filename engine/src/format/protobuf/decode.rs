@@ -6,6 +6,7 @@ use super::error::{DecodeError, Reason};
 use super::json;
 use super::plan::{MessagePlan, NONE, Op, Plan, Slot};
 use super::store::Store;
+use super::time::{duration, timestamp};
 use super::wire;
 
 /// A failure on its way up; the path is collected from the inside outwards. Boxed, since it is rare.
@@ -107,21 +108,16 @@ impl<'p, 's> Decoding<'p, 's> {
                 tag = wire::read_tag(&mut values).map_err(|reason| fault(reason, rest, 0))?;
             }
             let slot = message.slot(tag);
-            if slot.op == Op::Unknown {
-                if group != 0 && tag == wire::tag(group, wire::END_GROUP) {
-                    return Ok(values);
+            rest = match slot.first {
+                Op::Unknown if group != 0 && tag == wire::tag(group, wire::END_GROUP) => return Ok(values),
+                Op::Unknown => unknown(tag, values, rest)?,
+                Op::Prepared => {
+                    let row = self.prepare(slot, row).map_err(|reason| fault(reason, rest, slot.number))?;
+                    self.value(slot.op, slot, values, row)?
                 }
-                rest = unknown(tag, values, rest)?;
-                continue;
-            }
-            if !slot.prepared {
-                rest = self.value(slot, values, row)?;
-            } else if slot.packed {
-                rest = self.packed(slot, values, row)?;
-            } else {
-                let row = self.prepare(slot, row).map_err(|reason| fault(reason, rest, slot.number))?;
-                rest = self.value(slot, values, row)?;
-            }
+                Op::Packed => self.packed(slot, values, row)?,
+                op => self.value(op, slot, values, row)?,
+            };
         }
         if group != 0 {
             return Err(fault(Reason::Truncated, rest, 0));
@@ -161,9 +157,9 @@ impl<'p, 's> Decoding<'p, 's> {
 
     /// Decodes one value into `row`; gives what follows.
     #[inline(always)]
-    fn value<'a>(&mut self, slot: &'p Slot, mut rest: &'a [u8], row: usize) -> Result<&'a [u8], Fault> {
+    fn value<'a>(&mut self, op: Op, slot: &'p Slot, mut rest: &'a [u8], row: usize) -> Result<&'a [u8], Fault> {
         let column = slot.column as usize;
-        match slot.op {
+        match op {
             Op::Int64 => self.store.longs[column].write(row, read!(varint, rest, slot) as i64),
             Op::Int32 => self.store.words[column].write(row, read!(varint, rest, slot) as i32),
             Op::Text => {
@@ -180,8 +176,8 @@ impl<'p, 's> Decoding<'p, 's> {
                 self.store.labels[column].views.write(row, self.plan.enums[slot.detail as usize].view(number));
             }
             Op::Timestamp => {
-                let fields = read!(delimited, rest, slot);
-                if let Err(reason) = timestamp(fields, &mut self.store.longs[column].values[row]) {
+                let (fields, within) = read!(delimited_within, rest, slot, wire::delimited_fault);
+                if let Err(reason) = timestamp(fields, within, &mut self.store.longs[column].values[row]) {
                     return Err(fault(reason, fields, slot.number));
                 }
             }
@@ -246,7 +242,7 @@ impl<'p, 's> Decoding<'p, 's> {
                 }
             }
             // The column of a skipped field is the tag that it came with.
-            Op::Skip | Op::Unknown => {
+            Op::Skip | Op::Unknown | Op::Prepared | Op::Packed => {
                 let start = rest;
                 wire::skip(slot.column, &mut rest, 0).map_err(|reason| fault(reason, start, slot.number))?;
             }
@@ -328,7 +324,7 @@ impl<'p, 's> Decoding<'p, 's> {
             _ => {
                 let mut rest = values;
                 for element in elements {
-                    rest = self.value(slot, rest, element)?;
+                    rest = self.value(slot.op, slot, rest, element)?;
                 }
                 if rest.is_empty() { Ok(()) } else { Err(fault(wire::varint_fault(rest), rest, slot.number)) }
             }
@@ -425,63 +421,4 @@ fn path(plan: &Plan, fields: &[u32]) -> String {
         });
     }
     path
-}
-
-/// What years 1 to 9999 span.
-const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-/// What the definition of Duration allows, about 10,000 years.
-const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
-const NANOS_OF_SECOND: i32 = 1_000_000_000;
-
-/// `seconds` and `nanos` of a Timestamp or Duration; those given stand for what came before of the same field.
-#[inline(always)]
-fn seconds_and_nanos(mut fields: &[u8], mut seconds: i64, mut nanos: i32) -> Result<(i64, i32), Reason> {
-    const SECONDS: u8 = wire::tag(1, wire::VARINT) as u8;
-    const NANOS: u8 = wire::tag(2, wire::VARINT) as u8;
-    while let Some((&first, tail)) = fields.split_first() {
-        if first == SECONDS {
-            fields = tail;
-            seconds = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i64;
-        } else if first == NANOS {
-            fields = tail;
-            nanos = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i32;
-        } else {
-            skip_other(&mut fields)?;
-        }
-    }
-    Ok((seconds, nanos))
-}
-
-#[cold]
-fn skip_other(fields: &mut &[u8]) -> Result<(), Reason> {
-    let tag = wire::read_tag(fields)?;
-    wire::skip(tag, fields, 0)
-}
-
-#[inline(always)]
-pub(super) fn timestamp(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
-    let before = *micros;
-    let (seconds, nanos) = match before {
-        0 => seconds_and_nanos(fields, 0, 0)?,
-        _ => {
-            let (seconds, micros) = (before.div_euclid(1_000_000), before.rem_euclid(1_000_000));
-            seconds_and_nanos(fields, seconds, micros as i32 * 1000)?
-        }
-    };
-    if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS_OF_SECOND).contains(&nanos) {
-        return Err(Reason::Timestamp);
-    }
-    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
-    Ok(())
-}
-
-#[inline(always)]
-pub(super) fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
-    let (seconds, nanos) = seconds_and_nanos(fields, *micros / 1_000_000, (*micros % 1_000_000) as i32 * 1000)?;
-    let same_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
-    if !DURATION_SECONDS.contains(&seconds) || !(1 - NANOS_OF_SECOND..NANOS_OF_SECOND).contains(&nanos) || !same_sign {
-        return Err(Reason::Duration);
-    }
-    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
-    Ok(())
 }

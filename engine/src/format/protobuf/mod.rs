@@ -4,7 +4,7 @@
 //! * encoding: [`ProtobufEncoder`]
 //!
 //! Parts of the decoder, in the order of a record's way: `wire` reads tags and numbers, `plan` says what a tag means
-//! (built by `compile`), `decode` walks a record, `store` holds the columns (`column`, `text`), `finish` makes arrays of
+//! (built by `compile`), `decode` walks a record (`time` its times), `store` holds the columns (`column`, `text`), `finish` makes arrays of
 //! them; `check` looks at messages that stay bytes, `json` and `any` render those that are shown as JSON. `oracle` is what
 //! tests and the fuzzer judge by.
 
@@ -21,6 +21,7 @@ mod json;
 mod plan;
 mod store;
 mod text;
+mod time;
 mod wire;
 
 pub use decoder::ProtobufDecoder;

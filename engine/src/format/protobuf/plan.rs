@@ -58,6 +58,10 @@ pub(super) enum Op {
     Raw,
     /// The bytes of a group → blob.
     RawGroup,
+    /// Presence, list and oneof first, and then the slot's [`op`](Slot::op). As a [`Slot::first`] only, as is the next.
+    Prepared,
+    /// A length and then values one after the other, each by the slot's [`op`](Slot::op).
+    Packed,
 }
 
 /// No presence, no list, no oneof.
@@ -67,6 +71,8 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 #[repr(align(32))]
 pub(super) struct Slot {
+    /// What is done first: the op itself, unless it is packed or prepared. Kept by [`MessagePlan::insert`].
+    pub(super) first: Op,
     pub(super) op: Op,
     /// A length and then values one after the other.
     pub(super) packed: bool,
@@ -89,6 +95,7 @@ pub(super) struct Slot {
 impl Slot {
     /// A slot that does nothing.
     pub(super) const UNKNOWN: Self = Self {
+        first: Op::Unknown,
         op: Op::Unknown,
         packed: false,
         prepared: false,
@@ -143,7 +150,12 @@ impl MessagePlan {
         Self { table, ..Self::default() }
     }
 
-    pub(super) fn insert(&mut self, tag: u32, slot: Slot) {
+    pub(super) fn insert(&mut self, tag: u32, mut slot: Slot) {
+        slot.first = match slot {
+            Slot { packed: true, .. } => Op::Packed,
+            Slot { prepared: true, .. } => Op::Prepared,
+            Slot { op, .. } => op,
+        };
         if let Some(place) = self.short.get_mut(tag as usize) {
             *place = slot;
             return;

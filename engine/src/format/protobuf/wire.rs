@@ -41,15 +41,24 @@ pub(super) fn varint(rest: &mut &[u8]) -> Option<u64> {
         Some(word) => u64::from_le_bytes(*word),
         None => last_bytes(bytes),
     };
-    let ends = !word & CONTINUES;
-    if ends != 0 {
-        let bits = ends.trailing_zeros() + 1;
-        *rest = bytes.get(bits as usize / 8..)?;
-        return Some(squeeze(word & (u64::MAX >> (64 - bits))));
+    if let Some((value, length)) = varint_of(word) {
+        *rest = bytes.get(length..)?;
+        return Some(value);
     }
     let (value, length) = varint_slow(bytes).ok()?;
     *rest = bytes.get(length..)?;
     Some(value)
+}
+
+/// The varint that a word begins with, and its length, if it ends there.
+#[inline(always)]
+pub(super) fn varint_of(word: u64) -> Option<(u64, usize)> {
+    let ends = !word & CONTINUES;
+    if ends == 0 {
+        return None;
+    }
+    let bits = ends.trailing_zeros() + 1;
+    Some((squeeze(word & (u64::MAX >> (64 - bits))), bits as usize / 8))
 }
 
 /// Why there is no varint.
@@ -73,7 +82,7 @@ fn last_bytes(bytes: &[u8]) -> u64 {
 
 /// Joins the low seven bits of each byte.
 #[inline(always)]
-fn squeeze(word: u64) -> u64 {
+pub(super) fn squeeze(word: u64) -> u64 {
     let word = word & 0x7f7f_7f7f_7f7f_7f7f;
     let word = (word & 0x007f_007f_007f_007f) | ((word & 0x7f00_7f00_7f00_7f00) >> 1);
     let word = (word & 0x0000_3fff_0000_3fff) | ((word & 0x3fff_0000_3fff_0000) >> 2);

@@ -3,7 +3,7 @@
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
 
 use crate::format::protobuf::compile::wire_type;
-use crate::format::protobuf::decode::{duration, timestamp};
+use crate::format::protobuf::time::{duration, timestamp};
 use crate::format::protobuf::wire;
 use crate::schema::{MessageField, fields_of};
 
@@ -42,7 +42,7 @@ fn clean(descriptor: &MessageDescriptor, mut rest: &[u8], depth: u32) -> Result<
                 false => wire::delimited(&mut rest).ok_or(Malformed)?,
             };
             match message.full_name() {
-                "google.protobuf.Timestamp" => timestamp(body, &mut 0).map_err(|_| Malformed)?,
+                "google.protobuf.Timestamp" => timestamp(body, body, &mut 0).map_err(|_| Malformed)?,
                 "google.protobuf.Duration" => duration(body, &mut 0).map_err(|_| Malformed)?,
                 _ => {}
             }

@@ -1,0 +1,151 @@
+//! `google.protobuf.Timestamp` and `Duration`, read into one number: microseconds.
+
+use super::error::Reason;
+use super::wire;
+
+/// What years 1 to 9999 span.
+const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+/// What the definition of Duration allows, about 10,000 years.
+const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
+const NANOS_OF_SECOND: i32 = 1_000_000_000;
+
+/// `seconds` and `nanos` of a Timestamp or Duration; those given stand for what came before of the same field.
+#[inline(always)]
+fn seconds_and_nanos(mut fields: &[u8], mut seconds: i64, mut nanos: i32) -> Result<(i64, i32), Reason> {
+    const SECONDS: u8 = wire::tag(1, wire::VARINT) as u8;
+    const NANOS: u8 = wire::tag(2, wire::VARINT) as u8;
+    while let Some((&first, tail)) = fields.split_first() {
+        if first == SECONDS {
+            fields = tail;
+            seconds = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i64;
+        } else if first == NANOS {
+            fields = tail;
+            nanos = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i32;
+        } else {
+            skip_other(&mut fields)?;
+        }
+    }
+    Ok((seconds, nanos))
+}
+
+#[cold]
+fn skip_other(fields: &mut &[u8]) -> Result<(), Reason> {
+    let tag = wire::read_tag(fields)?;
+    wire::skip(tag, fields, 0)
+}
+
+/// The same of a time between 1978 and 3058 that has nanoseconds: its seconds are five bytes, and all of it is in one word.
+/// `within` begins with `fields`.
+#[inline(always)]
+fn usual_seconds_and_nanos(fields: &[u8], within: &[u8]) -> Option<(i64, i32)> {
+    // A tag, four bytes that go on and one that ends, another tag.
+    const LOOK: u64 = 0x00ff_8080_8080_80ff;
+    const USUAL: u64 = 0x0010_0080_8080_8008;
+    let word = u128::from_le_bytes(*within.first_chunk::<16>()?);
+    if word as u64 & LOOK != USUAL {
+        return None;
+    }
+    let seconds = wire::squeeze((word >> 8) as u64 & 0x00ff_ffff_ffff);
+    let (nanos, length) = wire::varint_of((word >> 56) as u64)?;
+    (fields.len() == 7 + length).then_some((seconds as i64, nanos as i32))
+}
+
+/// `within` begins with `fields`.
+#[inline(always)]
+pub(super) fn timestamp(fields: &[u8], within: &[u8], micros: &mut i64) -> Result<(), Reason> {
+    let before = *micros;
+    let usual = usual_seconds_and_nanos(fields, within);
+    let (seconds, nanos) = match (usual, before) {
+        (Some(usual), _) => usual,
+        (None, 0) => seconds_and_nanos(fields, 0, 0)?,
+        _ => {
+            let (seconds, micros) = (before.div_euclid(1_000_000), before.rem_euclid(1_000_000));
+            seconds_and_nanos(fields, seconds, micros as i32 * 1000)?
+        }
+    };
+    if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS_OF_SECOND).contains(&nanos) {
+        return Err(Reason::Timestamp);
+    }
+    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
+    Ok(())
+}
+
+#[inline(always)]
+pub(super) fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
+    let (seconds, nanos) = seconds_and_nanos(fields, *micros / 1_000_000, (*micros % 1_000_000) as i32 * 1000)?;
+    let same_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
+    if !DURATION_SECONDS.contains(&seconds) || !(1 - NANOS_OF_SECOND..NANOS_OF_SECOND).contains(&nanos) || !same_sign {
+        return Err(Reason::Duration);
+    }
+    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn put_varint(out: &mut Vec<u8>, mut value: u64, padding: usize) {
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        // Longer than it has to be.
+        for _ in 0..padding {
+            *out.last_mut().unwrap() |= 0x80;
+            out.push(0);
+        }
+    }
+
+    /// A message of these fields, in this order.
+    fn message(fields: &[(u8, u64, usize)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (number, value, padding) in fields {
+            out.push(number << 3);
+            put_varint(&mut out, *value, *padding);
+        }
+        out
+    }
+
+    /// What it is with bytes behind it, which is the faster way, and without.
+    fn both(fields: &[u8], before: i64) -> [Result<i64, Reason>; 2] {
+        [[fields, [0xff; 20].as_slice()].concat(), fields.to_vec()].map(|within| {
+            let mut micros = before;
+            timestamp(&within[..fields.len()], &within, &mut micros).map(|()| micros)
+        })
+    }
+
+    #[test]
+    fn usual_times() {
+        for seconds in [1 << 28, 1_700_000_000, (1 << 35) - 1] {
+            for nanos in [0, 1, 127, 128, 999, 1000, 123_456_789, 999_999_999, 1_000_000_000, u64::MAX] {
+                for before in [0, 5] {
+                    let good = nanos < 1_000_000_000;
+                    let expected = if good {
+                        Ok(seconds as i64 * 1_000_000 + nanos as i64 / 1000)
+                    } else {
+                        Err(Reason::Timestamp)
+                    };
+                    assert_eq!(both(&message(&[(1, seconds, 0), (2, nanos, 0)]), before), [expected.clone(), expected]);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_behind_a_time_change_nothing(
+            fields in prop::collection::vec(
+                (1u8..4, prop_oneof![0u64..200, 1 << 27..1u64 << 36, any::<u64>()], 0usize..3), 0..4),
+            cut in 0usize..3,
+            before in prop_oneof![Just(0i64), any::<i32>().prop_map(i64::from)],
+        ) {
+            let bytes = message(&fields);
+            let [usual, alone] = both(&bytes[..bytes.len().saturating_sub(cut)], before);
+            prop_assert_eq!(usual, alone);
+        }
+    }
+}
