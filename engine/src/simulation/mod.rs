@@ -52,6 +52,8 @@ const SEEDS: u64 = 40;
 const SEEDS_TO_NOTICE: u64 = 300;
 /// Lives after which nothing goes wrong any more.
 const TROUBLED_LIVES: usize = 6;
+/// A run of many says after so many how far it is.
+const TOLD_EVERY: u64 = 1_000;
 
 /// What became of a history.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +172,7 @@ struct Report {
 /// Runs histories on all threads: all, or up to the first that fails.
 fn histories(seeds: Range<u64>, up_to_first: bool) -> Report {
     let (next, report) = (AtomicU64::new(seeds.start), Mutex::new(Report::default()));
+    let begun = Instant::now();
     let threads = number("RONDEL_SIMULATE_THREADS").unwrap_or(2).max(1);
     let some_histories = || {
         loop {
@@ -184,6 +187,9 @@ fn histories(seeds: Range<u64>, up_to_first: bool) -> Report {
                 Ok(figures) => {
                     report.green += 1;
                     report.sum.add(figures);
+                    if report.green % TOLD_EVERY == 0 {
+                        println!("{} histories green in {:.0} s", report.green, begun.elapsed().as_secs_f64());
+                    }
                 }
                 Err(what) => {
                     println!("seed {seed}: {what}");
