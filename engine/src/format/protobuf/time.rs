@@ -129,7 +129,7 @@ mod tests {
                     } else {
                         Err(Reason::Timestamp)
                     };
-                    assert_eq!(both(&message(&[(1, seconds, 0), (2, nanos, 0)]), before), [expected.clone(), expected]);
+                    assert_eq!(both(&message(&[(1, seconds, 0), (2, nanos, 0)]), before), [expected, expected]);
                 }
             }
         }
