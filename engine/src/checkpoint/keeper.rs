@@ -58,13 +58,16 @@ struct Known {
     undecided: Vec<Epoch>,
     /// Its checkpoints could not be looked at: nobody knows what it needs.
     unread: bool,
+    /// Its sink decides which one counts, and has not been asked since this run began: until then a run before it, of a server
+    /// that was taken for dead, may commit at any checkpoint that the views which it reads had when theirs began.
+    unasked: bool,
 }
 
 impl Known {
     fn of(name: &str, reads: Vec<Uuid>, manifest: Option<&Manifest>) -> Self {
         let chosen = manifest.map(|manifest| manifest.epoch);
         let ended = manifest.is_some_and(|manifest| manifest.ended);
-        Self { name: name.to_owned(), reads, chosen, ended, undecided: Vec::new(), unread: false }
+        Self { name: name.to_owned(), reads, chosen, ended, undecided: Vec::new(), unread: false, unasked: false }
     }
 }
 

@@ -61,7 +61,18 @@ impl Checkpoints {
         let restorable = store.begin()?;
         // Whatever comes: views keep what this job may have to go on from.
         let views = reads.values().map(|(view, _)| *view).collect();
-        lock(&self.known).insert(id, undecided(&name, views, &restorable));
+        let unasked = committer.as_ref().is_some_and(|committer| committer.decides());
+        let mut known = Known { unasked, ..undecided(&name, views, &restorable) };
+        {
+            let mut all = lock(&self.known);
+            if let Some(before) = all.get(&id) {
+                // A checkpoint of the attempt before may still be on its way.
+                known.undecided.extend(&before.undecided);
+                known.undecided.sort_unstable();
+                known.undecided.dedup();
+            }
+            all.insert(id, known);
+        }
         let mut begun = Begun {
             id,
             name,

@@ -303,13 +303,14 @@ impl Checkpoints {
     fn retain(&self, job: &CheckpointedJob) -> Result<()> {
         let now = self.clock.now_micros();
         // A reader that stands still, or failed, goes on from a checkpoint of the view at its own epoch.
-        let mut pinned: BTreeSet<Epoch> = {
+        let (mut pinned, unasked): (BTreeSet<Epoch>, bool) = {
             let known = lock(&self.known);
             let readers = known.values().filter(|reader| reader.reads.contains(&job.id));
             if readers.clone().any(|reader| reader.unread) {
                 return Ok(());
             }
-            readers.flat_map(|reader| reader.chosen.iter().chain(&reader.undecided)).copied().collect()
+            let unasked = readers.clone().any(|reader| reader.unasked);
+            (readers.flat_map(|reader| reader.chosen.iter().chain(&reader.undecided)).copied().collect(), unasked)
         };
         let readers: Vec<Uuid> = lock(&self.known)
             .iter()
@@ -324,6 +325,7 @@ impl Checkpoints {
         let kept = job.store.retain(|manifest, age| {
             age < settings.retained
                 || pinned.contains(&manifest.epoch)
+                || unasked && manifest.generation != job.store.generation()
                 || now.saturating_sub(manifest.taken_at_micros) < young
         })?;
         let mut least: BTreeMap<Uuid, u64> = BTreeMap::new();
