@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::layers::{self, Layers};
 use super::manifest::{Expired, Manifest, StateFile};
-use super::state_file::{self, piece_of, pieces};
+use super::state_file::{self, ByGroup, cut, pieces};
 use super::store::{JobStore, Put};
 use crate::dataflow::{JobSnapshot, column_bytes};
 use crate::error::Result;
@@ -69,7 +69,7 @@ pub(super) struct Pieces<'a> {
     files: Vec<&'a StateFile>,
     count: usize,
     /// Files that reach over several pieces are read once.
-    read: BTreeMap<&'a str, Vec<RecordBatch>>,
+    read: BTreeMap<&'a str, Vec<ByGroup>>,
 }
 
 impl<'a> Pieces<'a> {
@@ -95,6 +95,7 @@ impl<'a> Pieces<'a> {
                 return cut(rows, piece, count);
             }
             let rows = self.store.rows(self.manifest, file)?;
+            let rows = rows.into_iter().map(ByGroup::of).collect::<Result<Vec<_>>>()?;
             let of_piece = cut(&rows, piece, count)?;
             if let Some(file) = here.iter().find(|here| here.path == file.path) {
                 self.read.insert(&file.path, rows);
@@ -108,10 +109,6 @@ impl<'a> Pieces<'a> {
 fn meets(file: &StateFile, piece: usize, pieces: usize) -> bool {
     let [least, greatest] = file.groups.unwrap_or([0, u8::MAX]).map(usize::from);
     least * pieces / KEY_GROUPS <= piece && piece <= greatest * pieces / KEY_GROUPS
-}
-
-fn cut(batches: &[RecordBatch], piece: usize, pieces: usize) -> Result<Vec<RecordBatch>> {
-    batches.iter().filter_map(|rows| piece_of(rows, piece, pieces).transpose()).collect()
 }
 
 /// A part of a checkpoint that is read when it is wanted.

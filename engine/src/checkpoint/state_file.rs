@@ -69,12 +69,9 @@ pub(super) fn each_file(
     // Workers give theirs in any order.
     batches.sort_by_key(|rows| groups(rows).map_or(0, |groups| groups.value(0)));
     let pieces = pieces(batches.iter().map(RecordBatch::num_rows).sum());
+    let batches = batches.into_iter().map(ByGroup::of).collect::<Result<Vec<_>>>()?;
     for piece in 0..pieces {
-        let mut cut = Vec::new();
-        for rows in &batches {
-            cut.extend(piece_of(rows, piece, pieces)?);
-        }
-        if let Some(file) = file(&cut, below)? {
+        if let Some(file) = file(&cut(&batches, piece, pieces)?, below)? {
             give(file)?;
         }
     }
@@ -107,16 +104,54 @@ fn groups(rows: &RecordBatch) -> Result<&arrow::array::UInt8Array> {
     groups.ok_or_else(|| Error::internal("a state has no key groups"))
 }
 
-/// The rows of one of several ranges of key groups, by group.
-pub(super) fn piece_of(rows: &RecordBatch, piece: usize, pieces: usize) -> Result<Option<RecordBatch>> {
-    let groups = groups(rows)?;
-    let is_here = |row: &u32| usize::from(groups.value(*row as usize)) * pieces / KEY_GROUPS == piece;
-    let mut here: Vec<u32> = (0..rows.num_rows() as u32).filter(is_here).collect();
-    here.sort_by_key(|row| groups.value(*row as usize));
-    if here.is_empty() {
-        return Ok(None);
+/// Rows that are to be cut by key group.
+pub(super) struct ByGroup {
+    rows: RecordBatch,
+    /// The rows by group, in their order within each; `None`: as they lie.
+    order: Option<Vec<u32>>,
+    /// Where each group begins, and the last one ends.
+    starts: Vec<u32>,
+}
+
+impl ByGroup {
+    /// Looks at each row once, however many pieces they are cut into.
+    pub(super) fn of(rows: RecordBatch) -> Result<Self> {
+        let groups = groups(&rows)?.values();
+        let mut starts = vec![0; KEY_GROUPS + 1];
+        groups.iter().for_each(|group| starts[usize::from(*group) + 1] += 1);
+        (0..KEY_GROUPS).for_each(|group| starts[group + 1] += starts[group]);
+        let order = (!groups.is_sorted()).then(|| {
+            let mut next = starts.clone();
+            let mut order = vec![0; groups.len()];
+            for (row, group) in groups.iter().enumerate() {
+                let place = &mut next[usize::from(*group)];
+                order[*place as usize] = row as u32;
+                *place += 1;
+            }
+            order
+        });
+        Ok(Self { rows, order, starts })
     }
-    Ok(Some(take_record_batch(rows, &UInt32Array::from(here))?))
+
+    /// The rows of one of several ranges of key groups, by group.
+    fn piece(&self, piece: usize, pieces: usize) -> Result<Option<RecordBatch>> {
+        let start_of = |piece: usize| self.starts[piece * KEY_GROUPS / pieces] as usize;
+        let (from, to) = (start_of(piece), start_of(piece + 1));
+        if from == to {
+            return Ok(None);
+        }
+        // Taken also where they lie together already: equal rows are equal bytes, and a slice would keep what is not its own.
+        let rows = match &self.order {
+            Some(order) => UInt32Array::from(order[from..to].to_vec()),
+            None => (from as u32..to as u32).collect(),
+        };
+        Ok(Some(take_record_batch(&self.rows, &rows)?))
+    }
+}
+
+/// The rows of one of several ranges of key groups.
+pub(super) fn cut(batches: &[ByGroup], piece: usize, pieces: usize) -> Result<Vec<RecordBatch>> {
+    batches.iter().filter_map(|rows| rows.piece(piece, pieces).transpose()).collect()
 }
 
 fn written(batches: &[RecordBatch]) -> Result<Vec<u8>> {
@@ -183,6 +218,29 @@ mod tests {
         assert_eq!((&first[0].hash, first[0].rows), (&second[0].hash, 4));
         let rows = read(first[0].bytes.clone()).unwrap();
         assert_eq!(rows[0].column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[2, 1, 3, 4]);
+    }
+
+    #[test]
+    fn pieces_are_the_rows_by_group_whatever_their_order() {
+        let row = |n: i64| ((n * 7919 % 251) as u8, n);
+        for pieces in [1, 16, KEY_GROUPS] {
+            let mut rows: Vec<(u8, i64)> = (0..3_000).map(row).collect();
+            let mixed = [ByGroup::of(part(rows.iter().copied())).unwrap()];
+            rows.sort_by_key(|(group, _)| *group);
+            let sorted = [ByGroup::of(part(rows.iter().copied())).unwrap()];
+            let mut all = Vec::new();
+            for piece in 0..pieces {
+                let of_mixed = cut(&mixed, piece, pieces).unwrap();
+                assert_eq!(of_mixed, cut(&sorted, piece, pieces).unwrap());
+                for rows in of_mixed {
+                    let groups = groups(&rows).unwrap().values().to_vec();
+                    assert!(groups.iter().all(|group| usize::from(*group) * pieces / KEY_GROUPS == piece));
+                    let values = rows.column(1).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
+                    all.extend(groups.into_iter().zip(values));
+                }
+            }
+            assert_eq!(all, rows);
+        }
     }
 
     #[test]
