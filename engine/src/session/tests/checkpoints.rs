@@ -1,7 +1,15 @@
 //! Checkpoints as statements have them: how much they write, what jobs say of them, savepoints, a place that is away.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
+
 use super::*;
-use crate::checkpoint::CheckpointSettings;
+use crate::checkpoint::{Beginning, CheckpointSettings};
+use crate::connector::two_phase::{CheckpointName, Committer};
+use crate::error::ErrorKind;
+use crate::time::Epoch;
 
 /// Takes checkpoints when it is asked.
 fn server(workers: usize) -> Server {
@@ -394,5 +402,79 @@ async fn a_job_that_begins_anew_does_so_after_what_lies_there() {
     assert!(kept.iter().all(|file| unused.iter().all(|unused| file > unused)), "{kept:?} beside {unused:?}");
     let server = server.restarted();
     assert!(server.run("SELECT s FROM sums").await.contains(" 25 "));
+    server.engine.shutdown();
+}
+
+/// A sink that decides which checkpoint counts, and can be away.
+#[derive(Default)]
+struct Deciding {
+    away: AtomicBool,
+}
+
+impl Committer for Deciding {
+    fn decides(&self) -> bool {
+        true
+    }
+
+    fn recover(&self) -> Result<Option<CheckpointName>> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::External, "the sink is away")),
+            false => Ok(None),
+        }
+    }
+
+    fn prepare(&self, _: Epoch) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn publish(&self, _: &[u8], _: &CheckpointName) -> Result<()> {
+        Ok(())
+    }
+
+    fn abandon(&self, _: Option<&[u8]>) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&self) {}
+}
+
+/// Until a reader's sink can be asked, a run of a server that was taken for dead may commit at any checkpoint that its view had
+/// then: the view keeps those, however many of its own follow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_keeps_what_a_sink_that_is_away_may_have_committed() {
+    let server = server(2);
+    server.run("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)").await;
+    server.run("CREATE MATERIALIZED VIEW sums AS SELECT sum(v) AS s FROM t").await;
+    server.run("INSERT INTO t VALUES (1, 5); FLUSH; CHECKPOINT JOB sums").await;
+    let server = server.restarted();
+    let view = server.engine.catalog.get("sums").unwrap().id;
+    let folder = server.folder.path().join("data/checkpoints");
+    let folder = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path().join(format!("{view}/manifests"));
+    let files = || {
+        let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<String> = files.collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let sink = Arc::new(Deciding { away: AtomicBool::new(true) });
+    let begin = || {
+        let reads = BTreeMap::from([("scan".to_owned(), (view, Arc::new(arrow::datatypes::Schema::empty())))]);
+        let (sql, plan, committer) = (String::new(), Vec::new(), Some(Arc::clone(&sink) as Arc<dyn Committer>));
+        let (id, settings) = (Uuid::from_u128(7), CheckpointSettings::default());
+        let job = Beginning { id, name: "reader".to_owned(), sql, plan, reads, committer, settings };
+        server.engine.checkpoints().unwrap().begin(job)
+    };
+    assert!(begin().is_err_and(|error| error.message().contains("the sink is away")));
+    for id in 2..7 {
+        server.run(&format!("INSERT INTO t VALUES ({id}, 5); FLUSH; CHECKPOINT JOB sums")).await;
+    }
+    assert_eq!(files().len(), before.len() + 3, "{before:?} {:?}", files());
+    assert!(before.iter().all(|file| files().contains(file)), "{before:?} {:?}", files());
+    // It has committed nothing.
+    sink.away.store(false, Ordering::SeqCst);
+    assert!(begin().unwrap().manifest.is_none());
+    server.run("INSERT INTO t VALUES (7, 5); FLUSH; CHECKPOINT JOB sums").await;
+    assert_eq!(files().len(), 3, "{:?}", files());
     server.engine.shutdown();
 }
