@@ -155,10 +155,7 @@ impl Compiler {
             let member = self.plan.members.len() as u32 - 1;
             places.insert(field.number(), member);
             let tag = wire::tag(field.number(), wire_type(&field));
-            plan.insert(
-                tag,
-                Slot { op: Op::Skip, column: tag, member, prepared: true, number: field.number(), ..Slot::UNKNOWN },
-            );
+            plan.insert(tag, Slot { op: Op::Skip, column: tag, member, number: field.number(), ..Slot::UNKNOWN });
         }
     }
 
@@ -215,7 +212,6 @@ impl Compiler {
         let member = member.unwrap_or(NONE);
         let slot = Slot {
             op: value.op,
-            prepared: presence.is_some() || member != NONE,
             presence: presence_bit,
             member,
             column: value.column as u32,
@@ -243,7 +239,7 @@ impl Compiler {
         self.store.lists.push(List::new(elements));
         let list = self.store.lists.len() - 1;
         self.store.tables[table].columns.push(ColumnId::List(list));
-        let slot = Slot { list: list as u32, prepared: true, number: field.number(), ..Slot::UNKNOWN };
+        let slot = Slot { list: list as u32, number: field.number(), ..Slot::UNKNOWN };
         match (field.kind(), data_type) {
             (Kind::Message(entry), DataType::Map(entries, _)) if field.is_map() => {
                 let (plan, outputs) = self.entry(&entry, entries, elements, ancestors)?;
@@ -287,7 +283,6 @@ impl Compiler {
             let value = self.value(whole, &default, column_type.data_type(), table, ancestors)?;
             let slot = Slot {
                 op: value.op,
-                prepared: presence.is_some(),
                 presence: presence.unwrap_or(NONE),
                 column: value.column as u32,
                 detail: value.detail as u32,

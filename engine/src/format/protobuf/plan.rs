@@ -76,8 +76,6 @@ pub(super) struct Slot {
     pub(super) op: Op,
     /// A length and then values one after the other.
     pub(super) packed: bool,
-    /// Whether anything is to be done before a value is written: it is packed, or any of the next three.
-    pub(super) prepared: bool,
     /// The bit that says that the field is there, or [`NONE`].
     pub(super) presence: u32,
     /// The list that the value is an element of, or [`NONE`].
@@ -98,7 +96,6 @@ impl Slot {
         first: Op::Unknown,
         op: Op::Unknown,
         packed: false,
-        prepared: false,
         presence: NONE,
         list: NONE,
         member: NONE,
@@ -153,8 +150,8 @@ impl MessagePlan {
     pub(super) fn insert(&mut self, tag: u32, mut slot: Slot) {
         slot.first = match slot {
             Slot { packed: true, .. } => Op::Packed,
-            Slot { prepared: true, .. } => Op::Prepared,
-            Slot { op, .. } => op,
+            Slot { op, presence: NONE, list: NONE, member: NONE, .. } => op,
+            _ => Op::Prepared,
         };
         if let Some(place) = self.short.get_mut(tag as usize) {
             *place = slot;

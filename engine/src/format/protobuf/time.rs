@@ -50,7 +50,8 @@ fn usual_seconds_and_nanos(fields: &[u8], within: &[u8]) -> Option<(i64, i32)> {
     (fields.len() == 7 + length).then_some((seconds as i64, nanos as i32))
 }
 
-/// `within` begins with `fields`.
+/// Reads a Timestamp's `fields`, with which `within` begins: bytes behind them are not used, and make reading faster. In `micros`,
+/// microseconds since 1970, is what came before of the same field, and then the time; an error leaves it.
 #[inline(always)]
 pub(super) fn timestamp(fields: &[u8], within: &[u8], micros: &mut i64) -> Result<(), Reason> {
     let before = *micros;
@@ -70,6 +71,7 @@ pub(super) fn timestamp(fields: &[u8], within: &[u8], micros: &mut i64) -> Resul
     Ok(())
 }
 
+/// The same of a Duration.
 #[inline(always)]
 pub(super) fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
     let (seconds, nanos) = seconds_and_nanos(fields, *micros / 1_000_000, (*micros % 1_000_000) as i32 * 1000)?;

@@ -28,7 +28,7 @@ impl<'v> Buffer<'v> {
     pub(super) fn settle(&mut self) {
         debug_assert!((self.bytes.len()..=self.bytes.capacity()).contains(&self.at));
         // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field` and `put_bytes` only: each by as many bytes
-        // as it has just written there, or by fewer, in the vector's spare capacity. Writing into the vector itself instead costs
+        // as it has just written there, or by fewer (no word is longer than its 16 bytes), in the vector's spare capacity. Writing into the vector itself instead costs
         // a tenth of encoding: its length would go through memory with each number.
         unsafe { self.bytes.set_len(self.at) };
     }
@@ -57,11 +57,10 @@ impl<'v> Buffer<'v> {
     /// not ask how many.
     #[inline(always)]
     pub(super) fn put(mut self, word: Word) -> Self {
-        debug_assert!(word.length <= WORD);
         match self.room(WORD) {
             Some(place) => {
-                place.write_copy_of_slice(&word.bytes.to_le_bytes());
-                self.at += word.length;
+                place.write_copy_of_slice(&word.bytes());
+                self.at += word.length();
                 self
             }
             None => self.grown(WORD).put_grown(word),
@@ -71,23 +70,22 @@ impl<'v> Buffer<'v> {
     #[cold]
     #[inline(never)]
     fn put_grown(self, word: Word) -> Self {
-        self.put_bytes(word.bytes.to_le_bytes().get(..word.length).unwrap_or_default())
+        self.put_bytes(word.bytes().get(..word.length()).unwrap_or_default())
     }
 
     /// Writes a tag and a word behind it. That is two stores; to join the two first costs more.
     #[inline(always)]
     pub(super) fn put_field(mut self, tag: Tag, word: Word) -> Self {
-        debug_assert!(word.length <= WORD);
         match self.room(8 + WORD) {
             Some(place) => {
                 if let Some(first) = place.first_chunk_mut::<8>() {
-                    first.write_copy_of_slice(&tag.bytes.to_le_bytes());
+                    first.write_copy_of_slice(&tag.bytes().to_le_bytes());
                 }
-                let at = tag.length & 7;
+                let at = tag.length();
                 if let Some(behind) = place.get_mut(at..at + WORD) {
-                    behind.write_copy_of_slice(&word.bytes.to_le_bytes());
+                    behind.write_copy_of_slice(&word.bytes());
                 }
-                self.at += at + word.length;
+                self.at += at + word.length();
                 self
             }
             None => self.grown(8 + WORD).put_field_grown(tag, word),
@@ -137,7 +135,7 @@ impl<'v> Buffer<'v> {
     /// back.
     #[inline(always)]
     pub(super) fn put_delimited(self, tag: Tag, body: impl FnOnce(Self) -> Self) -> Self {
-        let out = self.put(Word { bytes: tag.bytes.into(), length: tag.length + 1 });
+        let out = self.put(tag.and_a_byte());
         let start = out.at;
         let mut out = body(out);
         let length = out.at - start;
@@ -151,8 +149,8 @@ impl<'v> Buffer<'v> {
 
     #[inline(never)]
     fn push_back(self, start: usize, length: usize) -> Self {
-        let Word { bytes, length: width } = Word::varint(length as u64);
-        self.bytes.splice(start - 1..start, bytes.to_le_bytes().into_iter().take(width));
+        let length = Word::varint(length as u64);
+        self.bytes.splice(start - 1..start, length.bytes().into_iter().take(length.length()));
         Self::new(self.bytes)
     }
 }
@@ -187,7 +185,7 @@ mod tests {
             values.iter().for_each(|value| Buffer::new(&mut bytes).put_varint(tag, *value).settle());
             let mut rest = bytes.as_slice();
             for value in &values {
-                for _ in 0..tag.length.min(1) {
+                for _ in 0..tag.length().min(1) {
                     wire::read_tag(&mut rest).unwrap();
                 }
                 assert_eq!(wire::varint(&mut rest), Some(*value));
@@ -198,7 +196,7 @@ mod tests {
 
     #[test]
     fn times_are_messages_of_two_numbers() {
-        let seconds = [1 << 28, (1 << 28) + 1, 1_700_000_000, (1 << 35) - 1];
+        let seconds = [0, 1, 0x7f, 0x80, (1 << 28) - 1, 1 << 28, 1_700_000_000, (1 << 35) - 1];
         for (seconds, nanos) in
             seconds.iter().flat_map(|seconds| [0, 1, 0x7f, 0x80, (1 << 30) - 1].map(|n| (*seconds, n)))
         {
@@ -216,7 +214,7 @@ mod tests {
                 assert_eq!(bytes, expected, "{seconds} {nanos}");
             }
         }
-        for (seconds, nanos) in [(0, 1), ((1 << 28) - 1, 1), (1 << 35, 1), (u64::MAX, 1), (1 << 30, u64::MAX)] {
+        for (seconds, nanos) in [(1 << 35, 1), (u64::MAX, 1), (1 << 30, u64::MAX), (0, 1 << 30)] {
             assert!(Word::time(seconds, nanos).is_none(), "{seconds} {nanos}");
         }
     }
@@ -225,7 +223,7 @@ mod tests {
     fn words_where_room_ends() {
         for room in 0..40 {
             let mut bytes = Vec::with_capacity(room);
-            let word = Word { bytes: 0x0807_0605_0403_0201, length: 8 };
+            let word = Word::of(0x0807_0605_0403_0201, 8);
             Buffer::new(&mut bytes).put_field(Tag::new(1 << 14), word).put_field(Tag::NONE, word).settle();
             assert_eq!(bytes, [0x80, 0x80, 0x01, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8], "{room}");
         }

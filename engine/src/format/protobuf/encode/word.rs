@@ -8,15 +8,15 @@ pub(super) const WORD: usize = 16;
 /// Up to 16 bytes, and how many. What lies behind them has no meaning.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Word {
-    pub(super) bytes: u128,
-    pub(super) length: usize,
+    bytes: u128,
+    length: usize,
 }
 
 /// A tag as it is written, at most five bytes, and how many.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tag {
-    pub(super) bytes: u64,
-    pub(super) length: usize,
+    bytes: u64,
+    length: usize,
 }
 
 impl Tag {
@@ -32,13 +32,50 @@ impl Tag {
         Self { bytes, length }
     }
 
+    /// Its bytes, and zeros behind them.
+    #[inline(always)]
+    pub(super) fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// How many bytes, at most five.
+    #[inline(always)]
+    pub(super) fn length(self) -> usize {
+        self.length & 7
+    }
+
     #[inline(always)]
     pub(super) fn word(self) -> Word {
         Word { bytes: self.bytes.into(), length: self.length }
     }
+
+    /// With a byte behind it.
+    #[inline(always)]
+    pub(super) fn and_a_byte(self) -> Word {
+        Word { bytes: self.bytes.into(), length: self.length + 1 }
+    }
 }
 
 impl Word {
+    /// The low `length` bytes, at most 16.
+    #[inline(always)]
+    pub(super) fn of(bytes: u128, length: usize) -> Self {
+        debug_assert!(length <= WORD);
+        Self { bytes, length: length.min(WORD) }
+    }
+
+    /// All 16 bytes, those behind its own included.
+    #[inline(always)]
+    pub(super) fn bytes(self) -> [u8; WORD] {
+        self.bytes.to_le_bytes()
+    }
+
+    /// How many are its own, at most 16.
+    #[inline(always)]
+    pub(super) fn length(self) -> usize {
+        self.length
+    }
+
     /// A varint.
     #[inline(always)]
     pub(super) fn varint(value: u64) -> Self {
@@ -59,13 +96,16 @@ impl Word {
         Self { bytes: u128::from(low | MARKS) | u128::from(high) << 64, length }
     }
 
-    /// A length and a Timestamp or Duration of that length, between the years 1978 and 3058: the seconds of others are not five
-    /// bytes.
+    /// A length, and a Timestamp or Duration of that length whose seconds have at most 35 bits (up to the year 3058), and whose
+    /// nanoseconds have 30.
     #[inline(always)]
     pub(super) fn time(seconds: u64, nanos: u64) -> Option<Self> {
-        const FIVE: std::ops::Range<u64> = 1 << 28..1 << 35;
-        if !FIVE.contains(&seconds) || nanos >= 1 << 30 {
+        if seconds >> 35 != 0 || nanos >> 30 != 0 {
             return None;
+        }
+        // From 1978 on the seconds are five bytes: what follows them has its place.
+        if seconds >> 28 == 0 {
+            return Some(Self::short_time(seconds, nanos));
         }
         let (first, _) = spread(seconds);
         let (second, length) = spread(nanos);
@@ -74,6 +114,19 @@ impl Word {
         let first = length as u64 | Tag::SECONDS.bytes << 8 | first << 16;
         let second = Tag::NANOS.bytes | second << 8;
         Some(Self { bytes: u128::from(first) | u128::from(second) << 56, length: 1 + length })
+    }
+
+    /// The same of seconds of at most 28 bits, as most durations have.
+    #[inline(never)]
+    fn short_time(seconds: u64, nanos: u64) -> Self {
+        let field = |tag: Tag, value: u64| {
+            let (bytes, length) = spread(value);
+            let present = usize::from(value != 0);
+            (u128::from((tag.bytes | bytes << 8) * present as u64), (1 + length) * present)
+        };
+        let ((first, length), (second, more)) = (field(Tag::SECONDS, seconds), field(Tag::NANOS, nanos));
+        let body = (first | second << (8 * length)) << 8 | (length + more) as u128;
+        Self { bytes: body, length: 1 + length + more }
     }
 }
 

@@ -189,7 +189,7 @@ fn write_packed<'v>(item: &Values, elements: Range<usize>, tag: Tag, out: Buffer
         }
         Values::Low32(values) => {
             let out = out.put_varint(tag, elements.len() as u64 * 4);
-            values[elements].iter().fold(out, |out, value| out.put(Word { bytes: (*value as u32).into(), length: 4 }))
+            values[elements].iter().fold(out, |out, value| out.put(Word::of((*value as u32).into(), 4)))
         }
         Values::Int32(values) => varints!(values, |value| i64::from(value) as u64),
         Values::Int64(values) => varints!(values, |value| value as u64),
@@ -233,7 +233,7 @@ fn put_number(value: u64, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'
 /// So many bytes as they are.
 #[inline(always)]
 fn put_bits(bits: u64, width: usize, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'_> {
-    if explicit || bits != 0 { out.put_field(tag, Word { bytes: bits.into(), length: width }) } else { out }
+    if explicit || bits != 0 { out.put_field(tag, Word::of(bits.into(), width)) } else { out }
 }
 
 #[inline(always)]
@@ -250,7 +250,7 @@ fn put_text<'v>(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, 
         if !explicit && length == 0 {
             return out;
         }
-        return out.put_field(tag, Word { bytes: view >> 32 << 8 | length as u128, length: length + 1 });
+        return out.put_field(tag, Word::of(view >> 32 << 8 | length as u128, length + 1));
     }
     put_bytes(values.value(row).as_bytes(), tag, explicit, out)
 }
