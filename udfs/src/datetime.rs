@@ -26,7 +26,7 @@ pub(crate) static TIMES: &[Spec] = &[
     Spec {
         name: "age",
         usage: "age(timestamp, timestamp)",
-        doc: "The first time less the second, in years, months, days and time.",
+        doc: "The first time less the second, in years, months, days and time. Of one time: how long before the begin of today it was.",
         takes: &[&[Kind::Timestamp, Kind::Timestamp], &[Kind::TimestampTz, Kind::TimestampTz]],
         repeats: false,
         gives: INTERVAL,

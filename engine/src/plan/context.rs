@@ -16,12 +16,12 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
-use crate::error::{Error, ErrorKind, Position, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::schema::distance;
 use crate::sql;
 
 use super::column_names::{Naming, ambiguous_order, name_columns, restored};
-use super::fault::{is_about_names, one_of_several, planning_error, with_nearest_function};
+use super::fault::{at_name, is_about_names, one_of_several, planning_error, with_nearest_function};
 use super::fetch_first::limited;
 use super::from::aliases::name_in_from;
 use super::from::bare::{checked, qualified};
@@ -83,8 +83,7 @@ impl<'a> Context<'a> {
     pub(super) fn plan(&self, query: &ast::Query, naming: Naming) -> Result<LogicalPlan> {
         if let Some(name) = ambiguous_order(query) {
             let error = one_of_several(&name.value).with_hint("give each of them a name of its own with AS");
-            let (line, column) = (name.span.start.line, name.span.start.column);
-            return Err(if line > 0 { error.at(Position { line, column }) } else { error });
+            return Err(at_name(error, &name));
         }
         let plan = match self.planned(query, naming, false) {
             Err(error) if is_about_names(&error) => {

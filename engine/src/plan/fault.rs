@@ -2,6 +2,7 @@
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::ast::Ident;
 
 use crate::error::{Error, ErrorKind, Position};
 
@@ -133,6 +134,15 @@ fn sentence(error: DataFusionError) -> Error {
         },
         DataFusionError::Plan(text) => plan_sentence(text),
         other => other.into(),
+    }
+}
+
+/// An error about a name, where the name stands; one that was made here stands nowhere.
+pub(super) fn at_name(error: Error, name: &Ident) -> Error {
+    let start = name.span.start;
+    match start.line {
+        0 => error,
+        line => error.at(Position { line, column: start.column }),
     }
 }
 

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Error, ErrorKind};
+use crate::plan::fault::at_name;
 use crate::sql::parse_query;
 
 /// Plans tables and subqueries with names for their columns.
@@ -28,7 +29,7 @@ impl RelationPlanner for ColumnAliases {
         let (there, given) = (plan.schema().fields().len(), alias.columns.len());
         if given > there {
             let text = format!("{given} names are given to the columns of {}, which has {there}", alias.name);
-            return Err(Error::new(ErrorKind::UndefinedColumn, text).into());
+            return Err(at_name(Error::new(ErrorKind::UndefinedColumn, text), &alias.name).into());
         }
         for column in plan.schema().columns().iter().skip(alias.columns.len()) {
             let name = Ident::with_quote('"', &column.name);
@@ -72,10 +73,9 @@ impl VisitorMut for CommonTables {
 
 /// `SELECT * FROM (query) AS alias`.
 fn all_of(query: &Query, alias: &TableAlias) -> Option<Query> {
-    let mut all = *parse_query("SELECT * FROM (SELECT 1) AS x").ok()?.body;
+    let mut all = *parse_query("SELECT * FROM x").ok()?.body;
     let SetExpr::Select(select) = all.body.as_mut() else { return None };
-    let TableFactor::Derived { subquery, alias: of, .. } = &mut select.from.first_mut()?.relation else { return None };
-    **subquery = query.clone();
-    *of = Some(alias.clone());
+    let (subquery, alias) = (Box::new(query.clone()), Some(alias.clone()));
+    select.from.first_mut()?.relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
     Some(all)
 }

@@ -18,9 +18,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::merged::{called, constraint, is_merged, merges, qualifier};
-use crate::error::Position;
 use crate::plan::column_names::folded;
-use crate::plan::fault::one_of_several;
+use crate::plan::fault::{at_name, one_of_several};
 use crate::plan::subquery::subquery_of;
 
 /// Names that stand without their relation in subqueries.
@@ -256,8 +255,7 @@ fn check(plan: &LogicalPlan, bare: &Bare, outside: &mut Vec<Vec<DFSchemaRef>>) -
                     && let Some(ident) = passed_by(column, &own, bare, outside)
                 {
                     let error = one_of_several(&ident.value).with_hint("write the relation that is meant before it");
-                    let (line, column) = (ident.span.start.line, ident.span.start.column);
-                    return Err(if line > 0 { error.at(Position { line, column }) } else { error }.into());
+                    return Err(at_name(error, ident).into());
                 }
                 if let Some(of) = subquery_of(expr) {
                     outside.push(own.clone());
