@@ -113,6 +113,11 @@ impl ParserDialect for RondelDialect {
         true
     }
 
+    /// It is read, so that it can be refused as what it is.
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
     /// `TABLE t` as an argument: `(SELECT * FROM t)`; with PARTITION BY: see [`partition_function`].
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         let [first, second] = parser.peek_tokens_ref();

@@ -301,7 +301,7 @@ fn dialect() {
         supports_key_column_option supports_lambda_functions supports_left_associative_joins_without_parens
         supports_limit_by supports_limit_comma supports_listen_notify supports_load_data supports_load_extension
         supports_long_type_as_bigint supports_map_literal_with_angle_brackets supports_match_against
-        supports_match_recognize supports_multiline_comment_hints supports_named_fn_args_with_assignment_operator
+        supports_multiline_comment_hints supports_named_fn_args_with_assignment_operator
         supports_named_fn_args_with_colon_operator supports_named_fn_args_with_eq_operator
         supports_named_fn_args_with_rarrow_operator supports_nested_comments supports_notnull_operator
         supports_numeric_literal_underscores supports_numeric_prefix supports_object_name_double_dot_notation
@@ -326,6 +326,7 @@ fn dialect() {
     }
     assert!(!RondelDialect::default().supports_named_fn_args_with_expr_name());
     assert!(RondelDialect::default().supports_table_versioning());
+    assert!(RondelDialect::default().supports_match_recognize());
     for character in ('\0'..='\u{2ff}').chain(['"', '`', '世', '🙂']) {
         assert_eq!(
             RondelDialect::default().is_identifier_start(character),

@@ -3,6 +3,7 @@
 pub(super) mod aliases;
 pub(super) mod bare;
 pub(super) mod elements;
+pub(super) mod match_recognize;
 pub(super) mod merged;
 pub(super) mod nest;
 pub(super) mod series;

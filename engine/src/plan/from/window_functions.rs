@@ -359,6 +359,7 @@ pub(in crate::plan) fn relation_planners() -> Vec<Arc<dyn RelationPlanner>> {
         Arc::new(super::series::Series),
         Arc::new(crate::plan::asof::AsOfJoins),
         Arc::new(super::aliases::ColumnAliases),
+        Arc::new(super::match_recognize::MatchRecognize),
         Arc::new(super::merged::MergedJoins),
         Arc::new(super::elements::Elements),
     ]

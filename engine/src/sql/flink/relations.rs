@@ -48,10 +48,6 @@ pub(super) fn rewrite(factor: &mut TableFactor) -> Result<()> {
             (list.clone(), alias.clone())
         }
         TableFactor::TableFunction { expr: expr @ Expr::Function(_), alias } => (expr.clone(), alias.clone()),
-        TableFactor::MatchRecognize { .. } => {
-            return Err(Error::not_supported("MATCH_RECOGNIZE is not supported")
-                .with_hint("window functions (lag, lead, row_number) and joins on intervals say many patterns"));
-        }
         _ => return Ok(()),
     };
     // UNNEST may be written where a table function stands.
