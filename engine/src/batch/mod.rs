@@ -8,6 +8,7 @@ mod asof;
 mod extremes;
 mod orders;
 mod over;
+mod recognize;
 mod scan;
 mod sessions;
 mod sets;
@@ -137,7 +138,7 @@ impl BatchContext {
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
             .build();
         let plan = orders::lowered(extremes::lowered(sets::lowered(plan.clone())?)?)?;
-        let plan = over::lowered(turned::lowered(plan)?)?;
+        let plan = over::lowered(recognize::lowered(turned::lowered(plan)?)?)?;
         let plan = asof::lowered(windows::lowered(plan)?)?;
         let plan = scan::with_rows(plan, &scans)?;
         let plan = state.optimize(&plan)?;

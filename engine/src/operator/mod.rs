@@ -24,6 +24,7 @@ mod held;
 pub mod join;
 pub mod over;
 pub mod project;
+pub(crate) mod recognize;
 pub mod session;
 pub mod set;
 pub mod show;

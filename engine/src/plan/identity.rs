@@ -7,6 +7,7 @@ use datafusion::logical_expr::Expr;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::flow::{FlowOp, JoinKind, WindowKey};
+use super::recognize::Recognize;
 
 /// The identity of an operator over inputs with these identities. `taken` are those given before in the same plan: a second
 /// operator of the same identity (a stream joined with itself) gets a number.
@@ -74,7 +75,11 @@ fn kind_and_keys(op: &FlowOp) -> (&'static str, Vec<String>) {
         FlowOp::Unnest(spec) => ("unnest", spec.lists.iter().chain(&spec.structs).map(ToString::to_string).collect()),
         FlowOp::Over(spec) => {
             let order = spec.order.iter().map(ToString::to_string);
-            ("over", texts(&spec.partition).into_iter().chain(["/".to_owned()]).chain(order).collect())
+            let mut keys: Vec<String> =
+                texts(&spec.partition).into_iter().chain(["/".to_owned()]).chain(order).collect();
+            // Rows are forgotten by what the pattern still needs.
+            keys.extend(spec.functions.iter().filter_map(Recognize::of).map(|found| found.recognition().to_string()));
+            ("over", keys)
         }
     }
 }

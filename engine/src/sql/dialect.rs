@@ -113,7 +113,6 @@ impl ParserDialect for RondelDialect {
         true
     }
 
-    /// It is read, so that it can be refused as what it is.
     fn supports_match_recognize(&self) -> bool {
         true
     }

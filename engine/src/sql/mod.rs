@@ -14,6 +14,7 @@ mod hints;
 mod job;
 mod name;
 mod parser;
+mod recognize;
 mod show;
 mod statement;
 mod table;
@@ -31,6 +32,7 @@ pub use hints::state_ttl_hints;
 pub use job::{JobAction, Savepoint};
 pub use name::{quoted, statement_name};
 pub use parser::{parse, parse_expression, parse_in, parse_one, parse_one_in, parse_query};
+pub use recognize::WITHIN;
 pub use statement::{
     CreateSink, CreateStream, CreateView, DropObjects, ObjectKind, OptionEntry, Options, ParsedStatement, Query,
     SetValue, Show, Statement, Subscription, Transaction, WatermarkClause,

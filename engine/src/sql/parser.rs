@@ -19,6 +19,7 @@ use super::job::{
     parse_alter_job, parse_checkpoint, parse_create_savepoint, parse_drop_savepoint, parse_start_job, parse_stop_job,
 };
 use super::name::{folded, statement_name};
+use super::recognize;
 use super::show::{parse_reset, parse_set, parse_show};
 use super::statement::{
     CreateSink, CreateStream, CreateView, DropObjects, ObjectKind, ParsedStatement, Query, SetValue, Statement,
@@ -152,7 +153,7 @@ impl<'a> StatementParser<'a> {
             Dialect::Postgres => tokens,
             Dialect::Flink => flink::translated(tokens),
         };
-        let df = DFParserBuilder::new(readable(tokens))
+        let df = DFParserBuilder::new(readable(recognize::readable(tokens)))
             .with_dialect(dialect.parser())
             .with_recursion_limit(RECURSION_LIMIT)
             .build()?;

@@ -14,6 +14,7 @@ use datafusion::scalar::ScalarValue;
 use super::frame::Frame;
 use crate::error::{Error, Result};
 use crate::operator::expression::{Expression, physical};
+use crate::plan::Recognize;
 
 /// A call of a window function.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(super) enum Function {
     },
     /// Any aggregate.
     Aggregate(Box<FrameAggregate>),
+    /// MATCH_RECOGNIZE: what [`super::matching`] has found.
+    Match,
 }
 
 /// Which row of a frame.
@@ -97,6 +100,9 @@ impl Call {
         let Expr::WindowFunction(call) = expression else {
             return Err(Error::internal(format!("{expression} is no window function")));
         };
+        if Recognize::of(expression).is_some() {
+            return Ok(Self { function: Function::Match, data_type });
+        }
         let WindowFunction { fun, params } = call.as_ref();
         let function = match fun {
             WindowFunctionDefinition::AggregateUDF(aggregate) => {

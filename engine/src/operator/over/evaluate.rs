@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, UInt32Array, UInt64Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, Float64Array, UInt32Array, UInt64Array, new_empty_array, new_null_array};
 use arrow::compute::{cast, interleave, take};
 use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
@@ -50,6 +50,8 @@ enum Want {
     /// The argument of other rows, which are found when it is known where it is not NULL; the frames, if it has some.
     NotNull(Vec<Range<usize>>),
     Frames(Option<Frames>),
+    /// The measures of some matches, and for each row the place of its own.
+    Match(ArrayRef, Vec<Option<usize>>),
 }
 
 /// Computes the results of all calls for some spans.
@@ -150,6 +152,12 @@ impl View {
             Function::Nth { place, frame, .. } => {
                 let frames = frame.of(partition, rows, codec)?;
                 Want::Rows(frames.into_iter().map(|frame| nth(frame, *place)).collect())
+            }
+            Function::Match => {
+                let Some(matches) = &partition.matches else {
+                    return Err(Error::internal("nobody has searched for matches"));
+                };
+                Want::Match(Arc::new(matches.measures.clone()), rows.map(|at| matches.at(at)).collect())
             }
             Function::Aggregate(aggregate) => {
                 let frames = aggregate.frame.of(partition, rows, codec)?;
@@ -349,6 +357,17 @@ impl Context {
                     true => Ok(new_empty_array(&call.data_type)),
                     false => Ok(ScalarValue::iter_to_array(answers)?),
                 }
+            }
+            Function::Match => {
+                let nothing = new_null_array(&call.data_type, 1);
+                let (mut columns, mut places): (Vec<&dyn Array>, _) = (vec![nothing.as_ref()], Vec::new());
+                for view in &*views {
+                    let Want::Match(measures, rows) = &view.wants[number] else { continue };
+                    columns.push(measures.as_ref());
+                    let of = columns.len() - 1;
+                    places.extend(rows.iter().map(|place| place.map_or((0, 0), |place| (of, place))));
+                }
+                Ok(interleave(&columns, &places)?)
             }
             Function::PercentRank | Function::CumeDist => {
                 let shares = views.iter().map(|view| match &view.wants[number] {

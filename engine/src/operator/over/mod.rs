@@ -14,6 +14,7 @@ mod codec;
 mod evaluate;
 mod frame;
 mod limit;
+mod matching;
 mod partition;
 mod reach;
 mod settle;
@@ -29,11 +30,13 @@ use arrow::compute::{filter_record_batch, not, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::SortField;
 use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::Expr;
 
 use self::call::{Call, Function};
 use self::codec::{Part, RowCodec, bytes_of};
 use self::evaluate::{Span, evaluate};
 use self::limit::{Limit, moved};
+use self::matching::Matching;
 use self::partition::{Change, Entry, Partition};
 use self::reach::{Ranges, clipped, reach, united};
 use self::settle::Settling;
@@ -44,6 +47,7 @@ use super::expression::{Expression, batch};
 use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
+use crate::plan::Recognize;
 use crate::plan::flow::{Emit, FlowNode, OverSpec};
 use crate::state::ages::Ages;
 use crate::state::marks::Marks;
@@ -63,6 +67,8 @@ pub struct Over {
     by: Vec<Expression>,
     codec: RowCodec,
     calls: Vec<Call>,
+    /// Of a MATCH_RECOGNIZE, which is the only call then.
+    matching: Option<Matching>,
     /// The calls' results as bytes.
     results: Part,
     limit: Option<Limit>,
@@ -122,12 +128,17 @@ impl Over {
             .collect::<Result<Vec<_>>>()?;
         let results = calls.iter().map(|call| SortField::new(call.data_type.clone())).collect();
         let limit = spec.limit.as_ref().map(Limit::new);
+        let matching = spec.functions.iter().find_map(|call| Some((Recognize::of(call)?, call)));
+        let matching = matching.map(|(function, call)| matching_of(function, call, input)).transpose()?;
+        if matching.is_some() && calls.len() > 1 {
+            return Err(Error::internal("MATCH_RECOGNIZE stands with other window functions"));
+        }
         let looks_back = calls.iter().all(|call| match &call.function {
             Function::RowNumber | Function::Rank | Function::DenseRank => true,
             Function::Shift { by, .. } => *by >= 0,
             Function::Nth { frame, .. } => frame.looks_back(),
             Function::Aggregate(aggregate) => aggregate.frame.looks_back(),
-            Function::PercentRank | Function::CumeDist | Function::Ntile(_) => false,
+            Function::PercentRank | Function::CumeDist | Function::Ntile(_) | Function::Match => false,
         });
         let retracting = input.properties.changelog;
         let settling =
@@ -137,6 +148,7 @@ impl Over {
             by,
             codec: RowCodec::new(&spec.order, &input.schema)?,
             calls,
+            matching,
             results: Part::new(results)?,
             limit,
             emit: spec.emit,
@@ -218,7 +230,11 @@ impl Over {
         if self.emit == Emit::AfterWatermark {
             gone.truncate(first_gone);
             let mut ranges = Vec::new();
-            if let Some(settling) = &self.settling {
+            if let (Some(settling), Some(matching)) = (&self.settling, &mut self.matching) {
+                let horizon = settling.within(partition, &self.codec)?;
+                let shown = matching.settled(partition, horizon, &self.codec)?;
+                ranges.extend((!shown.is_empty()).then_some(shown));
+            } else if let Some(settling) = &self.settling {
                 let until = settling.of(&self.calls, partition, &self.codec)?.until;
                 let shown = partition.visible.end;
                 ranges.extend((shown < until).then_some(shown..until));
@@ -228,7 +244,10 @@ impl Over {
             return Ok(ranges);
         }
         let len = partition.len();
-        let mut ranges = reach(&self.calls, partition, &changed, &self.codec)?;
+        let mut ranges = match &mut self.matching {
+            Some(matching) => matching.changed(partition, &changed, &self.codec)?,
+            None => reach(&self.calls, partition, &changed, &self.codec)?,
+        };
         if let Some(limit) = &self.limit {
             let visible = limit.visible(partition);
             let were = moved(&partition.visible, &changed);
@@ -263,8 +282,22 @@ impl Over {
     fn settle(&mut self, slot: Slot, closing: bool) -> Result<bool> {
         let partition = &mut self.partitions[slot as usize];
         let before = (partition.len(), partition.bytes());
+        partition.matches = None;
         if closing {
             partition.clear(&mut self.numbers);
+        } else if let (Some(matching), Some(settling)) = (&self.matching, &mut self.settling) {
+            let mut horizon = settling.within(partition, &self.codec)?;
+            let decided = match self.emit {
+                Emit::AfterWatermark => partition.visible.end,
+                Emit::OnChange => matching.undecided(partition, horizon),
+            };
+            let forgotten = matching.forgets(decided);
+            partition.behead(forgotten, &mut self.numbers);
+            partition.visible = 0..partition.visible.end.saturating_sub(forgotten);
+            horizon.come = horizon.come.saturating_sub(forgotten);
+            if let Some(due) = matching.due(partition, decided - forgotten, horizon, &self.codec)? {
+                settling.remember_at(slot, due);
+            }
         } else if let (true, Some(limit)) = (self.pruning, &self.limit) {
             let kept = limit.visible(partition).end;
             partition.truncate(kept, &mut self.numbers);
@@ -392,6 +425,14 @@ impl Over {
             let old = self.results.decode(gone.iter().filter_map(|entry| entry.shown.as_deref()))?;
             deltas.push(self.delta(rows.columns().to_vec(), old, gone.len(), -1)?);
         }
+        if let Some(matching) = &mut self.matching {
+            for span in &spans {
+                let partition = &mut self.partitions[span.slot];
+                if partition.matches.is_none() {
+                    matching.complete(partition, &self.codec)?;
+                }
+            }
+        }
         if !spans.is_empty() {
             let places: Vec<(usize, Range<usize>)> = spans.iter().map(|span| (span.slot, span.rows.clone())).collect();
             let results = evaluate(&self.calls, &self.codec, &mut self.partitions, spans)?;
@@ -441,6 +482,18 @@ impl Over {
         let rows = batch(&self.schema, columns.collect::<Result<_>>()?, count)?;
         Ok(Delta::weighted(rows, Int64Array::from_value(weight, count)))
     }
+}
+
+/// The search that the call of a MATCH_RECOGNIZE is.
+fn matching_of(function: &Recognize, call: &Expr, input: &FlowNode) -> Result<Matching> {
+    let Expr::WindowFunction(call) = call else {
+        return Err(Error::internal("MATCH_RECOGNIZE is no window function"));
+    };
+    let arguments = call.params.args.iter().map(|argument| Expression::new(argument, &input.schema));
+    let arguments = arguments.collect::<Result<Vec<_>>>()?;
+    let types =
+        arguments.iter().map(|argument| argument.data_type(input.schema.inner())).collect::<Result<Vec<_>>>()?;
+    Matching::new(function, arguments, types)
 }
 
 /// What of one range does not lie in another.

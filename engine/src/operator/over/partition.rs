@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use datafusion::scalar::ScalarValue;
 
+use super::matching::{Matches, Tried};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::row_numbers::{RowNumbers, UNWRITTEN};
 
@@ -110,6 +111,10 @@ pub(super) struct Partition {
     pub(super) visible: Range<usize>,
     /// What came in this epoch.
     pub(super) pending: Vec<Change>,
+    /// Where a match was looked for.
+    pub(super) tried: Tried,
+    /// Matches that are to be shown.
+    pub(super) matches: Option<Matches>,
 }
 
 impl Partition {
@@ -119,7 +124,7 @@ impl Partition {
 
     /// Bytes of memory, without what is pending.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.tried.bytes()
     }
 
     /// Takes up what is pending. Answers where the rows changed, in order; rows that went are added to `gone`.
@@ -236,6 +241,7 @@ impl Partition {
         self.base += self.len;
         self.count();
         self.base -= self.len;
+        self.tried.behead(count);
     }
 
     /// Forgets everything.

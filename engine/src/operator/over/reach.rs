@@ -51,6 +51,8 @@ pub(super) fn reach(calls: &[Call], partition: &Partition, changed: &[Changed], 
                     }
                 }
             }
+            // The search for matches says it itself.
+            Function::Match => ranges.push(0..len),
             Function::Aggregate(aggregate) => {
                 for change in changed {
                     ranges.push(aggregate.frame.reach(partition, change, codec)?);

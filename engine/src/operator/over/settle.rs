@@ -12,6 +12,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::call::{Call, Function};
 use super::codec::RowCodec;
+use super::matching;
 use super::partition::Partition;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::closing::Horizon;
@@ -86,7 +87,7 @@ impl Settling {
         for call in calls {
             until = until.min(match &call.function {
                 Function::RowNumber | Function::Rank | Function::DenseRank => come,
-                Function::PercentRank | Function::CumeDist | Function::Ntile(_) => 0,
+                Function::PercentRank | Function::CumeDist | Function::Ntile(_) | Function::Match => 0,
                 Function::Shift { by, .. } if *by >= 0 => come,
                 Function::Shift { ignore_nulls: true, .. } => 0,
                 Function::Shift { by, .. } => come.saturating_sub(count(*by)),
@@ -114,6 +115,22 @@ impl Settling {
             needed = partition.peers_start(needed);
         }
         Ok(Settled { until, needed })
+    }
+
+    /// Where the watermark stands in a partition.
+    pub(super) fn within(&self, partition: &Partition, codec: &RowCodec) -> Result<matching::Horizon> {
+        let at = self.horizon.at();
+        let come = match at {
+            i64::MIN => 0,
+            i64::MAX => partition.len(),
+            _ => partition.lower(&codec.encode_first(&moment(at, codec.first_type()?)?)?),
+        };
+        Ok(matching::Horizon { at, come })
+    }
+
+    /// Remembers to look at a partition again when the watermark has passed `due`.
+    pub(super) fn remember_at(&mut self, slot: Slot, due: i64) {
+        self.due.entry(due.max(self.horizon.at())).or_default().push(slot);
     }
 
     /// Remembers when to look at a partition again. `until`: up to where its rows are final.

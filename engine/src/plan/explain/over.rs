@@ -6,12 +6,15 @@ use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::logical_expr::{Expr, SortExpr, WindowFunctionDefinition};
 
 use super::{list, said};
+use crate::plan::Recognize;
 use crate::plan::flow::{Emit, OverLimit, OverSpec, RankedBy};
 
 /// What the operator does.
 pub(super) fn operator(spec: &OverSpec) -> String {
+    let found = spec.functions.iter().find_map(Recognize::of);
     let mut line = match &spec.limit {
         Some(limit) => limited(limit),
+        None if found.is_some() => "Match".to_owned(),
         None => "Over".to_owned(),
     };
     if !spec.partition.is_empty() {
@@ -21,7 +24,9 @@ pub(super) fn operator(spec: &OverSpec) -> String {
         let order: Vec<String> = spec.order.iter().map(sort).collect();
         let _ = write!(line, " order by {}", order.join(", "));
     }
-    if !spec.functions.is_empty() {
+    if let Some(found) = found {
+        let _ = write!(line, ": {}", found.recognition());
+    } else if !spec.functions.is_empty() {
         let calls: Vec<String> = spec.functions.iter().map(call).collect();
         let _ = write!(line, ": {}", calls.join(", "));
     }
@@ -50,10 +55,14 @@ pub(super) fn rewrites(spec: &OverSpec) -> Option<String> {
         return None;
     }
     let far = spec.functions.iter().find(|function| reaches_far(function))?;
-    Some(format!("one change may rewrite the partition: {}", call(far)))
+    let far = if Recognize::of(far).is_some() { "MATCH_RECOGNIZE without WITHIN".to_owned() } else { call(far) };
+    Some(format!("one change may rewrite the partition: {far}"))
 }
 
 fn reaches_far(function: &Expr) -> bool {
+    if let Some(found) = Recognize::of(function) {
+        return found.recognition().within.is_none();
+    }
     let Expr::WindowFunction(function) = function else { return false };
     let frame = &function.params.window_frame;
     let unbounded = frame.start_bound.is_unbounded() || frame.end_bound.is_unbounded();
@@ -78,7 +87,13 @@ pub(super) fn state(spec: &OverSpec, append_only: bool, released: Option<String>
         _ => "all rows of each partition".to_owned(),
     };
     let rows = if spec.ends.is_some() { format!("{rows} that is not gone") } else { rows };
+    let found = spec.functions.iter().find_map(Recognize::of);
     match released {
+        Some(promise) if spec.settles.is_some() && found.is_some() && spec.forgets_settled_rows() => {
+            let within = found.is_some_and(|found| found.recognition().within.is_some());
+            let unbounded = if within { "" } else { "; one that has begun is not bounded without WITHIN" };
+            format!("rows that a match may still have, released by {promise}{unbounded}")
+        }
         Some(promise) if spec.forgets_settled_rows() => {
             format!("rows that a later one's frame may reach, released by {promise}")
         }

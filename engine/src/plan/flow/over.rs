@@ -3,6 +3,7 @@
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::logical_expr::{Expr, SortExpr, WindowFrameBound};
 
+use crate::plan::recognize::Recognize;
 use crate::time::WatermarkId;
 
 use super::Emit;
@@ -81,6 +82,9 @@ pub enum RankedBy {
 }
 
 fn looks_back_a_bounded_way(function: &Expr) -> bool {
+    if let Some(function) = Recognize::of(function) {
+        return function.recognition().forgets_settled_rows();
+    }
     let Expr::WindowFunction(call) = function else { return false };
     match call.fun.name() {
         "row_number" | "rank" => true,

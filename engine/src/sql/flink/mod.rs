@@ -72,7 +72,7 @@ impl VisitorMut for Rewriting {
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        self.has_windows |= relations::is_window(factor);
+        self.has_windows |= relations::is_window(factor) || matches!(factor, TableFactor::MatchRecognize { .. });
         stopped(relations::rewrite(factor))
     }
 
