@@ -129,6 +129,12 @@ const CONSTRUCTS: &[&str] = &[
     "GROUPS BETWEEN",
     " RANGE BETWEEN INTERVAL",
     " WINDOW w",
+    " MATCH_RECOGNIZE (",
+    " | ",
+    "+?",
+    "{2,}",
+    "PREV(",
+    "NEXT(",
     // Functions of ours.
     "quote_literal(",
     "initcap(",

@@ -9,6 +9,7 @@ mod joins;
 mod nearest;
 mod outside;
 mod over;
+mod patterns;
 mod projected;
 mod sets;
 mod shown;
@@ -198,7 +199,10 @@ impl<'a> Author<'a> {
         }
         match (shown, self.late_rows, self.after_watermark) {
             (Some(query), ..) => query,
-            (_, true, true) if self.lateness == 0 && self.chance(0.25) => self.over_by_time(),
+            (_, true, true) if self.lateness == 0 && self.chance(0.25) => match self.chance(0.3) {
+                true => self.matches_by_time(),
+                false => self.over_by_time(),
+            },
             (_, true, _) => self.windowed_aggregate(false),
             (_, false, true) => self.final_query(),
             (_, false, false) => {
@@ -210,7 +214,8 @@ impl<'a> Author<'a> {
 
     /// A query whose rows are final.
     fn final_query(&mut self) -> Query {
-        match self.rng.random_range(0..11) {
+        match self.rng.random_range(0..12) {
+            11 => self.matches_by_time(),
             10 => self.nearest(true),
             0 | 1 => self.windowed_aggregate(false),
             2 | 3 => self.over_windows(),
@@ -242,9 +247,13 @@ impl<'a> Author<'a> {
     /// left to the canonical form.
     fn query(&mut self, depth: u32, whole: bool) -> Query {
         let below = depth.saturating_sub(1);
-        match self.rng.random_range(0..39) {
+        match self.rng.random_range(0..40) {
             // Ties are broken by the columns that are read, which a query around it decides: it stands alone.
             34 | 35 if whole => self.nearest(false),
+            39 => {
+                let from = self.relation(below);
+                self.matches(&from)
+            }
             36 => self.first_of_each(),
             38 => self.summed_of_each(),
             37 => {

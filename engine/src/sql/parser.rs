@@ -293,6 +293,7 @@ impl<'a> StatementParser<'a> {
     fn query(&mut self) -> Parsed<Query> {
         let parser = &mut self.df.parser;
         let mut body = parser.parse_query()?;
+        recognize::restore(&mut body);
         let mut emit = parse_emit(parser)?.map(Box::new);
         if self.dialect == Dialect::Flink && flink::rewrite(&mut body)? && emit.is_none() {
             emit = Some(Box::new(EmitClause::after_watermark()));

@@ -2,7 +2,15 @@
 //!
 //! The parser has no WITHIN behind PATTERN: it is read as the definition of a variable of that name in quotes, which nobody
 //! else can write ([`WITHIN`]). And where a pattern is written PostgreSQL's operators are none: `B+?` is B, `+` and `?`.
+//!
+//! The parser takes it behind the name of a table or a call only: a query in parentheses is read as the argument of one, and
+//! stands there as itself again when the parser is done ([`restore`]).
 
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, TableFactor, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
@@ -10,6 +18,9 @@ use super::dialect::is_word;
 
 /// The variable whose definition is what stands behind WITHIN.
 pub const WITHIN: &str = "PATTERN WITHIN";
+
+/// The call whose argument is a query in parentheses.
+const ROWS: &str = "ROWS OF";
 
 /// The tokens of a text, with patterns as the parser reads them. Each keeps its place in the text.
 pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
@@ -21,7 +32,10 @@ pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut tokens = tokens.into_iter().peekable();
     let mut inside = false;
     while let Some(token) = tokens.next() {
-        inside |= is(&token, "MATCH_RECOGNIZE");
+        if is(&token, "MATCH_RECOGNIZE") {
+            inside = true;
+            call_of_query(&mut read);
+        }
         let begins = inside && is(&token, "PATTERN");
         read.push(token);
         if !begins {
@@ -70,6 +84,83 @@ pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         read.push(comma);
     }
     read
+}
+
+/// Puts a query in parentheses that stands at the end, perhaps with an alias, into a call.
+fn call_of_query(read: &mut Vec<TokenWithSpan>) {
+    let places: Vec<usize> = (0..read.len()).filter(|at| !is_blank(&read[*at])).collect();
+    let token = |place: usize| &read[places[place]].token;
+    // The place of the parenthesis that one closes.
+    let opened = |close: usize| {
+        let mut depth = 0_usize;
+        (0..=close).rev().find(|place| {
+            match token(*place) {
+                Token::RParen => depth += 1,
+                Token::LParen => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0
+        })
+    };
+    let is_name = |place: usize| matches!(token(place), Token::Word(word) if !matches!(word.keyword, Keyword::FROM | Keyword::JOIN));
+    let Some(mut close) = places.len().checked_sub(1) else { return };
+    // Its alias, with names of columns.
+    if *token(close) == Token::RParen
+        && let Some(open) = opened(close)
+        && let Some(name) = open.checked_sub(1).filter(|name| is_name(*name))
+    {
+        close = name;
+    }
+    if is_name(close) {
+        close = close.saturating_sub(1);
+        if matches!(token(close), Token::Word(word) if word.keyword == Keyword::AS) {
+            close = close.saturating_sub(1);
+        }
+    }
+    if *token(close) != Token::RParen {
+        return;
+    }
+    let Some(open) = opened(close) else { return };
+    let begins = |place: usize| matches!(token(place), Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES));
+    let called = open.checked_sub(1).is_some_and(is_name);
+    if called || !(begins(open + 1) || *token(open + 1) == Token::LParen) {
+        return;
+    }
+    let (open, close) = (places[open], places[close]);
+    let (first, last) = (read[open].span, read[close].span);
+    read.insert(close + 1, TokenWithSpan::new(Token::RParen, last));
+    let name = Word { value: ROWS.to_owned(), quote_style: Some('"'), keyword: Keyword::NoKeyword };
+    read.insert(open, TokenWithSpan::new(Token::LParen, first));
+    read.insert(open, TokenWithSpan::new(Token::Word(name), first));
+}
+
+/// Puts queries in parentheses back where a call stands for them.
+pub(super) fn restore(query: &mut Query) {
+    // The visitor never breaks off.
+    let _ = query.visit(&mut Restoring);
+}
+
+struct Restoring;
+
+impl VisitorMut for Restoring {
+    type Break = ();
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::MatchRecognize { table, .. } = factor
+            && let TableFactor::Table { name, args: Some(arguments), alias, .. } = &**table
+            && is_call(name)
+            && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query)))] = arguments.args.as_slice()
+        {
+            let (subquery, alias) = (query.clone(), alias.clone());
+            **table = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_call(name: &ObjectName) -> bool {
+    let [part] = name.0.as_slice() else { return false };
+    part.as_ident().is_some_and(|name| name.quote_style.is_some() && name.value == ROWS)
 }
 
 fn is_blank(token: &TokenWithSpan) -> bool {

@@ -1,5 +1,6 @@
 //! A [`Formula`], bound: what its navigations find in the rows of a match, and the expression over that.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
@@ -7,13 +8,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::Accumulator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::scalar::ScalarValue;
-use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::operator::expression::{Expression, batch};
-use crate::plan::{End, Finds, Formula, Navigation};
+use crate::plan::{End, Finds, Formula, Navigation, Operand};
 
 use super::path::Path;
 use super::rows::Rows;
@@ -48,8 +48,11 @@ impl Found {
                 Finds::Aggregate { function, distinct, arguments, .. } => {
                     let fields = types.iter().enumerate();
                     let fields = fields.map(|(number, data_type)| Field::new(name(number), data_type.clone(), true));
-                    let arguments = arguments.iter().map(|argument| -> Arc<dyn PhysicalExpr> {
-                        Arc::new(Column::new(&name(*argument), *argument))
+                    let arguments = arguments.iter().map(|operand| -> Arc<dyn PhysicalExpr> {
+                        match operand {
+                            Operand::Argument(argument) => Arc::new(Column::new(&name(*argument), *argument)),
+                            Operand::Constant(value) => Arc::new(Literal::new(value.clone())),
+                        }
                     });
                     let mut builder = AggregateExprBuilder::new(Arc::clone(function), arguments.collect())
                         .schema(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
@@ -217,7 +220,10 @@ impl Look {
         };
         let new: Vec<Option<usize>> = of[sum.rows.len()..].iter().copied().map(Some).collect();
         if !new.is_empty() {
-            let columns = arguments.iter().map(|argument| rows.gathered(*argument, &new));
+            let columns = arguments.iter().map(|operand| match operand {
+                Operand::Argument(argument) => rows.gathered(*argument, &new),
+                Operand::Constant(value) => Ok(value.to_array_of_size(new.len())?),
+            });
             accumulator.update_batch(&columns.collect::<Result<Vec<_>>>()?)?;
             sum.rows.extend_from_slice(&of[sum.rows.len()..]);
         }

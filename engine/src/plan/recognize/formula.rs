@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::plan::fault::{at_name, planning_error};
 use crate::sql::parse_expression;
 
-use super::{End, Finds, Formula, Names, Navigation, column_name, schema_of};
+use super::{End, Finds, Formula, Names, Navigation, Operand, column_name, schema_of};
 
 /// Reads formulas, and collects what they look at.
 pub(in crate::plan) struct Formulas<'a> {
@@ -185,9 +185,15 @@ impl Formulas<'_> {
             let same = is.data_type() == wanted.data_type();
             if same { argument } else { cast(argument, wanted.data_type().clone()) }
         });
-        let arguments: Vec<Expr> = arguments.collect();
+        let arguments = arguments.collect::<Vec<Expr>>();
+        let arguments =
+            arguments.into_iter().map(|argument| fitted(argument, self.input)).collect::<Result<Vec<_>>>()?;
         let data_type = called.return_field(&wanted).map_err(planning_error)?.data_type().clone();
-        let arguments = arguments.into_iter().map(|argument| self.argument(argument)).collect();
+        let arguments = arguments.into_iter().map(|argument| match argument {
+            Expr::Literal(value, _) => Operand::Constant(value),
+            argument => Operand::Argument(self.argument(argument)),
+        });
+        let arguments = arguments.collect();
         let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
         let finds = Finds::Aggregate { function: called, distinct, arguments, variable: variable.flatten() };
         Ok(Navigation { finds, data_type })

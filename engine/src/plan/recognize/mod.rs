@@ -12,14 +12,15 @@ mod formula;
 mod function;
 mod pattern;
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{AggregateUDF, Expr};
-use std::collections::HashMap;
-use std::sync::Arc;
+use datafusion::scalar::ScalarValue;
 
 pub(super) use formula::Formulas;
 pub use function::Recognize;
@@ -106,11 +107,20 @@ pub enum Finds {
         function: Arc<AggregateUDF>,
         /// Whether equal arguments count once.
         distinct: bool,
-        /// Arguments of the function, by their places.
-        arguments: Vec<usize>,
+        /// What it is given.
+        arguments: Vec<Operand>,
         /// Of the rows of this variable; `None`: of all rows of the match.
         variable: Option<usize>,
     },
+}
+
+/// What an aggregate is given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// An argument of the function, by its place, in each row.
+    Argument(usize),
+    /// The same in all rows.
+    Constant(ScalarValue),
 }
 
 /// An end of the rows of a match.
@@ -132,7 +142,7 @@ impl Formula {
 /// A column for each navigation.
 fn schema_of(navigations: &[Navigation]) -> PlanResult<DFSchema> {
     let fields = navigations.iter().enumerate().map(|(number, navigation)| {
-        let field = arrow::datatypes::Field::new(column_name(number), navigation.data_type.clone(), true);
+        let field = Field::new(column_name(number), navigation.data_type.clone(), true);
         (None::<TableReference>, Arc::new(field))
     });
     DFSchema::new_with_metadata(fields.collect(), HashMap::new())
