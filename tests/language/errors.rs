@@ -125,7 +125,11 @@ async fn constructs_that_are_not_supported() {
             "WITH RECURSIVE",
             "",
         ),
-        ("SELECT id FROM orders ORDER BY id", "ORDER BY without LIMIT", ""),
+        (
+            "(SELECT id FROM orders ORDER BY id) UNION ALL SELECT id FROM orders",
+            "ORDER BY without LIMIT has no meaning",
+            "leave ORDER BY out here",
+        ),
         ("SELECT id FROM orders LIMIT 1", "LIMIT without ORDER BY", "write ORDER BY before it"),
         ("SELECT id, random() FROM orders", "gives another value each time", ""),
         ("SELECT id, now() FROM orders", "now()", ""),

@@ -198,6 +198,15 @@ const TAKEN: &[Form] = &[
     ("QUALIFY", "SELECT id FROM orders QUALIFY row_number() OVER (PARTITION BY customer ORDER BY amount, id) = 1"),
     ("ORDER BY with LIMIT and OFFSET", "SELECT id, amount FROM orders ORDER BY amount DESC, id LIMIT 3 OFFSET 1"),
     ("LIMIT in a subquery", "SELECT sum(amount) FROM (SELECT amount FROM orders ORDER BY amount DESC LIMIT 3) AS x"),
+    ("ORDER BY alone, which orders nothing", "SELECT id, amount FROM orders ORDER BY amount DESC, at"),
+    (
+        "MATCH_RECOGNIZE",
+        "SELECT * FROM clicks MATCH_RECOGNIZE (PARTITION BY ad ORDER BY at MEASURES A.who AS who, LAST(B.at) AS until PATTERN (A B+) DEFINE B AS B.who = 'b') AS m",
+    ),
+    (
+        "MATCH_RECOGNIZE over rows that change",
+        "SELECT * FROM orders MATCH_RECOGNIZE (PARTITION BY customer ORDER BY at, id MEASURES FIRST(id) AS id, sum(b.amount) AS amount PATTERN (a b{1,3}) DEFINE b AS b.amount > a.amount) AS m",
+    ),
     (
         "DISTINCT ON",
         "SELECT DISTINCT ON (customer) customer, id, amount FROM orders ORDER BY customer, amount DESC, id",
@@ -332,6 +341,10 @@ const TAKEN_OVER_STREAMS: &[Form] = &[
         "as-of join with final rows",
         "SELECT b.auction, b.price, a.id, a.seller FROM bid AS b LEFT ASOF JOIN auction a MATCH_CONDITION (b.date_time >= a.date_time) ON b.bidder = a.seller EMIT AFTER WATERMARK",
     ),
+    (
+        "MATCH_RECOGNIZE over a stream",
+        "SELECT * FROM bid MATCH_RECOGNIZE (PARTITION BY auction ORDER BY date_time MEASURES FIRST(b.price) AS low, LAST(b.price) AS high PATTERN (a b{2,}) WITHIN INTERVAL '10' SECOND DEFINE b AS price > PREV(price)) EMIT AFTER WATERMARK",
+    ),
     ("results that are corrected over a stream", "SELECT auction, count(*), max(price) FROM bid GROUP BY auction"),
 ];
 
@@ -350,12 +363,7 @@ const TAKEN_ELSEWHERE: &[Form] = &[
 /// What is refused for good, with a sentence that says what to write.
 const REFUSED: &[Form] = &[
     ("recursion", "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT n FROM r"),
-    ("ORDER BY alone", "SELECT id FROM orders ORDER BY id"),
     ("LIMIT alone", "SELECT id FROM orders LIMIT 2"),
-    (
-        "MATCH_RECOGNIZE",
-        "SELECT * FROM clicks MATCH_RECOGNIZE (PARTITION BY ad ORDER BY at MEASURES A.who AS who PATTERN (A B+) DEFINE B AS B.who = 'b') AS m",
-    ),
 ];
 
 const TABLES: &str = "

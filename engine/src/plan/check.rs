@@ -116,8 +116,8 @@ fn check_node(node: &LogicalPlan) -> Result<(), DataFusionError> {
             Ok(())
         }
         LogicalPlan::Sort(_) => refuse(
-            "ORDER BY without LIMIT has no meaning in a continuous query: its result is a set of rows that changes",
-            "leave ORDER BY out here, and sort when you SELECT from the view",
+            "ORDER BY without LIMIT has no meaning in a part of a continuous query: rows that change have no order",
+            "leave ORDER BY out here",
         ),
         LogicalPlan::Limit(limit) if sorted(limit) => Ok(()),
         LogicalPlan::Limit(_) => refuse(

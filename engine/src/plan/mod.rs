@@ -30,6 +30,7 @@ mod leaves;
 mod lower;
 mod manners;
 mod node;
+mod outermost_order;
 mod planner;
 mod properties;
 mod recognize;
@@ -60,7 +61,7 @@ pub use node::window::{Bounds, WindowNode};
 pub use planner::{ContinuousPlan, Planner, answer_columns};
 #[cfg(test)]
 pub(crate) use properties::is_computed_from_rows;
-pub use recognize::{End, Finds, Formula, Navigation, Operand, Pattern, Recognition, Recognize, Skip};
+pub use recognize::{End, Finds, Formula, Navigation, Operand, Pattern, Recognition, Recognize, Skip, Variable};
 pub use relation::{Relation, RelationKind, RelationSource, Relations, WatermarkDefinition};
 pub use release::{SideRelease, join_release, side_releases};
 pub use row::RowValues;

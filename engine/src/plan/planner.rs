@@ -28,6 +28,7 @@ use super::flow::{Emission, Emit, FlowPlan, FlowProperties};
 use super::from::window_functions::relation_planners;
 use super::functions::Functions;
 use super::lower::{Lowering, Terms};
+use super::outermost_order;
 use super::relation::{Relation, RelationKind, Relations, WatermarkDefinition};
 use super::rules::{optimized, options, typed};
 use super::state_ttl::{Lengths, STATE_TTL, StateTtl};
@@ -62,6 +63,8 @@ pub struct ContinuousPlan {
     pub emit: Emit,
     /// The names of all relations that it reads, views that were put in among them.
     pub reads: Vec<String>,
+    /// What the user should know of it.
+    pub notices: Vec<String>,
 }
 
 impl ContinuousPlan {
@@ -299,7 +302,9 @@ impl Planner {
         let terms = Terms { emission, destination, state_ttl: self.lengths(state_ttl, query)? };
         let context = self.context();
         let naming = if destination == Destination::Subscriber { Naming::Answer } else { Naming::Relation };
-        let plan = renamed(context.plan(&query.body, naming)?, columns)?;
+        let (plan, was_ordered) = outermost_order::without(context.plan(&query.body, naming)?)?;
+        let notices = was_ordered.then(|| outermost_order::IGNORED.to_owned()).into_iter().collect();
+        let plan = renamed(plan, columns)?;
         if naming == Naming::Relation {
             distinct_names(plan.schema().inner())?;
         }
@@ -322,7 +327,7 @@ impl Planner {
             Some(root) => Arc::new(as_rows_are(batch.schema().inner(), root.schema.inner())),
             None => Arc::clone(batch.schema().inner()),
         };
-        Ok(ContinuousPlan { flow, schema: shown_columns(&schema), batch, emit, reads: context.into_named() })
+        Ok(ContinuousPlan { flow, schema: shown_columns(&schema), batch, emit, reads: context.into_named(), notices })
     }
 }
 

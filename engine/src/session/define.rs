@@ -52,7 +52,7 @@ pub(crate) fn run(engine: &Arc<Engine>, parsed: &ParsedStatement) -> Result<Vec<
         Some(text) => (text, Dialect::Postgres),
         None => (parsed.text.clone(), parsed.dialect),
     };
-    let notices = engine.delivery_notice(name, &made.parts).into_iter().collect();
+    let notices = engine.delivery_notice(name, &made.parts).into_iter().chain(made.notices()).collect();
     let object = engine.catalog.create(NewObject {
         kind: made.kind,
         name: name.clone(),
@@ -114,6 +114,15 @@ impl Made {
 }
 
 impl Made {
+    /// What the user should know of its query.
+    fn notices(&self) -> Vec<String> {
+        match &self.parts {
+            Parts::MaterializedView { plan } | Parts::Insert { plan, .. } => plan.notices.clone(),
+            Parts::Sink { own: Some(plan), .. } => plan.notices.clone(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The statement that the catalog keeps, if it is not the user's own text.
     fn text(&self) -> Option<String> {
         match &self.parts {

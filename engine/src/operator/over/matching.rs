@@ -66,6 +66,11 @@ impl Tried {
         self.next = self.next.saturating_sub(count);
     }
 
+    /// Whether nobody has searched yet.
+    fn is_nothing(&self) -> bool {
+        self.attempts.is_empty() && self.next == 0
+    }
+
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.attempts.capacity() * size_of::<Attempt>()
@@ -124,7 +129,14 @@ impl Matching {
         changed: &[Changed],
         codec: &RowCodec,
     ) -> Result<Ranges> {
-        let (Some(first), Some(last)) = (changed.first(), changed.last()) else { return Ok(Vec::new()) };
+        let (Some(first), Some(last)) = (changed.first(), changed.last()) else {
+            if partition.tried.is_nothing() && partition.len() > 0 {
+                // Of a snapshot: what is shown is right, but nothing is known of how it was found.
+                let search = self.search(partition, codec, (0, partition.len()), |_| false, |_| Goes::On)?;
+                partition.tried = Tried { attempts: search.attempts, next: search.next };
+            }
+            return Ok(Vec::new());
+        };
         let old = std::mem::take(&mut partition.tried);
         let moved: i64 = changed.iter().map(|change| change.came as i64 - change.went as i64).sum();
         let now = |row: usize| (row as i64 + moved) as usize;

@@ -31,7 +31,8 @@ pub struct Recognize {
 }
 
 impl Recognize {
-    pub(in crate::plan) fn new(recognition: Recognition) -> PlanResult<Self> {
+    /// The function that looks for it; fails if the type of a measure is not known.
+    pub fn new(recognition: Recognition) -> PlanResult<Self> {
         let fields = recognition.measures.iter().map(|(name, measure)| {
             let data_type = measure.expr.get_type(&measure.schema()?)?;
             Ok(Field::new(name, data_type, true))

@@ -21,7 +21,7 @@ fn placed(text: &str) -> (ErrorKind, String, Option<(u64, u64)>) {
 
 #[test]
 fn constructs() {
-    insta::assert_snapshot!(sentence("SELECT id FROM bookings ORDER BY id"), @r"ORDER BY without LIMIT has no meaning in a continuous query: its result is a set of rows that changes | leave ORDER BY out here, and sort when you SELECT from the view");
+    insta::assert_snapshot!(sentence("(SELECT id FROM bookings ORDER BY price) UNION ALL SELECT id FROM bookings"), @r"ORDER BY without LIMIT has no meaning in a part of a continuous query: rows that change have no order | leave ORDER BY out here");
     insta::assert_snapshot!(sentence("SELECT id FROM bookings LIMIT 3"), @r"LIMIT without ORDER BY does not say which rows, so a continuous query cannot have it | write ORDER BY before it, or leave LIMIT out here, and write it when you SELECT from the view");
     insta::assert_snapshot!(sentence("SELECT array_agg(id) OVER (PARTITION BY zone ORDER BY price) FROM bookings"), @r"array_agg over a RANGE frame depends on the order of rows that tie | write ROWS BETWEEN … AND …: then rows that tie are ordered by their other columns");
     insta::assert_snapshot!(sentence("SELECT row_number() OVER (PARTITION BY zone ORDER BY id) FROM bookings EMIT AFTER WATERMARK"), @r"EMIT AFTER WATERMARK needs partitions that a watermark completes, and these never end | put window_start and window_end into PARTITION BY, order by the event time alone, or leave EMIT out");

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, SortExpr, col};
 use crate::delta::Delta;
 use crate::operator::over::Over;
 use crate::operator::{EpochContext, Operator, Output, StatePart, Step};
+use crate::plan::Recognize;
 use crate::plan::flow::{Emit, FlowNode, FlowOp, FlowProperties, OverLimit, OverSpec, RankedBy};
 use crate::time::{WatermarkId, Watermarks};
 
@@ -28,6 +29,13 @@ pub(super) struct Run {
     pub(super) said: usize,
     pub(super) late: u64,
     epoch: u64,
+}
+
+/// Rows as a batch.
+pub(super) fn batch_of(rows: &[Row]) -> RecordBatch {
+    let column = |of: fn(&Row) -> i64| Arc::new(Int64Array::from_iter_values(rows.iter().map(of)));
+    let columns: Vec<Arc<dyn Array>> = vec![column(|row| row.0), column(|row| row.1), column(|row| row.2)];
+    RecordBatch::try_new(Arc::new(schema()), columns).unwrap()
 }
 
 fn schema() -> Schema {
@@ -59,6 +67,9 @@ fn operator(spec: &OverSpec, changelog: bool) -> Over {
             Expr::WindowFunction(call) if matches!(call.fun.name(), "row_number" | "rank" | "dense_rank" | "ntile") => {
                 DataType::UInt64
             }
+            function if Recognize::of(function).is_some() => {
+                DataType::Struct(Recognize::of(function).unwrap().fields().clone())
+            }
             _ => DataType::Int64,
         };
         Arc::new(Field::new(format!("f{number}"), data_type, true))
@@ -83,9 +94,7 @@ impl Run {
 
     /// One epoch in which these rows come with these weights; the watermark stands where it says.
     pub(super) fn epoch_at(&mut self, rows: &[(Row, i64)], watermark: i64) {
-        let column = |of: fn(&Row) -> i64| Arc::new(Int64Array::from_iter_values(rows.iter().map(|(row, _)| of(row))));
-        let columns: Vec<Arc<dyn Array>> = vec![column(|row| row.0), column(|row| row.1), column(|row| row.2)];
-        let batch = RecordBatch::try_new(Arc::new(schema()), columns).unwrap();
+        let batch = batch_of(&rows.iter().map(|(row, _)| *row).collect::<Vec<_>>());
         let weights = Int64Array::from_iter_values(rows.iter().map(|(_, weight)| *weight));
         let delta = if self.changelog { Delta::weighted(batch, weights) } else { Delta::append(batch) };
         let mut out = Output::default();
@@ -117,8 +126,13 @@ impl Run {
             .rows()
             .columns()
             .iter()
+            .flat_map(|column| match column.data_type() {
+                // The fields of a row that is NULL are NULL.
+                DataType::Struct(_) => column.as_struct().columns().to_vec(),
+                _ => vec![Arc::clone(column)],
+            })
             .map(|column| {
-                let column = arrow::compute::cast(column, &DataType::Int64).unwrap();
+                let column = arrow::compute::cast(&column, &DataType::Int64).unwrap();
                 column.as_primitive::<Int64Type>().clone()
             })
             .collect();

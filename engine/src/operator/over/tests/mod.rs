@@ -2,5 +2,6 @@ mod checkpoints;
 mod cost;
 mod ends;
 mod harness;
+mod matches;
 mod partition;
 mod rows;

@@ -127,7 +127,7 @@ fn complete_partitions_are_shown_once_and_released() {
     }
 }
 
-fn by_time() -> Vec<SortExpr> {
+pub(super) fn by_time() -> Vec<SortExpr> {
     let time = cast(col("t"), DataType::Timestamp(TimeUnit::Microsecond, None));
     vec![SortExpr::new(time, true, false)]
 }
