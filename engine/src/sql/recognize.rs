@@ -121,17 +121,27 @@ fn call_of_query(read: &mut Vec<TokenWithSpan>) {
         return;
     }
     let Some(open) = opened(close) else { return };
-    let begins = |place: usize| matches!(token(place), Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES));
+    let keyword = match token(open + 1) {
+        Token::Word(word) => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
     let called = open.checked_sub(1).is_some_and(is_name);
-    if called || !(begins(open + 1) || *token(open + 1) == Token::LParen) {
+    if called || !matches!(keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES) {
         return;
     }
     let (open, close) = (places[open], places[close]);
     let (first, last) = (read[open].span, read[close].span);
-    read.insert(close + 1, TokenWithSpan::new(Token::RParen, last));
-    let name = Word { value: ROWS.to_owned(), quote_style: Some('"'), keyword: Keyword::NoKeyword };
-    read.insert(open, TokenWithSpan::new(Token::LParen, first));
-    read.insert(open, TokenWithSpan::new(Token::Word(name), first));
+    let word = |word: &str, quote: Option<char>| TokenWithSpan::new(Token::make_word(word, quote), first);
+    let mut before = vec![word(ROWS, Some('"')), TokenWithSpan::new(Token::LParen, first)];
+    let mut behind = vec![TokenWithSpan::new(Token::RParen, last)];
+    if keyword == Keyword::VALUES {
+        // An argument is no VALUES.
+        before.push(TokenWithSpan::new(Token::LParen, first));
+        before.extend([word("SELECT", None), TokenWithSpan::new(Token::Mul, first), word("FROM", None)]);
+        behind.push(TokenWithSpan::new(Token::RParen, last));
+    }
+    read.splice(close + 1..close + 1, behind);
+    read.splice(open..open, before);
 }
 
 /// Puts queries in parentheses back where a call stands for them.
@@ -187,5 +197,57 @@ fn signs(token: TokenWithSpan) -> Vec<TokenWithSpan> {
             signs.into_iter().map(|sign| TokenWithSpan::new(sign, token.span)).collect()
         }
         _ => vec![token],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Dialect, parse_one_in, parse_query};
+    use crate::sql::Statement;
+
+    fn read(text: &str) -> String {
+        parse_query(text).unwrap_or_else(|error| panic!("{text}: {error}")).body.to_string()
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        for text in [
+            "SELECT * FROM t MATCH_RECOGNIZE (PARTITION BY k ORDER BY at MEASURES a.x AS x ONE ROW PER MATCH \
+             AFTER MATCH SKIP TO LAST b PATTERN (a b+? (c | d){2,3}? e*) WITHIN INTERVAL '1' HOUR DEFINE b AS b.x > 1) AS m",
+            "SELECT * FROM (SELECT x FROM (SELECT x FROM t) AS u) AS s (y) MATCH_RECOGNIZE (ORDER BY y MEASURES y AS z \
+             PATTERN (a??) DEFINE a AS y > 1)",
+            "SELECT * FROM u JOIN (VALUES (1), (2)) AS s (y) MATCH_RECOGNIZE (ORDER BY y MEASURES y AS z PATTERN (a) \
+             DEFINE a AS y > 1) AS m ON u.y = m.z",
+            "SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(at), INTERVAL '1' MINUTE) MATCH_RECOGNIZE (ORDER BY at \
+             MEASURES at AS z PATTERN (a b{,2}) DEFINE a AS y > 1)",
+        ] {
+            let printed = read(text);
+            assert_eq!(read(&printed), printed);
+            assert!(!printed.contains("ROWS OF"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn flinks_names_keep_their_case() {
+        let text = "SELECT * FROM Ticker MATCH_RECOGNIZE (PARTITION BY symbol ORDER BY rowtime MEASURES LAST(PRICE_UP.rowtime) AS e \
+                    ONE ROW PER MATCH AFTER MATCH SKIP TO LAST PRICE_UP PATTERN (START_ROW PRICE_DOWN+ PRICE_UP) \
+                    WITHIN INTERVAL '1' HOUR DEFINE PRICE_UP AS PRICE_UP.price > LAST(PRICE_DOWN.price, 1))";
+        let Statement::Query(query) = parse_one_in(text, Dialect::Flink).unwrap().statement else { panic!() };
+        let printed = query.body.to_string();
+        assert!(printed.contains("\"PRICE_UP\".price > LAST(\"PRICE_DOWN\".price, 1)"), "{printed}");
+        assert!(query.emit.is_some(), "matches are shown at the watermark, as windows are");
+    }
+
+    #[test]
+    fn a_pattern_that_is_not_closed_is_an_error() {
+        for text in [
+            "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY x MEASURES x AS x PATTERN (a",
+            "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY x MEASURES x AS x PATTERN (a) WITHIN INTERVAL '1' HOUR)",
+            "SELECT * FROM (SELECT 1)) MATCH_RECOGNIZE",
+            "MATCH_RECOGNIZE",
+            ") MATCH_RECOGNIZE (",
+        ] {
+            assert!(parse_query(text).is_err(), "{text}");
+        }
     }
 }
