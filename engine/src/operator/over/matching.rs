@@ -10,15 +10,20 @@ use std::ops::Range;
 
 use arrow::array::{Array, StructArray};
 use arrow::datatypes::DataType;
+use datafusion::logical_expr::Expr;
 
 use super::codec::RowCodec;
 use super::partition::{Changed, Partition};
 use super::reach::Ranges;
-use crate::error::Result;
+use super::settle::Settling;
+use crate::error::{Error, Result};
 use crate::operator::aggregate::windows::micros;
 use crate::operator::expression::Expression;
 use crate::operator::recognize::{Attempt, Goes, Recognizer, Rows, Search};
 use crate::plan::Recognize;
+use crate::plan::flow::{Emit, FlowNode};
+use crate::state::row_numbers::RowNumbers;
+use crate::state::slots::Slot;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -66,6 +71,12 @@ impl Tried {
         self.next = self.next.saturating_sub(count);
     }
 
+    /// The first row of which it is not known yet whether a match begins there.
+    fn undecided(&self, horizon: Horizon) -> usize {
+        let open = self.attempts.iter().find(|attempt| !horizon.decides(**attempt));
+        open.map_or(self.next, |attempt| attempt.start)
+    }
+
     /// Whether nobody has searched yet.
     fn is_nothing(&self) -> bool {
         self.attempts.is_empty() && self.next == 0
@@ -93,15 +104,29 @@ impl Horizon {
 }
 
 impl Matching {
-    pub(super) fn new(function: &Recognize, arguments: Vec<Expression>, types: Vec<DataType>) -> Result<Self> {
+    /// Of the calls over the rows of `input`, if they are a MATCH_RECOGNIZE.
+    pub(super) fn of(calls: &[Expr], input: &FlowNode) -> Result<Option<Self>> {
+        if !calls.iter().any(|call| Recognize::of(call).is_some()) {
+            return Ok(None);
+        }
+        let [only] = calls else {
+            return Err(Error::internal("MATCH_RECOGNIZE stands with other window functions"));
+        };
+        let (Some(function), Expr::WindowFunction(call)) = (Recognize::of(only), only) else {
+            return Err(Error::internal("MATCH_RECOGNIZE is no window function"));
+        };
+        let arguments = call.params.args.iter().map(|argument| Expression::new(argument, &input.schema));
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let schema = input.schema.inner();
+        let types = arguments.iter().map(|argument| argument.data_type(schema)).collect::<Result<Vec<_>>>()?;
         let recognition = function.recognition();
-        Ok(Self {
+        Ok(Some(Self {
             recognizer: Recognizer::new(function, &types)?,
             arguments,
             types,
             before: recognition.looks_before(),
             forgets: recognition.forgets_settled_rows(),
-        })
+        }))
     }
 
     /// Searches in rows up to `end`, from a row on.
@@ -187,25 +212,32 @@ impl Matching {
         Ok(())
     }
 
-    /// The first row of which it is not known yet whether a match begins there.
-    pub(super) fn undecided(&self, partition: &Partition, horizon: Horizon) -> usize {
-        let open = partition.tried.attempts.iter().find(|attempt| !horizon.decides(**attempt));
-        open.map_or(partition.tried.next, |attempt| attempt.start)
-    }
-
-    /// How many rows are forgotten, if so many are decided.
-    pub(super) fn forgets(&self, decided: usize) -> usize {
-        if self.forgets { decided } else { 0 }
+    /// A partition was computed: forgets the rows that nothing looks at any more, and remembers when to look at it again.
+    pub(super) fn settle(
+        &self,
+        (slot, partition): (Slot, &mut Partition),
+        emit: Emit,
+        settling: &mut Settling,
+        codec: &RowCodec,
+        numbers: &mut RowNumbers,
+    ) -> Result<()> {
+        let mut horizon = settling.within(partition, codec)?;
+        let undecided = match emit {
+            Emit::AfterWatermark => partition.visible.end,
+            Emit::OnChange => partition.tried.undecided(horizon),
+        };
+        let forgotten = if self.forgets { undecided } else { 0 };
+        partition.behead(forgotten, numbers);
+        partition.visible = 0..partition.visible.end.saturating_sub(forgotten);
+        horizon.come = horizon.come.saturating_sub(forgotten);
+        if let Some(due) = self.due(partition, undecided - forgotten, horizon, codec)? {
+            settling.remember_at(slot, due);
+        }
+        Ok(())
     }
 
     /// From which watermark on more may be decided, though no row comes. `undecided`: the first row that isn't.
-    pub(super) fn due(
-        &self,
-        partition: &Partition,
-        undecided: usize,
-        horizon: Horizon,
-        codec: &RowCodec,
-    ) -> Result<Option<i64>> {
+    fn due(&self, partition: &Partition, undecided: usize, horizon: Horizon, codec: &RowCodec) -> Result<Option<i64>> {
         let time = |row: usize| -> Result<Option<i64>> {
             let Some(entry) = partition.entry(row) else { return Ok(None) };
             let times = micros(&codec.order_values(std::iter::once(entry.order()))?)?;

@@ -30,7 +30,6 @@ use arrow::compute::{filter_record_batch, not, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::SortField;
 use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::Expr;
 
 use self::call::{Call, Function};
 use self::codec::{Part, RowCodec, bytes_of};
@@ -47,7 +46,6 @@ use super::expression::{Expression, batch};
 use super::{EpochContext, Operator, Output, StateChange, StatePart, StateSize, Step};
 use crate::delta::Delta;
 use crate::error::{Error, Result};
-use crate::plan::Recognize;
 use crate::plan::flow::{Emit, FlowNode, OverSpec};
 use crate::state::ages::Ages;
 use crate::state::marks::Marks;
@@ -128,11 +126,7 @@ impl Over {
             .collect::<Result<Vec<_>>>()?;
         let results = calls.iter().map(|call| SortField::new(call.data_type.clone())).collect();
         let limit = spec.limit.as_ref().map(Limit::new);
-        let matching = spec.functions.iter().find_map(|call| Some((Recognize::of(call)?, call)));
-        let matching = matching.map(|(function, call)| matching_of(function, call, input)).transpose()?;
-        if matching.is_some() && calls.len() > 1 {
-            return Err(Error::internal("MATCH_RECOGNIZE stands with other window functions"));
-        }
+        let matching = Matching::of(&spec.functions, input)?;
         let looks_back = calls.iter().all(|call| match &call.function {
             Function::RowNumber | Function::Rank | Function::DenseRank => true,
             Function::Shift { by, .. } => *by >= 0,
@@ -286,18 +280,7 @@ impl Over {
         if closing {
             partition.clear(&mut self.numbers);
         } else if let (Some(matching), Some(settling)) = (&self.matching, &mut self.settling) {
-            let mut horizon = settling.within(partition, &self.codec)?;
-            let decided = match self.emit {
-                Emit::AfterWatermark => partition.visible.end,
-                Emit::OnChange => matching.undecided(partition, horizon),
-            };
-            let forgotten = matching.forgets(decided);
-            partition.behead(forgotten, &mut self.numbers);
-            partition.visible = 0..partition.visible.end.saturating_sub(forgotten);
-            horizon.come = horizon.come.saturating_sub(forgotten);
-            if let Some(due) = matching.due(partition, decided - forgotten, horizon, &self.codec)? {
-                settling.remember_at(slot, due);
-            }
+            matching.settle((slot, partition), self.emit, settling, &self.codec, &mut self.numbers)?;
         } else if let (true, Some(limit)) = (self.pruning, &self.limit) {
             let kept = limit.visible(partition).end;
             partition.truncate(kept, &mut self.numbers);
@@ -482,18 +465,6 @@ impl Over {
         let rows = batch(&self.schema, columns.collect::<Result<_>>()?, count)?;
         Ok(Delta::weighted(rows, Int64Array::from_value(weight, count)))
     }
-}
-
-/// The search that the call of a MATCH_RECOGNIZE is.
-fn matching_of(function: &Recognize, call: &Expr, input: &FlowNode) -> Result<Matching> {
-    let Expr::WindowFunction(call) = call else {
-        return Err(Error::internal("MATCH_RECOGNIZE is no window function"));
-    };
-    let arguments = call.params.args.iter().map(|argument| Expression::new(argument, &input.schema));
-    let arguments = arguments.collect::<Result<Vec<_>>>()?;
-    let types =
-        arguments.iter().map(|argument| argument.data_type(input.schema.inner())).collect::<Result<Vec<_>>>()?;
-    Matching::new(function, arguments, types)
 }
 
 /// What of one range does not lie in another.

@@ -13,11 +13,11 @@ mod path;
 mod program;
 mod rows;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, StructArray};
 use arrow::datatypes::{DataType, Fields};
+use hashbrown::HashMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Recognition, Recognize, Skip};
@@ -29,6 +29,9 @@ pub(crate) use self::rows::Rows;
 
 /// Steps that are tried at one row at most, where conditions look at what was taken before.
 const MOST_STEPS: usize = 10_000_000;
+
+/// Ways that lead nowhere of which one remembers so many before one looks which of them still matter.
+const MANY_WAYS: usize = 64 * 1024;
 
 /// An attempt to find a match at a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,37 @@ pub(crate) struct Recognizer {
     /// Whether no condition looks at what was taken before.
     is_regular: bool,
     path: Path,
+    dead: DeadEnds,
+}
+
+/// Places of the pattern, each at a row, from which no match is found, and behind which row nothing was looked at there. Where
+/// conditions are of a row and its neighbours alone, that holds from wherever one comes; with a WITHIN, in one attempt.
+#[derive(Debug, Default)]
+struct DeadEnds {
+    known: HashMap<(usize, usize), usize>,
+    /// Those of the attempt that is made.
+    tried: HashMap<(usize, usize), usize>,
+    many: usize,
+}
+
+impl DeadEnds {
+    /// Whether a place was tried at a row, and if so, how far that looked. It is tried now.
+    fn meets(&mut self, step: usize, row: usize) -> Option<usize> {
+        if let Some(seen) = self.known.get(&(step, row)) {
+            return Some(*seen);
+        }
+        // What the attempt has seen so far counts for it anyway.
+        self.tried.insert((step, row), 0)
+    }
+
+    /// An attempt has found nothing, and looked so far.
+    fn nothing(&mut self, start: usize, seen: usize) {
+        if self.known.len() >= self.many.max(MANY_WAYS) {
+            self.known.retain(|(_, row), _| *row > start);
+            self.many = self.known.len() * 2;
+        }
+        self.known.extend(self.tried.drain().map(|(place, _)| (place, seen)));
+    }
 }
 
 /// The condition of a variable.
@@ -111,6 +145,7 @@ impl Recognizer {
             conditions,
             measures: measures.collect::<Result<_>>()?,
             path: Path::new(recognition.variables.len()),
+            dead: DeadEnds::default(),
             recognition,
         })
     }
@@ -172,6 +207,7 @@ impl Recognizer {
     }
 
     fn forget(&mut self) {
+        self.dead = DeadEnds::default();
         for condition in &mut self.conditions {
             if let Condition::Match(condition) = condition {
                 condition.forget();
@@ -202,7 +238,7 @@ impl Recognizer {
         let mut seen = start + 1;
         // Where to go on if this leads to no match: a step, and how many rows are taken.
         let mut others: Vec<(usize, usize)> = vec![(0, 0)];
-        let mut tried: HashSet<(usize, usize)> = HashSet::new();
+        self.dead.tried.clear();
         let mut count = 0_usize;
         while let Some((mut step, taken)) = others.pop() {
             self.path.truncate(taken);
@@ -216,7 +252,11 @@ impl Recognizer {
                     Step::Go(to) => step = to,
                     Step::Fork(first, second) => {
                         // The rest of the way does not depend on how it came here.
-                        if self.is_regular && !tried.insert((step, self.path.len())) {
+                        let row = start + self.path.len();
+                        if self.is_regular
+                            && let Some(looked) = self.dead.meets(step, row)
+                        {
+                            seen = seen.max(looked);
                             break;
                         }
                         others.push((second, self.path.len()));
@@ -237,6 +277,9 @@ impl Recognizer {
                     }
                 }
             }
+        }
+        if self.is_regular && self.recognition.within.is_none() {
+            self.dead.nothing(start, seen);
         }
         Ok((false, seen))
     }

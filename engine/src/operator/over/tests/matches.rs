@@ -218,6 +218,18 @@ fn within_bounds_what_is_kept() {
 }
 
 #[test]
+fn ways_that_lead_nowhere_are_gone_once() {
+    // From each row on all others are A, and no row is B: tried anew from each row that would be the square of them.
+    let never = formula(found(0).gt(lit(100_i64)), vec![value(Some(B), End::Last, 0, 0)]);
+    let recognition = recognition(vec![repeated(A, 1, None, true), Pattern::Variable(B)], None, Some(never));
+    let mut run = Run::new(over(&recognition), true);
+    run.epoch(&(0..150_000).map(|time| ((1, time, time % 5), 1)).collect::<Vec<_>>());
+    run.epoch(&[((1, 150_000, 101), 1)]);
+    let found: Vec<_> = run.sum.keys().filter(|row| row[3].is_some()).collect();
+    assert_eq!(found, [&vec![Some(1), Some(0), Some(0), Some(0), Some(101), Some(300_101)]]);
+}
+
+#[test]
 fn a_change_is_searched_where_it_is_seen() {
     let recognition = recognition(vec![Pattern::Variable(A), repeated(B, 1, None, true)], None, Some(rises()));
     let mut run = Run::new(over(&recognition), true);
