@@ -22,6 +22,9 @@ use crate::state::spill::{
     Cold, Rows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, order, rows_of_a_block, together,
 };
 
+/// Blocks of a section that are gathered at one time: each time all chunks are looked at in which one of their rows may lie.
+const GATHERED_BLOCKS: usize = 64;
+
 /// Bytes of sections that one call puts together.
 const MERGED_PER_CALL: usize = 4 << 20;
 
@@ -183,16 +186,16 @@ impl Side {
         let file = cold.space().create()?;
         let mut writer = SectionWriter::new(Arc::clone(&file), latest);
         let rows_of_a_block = rows_of_a_block(bytes / rows.len());
-        for block in self.sorted(rows)?.chunks(rows_of_a_block) {
-            let addresses: Vec<Address> = block.iter().map(|(_, address)| *address).collect();
+        for some in self.sorted(rows)?.chunks(rows_of_a_block * GATHERED_BLOCKS) {
+            let addresses: Vec<Address> = some.iter().map(|(_, address)| *address).collect();
             let changed = match self.notes_changes() {
                 true => {
                     addresses.iter().map(|at| self.of(*at).is_some_and(|block| block.changed[row_of(*at)])).collect()
                 }
                 false => vec![false; addresses.len()],
             };
-            let orders = block.iter().map(|(order, _)| *order).collect();
-            writer.push(&Rows { rows: self.whole(&addresses)?, orders, changed })?;
+            let orders = some.iter().map(|(order, _)| *order).collect();
+            writer.push_blocks(&Rows { rows: self.whole(&addresses)?, orders, changed }, rows_of_a_block)?;
         }
         file.seal()?;
         Ok(writer.finish())
