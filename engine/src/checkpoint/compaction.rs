@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::deferred::Pieces;
 use super::layers::{Compacted, Named};
 use super::manifest::{Expired, Manifest, StateFile};
+use super::pages::Spare;
 use super::state_file;
 use super::store::JobStore;
 use crate::error::Result;
@@ -71,6 +72,7 @@ impl JobStore {
             .find(|of| (&of.operator, &of.part) == (&compacted.operator, &compacted.part))
             .map(Expired::below);
         let mut pieces = Pieces::new(self, manifest, plan.files.clone());
+        let spare = Spare::default();
         for piece in 0..pieces.count() {
             if is_over() {
                 self.let_go(compacted.files.iter().map(|file| file.path.as_str()));
@@ -81,7 +83,7 @@ impl JobStore {
             let (keys, gone) = if plan.from_the_first { (Vec::new(), Vec::new()) } else { (keys, gone) };
             let is_sum = is_sum && !plan.from_the_first;
             for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
-                let Some(file) = state_file::file(&batches, below)? else { continue };
+                let Some(file) = state_file::file(&batches, below, &spare)? else { continue };
                 let named = Named {
                     operator: compacted.operator.clone(),
                     part: compacted.part.clone(),

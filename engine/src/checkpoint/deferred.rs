@@ -42,7 +42,7 @@ impl Put<'_> {
             let mut bytes = 0;
             let mut write = |held: &mut Vec<RecordBatch>| -> Result<()> {
                 let (named, below) = layers.named(operator, &part.name);
-                match state_file::file(&std::mem::take(held), below)? {
+                match state_file::file(&std::mem::take(held), below, &self.spare)? {
                     Some(file) => self.add(named, file, files),
                     None => Ok(()),
                 }

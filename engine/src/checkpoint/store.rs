@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::deferred::{LARGE, StoredPart};
 use super::layers::{self, Compacted, Layers, Named};
 use super::manifest::{Expired, Manifest, StateFile};
+use super::pages::Spare;
 use super::place::Place;
 use super::state_file::{self, NewFile};
 use crate::connector::Positions;
@@ -86,6 +87,8 @@ pub(super) struct Put<'a> {
     bytes: usize,
     /// Bytes that the checkpoint before did not have.
     new_bytes: u64,
+    /// Memory for the files that come next.
+    pub(super) spare: Spare,
 }
 
 impl Put<'_> {
@@ -269,9 +272,11 @@ impl JobStore {
         }
         let mut layers = Layers::of(snapshot, last.is_some())?;
         (manifest.files, manifest.expired) = layers.carried(&earlier);
-        let mut put = Put { store: self, earlier: &earlier, deadline, files: Vec::new(), bytes: 0, new_bytes: 0 };
+        let (files, spare) = Default::default();
+        let mut put = Put { store: self, earlier: &earlier, deadline, files, bytes: 0, new_bytes: 0, spare };
         put.deferred(snapshot, &layers, &mut manifest.files)?;
-        layers.each_file(&mut |named, file| put.add(named, file, &mut manifest.files))?;
+        let spare = put.spare.clone();
+        layers.each_file(&spare, &mut |named, file| put.add(named, file, &mut manifest.files))?;
         put.flush()?;
         let new_bytes = put.new_bytes;
         manifest.files.sort_by(|one, other| {
