@@ -260,7 +260,7 @@ impl JobStore {
     /// that were `compacted` meanwhile stand in place of those that they came from.
     pub(crate) fn write(
         &self,
-        snapshot: &JobSnapshot,
+        mut snapshot: JobSnapshot,
         mut manifest: Manifest,
         last: Option<&Manifest>,
         compacted: Vec<Compacted>,
@@ -270,11 +270,11 @@ impl JobStore {
         for compacted in compacted {
             compacted.replace(&mut earlier);
         }
-        let mut layers = Layers::of(snapshot, last.is_some())?;
+        let mut layers = Layers::of(&snapshot, last.is_some())?;
         (manifest.files, manifest.expired) = layers.carried(&earlier);
         let (files, spare) = Default::default();
         let mut put = Put { store: self, earlier: &earlier, deadline, files, bytes: 0, new_bytes: 0, spare };
-        put.deferred(snapshot, &layers, &mut manifest.files)?;
+        put.deferred(std::mem::take(&mut snapshot.deferred), &layers, &mut manifest.files)?;
         let spare = put.spare.clone();
         layers.each_file(&spare, &mut |named, file| put.add(named, file, &mut manifest.files))?;
         put.flush()?;

@@ -44,10 +44,15 @@ impl Side {
         self.cold.as_ref().is_some_and(|cold| !cold.is_empty())
     }
 
+    /// About how many bytes so many of the rows in memory take.
+    pub(in crate::operator::join) fn bytes_of(&self, rows: usize) -> usize {
+        self.size().bytes / self.live.max(1) * rows
+    }
+
     /// Whether a copy of so many rows in memory has room there, and stands for all rows.
     pub(in crate::operator::join) fn has_room_for(&self, rows: usize) -> bool {
         let Some(cold) = &self.cold else { return true };
-        cold.is_empty() && self.size().bytes / self.live.max(1) * rows <= cold.space().portion()
+        cold.is_empty() && self.bytes_of(rows) <= cold.space().portion()
     }
 
     /// Bytes of memory for what is on disk.
