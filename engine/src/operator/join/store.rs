@@ -90,6 +90,11 @@ impl Block {
         self.rows
     }
 
+    /// Whether any row has changed since the side was last written down.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changed.contains(&true)
+    }
+
     /// One column, piece by piece: each piece's first row and its values.
     pub(super) fn pieces(&self, column: usize) -> impl Iterator<Item = (usize, &ArrayRef)> {
         self.chunks.iter().map(move |chunk| (chunk.start, &chunk.columns[column]))

@@ -25,6 +25,9 @@ use crate::state::spill::{
 /// Blocks of a section that are gathered at one time: each time all chunks are looked at in which one of their rows may lie.
 const GATHERED_BLOCKS: usize = 64;
 
+/// Blocks with rows that no checkpoint has been told of stay in memory, if they are at most such a part of what is to go.
+const UNTOLD_PART: usize = 4;
+
 /// Bytes of sections that one call puts together.
 const MERGED_PER_CALL: usize = 4 << 20;
 
@@ -142,19 +145,25 @@ impl Side {
         let index_of_a_row = self.index_bytes() / self.live.max(1);
         let mut held = self.store.memory_size() + self.index_bytes();
         let mut leaving = Vec::new();
-        let (mut bytes, mut latest) = (0, i64::MIN);
+        let (mut bytes, mut untold) = (0, 0);
         for (_, number) in blocks {
             let Some(block) = self.store.block(number).filter(|_| held > target) else { break };
             held = held.saturating_sub(block.bytes() + block.live * index_of_a_row);
             bytes += block.bytes();
-            latest = latest.max(block.latest);
+            untold += if block.has_changes() { block.bytes() } else { 0 };
             leaving.push(number);
         }
+        // The next checkpoint would read all that goes with them back: few of them stay until it has been told.
+        if untold <= bytes / UNTOLD_PART {
+            leaving.retain(|number| self.store.block(*number).is_some_and(|block| !block.has_changes()));
+            bytes -= untold;
+        }
+        let latest = leaving.iter().filter_map(|number| Some(self.store.block(*number)?.latest)).max();
         let mut rows: Vec<Address> = Vec::new();
         for number in &leaving {
             rows.extend(self.live_rows(*number));
         }
-        let sections = self.sections(rows, bytes, latest)?;
+        let sections = self.sections(rows, bytes, latest.unwrap_or(i64::MIN))?;
         if let Some(cold) = &mut self.cold {
             cold.add(sections);
         }
