@@ -83,6 +83,7 @@ pub(super) struct Put<'a> {
     /// Those of the checkpoint before.
     earlier: &'a [StateFile],
     deadline: Option<Instant>,
+    is_over: &'a dyn Fn() -> bool,
     files: Vec<(String, Bytes)>,
     bytes: usize,
     /// Bytes that the checkpoint before did not have.
@@ -111,6 +112,9 @@ impl Put<'_> {
 
     /// Durable on return.
     fn flush(&mut self) -> Result<()> {
+        if (self.is_over)() {
+            return Err(Error::new(ErrorKind::InvalidState, "the job was dropped while its checkpoint was written"));
+        }
         self.bytes = 0;
         self.store.place.put_before(&std::mem::take(&mut self.files), self.deadline)
     }
@@ -257,14 +261,15 @@ impl JobStore {
 
     /// Writes a checkpoint: state files, then the manifest that names them. `manifest` has everything but the files.
     /// Durable on return, and not chosen. What has changed of a state is written as a layer upon `last`, in which files
-    /// that were `compacted` meanwhile stand in place of those that they came from.
+    /// that were `compacted` meanwhile stand in place of those that they came from. Given up when it `is_over`, and at the
+    /// deadline.
     pub(crate) fn write(
         &self,
         mut snapshot: JobSnapshot,
         mut manifest: Manifest,
         last: Option<&Manifest>,
         compacted: Vec<Compacted>,
-        deadline: Option<Instant>,
+        (deadline, is_over): (Option<Instant>, &dyn Fn() -> bool),
     ) -> Result<Written> {
         let mut earlier = last.map(|last| last.files.clone()).unwrap_or_default();
         for compacted in compacted {
@@ -273,7 +278,7 @@ impl JobStore {
         let mut layers = Layers::of(&snapshot, last.is_some())?;
         (manifest.files, manifest.expired) = layers.carried(&earlier);
         let (files, spare) = Default::default();
-        let mut put = Put { store: self, earlier: &earlier, deadline, files, bytes: 0, new_bytes: 0, spare };
+        let mut put = Put { store: self, earlier: &earlier, deadline, is_over, files, bytes: 0, new_bytes: 0, spare };
         put.deferred(std::mem::take(&mut snapshot.deferred), &layers, &mut manifest.files)?;
         let spare = put.spare.clone();
         layers.each_file(&spare, &mut |named, file| put.add(named, file, &mut manifest.files))?;

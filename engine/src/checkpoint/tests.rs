@@ -39,11 +39,11 @@ fn snapshot(epoch: u64, parts: Vec<(String, StatePart)>) -> JobSnapshot {
 }
 
 fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> Written {
-    store.write(snapshot.clone(), manifest(store, snapshot), last, Vec::new(), None).unwrap()
+    store.write(snapshot.clone(), manifest(store, snapshot), last, Vec::new(), (None, &|| false)).unwrap()
 }
 
 fn write_compacted(store: &JobStore, snapshot: &JobSnapshot, last: &Manifest, compacted: Vec<Compacted>) -> Written {
-    store.write(snapshot.clone(), manifest(store, snapshot), Some(last), compacted, None).unwrap()
+    store.write(snapshot.clone(), manifest(store, snapshot), Some(last), compacted, (None, &|| false)).unwrap()
 }
 
 fn manifest(store: &JobStore, snapshot: &JobSnapshot) -> Manifest {

@@ -78,7 +78,8 @@ impl Checkpoints {
                 }
                 Err(error) => {
                     // Said once, not every few seconds.
-                    if progress.error.as_ref().is_none_or(|last| last.message() != error.message()) {
+                    let is_new = progress.error.as_ref().is_none_or(|last| last.message() != error.message());
+                    if is_new && !self.is_dropped(job.id) {
                         tracing::warn!(job = %job.name, "no checkpoint: {error}");
                     }
                     progress.failed += 1;
@@ -212,7 +213,8 @@ impl Checkpoints {
             // All is written anew.
             compacted.clear();
         }
-        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted, deadline);
+        let is_over = || self.is_dropped(job.id);
+        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted, (deadline, &is_over));
         job.store.let_go(early.iter().map(String::as_str));
         let written = written?;
         let Written { manifest, file, hash, new_bytes } = written;

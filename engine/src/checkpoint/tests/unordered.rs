@@ -62,7 +62,7 @@ fn come(epoch: u64, rows: RangeInclusive<i64>, below: Option<i64>) -> JobSnapsho
 
 fn write(store: &JobStore, snapshot: JobSnapshot, last: Option<&Manifest>) -> Result<Written> {
     let manifest = manifest(store, &snapshot);
-    store.write(snapshot, manifest, last, Vec::new(), None)
+    store.write(snapshot, manifest, last, Vec::new(), (None, &|| false))
 }
 
 #[test]
@@ -91,6 +91,20 @@ fn each_reads_what_is_its_own() {
     }
     assert!(read.keys().copied().eq(5_000..=39_999), "what is below is gone");
     assert!(read.values().all(|times| *times == 1));
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = opened(&Arc::new(Place::Folder(directory.path().to_owned())));
+    store.begin().unwrap();
+    let snapshot = come(10, 0..=19_999, None);
+    let manifest = manifest(&store, &snapshot);
+    let written = store.write(snapshot, manifest, None, Vec::new(), (None, &|| true));
+    let error = written.map(|_| ()).unwrap_err();
+    assert!(error.message().contains("the job was dropped"), "{error}");
+    assert!(store.list("state").unwrap().is_empty());
+    store.remove().unwrap();
 }
 
 /// Layers of a part: how many files each has, and how many bytes these.
