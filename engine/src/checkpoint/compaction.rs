@@ -1,11 +1,14 @@
 //! Layers that have become many are put together, and all of them when the changes outweigh what they change: from the files,
 //! beside the job, a few key groups at a time. The next checkpoint has the new files in place of the old ones.
+//!
+//! Where rows only come, and never go, nothing outweighs anything: only small files are put together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::deferred::Pieces;
+use super::deferred::{FILE_BYTES, Pieces};
 use super::layers::{Compacted, Named};
 use super::manifest::{Expired, Manifest, StateFile};
+use super::pages::Spare;
 use super::state_file;
 use super::store::JobStore;
 use crate::error::Result;
@@ -21,9 +24,9 @@ const SMALL: u64 = 256 << 10;
 /// Layers of one part that are to be put together.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan<'a> {
-    files: Vec<&'a StateFile>,
+    pub(super) files: Vec<&'a StateFile>,
     /// Whether there are no older layers, so that nothing is left of what is gone.
-    from_the_first: bool,
+    pub(super) from_the_first: bool,
 }
 
 /// What is worth to be put together.
@@ -32,17 +35,24 @@ pub(super) fn plans(manifest: &Manifest) -> Vec<Plan<'_>> {
     for file in &manifest.files {
         parts.entry((&file.operator, &file.part)).or_default().entry(file.layer).or_default().push(file);
     }
-    parts.into_values().filter_map(plan).collect()
+    let go = |part: &(&str, &str)| manifest.expired.iter().any(|of| (of.operator.as_str(), of.part.as_str()) == *part);
+    parts.into_iter().filter_map(|(part, layers)| plan(layers, go(&part))).collect()
 }
 
-fn plan(layers: BTreeMap<u64, Vec<&StateFile>>) -> Option<Plan<'_>> {
+/// `go`: rows of the part go by their time.
+fn plan(layers: BTreeMap<u64, Vec<&StateFile>>, go: bool) -> Option<Plan<'_>> {
     let sizes: Vec<u64> = layers.values().map(|files| files.iter().map(|file| file.bytes).sum()).collect();
     let (base, changes) = sizes.split_first()?;
     let youngest = changes.last()?;
-    let from = if changes.iter().sum::<u64>() > (*base).max(SMALL) {
+    let only_come = !go && layers.values().flatten().all(|file| file.only_come());
+    let is_large: Vec<bool> =
+        layers.values().zip(&sizes).map(|(files, size)| *size >= (files.len() * FILE_BYTES) as u64).collect();
+    let from = if !only_come && changes.iter().sum::<u64>() > (*base).max(SMALL) {
         0
     } else {
-        let alike = changes.iter().rev().take_while(|size| **size <= (youngest * TIMES).max(SMALL)).count();
+        let is_alike = |size: u64, is_large: bool| size <= (youngest * TIMES).max(SMALL) && !(only_come && is_large);
+        let alike = changes.iter().zip(&is_large[1..]).rev().take_while(|(size, large)| is_alike(**size, **large));
+        let alike = alike.count();
         if alike < ALIKE {
             return None;
         }
@@ -71,6 +81,7 @@ impl JobStore {
             .find(|of| (&of.operator, &of.part) == (&compacted.operator, &compacted.part))
             .map(Expired::below);
         let mut pieces = Pieces::new(self, manifest, plan.files.clone());
+        let spare = Spare::default();
         for piece in 0..pieces.count() {
             if is_over() {
                 self.let_go(compacted.files.iter().map(|file| file.path.as_str()));
@@ -81,7 +92,7 @@ impl JobStore {
             let (keys, gone) = if plan.from_the_first { (Vec::new(), Vec::new()) } else { (keys, gone) };
             let is_sum = is_sum && !plan.from_the_first;
             for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
-                let Some(file) = state_file::file(&batches, below)? else { continue };
+                let Some(file) = state_file::file(&batches, below, &spare)? else { continue };
                 let named = Named {
                     operator: compacted.operator.clone(),
                     part: compacted.part.clone(),

@@ -14,14 +14,17 @@ use super::layers::{self, Layers};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::state_file::{self, ByGroup, cut, pieces};
 use super::store::{JobStore, Put};
-use crate::dataflow::{JobSnapshot, column_bytes};
+use crate::dataflow::column_bytes;
 use crate::error::Result;
 use crate::operator::change::{Layer, merged};
-use crate::operator::deferred::DeferredRows;
+use crate::operator::deferred::{DeferredPart, DeferredRows};
 use crate::state::key_group::KEY_GROUPS;
 
 /// Bytes of rows that are put together into a file: whoever puts layers together holds one of each.
-const FILE_BYTES: usize = 2 << 20;
+pub(super) const FILE_BYTES: usize = 2 << 20;
+
+/// The same of rows that lie in no order: such files are read one at a time.
+const UNORDERED_FILE_BYTES: usize = 8 << 20;
 
 /// Parts with more bytes of files are cut into as many pieces as can be.
 const PIECES_FROM: u64 = 64 << 20;
@@ -33,16 +36,18 @@ impl Put<'_> {
     /// Adds what of a snapshot is not in memory, a file after the other.
     pub(super) fn deferred(
         &mut self,
-        snapshot: &JobSnapshot,
+        deferred: Vec<(String, DeferredPart)>,
         layers: &Layers,
         files: &mut Vec<StateFile>,
     ) -> Result<()> {
-        for (operator, part) in &snapshot.deferred {
+        // Each goes when it is written: it may hold what the operator has let go meanwhile.
+        for (operator, part) in deferred {
+            let most = if part.rows.is_by_group() { FILE_BYTES } else { UNORDERED_FILE_BYTES };
             let mut held: Vec<RecordBatch> = Vec::new();
             let mut bytes = 0;
             let mut write = |held: &mut Vec<RecordBatch>| -> Result<()> {
-                let (named, below) = layers.named(operator, &part.name);
-                match state_file::file(&std::mem::take(held), below)? {
+                let (named, below) = layers.named(&operator, &part.name);
+                match state_file::file(&std::mem::take(held), below, &self.spare)? {
                     Some(file) => self.add(named, file, files),
                     None => Ok(()),
                 }
@@ -50,7 +55,7 @@ impl Put<'_> {
             part.rows.read(0..=u8::MAX, &mut |rows| {
                 bytes += rows.columns().iter().map(column_bytes).sum::<usize>();
                 held.push(rows);
-                if bytes >= FILE_BYTES {
+                if bytes >= most {
                     bytes = 0;
                     write(&mut held)?;
                 }
@@ -138,8 +143,25 @@ impl DeferredRows for StoredPart {
     fn read(&self, groups: RangeInclusive<u8>, give: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
         let Self { store, manifest, operator, part } = self;
         let is_here = |of: &str, name: &str| of == operator && name == part;
-        let files = manifest.files.iter().filter(|file| is_here(&file.operator, &file.part)).collect();
+        let files: Vec<_> = manifest.files.iter().filter(|file| is_here(&file.operator, &file.part)).collect();
         let below = manifest.expired.iter().find(|of| is_here(&of.operator, &of.part)).map(Expired::below);
+        let mut give_own = |rows: RecordBatch| -> Result<()> {
+            let own = rows.column(0).as_primitive::<UInt8Type>().values().iter();
+            let own: BooleanArray = own.map(|group| Some(groups.contains(group))).collect();
+            let rows = if own.true_count() < rows.num_rows() { filter_record_batch(&rows, &own)? } else { rows };
+            if rows.num_rows() > 0 { give(rows) } else { Ok(()) }
+        };
+        if files.iter().all(|file| file.only_come()) {
+            // No file says anything about the rows of another.
+            let [least, greatest] = [*groups.start(), *groups.end()];
+            let is_own = |file: &&&StateFile| file.groups.is_none_or(|[from, to]| from <= greatest && least <= to);
+            for file in files.iter().filter(is_own) {
+                for rows in store.rows(manifest, file)? {
+                    give_own(if let Some(below) = below { below.staying(rows)? } else { rows })?;
+                }
+            }
+            return Ok(());
+        }
         let mut pieces = Pieces::new(store, manifest, files);
         for piece in 0..pieces.count() {
             let groups_here = piece * KEY_GROUPS / pieces.count()..=((piece + 1) * KEY_GROUPS / pieces.count() - 1);
@@ -147,12 +169,7 @@ impl DeferredRows for StoredPart {
                 continue;
             }
             for rows in merged(&pieces.layers(piece)?, below)? {
-                let own = rows.column(0).as_primitive::<UInt8Type>().values().iter();
-                let own: BooleanArray = own.map(|group| Some(groups.contains(group))).collect();
-                let rows = filter_record_batch(&rows, &own)?;
-                if rows.num_rows() > 0 {
-                    give(rows)?;
-                }
+                give_own(rows)?;
             }
         }
         Ok(())

@@ -79,6 +79,8 @@ struct Work {
     compacting: BTreeSet<Uuid>,
     /// Of those under way: jobs whose sinks take longer than a checkpoint may. The others of their groups go on without them.
     left_alone: BTreeSet<Uuid>,
+    /// Jobs that were dropped while something of theirs was written: that is given up.
+    dropped: BTreeSet<Uuid>,
     threads: Vec<JoinHandle<()>>,
     stopped: bool,
 }
@@ -218,15 +220,24 @@ impl Checkpoints {
         self.remove(job);
         lock(&self.known).remove(&job);
         lock(&self.savepoints).remove(&job);
-        // What is being written would stay. Its sink is closed, so it does not take long.
+        // What is being written would stay. It is given up, and its sink is closed, so it does not take long.
         let deadline = Instant::now() + DROP_PATIENCE;
         let mut work = lock(&self.work);
+        work.dropped.insert(job);
         while (work.under_way.contains(&job) || work.compacting.contains(&job)) && Instant::now() < deadline {
             work = self.bell.wait_timeout(work, LONGEST_REST).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !work.under_way.contains(&job) {
+            work.dropped.remove(&job);
         }
         drop(work);
         self.tables.let_go(job)?;
         JobStore::open(&self.place, self.deployment, job).remove()
+    }
+
+    /// Whether nobody wants what is being written of a job any more.
+    fn is_dropped(&self, job: Uuid) -> bool {
+        lock(&self.work).dropped.contains(&job)
     }
 
     /// A running job's checkpoints are taken and kept otherwise from now on.
@@ -389,8 +400,9 @@ impl Checkpoints {
 
     fn release(&self, group: &[Arc<CheckpointedJob>]) {
         let mut work = lock(&self.work);
-        let Work { under_way, left_alone, .. } = &mut *work;
+        let Work { under_way, left_alone, dropped, .. } = &mut *work;
         under_way.retain(|id| left_alone.contains(id) || !group.iter().any(|job| job.id == *id));
+        dropped.retain(|id| under_way.contains(id) || !group.iter().any(|job| job.id == *id));
         self.bell.notify_all();
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::record_batch::RecordBatch;
 
 use super::manifest::{Expired, StateFile};
+use super::pages::Spare;
 use super::state_file::{self, NewFile, Parts, by_part};
 use crate::dataflow::JobSnapshot;
 use crate::error::{Error, Result};
@@ -121,9 +122,13 @@ impl Layers {
     }
 
     /// Makes the new files, one after the other: all of them may be as much as the state.
-    pub(super) fn each_file(&mut self, give: &mut dyn FnMut(Named, NewFile) -> Result<()>) -> Result<()> {
+    pub(super) fn each_file(
+        &mut self,
+        spare: &Spare,
+        give: &mut dyn FnMut(Named, NewFile) -> Result<()>,
+    ) -> Result<()> {
         for ((operator, part), rows) in std::mem::take(&mut self.whole) {
-            state_file::each_file(rows, None, &mut |file| {
+            state_file::each_file(rows, None, spare, &mut |file| {
                 let (operator, part) = (operator.clone(), part.clone());
                 give(Named { operator, part, layer: 0, keys: Vec::new(), is_sum: false, gone: false }, file)
             })?;
@@ -132,7 +137,7 @@ impl Layers {
             let ChangedRows { keys, is_sum, rows, gone, below, .. } = changed;
             let layer = self.epoch;
             for (batches, below, gone) in [(rows, below, false), (gone, None, true)] {
-                state_file::each_file(batches, below, &mut |file| {
+                state_file::each_file(batches, below, spare, &mut |file| {
                     let (operator, part, keys) = (operator.clone(), part.clone(), keys.clone());
                     give(Named { operator, part, layer, keys, is_sum, gone }, file)
                 })?;

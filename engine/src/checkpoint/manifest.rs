@@ -94,6 +94,13 @@ pub struct StateFile {
     pub until: Option<i64>,
 }
 
+impl StateFile {
+    /// Its rows are there, whatever other files hold, until they go by their time.
+    pub(super) fn only_come(&self) -> bool {
+        self.keys.is_empty() && !self.is_sum && !self.gone
+    }
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

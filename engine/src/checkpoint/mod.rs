@@ -26,6 +26,7 @@ mod keeper;
 mod layers;
 mod manifest;
 mod missed;
+mod pages;
 mod place;
 mod savepoint;
 mod state_file;

@@ -4,6 +4,7 @@
 //! power cut, whole or not at all. Object stores promise that by themselves.
 
 mod bucket;
+mod direct;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind as IoKind, Write};
@@ -288,8 +289,14 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 /// Writes a file beside its place.
 fn write_beside(target: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
     let beside = target.with_added_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
+    let file = match direct::write(&beside, bytes)? {
+        Some(file) => file,
+        None => {
+            let mut file = File::create(&beside)?;
+            file.write_all(bytes)?;
+            file
+        }
+    };
     file.sync_all()?;
     Ok(beside)
 }

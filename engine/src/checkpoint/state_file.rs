@@ -15,16 +15,19 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::pages::{Pages, Spare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::StatePart;
 use crate::operator::change::Below;
-use crate::state::alone::alone;
+use crate::state::alone::mostly_alone;
 use crate::state::key_group::KEY_GROUPS;
 
 /// Rows from which on a state is cut into pieces, and into how many.
 const PIECES: [(usize, usize); 2] = [(1 << 20, KEY_GROUPS), (1 << 14, 16)];
 /// Rows that are put together into one batch.
 const BATCH_ROWS: usize = 1 << 16;
+/// Batches of so many rows and more are written as they are.
+const LARGE_BATCH: usize = 1 << 10;
 
 /// A file that is about to be written.
 pub(super) struct NewFile {
@@ -63,6 +66,7 @@ pub(super) fn pieces(rows: usize) -> usize {
 pub(super) fn each_file(
     mut batches: Vec<RecordBatch>,
     below: Option<Below>,
+    spare: &Spare,
     give: &mut dyn FnMut(NewFile) -> Result<()>,
 ) -> Result<()> {
     batches.retain(|rows| rows.num_rows() > 0);
@@ -71,7 +75,7 @@ pub(super) fn each_file(
     let pieces = pieces(batches.iter().map(RecordBatch::num_rows).sum());
     let batches = batches.into_iter().map(ByGroup::of).collect::<Result<Vec<_>>>()?;
     for piece in 0..pieces {
-        if let Some(file) = file(&cut(&batches, piece, pieces)?, below)? {
+        if let Some(file) = file(&cut(&batches, piece, pieces)?, below, spare)? {
             give(file)?;
         }
     }
@@ -79,7 +83,7 @@ pub(super) fn each_file(
 }
 
 /// One file of some rows, if there are any.
-pub(super) fn file(batches: &[RecordBatch], below: Option<Below>) -> Result<Option<NewFile>> {
+pub(super) fn file(batches: &[RecordBatch], below: Option<Below>, spare: &Spare) -> Result<Option<NewFile>> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if rows == 0 {
         return Ok(None);
@@ -94,7 +98,7 @@ pub(super) fn file(batches: &[RecordBatch], below: Option<Below>) -> Result<Opti
             until = until.max(Some(below.greatest(rows)?));
         }
     }
-    let bytes = Bytes::from(written(batches)?);
+    let bytes = written(batches, spare)?;
     let hash = hash(&bytes);
     Ok(Some(NewFile { rows, hash, bytes, groups: range, until }))
 }
@@ -154,20 +158,20 @@ pub(super) fn cut(batches: &[ByGroup], piece: usize, pieces: usize) -> Result<Ve
     batches.iter().filter_map(|rows| rows.piece(piece, pieces).transpose()).collect()
 }
 
-fn written(batches: &[RecordBatch]) -> Result<Vec<u8>> {
-    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+fn written(batches: &[RecordBatch], spare: &Spare) -> Result<Bytes> {
+    let Some(first) = batches.first() else { return Ok(Bytes::new()) };
     let schema = first.schema();
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut writer = FileWriter::try_new(Vec::new(), &schema)?;
+    let mut writer = FileWriter::try_new(Pages::new(spare), &schema)?;
     // Texts are views: each batch would be written with those of all rows from which it was taken.
-    if rows <= BATCH_ROWS && batches.len() > 1 {
-        writer.write(&alone(&concat_batches(&schema, batches)?)?)?;
+    if rows <= BATCH_ROWS && batches.len() > 1 && rows < batches.len() * LARGE_BATCH {
+        writer.write(&mostly_alone(&concat_batches(&schema, batches)?)?)?;
     } else {
         for batch in batches {
-            writer.write(&alone(&RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?)?)?;
+            writer.write(&mostly_alone(&RecordBatch::try_new(schema.clone(), batch.columns().to_vec())?)?)?;
         }
     }
-    Ok(writer.into_inner()?)
+    Ok(writer.into_inner()?.finish())
 }
 
 /// The rows of a file.
@@ -188,7 +192,7 @@ mod tests {
 
     fn files(batches: Vec<RecordBatch>, below: Option<Below>) -> Result<Vec<NewFile>> {
         let mut files = Vec::new();
-        each_file(batches, below, &mut |file| {
+        each_file(batches, below, &Spare::default(), &mut |file| {
             files.push(file);
             Ok(())
         })?;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::deferred::{LARGE, StoredPart};
 use super::layers::{self, Compacted, Layers, Named};
 use super::manifest::{Expired, Manifest, StateFile};
+use super::pages::Spare;
 use super::place::Place;
 use super::state_file::{self, NewFile};
 use crate::connector::Positions;
@@ -82,10 +83,13 @@ pub(super) struct Put<'a> {
     /// Those of the checkpoint before.
     earlier: &'a [StateFile],
     deadline: Option<Instant>,
+    is_over: &'a dyn Fn() -> bool,
     files: Vec<(String, Bytes)>,
     bytes: usize,
     /// Bytes that the checkpoint before did not have.
     new_bytes: u64,
+    /// Memory for the files that come next.
+    pub(super) spare: Spare,
 }
 
 impl Put<'_> {
@@ -108,6 +112,9 @@ impl Put<'_> {
 
     /// Durable on return.
     fn flush(&mut self) -> Result<()> {
+        if (self.is_over)() {
+            return Err(Error::new(ErrorKind::InvalidState, "the job was dropped while its checkpoint was written"));
+        }
         self.bytes = 0;
         self.store.place.put_before(&std::mem::take(&mut self.files), self.deadline)
     }
@@ -254,24 +261,27 @@ impl JobStore {
 
     /// Writes a checkpoint: state files, then the manifest that names them. `manifest` has everything but the files.
     /// Durable on return, and not chosen. What has changed of a state is written as a layer upon `last`, in which files
-    /// that were `compacted` meanwhile stand in place of those that they came from.
+    /// that were `compacted` meanwhile stand in place of those that they came from. Given up when it `is_over`, and at the
+    /// deadline.
     pub(crate) fn write(
         &self,
-        snapshot: &JobSnapshot,
+        mut snapshot: JobSnapshot,
         mut manifest: Manifest,
         last: Option<&Manifest>,
         compacted: Vec<Compacted>,
-        deadline: Option<Instant>,
+        (deadline, is_over): (Option<Instant>, &dyn Fn() -> bool),
     ) -> Result<Written> {
         let mut earlier = last.map(|last| last.files.clone()).unwrap_or_default();
         for compacted in compacted {
             compacted.replace(&mut earlier);
         }
-        let mut layers = Layers::of(snapshot, last.is_some())?;
+        let mut layers = Layers::of(&snapshot, last.is_some())?;
         (manifest.files, manifest.expired) = layers.carried(&earlier);
-        let mut put = Put { store: self, earlier: &earlier, deadline, files: Vec::new(), bytes: 0, new_bytes: 0 };
-        put.deferred(snapshot, &layers, &mut manifest.files)?;
-        layers.each_file(&mut |named, file| put.add(named, file, &mut manifest.files))?;
+        let (files, spare) = Default::default();
+        let mut put = Put { store: self, earlier: &earlier, deadline, is_over, files, bytes: 0, new_bytes: 0, spare };
+        put.deferred(std::mem::take(&mut snapshot.deferred), &layers, &mut manifest.files)?;
+        let spare = put.spare.clone();
+        layers.each_file(&spare, &mut |named, file| put.add(named, file, &mut manifest.files))?;
         put.flush()?;
         let new_bytes = put.new_bytes;
         manifest.files.sort_by(|one, other| {

@@ -1,6 +1,7 @@
 //! One job's checkpoints: what is chosen, shared, kept and refused.
 
 mod races;
+mod unordered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,11 +39,11 @@ fn snapshot(epoch: u64, parts: Vec<(String, StatePart)>) -> JobSnapshot {
 }
 
 fn write(store: &JobStore, snapshot: &JobSnapshot, last: Option<&Manifest>) -> Written {
-    store.write(snapshot, manifest(store, snapshot), last, Vec::new(), None).unwrap()
+    store.write(snapshot.clone(), manifest(store, snapshot), last, Vec::new(), (None, &|| false)).unwrap()
 }
 
 fn write_compacted(store: &JobStore, snapshot: &JobSnapshot, last: &Manifest, compacted: Vec<Compacted>) -> Written {
-    store.write(snapshot, manifest(store, snapshot), Some(last), compacted, None).unwrap()
+    store.write(snapshot.clone(), manifest(store, snapshot), Some(last), compacted, (None, &|| false)).unwrap()
 }
 
 fn manifest(store: &JobStore, snapshot: &JobSnapshot) -> Manifest {

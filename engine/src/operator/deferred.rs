@@ -21,6 +21,11 @@ use crate::state::spill::SectionView;
 pub trait DeferredRows: Debug + Send + Sync {
     /// Hands over the rows of some key groups, some at a time.
     fn read(&self, groups: RangeInclusive<u8>, give: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()>;
+
+    /// Whether those of one key group come together, and groups in their order.
+    fn is_by_group(&self) -> bool {
+        true
+    }
 }
 
 /// Rows of one part of a state, besides those that are in memory.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, make_array};
+use arrow::buffer::Buffer;
 use arrow::datatypes::DataType;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
@@ -16,6 +17,31 @@ pub(crate) fn alone(rows: &RecordBatch) -> Result<RecordBatch> {
     let columns = rows.columns().iter().map(shown).collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
+}
+
+/// As [`alone`], for rows that are only written: columns stay as they are if almost all that they hold is shown.
+pub(crate) fn mostly_alone(rows: &RecordBatch) -> Result<RecordBatch> {
+    let own = |column: &ArrayRef| if shows_most(column) { Ok(Arc::clone(column)) } else { shown(column) };
+    let columns = rows.columns().iter().map(own).collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
+}
+
+/// Whether a column of views holds hardly more than its rows show.
+fn shows_most(column: &ArrayRef) -> bool {
+    let held = |buffers: &[Buffer]| buffers.iter().map(Buffer::len).sum::<usize>();
+    let (held, shown) = match column.data_type() {
+        DataType::Utf8View => {
+            let views = column.as_string_view();
+            (held(views.data_buffers()), views.total_buffer_bytes_used())
+        }
+        DataType::BinaryView => {
+            let views = column.as_binary_view();
+            (held(views.data_buffers()), views.total_buffer_bytes_used())
+        }
+        _ => return false,
+    };
+    held <= shown / 16 * 17
 }
 
 fn shown(column: &ArrayRef) -> Result<ArrayRef> {
@@ -51,6 +77,10 @@ mod tests {
         let own = alone(&one).unwrap();
         assert_eq!(own, one);
         assert!(own.get_array_memory_size() < 2_000, "{}", own.get_array_memory_size());
+        assert_eq!(mostly_alone(&one).unwrap(), one);
+        assert!(mostly_alone(&one).unwrap().get_array_memory_size() < 2_000);
+        let buffer = |rows: &RecordBatch| rows.column(0).as_string_view().data_buffers()[0].as_ptr();
+        assert_eq!(buffer(&mostly_alone(&own).unwrap()), buffer(&own), "nothing is gained by a copy");
     }
 
     fn take(rows: &RecordBatch, row: u32) -> RecordBatch {

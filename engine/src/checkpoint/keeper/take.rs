@@ -54,7 +54,7 @@ impl Checkpoints {
                             Ok(self.end_of(job.id).unwrap_or(snapshot.epoch))
                         }
                         None if job.committer.is_some() => self.keep_within(job, snapshot, ended, begun + timeout),
-                        None => self.keep(job, &snapshot, ended, Some(begun + timeout)),
+                        None => self.keep(job, snapshot, ended, Some(begun + timeout)),
                         Some(error) => Err(error),
                     };
                     if ended && job.committer.is_none() && outcome.as_ref().is_err_and(is_for_good) {
@@ -78,7 +78,8 @@ impl Checkpoints {
                 }
                 Err(error) => {
                     // Said once, not every few seconds.
-                    if progress.error.as_ref().is_none_or(|last| last.message() != error.message()) {
+                    let is_new = progress.error.as_ref().is_none_or(|last| last.message() != error.message());
+                    if is_new && !self.is_dropped(job.id) {
                         tracing::warn!(job = %job.name, "no checkpoint: {error}");
                     }
                     progress.failed += 1;
@@ -124,7 +125,7 @@ impl Checkpoints {
         let (this, of) = (Arc::clone(self), Arc::clone(job));
         let spawned = std::thread::Builder::new().name("rondel:sink".to_owned()).spawn(move || {
             // The sink has its own patience.
-            let kept = this.keep(&of, &snapshot, ended, None);
+            let kept = this.keep(&of, snapshot, ended, None);
             let mut work = lock(&this.work);
             if work.left_alone.remove(&of.id) {
                 work.under_way.remove(&of.id);
@@ -161,12 +162,13 @@ impl Checkpoints {
     fn keep(
         &self,
         job: &CheckpointedJob,
-        snapshot: &JobSnapshot,
+        snapshot: JobSnapshot,
         ended: bool,
         deadline: Option<Instant>,
     ) -> Result<Epoch> {
+        let epoch = snapshot.epoch;
         if let Some(known) = lock(&self.known).get_mut(&job.id) {
-            known.undecided.push(snapshot.epoch);
+            known.undecided.push(epoch);
         }
         let kept = self.write_and_choose(job, snapshot, ended, deadline);
         if let Err(error) = &kept
@@ -178,7 +180,7 @@ impl Checkpoints {
         }
         kept?;
         if let Some(known) = lock(&self.known).get_mut(&job.id) {
-            (known.chosen, known.ended) = (Some(snapshot.epoch), ended);
+            (known.chosen, known.ended) = (Some(epoch), ended);
             known.undecided.clear();
         }
         if ended {
@@ -187,17 +189,17 @@ impl Checkpoints {
         if let Err(error) = self.retain(job) {
             tracing::warn!(job = %job.name, "old checkpoints could not be deleted: {error}");
         }
-        Ok(snapshot.epoch)
+        Ok(epoch)
     }
 
     fn write_and_choose(
         &self,
         job: &CheckpointedJob,
-        snapshot: &JobSnapshot,
+        snapshot: JobSnapshot,
         ended: bool,
         deadline: Option<Instant>,
     ) -> Result<()> {
-        let mut manifest = self.manifest(job, snapshot)?;
+        let mut manifest = self.manifest(job, &snapshot)?;
         manifest.ended = ended;
         if let Some(committer) = &job.committer {
             manifest.sink_token = Some(Manifest::written_token(&committer.prepare(snapshot.epoch)?));
@@ -211,7 +213,8 @@ impl Checkpoints {
             // All is written anew.
             compacted.clear();
         }
-        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted, deadline);
+        let is_over = || self.is_dropped(job.id);
+        let written = job.store.write(snapshot, manifest, last.as_deref(), compacted, (deadline, &is_over));
         job.store.let_go(early.iter().map(String::as_str));
         let written = written?;
         let Written { manifest, file, hash, new_bytes } = written;

@@ -18,6 +18,7 @@
 //!
 //! Matches come out in pieces: neither the candidates of a hot key nor their rows are ever held all at once.
 
+mod held;
 mod index;
 mod outbox;
 mod probe;

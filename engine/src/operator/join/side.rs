@@ -18,7 +18,7 @@ use hashbrown::HashTable;
 use self::ages::BlockAges;
 use self::changed::Changed;
 use self::counts::Touched;
-pub(super) use self::share::Share;
+pub(super) use self::share::{Share, key_groups};
 use super::super::columns::{canonical, holds_floats, same};
 use super::super::consolidate::RowIdentity;
 use super::super::expression::Expression;

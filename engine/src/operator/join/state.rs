@@ -10,12 +10,16 @@ use arrow::record_batch::RecordBatch;
 use super::super::change::{Below, ChangedRows};
 use super::super::expression::batch;
 use super::super::{DeferredPart, StateChange, StatePart};
+use super::held::HeldRows;
 use super::side::Side;
 use super::store::Address;
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::key_group::KEY_GROUPS;
 use crate::state::row_numbers::row_field;
+
+/// Bytes from which on rows in memory are not copied where they can be shared: less becomes one file of all workers.
+const SHARED_FROM: usize = 4 << 20;
 
 /// Names of the parts, by input.
 pub(super) const PARTS: [&str; 2] = ["left", "right"];
@@ -113,6 +117,13 @@ fn live_rows(side: &Side) -> Vec<Vec<Address>> {
     blocks.filter(|rows| !rows.is_empty()).collect()
 }
 
+/// Whether rows are written down as they lie: they never change or go, and nothing has to be known of them besides. Where
+/// they go by their time, layers are put together by key group, to be rid of them.
+fn lie_as_written(side: &Side) -> bool {
+    let only_come = key_columns(side).is_empty() && side.release.is_none();
+    only_come && !side.schema.fields().is_empty() && !side.is_shared_out()
+}
+
 /// Rows in memory, and those on disk: all, or those that have changed. Where there is no room for a copy none is made.
 fn told(
     side: &mut Side,
@@ -120,13 +131,22 @@ fn told(
     hot: Vec<Vec<Address>>,
     only_changed: bool,
 ) -> Result<(Vec<RecordBatch>, Vec<DeferredPart>)> {
-    if side.has_room_for(hot.iter().map(Vec::len).sum()) {
+    let count = hot.iter().map(Vec::len).sum();
+    let is_shared = lie_as_written(side);
+    if side.has_room_for(count) && !(is_shared && side.bytes_of(count) >= SHARED_FROM) {
         let rows = hot.iter().map(|rows| part_rows(side, rows)).collect::<Result<Vec<_>>>()?;
         // Of a block of a replicated side other workers may write down everything.
         return Ok((rows.into_iter().filter(|rows| rows.num_rows() > 0).collect(), Vec::new()));
     }
     let schema = part_schema(side);
-    Ok((Vec::new(), side.told((name, schema), hot.concat(), only_changed)?))
+    if !is_shared {
+        return Ok((Vec::new(), side.told((name, schema), hot.concat(), only_changed)?));
+    }
+    let held = HeldRows::of(side, &hot, &schema).into_iter();
+    let mut parts: Vec<DeferredPart> =
+        held.map(|rows| DeferredPart { name: name.to_owned(), rows: Arc::new(rows) }).collect();
+    parts.extend(side.told((name, schema), Vec::new(), only_changed)?);
+    Ok((Vec::new(), parts))
 }
 
 /// What has changed of a side since it was last written down, and what of it is on disk.

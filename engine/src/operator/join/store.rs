@@ -90,6 +90,11 @@ impl Block {
         self.rows
     }
 
+    /// Whether any row has changed since the side was last written down.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changed.contains(&true)
+    }
+
     /// One column, piece by piece: each piece's first row and its values.
     pub(super) fn pieces(&self, column: usize) -> impl Iterator<Item = (usize, &ArrayRef)> {
         self.chunks.iter().map(move |chunk| (chunk.start, &chunk.columns[column]))
@@ -140,6 +145,27 @@ fn owned_views(column: &ArrayRef) -> Result<ArrayRef> {
     match column.data_type() {
         DataType::Utf8View | DataType::BinaryView => owned(column),
         _ => Ok(Arc::clone(column)),
+    }
+}
+
+/// Rows as they lie in a chunk.
+#[derive(Debug)]
+pub(super) struct SharedRows {
+    /// The columns from the first of the rows to the last.
+    columns: Vec<ArrayRef>,
+    /// Which of these rows are meant, where not all are.
+    some: Option<UInt32Array>,
+    /// About how many bytes of memory they keep.
+    pub(super) bytes: usize,
+}
+
+impl SharedRows {
+    /// The columns, of the rows that are meant.
+    pub(super) fn columns(&self) -> Result<Vec<ArrayRef>> {
+        match &self.some {
+            None => Ok(self.columns.clone()),
+            Some(some) => self.columns.iter().map(|column| compact(&take(column, some, None)?)).collect(),
+        }
     }
 }
 
@@ -267,6 +293,26 @@ impl Store {
         Gather { sources, places }
     }
 
+    /// Rows of one block without a copy, chunk by chunk; `rows` ascend. They stay as they are, whatever becomes of the block.
+    pub(super) fn shared(&self, rows: &[Address]) -> Vec<SharedRows> {
+        let block = rows.first().and_then(|first| self.block(block_of(*first)));
+        let mut rows = rows;
+        let mut shared = Vec::new();
+        for chunk in block.into_iter().flat_map(|block| &block.chunks) {
+            let (own, others) = rows.split_at(rows.partition_point(|at| row_of(*at) < chunk.start + chunk.rows));
+            rows = others;
+            let (Some(first), Some(last)) = (own.first(), own.last()) else { continue };
+            let (first, length) = (row_of(*first), (last - first) as usize + 1);
+            let place = |at: &Address| (row_of(*at) - first) as u32;
+            shared.push(SharedRows {
+                columns: chunk.columns.iter().map(|column| column.slice(first - chunk.start, length)).collect(),
+                some: (own.len() < length).then(|| UInt32Array::from_iter_values(own.iter().map(place))),
+                bytes: chunk.bytes,
+            });
+        }
+        shared
+    }
+
     /// Bytes of memory.
     pub(super) fn memory_size(&self) -> usize {
         self.blocks.iter().flatten().map(Block::bytes).sum()
@@ -342,5 +388,25 @@ mod tests {
         let again = append_all(&mut store, 0..10);
         assert_eq!(again[0], address(0, 0));
         assert!(store.memory_size() < 40_000 * 16);
+    }
+
+    #[test]
+    fn shared_rows_stay_when_their_block_goes_on_or_goes() {
+        let mut store = Store::default();
+        let mut addresses = Vec::new();
+        for from in (0..30_000).step_by(1_000) {
+            addresses.extend(append_all(&mut store, from..from + 1_000));
+        }
+        let in_a_row = store.shared(&addresses[5..BLOCK_ROWS]);
+        let some: Vec<Address> = addresses[BLOCK_ROWS..].iter().copied().step_by(3).collect();
+        let some = store.shared(&some);
+        assert!(in_a_row.len() > 1 && some.len() > 1, "of several chunks");
+        store.release(0);
+        append_all(&mut store, 30_000..31_000);
+        let values = |rows: &SharedRows| rows.columns().unwrap()[0].as_primitive::<Int64Type>().values().to_vec();
+        let values = |rows: &[SharedRows]| rows.iter().flat_map(values).collect::<Vec<_>>();
+        assert_eq!(values(&in_a_row), (5..BLOCK_ROWS as i64).collect::<Vec<_>>());
+        assert_eq!(values(&some), (BLOCK_ROWS as i64..30_000).step_by(3).collect::<Vec<_>>());
+        assert!(store.shared(&[]).is_empty());
     }
 }

@@ -324,6 +324,13 @@ impl SectionWriter {
         Ok(())
     }
 
+    /// As [`Self::push`], of more rows than a block should have.
+    pub fn push_blocks(&mut self, rows: &Rows, of_a_block: usize) -> Result<()> {
+        let (count, of_a_block) = (rows.orders.len(), of_a_block.max(1));
+        let mut blocks = (0..count).step_by(of_a_block).map(|from| from..count.min(from + of_a_block));
+        blocks.try_for_each(|block| self.push(&rows.slice(block)))
+    }
+
     fn block(&mut self, rows: &Rows) -> Result<()> {
         let bytes = rows.written()?;
         let too_large = || Error::new(ErrorKind::ResourceExhausted, "a row is larger than 4 GiB");

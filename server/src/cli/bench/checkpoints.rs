@@ -86,7 +86,7 @@ async fn throughput(options: &BenchOptions) -> Result<()> {
         options.repeat
     ));
     say(&format!("{}  of off (CPU, wall)  taken  last: s, MiB, new MiB", Runs::heading()));
-    for (name, text) in QUERIES {
+    for (name, text) in QUERIES.into_iter().filter(|(name, _)| options.wants_query(name)) {
         let mut runs = [(); INTERVALS.len()].map(|()| Runs::default());
         let mut last = [Checkpoints::default(); INTERVALS.len()];
         for _ in 0..options.repeat {

@@ -47,6 +47,10 @@ pub(super) struct BenchOptions {
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(i32).range(1..=1000))]
     partitions: i32,
 
+    /// Queries of `checkpoints`, with commas between; by default all
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = ["q4", "q5", "q7", "q20"])]
+    queries: Vec<String>,
+
     /// Worker threads; by default one for each processor
     #[arg(long, env = "RONDEL_WORKERS", value_name = "COUNT", value_parser = at_least_one)]
     workers: Option<usize>,
@@ -63,6 +67,10 @@ pub(super) struct BenchOptions {
 impl BenchOptions {
     fn wants(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+
+    fn wants_query(&self, name: &str) -> bool {
+        self.queries.is_empty() || self.queries.iter().any(|wanted| wanted == name)
     }
 
     fn workers(&self) -> usize {

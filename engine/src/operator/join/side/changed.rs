@@ -6,7 +6,7 @@
 use arrow::record_batch::RecordBatch;
 
 use super::super::state::gone_rows;
-use super::super::store::{Address, address, block_of, row_of};
+use super::super::store::{Address, Block, address, block_of, row_of};
 use super::Side;
 use crate::error::Result;
 
@@ -138,6 +138,10 @@ impl Side {
         }
         let mut there = Vec::new();
         for number in blocks {
+            // Of most blocks nothing has changed.
+            if !self.store.block(number).is_some_and(Block::has_changes) {
+                continue;
+            }
             let (rows, gone) = self.changed_of(number);
             if self.memory.changelog && !gone.is_empty() {
                 let gone = gone_rows(self, &gone)?;

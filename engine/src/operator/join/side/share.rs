@@ -16,16 +16,23 @@ pub(in crate::operator::join) enum Share {
     Replicated,
 }
 
+/// The key group of each of some rows, by these of their columns.
+pub(in crate::operator::join) fn key_groups(columns: &[ArrayRef], by: &[usize], rows: usize) -> Result<Vec<u8>> {
+    let keys = by.iter().map(|key| canonical(&columns[*key])).collect::<Result<Vec<_>>>()?;
+    let mut hashes = Vec::new();
+    hash_keys(&keys, rows, &mut hashes)?;
+    Ok(hashes.into_iter().map(key_group).collect())
+}
+
 impl Side {
     /// The key group of each row: `columns` are the input's, and the keys that had to be computed.
     pub(in crate::operator::join) fn key_groups(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u8>> {
-        let width = self.schema.fields().len();
-        let whole: Vec<usize> = (0..width).collect();
-        let keys = if self.share.is_some() { &whole } else { &self.keys };
-        let keys = keys.iter().map(|key| canonical(&columns[*key])).collect::<Result<Vec<_>>>()?;
-        let mut hashes = Vec::new();
-        hash_keys(&keys, rows, &mut hashes)?;
-        Ok(hashes.into_iter().map(key_group).collect())
+        key_groups(columns, &self.grouped_by(), rows)
+    }
+
+    /// Which columns say to which key group a row belongs: places among the input's, and the keys that had to be computed.
+    pub(in crate::operator::join) fn grouped_by(&self) -> Vec<usize> {
+        if self.share.is_some() { (0..self.schema.fields().len()).collect() } else { self.keys.clone() }
     }
 
     /// Of rows that every worker has: which are this worker's to speak of. `None`: all.

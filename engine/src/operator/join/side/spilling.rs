@@ -22,6 +22,12 @@ use crate::state::spill::{
     Cold, Rows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, order, rows_of_a_block, together,
 };
 
+/// Blocks of a section that are gathered at one time: each time all chunks are looked at in which one of their rows may lie.
+const GATHERED_BLOCKS: usize = 64;
+
+/// Blocks with rows that no checkpoint has been told of stay in memory, if they are at most such a part of what is to go.
+const UNTOLD_PART: usize = 4;
+
 /// Bytes of sections that one call puts together.
 const MERGED_PER_CALL: usize = 4 << 20;
 
@@ -41,10 +47,15 @@ impl Side {
         self.cold.as_ref().is_some_and(|cold| !cold.is_empty())
     }
 
+    /// About how many bytes so many of the rows in memory take.
+    pub(in crate::operator::join) fn bytes_of(&self, rows: usize) -> usize {
+        self.size().bytes / self.live.max(1) * rows
+    }
+
     /// Whether a copy of so many rows in memory has room there, and stands for all rows.
     pub(in crate::operator::join) fn has_room_for(&self, rows: usize) -> bool {
         let Some(cold) = &self.cold else { return true };
-        cold.is_empty() && self.size().bytes / self.live.max(1) * rows <= cold.space().portion()
+        cold.is_empty() && self.bytes_of(rows) <= cold.space().portion()
     }
 
     /// Bytes of memory for what is on disk.
@@ -134,19 +145,25 @@ impl Side {
         let index_of_a_row = self.index_bytes() / self.live.max(1);
         let mut held = self.store.memory_size() + self.index_bytes();
         let mut leaving = Vec::new();
-        let (mut bytes, mut latest) = (0, i64::MIN);
+        let (mut bytes, mut untold) = (0, 0);
         for (_, number) in blocks {
             let Some(block) = self.store.block(number).filter(|_| held > target) else { break };
             held = held.saturating_sub(block.bytes() + block.live * index_of_a_row);
             bytes += block.bytes();
-            latest = latest.max(block.latest);
+            untold += if block.has_changes() { block.bytes() } else { 0 };
             leaving.push(number);
         }
+        // The next checkpoint would read all that goes with them back: few of them stay until it has been told.
+        if untold <= bytes / UNTOLD_PART {
+            leaving.retain(|number| self.store.block(*number).is_some_and(|block| !block.has_changes()));
+            bytes -= untold;
+        }
+        let latest = leaving.iter().filter_map(|number| Some(self.store.block(*number)?.latest)).max();
         let mut rows: Vec<Address> = Vec::new();
         for number in &leaving {
             rows.extend(self.live_rows(*number));
         }
-        let sections = self.sections(rows, bytes, latest)?;
+        let sections = self.sections(rows, bytes, latest.unwrap_or(i64::MIN))?;
         if let Some(cold) = &mut self.cold {
             cold.add(sections);
         }
@@ -183,16 +200,16 @@ impl Side {
         let file = cold.space().create()?;
         let mut writer = SectionWriter::new(Arc::clone(&file), latest);
         let rows_of_a_block = rows_of_a_block(bytes / rows.len());
-        for block in self.sorted(rows)?.chunks(rows_of_a_block) {
-            let addresses: Vec<Address> = block.iter().map(|(_, address)| *address).collect();
+        for some in self.sorted(rows)?.chunks(rows_of_a_block * GATHERED_BLOCKS) {
+            let addresses: Vec<Address> = some.iter().map(|(_, address)| *address).collect();
             let changed = match self.notes_changes() {
                 true => {
                     addresses.iter().map(|at| self.of(*at).is_some_and(|block| block.changed[row_of(*at)])).collect()
                 }
                 false => vec![false; addresses.len()],
             };
-            let orders = block.iter().map(|(order, _)| *order).collect();
-            writer.push(&Rows { rows: self.whole(&addresses)?, orders, changed })?;
+            let orders = some.iter().map(|(order, _)| *order).collect();
+            writer.push_blocks(&Rows { rows: self.whole(&addresses)?, orders, changed }, rows_of_a_block)?;
         }
         file.seal()?;
         Ok(writer.finish())

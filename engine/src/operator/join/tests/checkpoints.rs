@@ -31,6 +31,49 @@ fn a_match_changes_the_rows_that_it_meets() {
     assert_eq!((counts.len(), counts.values().sum::<i64>()), (4_001, 8_003), "{:?}", counts.first_key_value());
 }
 
+/// Many rows that only come, and for that nobody copies; they are found on other workers, whatever was read by whom.
+#[test]
+fn many_rows_are_told_as_they_lie() {
+    let case = &cases()[0];
+    let mut join = case.join();
+    let mut counts = BTreeMap::new();
+    let text = "a text that is longer than what a view holds".repeat(3);
+    let many = |from: i64| (from..from + 50_000).map(|n| (Some(n), Some(text.clone()), None, n)).collect::<Vec<Row>>();
+    let mut written = Layered::default();
+    for (epoch, from) in [0, 50_000].into_iter().enumerate() {
+        for some in many(from).chunks(5_000) {
+            feed(&mut join, 0, Delta::append(rows(some)), &mut counts);
+        }
+        settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+        if epoch == 0 {
+            assert!(join.snapshot().unwrap().is_empty(), "nothing is copied");
+            let deferred = join.deferred();
+            assert!(deferred.iter().all(|part| !part.rows.is_by_group()));
+            let of = |groups: std::ops::RangeInclusive<u8>| {
+                let parts = deferred.iter().flat_map(move |part| part.in_memory(groups.clone()).unwrap());
+                parts.map(|part| part.rows.num_rows()).sum::<usize>()
+            };
+            assert_eq!(of(0..=99) + of(100..=255), 50_000);
+            assert!(of(0..=99) > 15_000);
+        }
+        written.write(&mut [&mut join], epoch > 0);
+    }
+    assert_eq!(written.rows, 50_000);
+    written.check(&mut [&mut join], "after all");
+    written.check(&mut [&mut join], "after all");
+    let mut workers = [case.join(), case.join(), case.join()];
+    for (worker, join) in workers.iter_mut().enumerate() {
+        join.restore(written.parts_of(worker, 3)).unwrap();
+    }
+    let probes: Vec<Row> = (0..100_000).step_by(7).map(|n| (Some(n), None, None, -1)).collect();
+    let parts = divided(&Delta::append(rows(&probes)), 3);
+    for (join, delta) in workers.iter_mut().zip(parts) {
+        feed(join, 1, delta, &mut counts);
+        settle_epoch(join, &Watermarks::none(0), &mut counts);
+    }
+    assert_eq!(counts.values().sum::<i64>(), probes.len() as i64);
+}
+
 /// A delta's rows, by the workers of their keys.
 fn divided(delta: &Delta, workers: usize) -> Vec<Delta> {
     let mut hashes = Vec::new();
