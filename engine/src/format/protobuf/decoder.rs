@@ -90,11 +90,24 @@ impl ProtobufDecoder {
         if record.len() > MAX_BATCH_BYTES - self.bytes {
             return Err(full(Reason::BatchFull));
         }
-        let row = store.add_row(0).map_err(|_| full(Reason::BatchFull))?;
+        let Ok(row) = store.add_row(0) else { return Err(full(Reason::BatchFull)) };
         self.bytes += record.len();
-        Decoding::new(plan, store).record(record, row).map_err(|mut error| {
-            store.truncate(0, rows);
-            if error.reason == Reason::TooLarge && rows > 0 {
+        if Decoding::new(plan, store, false).record(record, row).is_err() {
+            return self.push_again(record, row);
+        }
+        Ok(())
+    }
+
+    /// Finds where and why a record is malformed that could not be decoded into row `row`.
+    #[cold]
+    #[inline(never)]
+    fn push_again(&mut self, record: &[u8], row: usize) -> Result<(), DecodeError> {
+        let Compiled { plan, store, .. } = &mut self.compiled;
+        store.truncate(0, row);
+        let mut decoding = Decoding::new(plan, store, true);
+        decoding.again(record, row).map_err(|mut error| {
+            store.truncate(0, row);
+            if error.reason == Reason::TooLarge && row > 0 {
                 error.reason = Reason::BatchFull;
             }
             error
