@@ -33,13 +33,20 @@ pub(super) struct Decoding<'p, 's> {
     behind: usize,
     /// Whether slices end where messages end.
     strict: bool,
-    /// Why a function gave `None`. Boxed, since it is rare.
-    fault: Option<Box<Fault>>,
+    trouble: &'s mut Trouble,
+}
+
+/// What was found wrong with a record, empty between two. Kept from record to record, so that there is nothing to make or drop.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Why a function gave `None`.
+    fault: Option<Fault>,
     /// Messages that lacked something required when they ended: another piece of them may bring it.
     lacking: Vec<Lacking>,
 }
 
 /// A message that was not whole when it ended.
+#[derive(Debug)]
 struct Lacking {
     message: u32,
     row: usize,
@@ -50,8 +57,9 @@ struct Lacking {
 
 impl<'p, 's> Decoding<'p, 's> {
     /// `strict` finds where and why a record is malformed, which must have been decoded without before.
-    pub(super) fn new(plan: &'p Plan, store: &'s mut Store, strict: bool) -> Self {
-        Self { plan, store, behind: 0, strict, fault: None, lacking: Vec::new() }
+    #[inline(always)]
+    pub(super) fn new(plan: &'p Plan, store: &'s mut Store, trouble: &'s mut Trouble, strict: bool) -> Self {
+        Self { plan, store, behind: 0, strict, trouble }
     }
 
     /// Decodes a record into row `row` of the record's table. After a failure the row holds a part of it.
@@ -60,7 +68,7 @@ impl<'p, 's> Decoding<'p, 's> {
         let plan = self.plan;
         let root = &plan.messages[plan.root];
         match self.message(root, bytes, row) {
-            Some(_) if root.required.is_empty() && self.lacking.is_empty() => Ok(()),
+            Some(_) if root.required.is_empty() && self.trouble.lacking.is_empty() => Ok(()),
             Some(rest) if self.is_whole(root, rest, row) => Ok(()),
             _ => Err(Failed),
         }
@@ -68,8 +76,8 @@ impl<'p, 's> Decoding<'p, 's> {
 
     #[inline(never)]
     fn is_whole(&mut self, root: &MessagePlan, rest: &[u8], row: usize) -> bool {
-        self.fault = self.missing(root, row, rest).or_else(|| self.still_lacking()).map(Box::new);
-        self.fault.is_none()
+        self.trouble.fault = self.missing(root, row, rest).or_else(|| self.still_lacking());
+        self.trouble.fault.is_none()
     }
 
     /// Decodes a record strictly, into a new row `row`, and says what is wrong with it.
@@ -81,7 +89,7 @@ impl<'p, 's> Decoding<'p, 's> {
             return Ok(());
         }
         // A failure without a fault is none that a record can bring about.
-        let fault = self.fault.take().map_or_else(|| fault(Reason::Truncated, bytes.as_ptr(), 0), |fault| *fault);
+        let fault = self.trouble.fault.take().unwrap_or_else(|| fault(Reason::Truncated, bytes.as_ptr(), 0));
         let offset = fault.address.saturating_sub(bytes.as_ptr() as usize).min(bytes.len());
         Err(DecodeError { path: path(self.plan, &fault.fields), offset, reason: fault.reason })
     }
@@ -90,7 +98,7 @@ impl<'p, 's> Decoding<'p, 's> {
     #[cold]
     #[inline(never)]
     pub(super) fn fail<T>(&mut self, reason: Reason, rest: &[u8], field: u32) -> Option<T> {
-        self.fault = Some(Box::new(fault(reason, rest.as_ptr(), field)));
+        self.trouble.fault = Some(fault(reason, rest.as_ptr(), field));
         None
     }
 
@@ -111,9 +119,19 @@ impl<'p, 's> Decoding<'p, 's> {
         Some(rest)
     }
 
-    /// A field whose tag has more than one byte.
+    /// A field whose tag has more than one byte: two, as is usual.
     #[inline(never)]
-    fn long_tag<'a>(&mut self, message: &'p MessagePlan, mut rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
+    fn long_tag<'a>(&mut self, message: &'p MessagePlan, rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
+        if let Some(([first, second], values)) = rest.split_first_chunk()
+            && let Some(slot) = message.usual_long(*first, *second)
+        {
+            return slot.step.take(self, slot, values, row);
+        }
+        self.any_tag(message, rest, row)
+    }
+
+    #[inline(never)]
+    fn any_tag<'a>(&mut self, message: &'p MessagePlan, mut rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
         let start = rest;
         match wire::read_tag(&mut rest) {
             Ok(tag) => self.tagged(message, tag, start, rest, row),
@@ -162,7 +180,7 @@ impl<'p, 's> Decoding<'p, 's> {
             Ok(()) => Some(rest),
             Err(reason) => {
                 let start = rest.as_ptr().wrapping_sub(1);
-                self.fault = Some(Box::new(fault(reason, start, tag >> 3)));
+                self.trouble.fault = Some(fault(reason, start, tag >> 3));
                 None
             }
         }
@@ -186,6 +204,9 @@ impl<'p, 's> Decoding<'p, 's> {
     /// The row of one more element of the slot's list.
     #[inline(always)]
     pub(super) fn element(&mut self, slot: &Slot, rest: &[u8], row: usize) -> Option<usize> {
+        if let Some(element) = self.store.usual_append(slot.list as usize, row) {
+            return Some(element);
+        }
         match self.store.append(slot.list as usize, row) {
             Ok(element) => Some(element),
             Err(reason) => self.fail(reason, rest, slot.number),
@@ -214,31 +235,41 @@ impl<'p, 's> Decoding<'p, 's> {
 
     /// A nested message behind its length.
     #[inline(always)]
-    pub(super) fn nested<'a>(&mut self, slot: &'p Slot, mut rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
-        let Some((bytes, within)) = wire::delimited_within(&mut rest) else {
-            return self.fail(wire::delimited_fault(rest), rest, slot.number);
+    pub(super) fn nested<'a>(&mut self, slot: &'p Slot, rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
+        let mut behind = rest;
+        let (length, within) = match wire::usual_length(rest) {
+            Some(usual) => usual,
+            None => match wire::delimited_within(&mut behind) {
+                Some((bytes, within)) => (bytes.len(), within),
+                None => return self.fail(wire::delimited_fault(rest), rest, slot.number),
+            },
         };
-        let (inner, behind) = if self.strict { (bytes, 0) } else { (within, rest.len()) };
-        let message = &self.plan.messages[slot.detail as usize];
-        let lacking = self.lacking.len();
-        let outer = std::mem::replace(&mut self.behind, behind);
-        let end = self.message(message, inner, row);
-        self.behind = outer;
-        match end {
-            Some(end) => {
-                if !message.required.is_empty() || self.lacking.len() > lacking {
-                    self.note_missing(slot, row, end, lacking);
-                }
-                Some(rest)
-            }
-            None => self.inside(slot.number),
+        if self.strict {
+            let (inner, behind) = within.split_at_checked(length)?;
+            self.nested_within(slot, inner, 0, row)?;
+            return Some(behind);
         }
+        self.nested_within(slot, within, within.len() - length, row)
+    }
+
+    /// The fields of a nested message, up to `behind` bytes before the end of `within`.
+    #[inline(always)]
+    fn nested_within<'a>(&mut self, slot: &'p Slot, within: &'a [u8], behind: usize, row: usize) -> Option<&'a [u8]> {
+        let message = &self.plan.messages[slot.detail as usize];
+        let lacking = self.trouble.lacking.len();
+        let outer = std::mem::replace(&mut self.behind, behind);
+        let Some(end) = self.message(message, within, row) else { return self.inside(slot.number) };
+        self.behind = outer;
+        if !message.required.is_empty() || self.trouble.lacking.len() > lacking {
+            self.note_missing(slot, row, end, lacking);
+        }
+        Some(end)
     }
 
     /// A nested group.
     #[inline(always)]
     pub(super) fn nested_group<'a>(&mut self, slot: &'p Slot, rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
-        let lacking = self.lacking.len();
+        let lacking = self.trouble.lacking.len();
         let Some(rest) = self.group(&self.plan.messages[slot.detail as usize], rest, row, slot.number) else {
             return self.inside(slot.number);
         };
@@ -250,7 +281,7 @@ impl<'p, 's> Decoding<'p, 's> {
     #[cold]
     #[inline(never)]
     fn inside<T>(&mut self, field: u32) -> Option<T> {
-        if let Some(fault) = &mut self.fault {
+        if let Some(fault) = &mut self.trouble.fault {
             fault.fields.push(field);
         }
         None
@@ -266,21 +297,21 @@ impl<'p, 's> Decoding<'p, 's> {
     /// A message has ended; those inside of it that lack something are in `lacking` from `before` on.
     #[inline(never)]
     fn note_missing(&mut self, slot: &'p Slot, row: usize, rest: &[u8], before: usize) {
-        for lacking in &mut self.lacking[before..] {
+        for lacking in &mut self.trouble.lacking[before..] {
             lacking.fault.fields.push(slot.number);
         }
         if let Some(mut fault) = self.missing(&self.plan.messages[slot.detail as usize], row, rest) {
             fault.fields.push(slot.number);
-            self.lacking.push(Lacking { message: slot.detail, row, presence: slot.presence, fault });
+            self.trouble.lacking.push(Lacking { message: slot.detail, row, presence: slot.presence, fault });
         }
     }
 
     /// At the end of the record: a message that is still there and still not whole.
     fn still_lacking(&mut self) -> Option<Fault> {
-        if self.lacking.is_empty() {
+        if self.trouble.lacking.is_empty() {
             return None;
         }
-        let lacking = std::mem::take(&mut self.lacking).into_iter().find(|lacking| {
+        let lacking = std::mem::take(&mut self.trouble.lacking).into_iter().find(|lacking| {
             let message = &self.plan.messages[lacking.message as usize];
             let unset = lacking.presence != NONE && !self.store.bits[lacking.presence as usize].get(lacking.row);
             let taken_back = lacking.row >= self.store.tables[message.table].rows;

@@ -7,7 +7,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use prost_reflect::MessageDescriptor;
 
 use super::compile::{Compiled, compile};
-use super::decode::Decoding;
+use super::decode::{Decoding, Trouble};
 use super::error::{DecodeError, Reason};
 use crate::error::Result;
 use crate::format::decoder::{self, RowDecoder};
@@ -81,7 +81,7 @@ impl ProtobufDecoder {
     /// [`DecodeError::is_batch_full`], finish it and push the record again.
     pub fn push(&mut self, record: &[u8]) -> Result<(), DecodeError> {
         let rows = self.rows();
-        let Compiled { plan, store, .. } = &mut self.compiled;
+        let Compiled { plan, store, trouble, .. } = &mut self.compiled;
         let full = |reason| {
             // Alone in its batch, the record is what is too large.
             let reason = if rows == 0 { Reason::TooLarge } else { reason };
@@ -92,7 +92,7 @@ impl ProtobufDecoder {
         }
         let Ok(row) = store.add_row(0) else { return Err(full(Reason::BatchFull)) };
         self.bytes += record.len();
-        if Decoding::new(plan, store, false).record(record, row).is_err() {
+        if Decoding::new(plan, store, trouble, false).record(record, row).is_err() {
             return self.push_again(record, row);
         }
         Ok(())
@@ -102,11 +102,13 @@ impl ProtobufDecoder {
     #[cold]
     #[inline(never)]
     fn push_again(&mut self, record: &[u8], row: usize) -> Result<(), DecodeError> {
-        let Compiled { plan, store, .. } = &mut self.compiled;
+        let Compiled { plan, store, trouble, .. } = &mut self.compiled;
         store.truncate(0, row);
-        let mut decoding = Decoding::new(plan, store, true);
+        *trouble = Trouble::default();
+        let mut decoding = Decoding::new(plan, store, trouble, true);
         decoding.again(record, row).map_err(|mut error| {
             store.truncate(0, row);
+            *trouble = Trouble::default();
             if error.reason == Reason::TooLarge && row > 0 {
                 error.reason = Reason::BatchFull;
             }

@@ -168,6 +168,14 @@ impl MessagePlan {
         &self.short
     }
 
+    /// The slot of a tag of two bytes, of which the first says that it goes on, as is usual: there is one. `None` says nothing.
+    #[inline(always)]
+    pub(super) fn usual_long(&self, first: u8, second: u8) -> Option<&Slot> {
+        // A second byte that goes on as well is beyond all places.
+        let tag = usize::from(first & 0x7f) | usize::from(second) << 7;
+        self.long.get(usize::from(*self.places.get(tag)?))
+    }
+
     /// The slot of a tag.
     #[inline(always)]
     pub(super) fn slot(&self, tag: u32) -> &Slot {
@@ -226,6 +234,12 @@ impl EnumPlan {
             Some(view) if *view != 0 => *view,
             _ => self.view_slow(number),
         }
+    }
+
+    /// The name of a value, as is usual: it has one, and a small number. `None` says nothing.
+    #[inline(always)]
+    pub(super) fn usual_view(&self, number: u8) -> Option<u128> {
+        self.dense.get(usize::from(number)).copied().filter(|view| *view != 0)
     }
 
     #[inline(never)]

@@ -92,6 +92,21 @@ macro_rules! single {
                     row: usize,
                 ) -> Option<&'a [u8]> {
                     let row = A::row(decoding, slot, rest, row)?;
+                    if Op::$op == Op::Message {
+                        return decoding.nested(slot, rest, row);
+                    }
+                    match decoding.usual_value(Op::$op, slot, rest, row) {
+                        Some(rest) => Some(rest),
+                        None => unusual(decoding, slot, rest, row),
+                    }
+                }
+                #[inline(never)]
+                fn unusual<'p, 'a>(
+                    decoding: &mut Decoding<'p, '_>,
+                    slot: &'p Slot,
+                    rest: &'a [u8],
+                    row: usize,
+                ) -> Option<&'a [u8]> {
                     decoding.value(Op::$op, slot, rest, row)
                 }
                 match $slot {
