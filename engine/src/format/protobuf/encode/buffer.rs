@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::super::text::INLINE;
-use super::word::{Tag, WORD, Word};
+use super::word::{Tag, UsualTime, WORD, Word};
 
 /// Bytes that the longest tag and word take.
 pub(super) const ROOM: usize = 8 + WORD;
@@ -31,7 +31,7 @@ impl<'v> Buffer<'v> {
     #[allow(unsafe_code)]
     pub(super) fn settle(&mut self) {
         debug_assert!((self.bytes.len()..=self.bytes.capacity()).contains(&self.at));
-        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field`, `put_short_text` and `put_bytes` only: each by
+        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field`, `put_short_text`, `put_time` and `put_bytes` only: each by
         // as many bytes as it has just written there, or by fewer (no word is longer than its 16 bytes, no short text than the 12 that are
         // copied), in the vector's spare capacity. Writing into the vector itself instead costs a tenth of encoding: its length would
         // go through memory with each number.
@@ -153,6 +153,37 @@ impl<'v> Buffer<'v> {
         self.put_field(tag, word)
     }
 
+    /// Writes a tag and a time.
+    #[inline(always)]
+    pub(super) fn put_time(mut self, tag: Tag, time: UsualTime) -> Self {
+        let at = tag.length();
+        match self.room(ROOM) {
+            Some(place) => {
+                if let Some(first) = place.first_chunk_mut::<8>() {
+                    first.write_copy_of_slice(&tag.bytes().to_le_bytes());
+                }
+                if let Some(behind) = place.get_mut(at..at + UsualTime::FIRST + 8) {
+                    if let Some(first) = behind.first_chunk_mut::<8>() {
+                        first.write_copy_of_slice(&time.first.to_le_bytes());
+                    }
+                    if let Some(second) = behind.last_chunk_mut::<8>() {
+                        second.write_copy_of_slice(&time.second.to_le_bytes());
+                    }
+                }
+                self.at += at + time.length.min(UsualTime::FIRST + 8);
+                self
+            }
+            None => self.grown(ROOM).put_time_grown(tag, time),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_time_grown(self, tag: Tag, time: UsualTime) -> Self {
+        let bytes = u128::from(time.first) | u128::from(time.second) << (8 * UsualTime::FIRST);
+        self.put_field_grown(tag, Word::of(bytes, time.length))
+    }
+
     /// Writes a tag alone.
     #[inline(always)]
     pub(super) fn put_tag(self, tag: Tag) -> Self {
@@ -243,8 +274,11 @@ mod tests {
         }
     }
 
-    fn time(seconds: u64, nanos: u64) -> Option<Word> {
-        Word::usual_time(seconds, nanos).or_else(|| Word::short_time(seconds, nanos))
+    fn put_time(out: Buffer<'_>, tag: Tag, (seconds, nanos): (u64, u64)) -> Option<Buffer<'_>> {
+        match UsualTime::of(seconds, nanos) {
+            Some(time) => Some(out.put_time(tag, time)),
+            None => Some(out.put_field(tag, Word::short_time(seconds, nanos)?)),
+        }
     }
 
     #[test]
@@ -272,8 +306,8 @@ mod tests {
             seconds.iter().flat_map(|seconds| [0, 1, 0x7f, 0x80, (1 << 30) - 1].map(|n| (*seconds, n)))
         {
             for tag in [Tag::new(8), Tag::new(1 << 14), Tag::new(u32::MAX)] {
-                let mut bytes = Vec::new();
-                Buffer::new(&mut bytes).put_field(tag, time(seconds, nanos).unwrap()).put_bytes(&[7]).settle();
+                let mut bytes = Vec::with_capacity(if nanos % 2 == 0 { 0 } else { 100 });
+                put_time(Buffer::new(&mut bytes), tag, (seconds, nanos)).unwrap().put_bytes(&[7]).settle();
                 let mut expected = Vec::new();
                 let out = Buffer::new(&mut expected).put_delimited(tag, |mut out| {
                     for (number, value) in [(1, seconds), (2, nanos)].into_iter().filter(|(_, value)| *value != 0) {
@@ -286,7 +320,7 @@ mod tests {
             }
         }
         for (seconds, nanos) in [(1 << 35, 1), (u64::MAX, 1), (1 << 30, u64::MAX), (0, 1 << 30)] {
-            assert!(time(seconds, nanos).is_none(), "{seconds} {nanos}");
+            assert!(put_time(Buffer::new(&mut Vec::new()), Tag::NONE, (seconds, nanos)).is_none(), "{seconds} {nanos}");
         }
     }
 

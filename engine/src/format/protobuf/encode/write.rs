@@ -9,7 +9,7 @@ use arrow::datatypes::TimeUnit;
 use super::super::text::INLINE;
 use super::super::wire;
 use super::buffer::{Buffer, ROOM};
-use super::word::{Tag, Word};
+use super::word::{Tag, UsualTime, Word};
 
 /// The bound columns of a message.
 pub(super) struct Fields(pub(super) Vec<Column>);
@@ -322,8 +322,8 @@ fn truncate<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
 #[inline(always)]
 fn put_time(seconds: i64, nanos: i64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
     let (seconds, nanos) = (seconds as u64, nanos as u64);
-    match Word::usual_time(seconds, nanos) {
-        Some(word) => out.put_field(tag, word),
+    match UsualTime::of(seconds, nanos) {
+        Some(time) => out.put_time(tag, time),
         None => put_any_time(seconds, nanos, tag, out),
     }
 }
