@@ -201,11 +201,10 @@ const SHORT_MASKS: [(u32, u64); INLINE + 1] = {
     let mut masks = [(u32::MAX, u64::MAX); INLINE + 1];
     let mut length = 0;
     while length < INLINE {
-        let (first, second) = (length, if length < 4 { 0 } else { length - 4 });
-        if first < 4 {
-            masks[length].0 = !(u32::MAX << (8 * first));
+        if length < 4 {
+            masks[length].0 = !(u32::MAX << (8 * length));
         }
-        masks[length].1 = !(u64::MAX << (8 * second));
+        masks[length].1 = !(u64::MAX << (8 * length.saturating_sub(4)));
         length += 1;
     }
     masks
