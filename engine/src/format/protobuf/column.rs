@@ -4,12 +4,13 @@
 //! twice merge by themselves. Each kind of column can do three things: *extend* to more rows, all default; be written
 //! at a row; and *reset* a row to its default, which takes back a record that turned out malformed.
 //!
-//! Rows are written in order: only the last row of a table is ever written or reset. Columns with offsets (bytes,
+//! Rows are written in order: only the last row of a table is ever written or reset. Columns with a varying part (bytes,
 //! lists) rest on that.
 
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::ArrowNativeType;
 
+use super::offsets::Ends;
 use super::text::{append, is_text};
 
 /// A column of fixed width. Floats are held as the integers of their bits.
@@ -41,6 +42,12 @@ impl<T: ArrowNativeType> Fixed<T> {
     #[inline(always)]
     pub(super) fn write(&mut self, row: usize, value: T) {
         self.values[row] = value;
+    }
+
+    /// The same; `None` if there is no such row.
+    #[inline(always)]
+    pub(super) fn put(&mut self, row: usize, value: T) -> Option<()> {
+        self.values.get_mut(row).map(|place| *place = value)
     }
 
     pub(super) fn reset(&mut self, row: usize) {
@@ -124,6 +131,15 @@ impl Bits {
         *byte = *byte & !(1 << bit) | u8::from(value) << bit;
     }
 
+    /// The same; `None` if there is no such row.
+    #[inline(always)]
+    pub(super) fn put(&mut self, row: usize, value: bool) -> Option<()> {
+        let byte = self.bytes.values.get_mut(row / 8)?;
+        let bit = row % 8;
+        *byte = *byte & !(1 << bit) | u8::from(value) << bit;
+        Some(())
+    }
+
     pub(super) fn get(&self, row: usize) -> bool {
         self.bytes.values[row / 8] >> (row % 8) & 1 == 1
     }
@@ -137,44 +153,51 @@ impl Bits {
     }
 }
 
-/// A column of bytes: offsets into one run of bytes. A row is opened when it is first written; the rows between are
-/// filled then.
+/// A column of bytes: the ends of rows in one run of bytes.
 #[derive(Debug)]
 pub(super) struct Blob {
-    /// Where each row begins, up to the last opened one.
-    offsets: Fixed<i32>,
+    ends: Ends,
     bytes: Fixed<u8>,
     default: Box<[u8]>,
+    /// Rows that have their bytes, be they the default's. Kept only where that has any: else a row without bytes needs nothing.
+    filled: usize,
 }
 
 impl Blob {
     pub(super) fn new(default: &[u8]) -> Self {
-        Self { offsets: Fixed::new(0), bytes: Fixed::new(0), default: default.into() }
+        Self { ends: Ends::new(), bytes: Fixed::new(0), default: default.into(), filled: 0 }
     }
 
     /// Begins a batch of about `bytes` bytes.
     pub(super) fn begin(&mut self, bytes: usize) {
-        self.offsets.begin();
+        self.ends.begin();
         self.bytes.begin();
         self.bytes.values.reserve(bytes);
+        self.filled = 0;
     }
 
     pub(super) fn clear(&mut self) {
-        self.offsets.clear();
+        self.ends.clear();
         self.bytes.clear();
+        self.filled = 0;
     }
 
-    /// Gives rows their default until `rows` rows are there.
+    pub(super) fn extend(&mut self, rows: usize) {
+        self.ends.extend(rows);
+    }
+
+    /// Gives rows their default until `rows` rows have bytes.
     #[inline(never)]
     fn fill(&mut self, rows: usize) {
-        while self.offsets.values.len() < rows {
-            self.offsets.values.push(self.bytes.values.len() as i32);
+        for row in self.filled..rows {
             self.bytes.values.extend_from_slice(&self.default);
+            self.ends.note(row, self.bytes.values.len());
         }
+        self.filled = self.filled.max(rows);
     }
 
     /// Writes a text that has yet to be checked; false if it is not UTF-8.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn write_text(&mut self, row: usize, value: &[u8], within: &[u8]) -> bool {
         let good = is_text(value, within);
         if good {
@@ -183,100 +206,143 @@ impl Blob {
         good
     }
 
-    /// `value` is what `within` begins with: see [`append`]. Not inlined, so that decoding keeps its registers.
-    #[inline(never)]
+    /// `value` is what `within` begins with: see [`append`].
+    #[inline(always)]
     pub(super) fn write(&mut self, row: usize, value: &[u8], within: &[u8]) {
-        if self.offsets.values.len() != row {
-            self.fill(row);
-            self.reset(row);
+        if self.ends.is_noted(row) || !self.default.is_empty() {
+            self.begin_again(row);
         }
-        self.offsets.values.push(self.bytes.values.len() as i32);
         append(&mut self.bytes.values, value, within);
+        self.ends.note(row, self.bytes.values.len());
     }
 
-    /// Adds to what the row has, or to nothing: pieces of a message that comes in pieces.
+    /// Writes `length` bytes, with which `within` begins, as is usual: at most 32, with bytes behind them, and room is there.
+    /// `None`: nothing was done.
+    #[inline(always)]
+    pub(super) fn write_usual(&mut self, row: usize, length: usize, within: &[u8]) -> Option<()> {
+        let chunk = within.first_chunk::<32>()?;
+        let bytes = &mut self.bytes.values;
+        let end = bytes.len() + length;
+        let usual = length <= 32 && self.default.is_empty() && bytes.capacity() - bytes.len() >= 32;
+        if !usual {
+            return None;
+        }
+        self.ends.note_first(row, end)?;
+        bytes.extend_from_slice(chunk);
+        bytes.truncate(end);
+        Some(())
+    }
+
+    /// Adds to what the row has, or to nothing: pieces of a message that comes in pieces. There is no default then.
     pub(super) fn append(&mut self, row: usize, value: &[u8]) {
-        self.open(row);
         self.bytes.values.extend_from_slice(value);
+        self.ends.note(row, self.bytes.values.len());
     }
 
-    /// Opens the row if it is not.
+    /// A row that has bytes already, or whose earlier rows may lack theirs.
     #[inline(never)]
-    fn open(&mut self, row: usize) {
-        self.fill(row);
-        if self.offsets.values.len() == row {
-            self.offsets.values.push(self.bytes.values.len() as i32);
+    fn begin_again(&mut self, row: usize) {
+        self.reset(row);
+        if !self.default.is_empty() {
+            self.fill(row);
+            self.filled = row + 1;
         }
     }
 
     /// The row's bytes.
     pub(super) fn value(&self, row: usize) -> &[u8] {
-        let offsets = &self.offsets.values;
-        let Some(start) = offsets.get(row) else { return &self.default };
-        let end = offsets.get(row + 1).map_or(self.bytes.values.len(), |end| *end as usize);
-        self.bytes.values.get(*start as usize..end).unwrap_or_default()
+        match self.ends.range(row) {
+            Some(range) => self.bytes.values.get(range).unwrap_or_default(),
+            None => &self.default,
+        }
     }
 
     pub(super) fn reset(&mut self, row: usize) {
-        if let Some(&start) = self.offsets.values.get(row) {
-            self.bytes.values.truncate(start as usize);
-            self.offsets.values.truncate(row);
+        if let Some(start) = self.ends.reset(row) {
+            self.bytes.values.truncate(start);
         }
+        self.filled = self.filled.min(row);
     }
 
     /// Whether the row holds no bytes.
     pub(super) fn is_empty(&self, row: usize) -> bool {
-        self.offsets.values.get(row).is_none_or(|_| self.value(row).is_empty())
+        self.value(row).is_empty()
+    }
+
+    /// Gives the first `rows` rows what they lack, there are no others then; shows their offsets, and their bytes.
+    pub(super) fn settle(&mut self, rows: usize) -> (&[i32], &[u8]) {
+        if !self.default.is_empty() {
+            self.fill(rows);
+        }
+        (self.ends.settle(rows), &self.bytes.values)
     }
 
     /// Offsets and bytes of the first `rows` rows.
     pub(super) fn finish(&mut self, rows: usize) -> (Buffer, Buffer) {
-        self.fill(rows);
-        self.offsets.values.push(self.bytes.values.len() as i32);
+        self.settle(rows);
         let length = self.bytes.values.len();
-        (self.offsets.finish(rows + 1), self.bytes.finish(length))
+        (self.ends.finish(rows), self.bytes.finish(length))
     }
 }
 
-/// The offsets of a list or map; its elements are rows of a table of their own.
+/// The ends of a list or map; its elements are rows of a table of their own.
 #[derive(Debug)]
 pub(super) struct List {
-    offsets: Fixed<i32>,
+    pub(super) ends: Ends,
     /// The elements' table.
     pub(super) table: usize,
 }
 
 impl List {
     pub(super) fn new(table: usize) -> Self {
-        Self { offsets: Fixed::new(0), table }
+        Self { ends: Ends::new(), table }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(blob: &mut Blob, rows: usize) -> Vec<Vec<u8>> {
+        let (offsets, bytes) = blob.finish(rows);
+        let offsets = offsets.typed_data::<i32>().to_vec();
+        offsets.windows(2).map(|pair| bytes[pair[0] as usize..pair[1] as usize].to_vec()).collect()
     }
 
-    pub(super) fn begin(&mut self) {
-        self.offsets.begin();
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.offsets.clear();
-    }
-
-    /// Opens the row if it is not: its elements begin at `elements`, how many there are now.
-    #[inline(always)]
-    pub(super) fn open(&mut self, row: usize, elements: usize) {
-        while self.offsets.values.len() <= row {
-            self.offsets.values.push(elements as i32);
+    #[test]
+    fn rows_without_bytes_have_the_default() {
+        for default in [b"".as_slice(), b"default"] {
+            let mut blob = Blob::new(default);
+            blob.begin(0);
+            blob.extend(7);
+            blob.write(0, b"", b"");
+            blob.write(2, b"first", b"first");
+            blob.write(2, b"again", b"again");
+            blob.write(4, b"taken back", b"taken back");
+            blob.reset(4);
+            blob.write(5, b"last", b"last");
+            let expected: [&[u8]; 7] = [b"", default, b"again", default, default, b"last", default];
+            assert_eq!(rows(&mut blob, 7), expected);
+            assert_eq!(rows(&mut blob, 0), Vec::<Vec<u8>>::new());
         }
     }
 
-    /// Closes the row; gives how many elements came before it, if it had been opened.
-    pub(super) fn reset(&mut self, row: usize) -> Option<usize> {
-        let start = *self.offsets.values.get(row)?;
-        self.offsets.values.truncate(row);
-        Some(start as usize)
-    }
-
-    /// Offsets of the first `rows` rows.
-    pub(super) fn finish(&mut self, rows: usize, elements: usize) -> Buffer {
-        self.open(rows, elements);
-        self.offsets.finish(rows + 1)
+    #[test]
+    fn usual_bytes_are_written_where_there_are_none() {
+        let within: Vec<u8> = (0..100).collect();
+        let mut blob = Blob::new(&[]);
+        blob.begin(2_000);
+        blob.extend(34);
+        for length in 0..=32 {
+            assert_eq!(blob.write_usual(length, length, &within), Some(()));
+        }
+        // There are some, too many, too few behind them, no such row.
+        assert_eq!(blob.write_usual(32, 1, &within), None);
+        assert_eq!(blob.write_usual(33, 33, &within), None);
+        assert_eq!(blob.write_usual(33, 2, &within[..31]), None);
+        assert_eq!(blob.write_usual(34, 2, &within), None);
+        let expected: Vec<Vec<u8>> = (0..=32).map(|length| within[..length].to_vec()).collect();
+        assert_eq!(rows(&mut blob, 33), expected);
+        assert_eq!(Blob::new(b"default").write_usual(0, 2, &within), None);
     }
 }

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use prost_reflect::{EnumDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value};
 
 use super::column::{Bits, Blob, Fixed, List};
+use super::decode::Trouble;
 use super::finish::{Nulls, Output};
 use super::plan::{EnumPlan, Member, MessagePlan, NONE, Op, Plan, Slot};
 use super::store::{ColumnId, Store, Table};
@@ -24,6 +25,7 @@ pub(super) struct Compiled {
     pub(super) plan: Plan,
     pub(super) store: Store,
     pub(super) outputs: Vec<Output>,
+    pub(super) trouble: Trouble,
 }
 
 /// Compiles the columns of `message` at `projection` (places in the schema's order), which have the types `fields`, and of which
@@ -43,7 +45,7 @@ pub(super) fn compile(
     let (root, outputs) = compiler.message(message, wanted.collect(), 0, &mut Vec::new())?;
     compiler.plan.root = root;
     compiler.plan.name = message.full_name().to_owned();
-    Ok(Compiled { plan: compiler.plan, store: compiler.store, outputs })
+    Ok(Compiled { plan: compiler.plan, store: compiler.store, outputs, trouble: Trouble::default() })
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use prost_reflect::MessageDescriptor;
 
 use super::compile::{Compiled, compile};
-use super::decode::Decoding;
+use super::decode::{Decoding, Trouble};
 use super::error::{DecodeError, Reason};
 use crate::error::Result;
 use crate::format::decoder::{self, RowDecoder};
@@ -81,7 +81,7 @@ impl ProtobufDecoder {
     /// [`DecodeError::is_batch_full`], finish it and push the record again.
     pub fn push(&mut self, record: &[u8]) -> Result<(), DecodeError> {
         let rows = self.rows();
-        let Compiled { plan, store, .. } = &mut self.compiled;
+        let Compiled { plan, store, trouble, .. } = &mut self.compiled;
         let full = |reason| {
             // Alone in its batch, the record is what is too large.
             let reason = if rows == 0 { Reason::TooLarge } else { reason };
@@ -90,11 +90,26 @@ impl ProtobufDecoder {
         if record.len() > MAX_BATCH_BYTES - self.bytes {
             return Err(full(Reason::BatchFull));
         }
-        let row = store.add_row(0).map_err(|_| full(Reason::BatchFull))?;
+        let Ok(row) = store.add_row(0) else { return Err(full(Reason::BatchFull)) };
         self.bytes += record.len();
-        Decoding::new(plan, store).record(record, row).map_err(|mut error| {
-            store.truncate(0, rows);
-            if error.reason == Reason::TooLarge && rows > 0 {
+        if Decoding::new(plan, store, trouble, false).record(record, row).is_err() {
+            return self.push_again(record, row);
+        }
+        Ok(())
+    }
+
+    /// Finds where and why a record is malformed that could not be decoded into row `row`.
+    #[cold]
+    #[inline(never)]
+    fn push_again(&mut self, record: &[u8], row: usize) -> Result<(), DecodeError> {
+        let Compiled { plan, store, trouble, .. } = &mut self.compiled;
+        store.truncate(0, row);
+        *trouble = Trouble::default();
+        let mut decoding = Decoding::new(plan, store, trouble, true);
+        decoding.again(record, row).map_err(|mut error| {
+            store.truncate(0, row);
+            *trouble = Trouble::default();
+            if error.reason == Reason::TooLarge && row > 0 {
                 error.reason = Reason::BatchFull;
             }
             error

@@ -1,12 +1,11 @@
 //! From the columns of a finished batch to Arrow arrays.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DurationMicrosecondArray, Float32Array, Float64Array,
     Int32Array, Int64Array, ListArray, MapArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
-    UInt32Array, new_null_array,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::take;
@@ -14,6 +13,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use prost_reflect::DescriptorPool;
 
+use super::keys::{Kept, last_of_each_key};
 use super::store::{ColumnId, Store};
 use super::{any, json};
 use crate::error::{Error, Result};
@@ -108,13 +108,13 @@ impl Output {
             Self::AnyJson { .. } => Err(Error::internal("the contents of an Any are asked for outside of it")),
             Self::List { list, item, child } => {
                 let elements = store.tables[store.lists[*list].table].rows;
-                let offsets = offsets(store, *list, rows, elements);
+                let offsets = offsets(store, *list, rows);
                 let values = child.build(store, elements, None)?;
                 Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values, outer.cloned())?))
             }
             Self::Map { list, entries, key, key_column, value } => {
                 let elements = store.tables[store.lists[*list].table].rows;
-                let offsets = offsets(store, *list, rows, elements);
+                let offsets = offsets(store, *list, rows);
                 // Asked before the columns are given away.
                 let last = last_of_each_key(store, *key_column, &offsets);
                 let mut columns = vec![key.build(store, elements, None)?, value.build(store, elements, None)?];
@@ -151,8 +151,8 @@ fn where_null(
     NullBuffer::union(own.as_ref(), outer).filter(|nulls| nulls.null_count() > 0)
 }
 
-fn offsets(store: &mut Store, list: usize, rows: usize, elements: usize) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(ScalarBuffer::from(store.lists[list].finish(rows, elements)))
+fn offsets(store: &mut Store, list: usize, rows: usize) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(ScalarBuffer::from(store.lists[list].ends.finish(rows)))
 }
 
 fn column(
@@ -198,74 +198,4 @@ fn column(
         }
         (id, other) => return Err(Error::internal(format!("column {id:?} can't become {other}"))),
     })
-}
-
-/// The entries that stay when keys come again in a map.
-struct Kept {
-    indices: UInt32Array,
-    offsets: OffsetBuffer<i32>,
-}
-
-/// A key by its content.
-#[derive(PartialEq, Eq, Hash)]
-enum Key<'a> {
-    Number(i128),
-    Text(&'a [u8]),
-}
-
-impl Key<'_> {
-    /// A number that differs for most keys that differ: of texts, what they end with counts.
-    fn mark(&self) -> u64 {
-        match self {
-            Self::Number(number) => *number as u64,
-            Self::Text(text) => match text.last_chunk::<8>() {
-                Some(end) => u64::from_le_bytes(*end).wrapping_add(text.len() as u64),
-                None => text.iter().fold(text.len() as u64, |mark, byte| mark << 8 | u64::from(*byte)),
-            },
-        }
-    }
-}
-
-/// Up to this many entries, each key is compared with all others.
-const FEW: usize = 16;
-
-/// Of entries with one key in one map the last stays; `None` if no map has such, as nearly always.
-fn last_of_each_key(store: &Store, column: ColumnId, offsets: &OffsetBuffer<i32>) -> Option<Kept> {
-    let key = |row: usize| match column {
-        ColumnId::Word(n) => Key::Number(store.words[n].values[row].into()),
-        ColumnId::Long(n) => Key::Number(store.longs[n].values[row].into()),
-        ColumnId::Wide(n) => Key::Number(store.wides[n].values[row]),
-        ColumnId::Bits(n) => Key::Number(store.bits[n].get(row).into()),
-        ColumnId::Blob(n) => Key::Text(store.blobs[n].value(row)),
-        // No keys of maps.
-        ColumnId::Labels(_) | ColumnId::Text(_) | ColumnId::List(_) => Key::Number(row as i128),
-    };
-    let maps = || offsets.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize));
-    let unique = |(from, to): (usize, usize)| {
-        if to - from < 2 {
-            true
-        } else if to - from <= FEW {
-            let mut marks = [0; FEW];
-            marks.iter_mut().zip(from..to).for_each(|(mark, row)| *mark = key(row).mark());
-            (0..to - from).all(|one| {
-                let mut later = one + 1..to - from;
-                later.all(|other| marks[one] != marks[other] || key(from + one) != key(from + other))
-            })
-        } else {
-            (from..to).map(key).collect::<HashSet<_>>().len() == to - from
-        }
-    };
-    if maps().all(unique) {
-        return None;
-    }
-    let mut indices = Vec::new();
-    let mut lengths = Vec::new();
-    for (from, to) in maps() {
-        let mut seen = HashSet::new();
-        let start = indices.len();
-        indices.extend((from..to).rev().filter(|row| seen.insert(key(*row))).map(|row| row as u32));
-        indices[start..].reverse();
-        lengths.push(indices.len() - start);
-    }
-    Some(Kept { indices: UInt32Array::from(indices), offsets: OffsetBuffer::from_lengths(lengths) })
 }

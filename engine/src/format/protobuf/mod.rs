@@ -4,9 +4,9 @@
 //! * encoding: [`ProtobufEncoder`]
 //!
 //! Parts of the decoder, in the order of a record's way: `wire` reads tags and numbers, `plan` says what a tag means
-//! (built by `compile`), `decode` walks a record (`time` its times), `store` holds the columns (`column`, `text`), `finish` makes arrays of
-//! them; `check` looks at messages that stay bytes, `json` and `any` render those that are shown as JSON. `oracle` is what
-//! tests and the fuzzer judge by.
+//! (built by `compile`), `decode` walks a record and takes the `step` of each tag, which reads a `value` (`time` its times), `store`
+//! holds the columns (`column`, `text`, `offsets`), `finish` makes arrays of them (`keys` looks for what comes again in maps); `check` looks at messages that stay bytes, `json` and
+//! `any` render those that are shown as JSON. `oracle` is what tests and the fuzzer judge by.
 
 mod any;
 mod check;
@@ -18,10 +18,14 @@ mod encode;
 mod error;
 mod finish;
 mod json;
+mod keys;
+mod offsets;
 mod plan;
+mod step;
 mod store;
 mod text;
 mod time;
+mod value;
 mod wire;
 
 pub use decoder::ProtobufDecoder;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::check::CheckPlan;
+use super::step::Step;
 
 /// What to do with a value on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +59,6 @@ pub(super) enum Op {
     Raw,
     /// The bytes of a group → blob.
     RawGroup,
-    /// Presence, list and oneof first, and then the slot's [`op`](Slot::op). As a [`Slot::first`] only, as is the next.
-    Prepared,
-    /// A length and then values one after the other, each by the slot's [`op`](Slot::op).
-    Packed,
 }
 
 /// No presence, no list, no oneof.
@@ -69,10 +66,10 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// One tag of a message.
 #[derive(Debug, Clone, Copy)]
-#[repr(align(32))]
+#[repr(align(64))]
 pub(super) struct Slot {
-    /// What is done first: the op itself, unless it is packed or prepared. Kept by [`MessagePlan::insert`].
-    pub(super) first: Op,
+    /// What reads the value: made of all that follows by [`MessagePlan::insert`].
+    pub(super) step: Step,
     pub(super) op: Op,
     /// A length and then values one after the other.
     pub(super) packed: bool,
@@ -82,7 +79,7 @@ pub(super) struct Slot {
     pub(super) list: u32,
     /// The field's place in [`Plan::members`], or [`NONE`].
     pub(super) member: u32,
-    /// The column, in the kind of the op.
+    /// The column, in the kind of the op; of what is skipped, the tag.
     pub(super) column: u32,
     /// Of messages: the place in [`Plan::messages`]; of enums: in [`Plan::enums`].
     pub(super) detail: u32,
@@ -91,9 +88,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// A slot that does nothing.
+    /// A slot of a tag that no field has.
     pub(super) const UNKNOWN: Self = Self {
-        first: Op::Unknown,
+        step: Step::UNKNOWN,
         op: Op::Unknown,
         packed: false,
         presence: NONE,
@@ -130,7 +127,7 @@ pub(super) struct MessagePlan {
 impl Default for MessagePlan {
     fn default() -> Self {
         Self {
-            short: Box::new([Slot::UNKNOWN; 128]),
+            short: Box::new(std::array::from_fn(|tag| Slot { column: tag as u32, ..Slot::UNKNOWN })),
             long: Vec::new(),
             places: Vec::new(),
             sparse: HashMap::new(),
@@ -148,11 +145,7 @@ impl MessagePlan {
     }
 
     pub(super) fn insert(&mut self, tag: u32, mut slot: Slot) {
-        slot.first = match slot {
-            Slot { packed: true, .. } => Op::Packed,
-            Slot { op, presence: NONE, list: NONE, member: NONE, .. } => op,
-            _ => Op::Prepared,
-        };
+        slot.step = Step::of(&slot);
         if let Some(place) = self.short.get_mut(tag as usize) {
             *place = slot;
             return;
@@ -167,6 +160,20 @@ impl MessagePlan {
         } else {
             self.sparse.insert(tag, place);
         }
+    }
+
+    /// The slots of tags of one byte, by tag.
+    #[inline(always)]
+    pub(super) fn short(&self) -> &[Slot; 128] {
+        &self.short
+    }
+
+    /// The slot of a tag of two bytes, of which the first says that it goes on, as is usual: there is one. `None` says nothing.
+    #[inline(always)]
+    pub(super) fn usual_long(&self, first: u8, second: u8) -> Option<&Slot> {
+        // A second byte that goes on as well is beyond all places.
+        let tag = usize::from(first & 0x7f) | usize::from(second) << 7;
+        self.long.get(usize::from(*self.places.get(tag)?))
     }
 
     /// The slot of a tag.
@@ -227,6 +234,12 @@ impl EnumPlan {
             Some(view) if *view != 0 => *view,
             _ => self.view_slow(number),
         }
+    }
+
+    /// The name of a value, as is usual: it has one, and a small number. `None` says nothing.
+    #[inline(always)]
+    pub(super) fn usual_view(&self, number: u8) -> Option<u128> {
+        self.dense.get(usize::from(number)).copied().filter(|view| *view != 0)
     }
 
     #[inline(never)]

@@ -71,7 +71,7 @@ impl Store {
         self.texts.iter_mut().for_each(|text| text.begin(bytes));
         self.labels.iter_mut().for_each(|labels| labels.views.begin());
         self.blobs.iter_mut().for_each(|blob| blob.begin(bytes));
-        self.lists.iter_mut().for_each(List::begin);
+        self.lists.iter_mut().for_each(|list| list.ends.begin());
         // Too many rows are not filled ahead: the table grows as they come, and is full at some point.
         let _ = self.fill(0, rows);
     }
@@ -86,7 +86,7 @@ impl Store {
         self.texts.iter_mut().for_each(Text::clear);
         self.labels.iter_mut().for_each(|labels| labels.views.clear());
         self.blobs.iter_mut().for_each(Blob::clear);
-        self.lists.iter_mut().for_each(List::clear);
+        self.lists.iter_mut().for_each(|list| list.ends.clear());
     }
 
     fn empty_tables(&mut self) {
@@ -99,17 +99,20 @@ impl Store {
     /// Takes a new row of a table, all default.
     #[inline(always)]
     pub(super) fn add_row(&mut self, table: usize) -> Result<usize, Reason> {
-        let row = self.tables[table].rows;
-        if row == self.tables[table].filled {
-            self.grow(table)?;
+        let place = &mut self.tables[table];
+        if place.rows < place.filled {
+            place.rows += 1;
+            return Ok(place.rows - 1);
         }
-        self.tables[table].rows = row + 1;
-        Ok(row)
+        self.add_row_grown(table)
     }
 
+    #[cold]
     #[inline(never)]
-    fn grow(&mut self, table: usize) -> Result<(), Reason> {
-        self.grow_to(table, 32)
+    fn add_row_grown(&mut self, table: usize) -> Result<usize, Reason> {
+        self.grow_to(table, 32)?;
+        self.tables[table].rows += 1;
+        Ok(self.tables[table].rows - 1)
     }
 
     /// Doubles the table, or more if it has to hold so many rows.
@@ -140,7 +143,8 @@ impl Store {
             ColumnId::Bits(n) => self.bits[n].extend(rows),
             ColumnId::Text(n) => self.texts[n].extend(rows),
             ColumnId::Labels(n) => self.labels[n].views.extend(rows),
-            ColumnId::Blob(_) | ColumnId::List(_) => {}
+            ColumnId::Blob(n) => self.blobs[n].extend(rows),
+            ColumnId::List(n) => self.lists[n].ends.extend(rows),
         }
     }
 
@@ -155,7 +159,7 @@ impl Store {
             ColumnId::Labels(n) => self.labels[n].views.reset(row),
             ColumnId::Blob(n) => self.blobs[n].reset(row),
             ColumnId::List(n) => {
-                if let Some(elements) = self.lists[n].reset(row) {
+                if let Some(elements) = self.lists[n].ends.reset(row) {
                     self.truncate(self.lists[n].table, elements);
                 }
             }
@@ -187,13 +191,23 @@ impl Store {
         self.tables[table].columns = columns;
     }
 
-    /// Adds an element to the list at `row`; gives the element's row.
+    /// Adds an element to the list at `row`, as is usual: there is room for it. Gives the element's row.
     #[inline(always)]
+    pub(super) fn usual_append(&mut self, list: usize, row: usize) -> Option<usize> {
+        let list = self.lists.get_mut(list)?;
+        let table = self.tables.get_mut(list.table).filter(|table| table.rows < table.filled)?;
+        list.ends.put(row, table.rows + 1)?;
+        table.rows += 1;
+        Some(table.rows - 1)
+    }
+
+    /// Adds an element to the list at `row`; gives the element's row.
+    #[cold]
+    #[inline(never)]
     pub(super) fn append(&mut self, list: usize, row: usize) -> Result<usize, Reason> {
-        let table = self.lists[list].table;
-        let elements = self.tables[table].rows;
-        self.lists[list].open(row, elements);
-        self.add_row(table)
+        let element = self.add_row(self.lists[list].table)?;
+        self.lists[list].ends.note(row, element + 1);
+        Ok(element)
     }
 
     /// Adds so many elements to the list at `row`; gives the first one's row.
@@ -205,7 +219,7 @@ impl Store {
         if end > self.tables[table].filled {
             self.grow_to(table, end.max(32))?;
         }
-        self.lists[list].open(row, elements);
+        self.lists[list].ends.note(row, end);
         self.tables[table].rows = end;
         Ok(elements)
     }

@@ -66,6 +66,38 @@ impl Text {
         }
     }
 
+    /// Writes a string of `length` bytes, with which `within` begins, as is usual: at most 32, ASCII, with bytes behind it, and
+    /// room is there. `None`: nothing was done.
+    #[inline(always)]
+    pub(super) fn write_usual(&mut self, row: usize, length: usize, within: &[u8]) -> Option<()> {
+        if length <= INLINE {
+            let chunk = within.first_chunk::<12>()?;
+            let (first, second) = SHORT_MASKS[length];
+            let first = u32::from_le_bytes(*chunk.first_chunk::<4>()?) & first;
+            let second = u64::from_le_bytes(*chunk.last_chunk::<8>()?) & second;
+            let first = length as u64 | u64::from(first) << 32;
+            // A length of at most 12 looks like ASCII.
+            if (first | second) & LONG_NOT_ASCII != 0 {
+                return None;
+            }
+            return self.views.put(row, u128::from(first) | u128::from(second) << 64);
+        }
+        let chunk = within.first_chunk::<32>()?;
+        if !is_usual_text(length, within)? {
+            return None;
+        }
+        let bytes = &mut self.bytes.values;
+        let (view, start) = (self.views.values.get_mut(row)?, bytes.len());
+        if bytes.capacity() - start < 32 {
+            return None;
+        }
+        bytes.extend_from_slice(chunk);
+        bytes.truncate(start + length);
+        let first = length as u64 | u64::from(u32::from_le_bytes(*chunk.first_chunk::<4>()?)) << 32;
+        *view = u128::from(first) | (start as u128) << 96;
+        Some(())
+    }
+
     /// Not inlined, so that decoding keeps its registers.
     #[inline(never)]
     fn write_long(&mut self, row: usize, value: &[u8], within: &[u8]) -> bool {
@@ -164,6 +196,31 @@ const MASKS: [u128; 16] = {
     masks
 };
 
+/// What of the first four bytes, and of the next eight, is of a text of so many bytes.
+const SHORT_MASKS: [(u32, u64); INLINE + 1] = {
+    let mut masks = [(u32::MAX, u64::MAX); INLINE + 1];
+    let mut length = 0;
+    while length < INLINE {
+        if length < 4 {
+            masks[length].0 = !(u32::MAX << (8 * length));
+        }
+        masks[length].1 = !(u64::MAX << (8 * length.saturating_sub(4)));
+        length += 1;
+    }
+    masks
+};
+
+/// From the place 32 − n on: the bits that are not ASCII of n bytes, and then of none.
+const MARKS: [u8; 64] = {
+    let mut marks = [0; 64];
+    let mut place = 0;
+    while place < 32 {
+        marks[place] = 0x80;
+        place += 1;
+    }
+    marks
+};
+
 const SHORT_NOT_ASCII: u128 = 0x8080_8080_8080_8080_8080_8080;
 const LONG_NOT_ASCII: u64 = 0x8080_8080_8080_8080;
 const NOT_ASCII: u128 = 0x8080_8080_8080_8080_8080_8080_8080_8080;
@@ -180,6 +237,15 @@ fn short_view(value: &[u8]) -> u128 {
         value.iter().rev().fold(0, |text, byte| text << 8 | u128::from(*byte))
     };
     length as u128 | text << 32
+}
+
+/// Whether the `length` bytes that `within` begins with are ASCII. `None`: there are more than 32, or too few behind them.
+#[inline(always)]
+pub(super) fn is_usual_text(length: usize, within: &[u8]) -> Option<bool> {
+    let (words, _) = within.first_chunk::<32>()?.as_chunks::<8>();
+    let (marks, _) = MARKS.get(32usize.checked_sub(length)?..)?.first_chunk::<32>()?.as_chunks::<8>();
+    let mark = |(word, mark): (&[u8; 8], &[u8; 8])| u64::from_le_bytes(*word) & u64::from_le_bytes(*mark);
+    Some(words.iter().zip(marks).map(mark).fold(0, |all, mark| all | mark) == 0)
 }
 
 /// Whether `value`, with which `within` begins, is UTF-8.
@@ -257,6 +323,31 @@ mod tests {
         for (row, value) in values.iter().enumerate() {
             assert_eq!(array.as_string_view().value(row).as_bytes(), *value);
         }
+    }
+
+    #[test]
+    fn usual_strings_of_every_length() {
+        let long = "abcdefghijklmnopqrstuvwxyz0123456789";
+        let mut text = Text::new("");
+        text.begin(10_000);
+        text.extend(33);
+        for length in 0..=32 {
+            // What follows is no text.
+            let within = [&long.as_bytes()[..length], [0xff; 40].as_slice()].concat();
+            assert_eq!(text.write_usual(length, length, &within), Some(()), "{length}");
+            assert_eq!(text.write_usual(40, length, &within), None, "no such row");
+        }
+        // Not ASCII, too long, too little behind it: nothing is written.
+        for (length, within) in
+            [(2, "ä"), (20, "abcdefghijklmnopqrä"), (33, long), (12, "short"), (13, "abcdefghijklmn")]
+        {
+            let within = [within.as_bytes(), if length == 33 { &[b'.'; 40] } else { b"".as_slice() }].concat();
+            let within = if length <= 2 || length == 20 { [within, vec![b'.'; 40]].concat() } else { within };
+            assert_eq!(text.write_usual(0, length, &within), None, "{length}");
+        }
+        let array = text.finish(33, None);
+        array.to_data().validate_full().unwrap();
+        assert!((0..33).all(|row| array.as_string_view().value(row) == &long[..row]));
     }
 
     #[test]

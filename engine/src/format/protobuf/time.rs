@@ -34,36 +34,36 @@ fn skip_other(fields: &mut &[u8]) -> Result<(), Reason> {
     wire::skip(tag, fields, 0)
 }
 
-/// The same of a time between 1978 and 3058 that has nanoseconds: its seconds are five bytes, and all of it is in one word.
-/// `within` begins with `fields`.
+/// The microseconds of a Timestamp of `length` bytes, with which `within` begins, as is usual: it is between 1978 and 3058 and
+/// has nanoseconds, so that its seconds are five bytes. `None` says nothing.
 #[inline(always)]
-fn usual_seconds_and_nanos(fields: &[u8], within: &[u8]) -> Option<(i64, i32)> {
+pub(super) fn usual_timestamp(length: usize, within: &[u8]) -> Option<i64> {
     // A tag, four bytes that go on and one that ends, another tag.
     const LOOK: u64 = 0x00ff_8080_8080_80ff;
     const USUAL: u64 = 0x0010_0080_8080_8008;
-    let word = u128::from_le_bytes(*within.first_chunk::<16>()?);
-    if word as u64 & LOOK != USUAL {
+    let first = u64::from_le_bytes(*within.first_chunk::<8>()?);
+    let second = u64::from_le_bytes(*within.get(7..15)?.first_chunk::<8>()?);
+    if first & LOOK != USUAL {
         return None;
     }
-    let seconds = wire::squeeze((word >> 8) as u64 & 0x00ff_ffff_ffff);
-    let (nanos, length) = wire::varint_of((word >> 56) as u64)?;
-    (fields.len() == 7 + length).then_some((seconds as i64, nanos as i32))
+    // 35 bits of seconds are in range.
+    let seconds = wire::squeeze(first >> 8 & 0x00ff_ffff_ffff) as i64;
+    let (nanos, width) = wire::varint_of(second)?;
+    let usual = length == 7 + width && nanos < NANOS_OF_SECOND as u64;
+    usual.then_some(seconds * 1_000_000 + i64::from(nanos as u32 / 1000))
 }
 
 /// Reads a Timestamp's `fields`, with which `within` begins: bytes behind them are not used, and make reading faster. In `micros`,
 /// microseconds since 1970, is what came before of the same field, and then the time; an error leaves it.
 #[inline(always)]
 pub(super) fn timestamp(fields: &[u8], within: &[u8], micros: &mut i64) -> Result<(), Reason> {
+    if let Some(usual) = usual_timestamp(fields.len(), within) {
+        *micros = usual;
+        return Ok(());
+    }
     let before = *micros;
-    let usual = usual_seconds_and_nanos(fields, within);
-    let (seconds, nanos) = match (usual, before) {
-        (Some(usual), _) => usual,
-        (None, 0) => seconds_and_nanos(fields, 0, 0)?,
-        _ => {
-            let (seconds, micros) = (before.div_euclid(1_000_000), before.rem_euclid(1_000_000));
-            seconds_and_nanos(fields, seconds, micros as i32 * 1000)?
-        }
-    };
+    let (seconds, nanos) = (before.div_euclid(1_000_000), before.rem_euclid(1_000_000) as i32 * 1000);
+    let (seconds, nanos) = seconds_and_nanos(fields, seconds, nanos)?;
     if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS_OF_SECOND).contains(&nanos) {
         return Err(Reason::Timestamp);
     }

@@ -30,24 +30,38 @@ pub(super) const fn tag(number: u32, wire_type: u32) -> u32 {
 /// Reads a varint. `None`: there is none, and `rest` is as it was; [`varint_fault`] says why.
 #[inline(always)]
 pub(super) fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let bytes = *rest;
-    let (&first, tail) = bytes.split_first()?;
-    if first < 0x80 {
-        *rest = tail;
-        return Some(u64::from(first));
-    }
-    // Eight bytes at once: find the byte that ends the number, mask what follows it, squeeze out the marks.
-    let word = match bytes.first_chunk::<8>() {
-        Some(word) => u64::from_le_bytes(*word),
-        None => last_bytes(bytes),
+    let (value, behind) = match usual_varint(rest) {
+        Some(usual) => usual,
+        None => unusual_varint(rest)?,
     };
-    if let Some((value, length)) = varint_of(word) {
-        *rest = bytes.get(length..)?;
-        return Some(value);
+    *rest = behind;
+    Some(value)
+}
+
+/// Near the end of the message, or a number of nine or ten bytes.
+#[inline(never)]
+fn unusual_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    if bytes.is_empty() {
+        return None;
+    }
+    if bytes.len() < 8
+        && let Some((value, length)) = varint_of(last_bytes(bytes))
+    {
+        return Some((value, bytes.get(length..)?));
     }
     let (value, length) = varint_slow(bytes).ok()?;
-    *rest = bytes.get(length..)?;
-    Some(value)
+    Some((value, bytes.get(length..)?))
+}
+
+/// A varint and what follows it, as is usual: it is one byte, or at most eight with bytes behind it. `None` says nothing.
+#[inline(always)]
+pub(super) fn usual_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (&first, tail) = bytes.split_first()?;
+    if first < 0x80 {
+        return Some((u64::from(first), tail));
+    }
+    let (value, length) = varint_of(u64::from_le_bytes(*bytes.first_chunk::<8>()?))?;
+    Some((value, bytes.get(length..)?))
 }
 
 /// The varint that a word begins with, and its length, if it ends there.
@@ -57,8 +71,10 @@ pub(super) fn varint_of(word: u64) -> Option<(u64, usize)> {
     if ends == 0 {
         return None;
     }
-    let bits = ends.trailing_zeros() + 1;
-    Some((squeeze(word & (u64::MAX >> (64 - bits))), bits as usize / 8))
+    // Eight bytes at once: find the byte that ends the number, mask what follows it (all bits up to the first end are its own),
+    // squeeze out the marks.
+    let own = word & (ends ^ (ends - 1));
+    Some((squeeze(own), ends.trailing_zeros() as usize / 8 + 1))
 }
 
 /// Why there is no varint.
@@ -131,6 +147,13 @@ pub(super) fn delimited_within<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a
     let (bytes, behind) = tail.split_at_checked(length)?;
     *rest = behind;
     Some((bytes, tail))
+}
+
+/// A length, and all that follows it, as is usual: the length is one byte and not too large. `None` says nothing.
+#[inline(always)]
+pub(super) fn usual_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (&length, tail) = bytes.split_first()?;
+    (length < 0x80 && usize::from(length) <= tail.len()).then_some((usize::from(length), tail))
 }
 
 /// Why there are no length and bytes.

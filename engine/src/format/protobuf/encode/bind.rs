@@ -81,7 +81,7 @@ fn gather(
         Ending::Length => Values::Message(fields),
         Ending::Group(end) => Values::Group(fields, Tag::new(end)),
     };
-    Ok(Column { tag: Tag::new(field.tag), values, nulls, explicit: true })
+    Ok(Column::new(Tag::new(field.tag), values, nulls, true))
 }
 
 /// Rows in which every column of a gathered message is NULL. `None`: there are none.
@@ -123,20 +123,22 @@ fn bind_field(field: &FieldShape, array: &ArrayRef, outer: Option<&NullBuffer>) 
             let used = elements(list.offsets(), list.values().len(), live);
             no_null(list.values(), used.as_ref(), &field.path)?;
             let item = bind_value(item, list.values(), used.as_ref(), &field.path)?;
+            let tag = if *packed { Tag::NONE } else { Tag::new(field.tag) };
+            let item = Column::new(tag, item, None, true);
             Values::List { offsets: list.offsets().clone(), item: Box::new(item), packed: *packed }
         }
         Content::Map { key, key_tag, value, value_tag } => {
             let map = array.as_map();
             let used = elements(map.offsets(), map.keys().len(), live);
             no_null(map.values(), used.as_ref(), &field.path)?;
-            let part = |tag: u32, values: Values| Column { tag: Tag::new(tag), values, nulls: None, explicit: false };
+            let part = |tag: u32, values: Values| Column::new(Tag::new(tag), values, None, false);
             let key = bind_value(key, map.keys(), used.as_ref(), &field.path)?;
             let value = bind_value(value, map.values(), used.as_ref(), &field.path)?;
             let pair = [part(*key_tag, key), part(*value_tag, value)];
             Values::Map { offsets: map.offsets().clone(), pair: Box::new(pair) }
         }
     };
-    Ok(Column { tag: Tag::new(field.tag), values, nulls, explicit: field.explicit })
+    Ok(Column::new(Tag::new(field.tag), values, nulls, field.explicit))
 }
 
 /// Which elements belong to live rows: a slice of a longer array leaves some out, and so does a NULL list. `None`: all.
@@ -217,7 +219,7 @@ fn bind_value(shape: &ValueShape, array: &ArrayRef, live: Option<&NullBuffer>, p
         ValueShape::Wrapper(kind) => {
             let values = bind_scalar(kind, array, live, path)?;
             let tag = wire::tag(1, scalar_wire_type(kind));
-            Values::Wrapper(Box::new(Column { tag: Tag::new(tag), values, nulls: None, explicit: false }))
+            Values::Wrapper(Box::new(Column::new(Tag::new(tag), values, None, false)))
         }
         ValueShape::Message(message, ending) => {
             let array: &StructArray = array.as_struct();

@@ -2,7 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use super::word::{Tag, WORD, Word};
+use super::super::text::INLINE;
+use super::word::{Tag, UsualTime, WORD, Word};
+
+/// Bytes that the longest tag and word take.
+pub(super) const ROOM: usize = 8 + WORD;
 
 /// Bytes at the end of a growing vector. Handed on by value, so that the place that is written next stays in a register.
 ///
@@ -27,9 +31,10 @@ impl<'v> Buffer<'v> {
     #[allow(unsafe_code)]
     pub(super) fn settle(&mut self) {
         debug_assert!((self.bytes.len()..=self.bytes.capacity()).contains(&self.at));
-        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field` and `put_bytes` only: each by as many bytes
-        // as it has just written there, or by fewer (no word is longer than its 16 bytes), in the vector's spare capacity. Writing into the vector itself instead costs
-        // a tenth of encoding: its length would go through memory with each number.
+        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field`, `put_short_text`, `put_time` and `put_bytes` only: each by
+        // as many bytes as it has just written there, or by fewer (no word is longer than its 16 bytes, no short text than the 12 that are
+        // copied), in the vector's spare capacity. Writing into the vector itself instead costs a tenth of encoding: its length would
+        // go through memory with each number.
         unsafe { self.bytes.set_len(self.at) };
     }
 
@@ -45,9 +50,15 @@ impl<'v> Buffer<'v> {
         Some(unsafe { std::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().add(self.at).cast(), bytes) })
     }
 
+    /// Whether a tag and a word find room.
+    #[inline(always)]
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes.capacity() - self.at >= ROOM
+    }
+
     #[cold]
     #[inline(never)]
-    fn grown(mut self, bytes: usize) -> Self {
+    pub(super) fn grown(mut self, bytes: usize) -> Self {
         self.settle();
         self.bytes.reserve(bytes.max(WORD));
         self
@@ -76,7 +87,7 @@ impl<'v> Buffer<'v> {
     /// Writes a tag and a word behind it. That is two stores; to join the two first costs more.
     #[inline(always)]
     pub(super) fn put_field(mut self, tag: Tag, word: Word) -> Self {
-        match self.room(8 + WORD) {
+        match self.room(ROOM) {
             Some(place) => {
                 if let Some(first) = place.first_chunk_mut::<8>() {
                     first.write_copy_of_slice(&tag.bytes().to_le_bytes());
@@ -88,7 +99,7 @@ impl<'v> Buffer<'v> {
                 self.at += at + word.length();
                 self
             }
-            None => self.grown(8 + WORD).put_field_grown(tag, word),
+            None => self.grown(ROOM).put_field_grown(tag, word),
         }
     }
 
@@ -98,10 +109,79 @@ impl<'v> Buffer<'v> {
         self.put_grown(tag.word()).put_grown(word)
     }
 
+    /// Writes a tag, a length, and the text that lies in a view of that length: at most 12 bytes. Three stores, since to shift the
+    /// text to its length costs more.
+    #[inline(always)]
+    pub(super) fn put_short_text(mut self, tag: Tag, view: u128) -> Self {
+        let (length, at) = (view as u8, tag.length());
+        match self.room(ROOM) {
+            Some(place) => {
+                if let Some(first) = place.first_chunk_mut::<8>() {
+                    first.write_copy_of_slice(&tag.bytes().to_le_bytes());
+                }
+                if let Some([first, behind @ ..]) = place.get_mut(at..at + 1 + INLINE) {
+                    first.write(length);
+                    if let Some((start, end)) = behind.split_first_chunk_mut::<4>() {
+                        start.write_copy_of_slice(&((view >> 32) as u32).to_le_bytes());
+                        end.write_copy_of_slice(&((view >> 64) as u64).to_le_bytes());
+                    }
+                }
+                self.at += at + 1 + usize::from(length).min(INLINE);
+                self
+            }
+            None => self.grown(ROOM).put_short_text_grown(tag, view),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_short_text_grown(self, tag: Tag, view: u128) -> Self {
+        let length = usize::from(view as u8).min(INLINE);
+        self.put_field_grown(tag, Word::of(view >> 32 << 8 | length as u128, length + 1))
+    }
+
     /// Writes a tag and a varint.
     #[inline(always)]
     pub(super) fn put_varint(self, tag: Tag, value: u64) -> Self {
         self.put_field(tag, Word::varint(value))
+    }
+
+    /// Writes a tag and a length, one byte as is usual.
+    #[inline(always)]
+    pub(super) fn put_length(self, tag: Tag, length: usize) -> Self {
+        let word = if length < 0x80 { Word::of(length as u128, 1) } else { Word::varint(length as u64) };
+        self.put_field(tag, word)
+    }
+
+    /// Writes a tag and a time.
+    #[inline(always)]
+    pub(super) fn put_time(mut self, tag: Tag, time: UsualTime) -> Self {
+        let at = tag.length();
+        match self.room(ROOM) {
+            Some(place) => {
+                if let Some(first) = place.first_chunk_mut::<8>() {
+                    first.write_copy_of_slice(&tag.bytes().to_le_bytes());
+                }
+                if let Some(behind) = place.get_mut(at..at + UsualTime::FIRST + 8) {
+                    if let Some(first) = behind.first_chunk_mut::<8>() {
+                        first.write_copy_of_slice(&time.first.to_le_bytes());
+                    }
+                    if let Some(second) = behind.last_chunk_mut::<8>() {
+                        second.write_copy_of_slice(&time.second.to_le_bytes());
+                    }
+                }
+                self.at += at + time.length.min(UsualTime::FIRST + 8);
+                self
+            }
+            None => self.grown(ROOM).put_time_grown(tag, time),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_time_grown(self, tag: Tag, time: UsualTime) -> Self {
+        let bytes = u128::from(time.first) | u128::from(time.second) << (8 * UsualTime::FIRST);
+        self.put_field_grown(tag, Word::of(bytes, time.length))
     }
 
     /// Writes a tag alone.
@@ -194,6 +274,31 @@ mod tests {
         }
     }
 
+    fn put_time(out: Buffer<'_>, tag: Tag, (seconds, nanos): (u64, u64)) -> Option<Buffer<'_>> {
+        match UsualTime::of(seconds, nanos) {
+            Some(time) => Some(out.put_time(tag, time)),
+            None => Some(out.put_field(tag, Word::short_time(seconds, nanos)?)),
+        }
+    }
+
+    #[test]
+    fn short_texts_lie_in_their_views() {
+        let text = b"abcdefghijkl";
+        for (length, tag) in (0..=12).flat_map(|length| [8, 1 << 14, u32::MAX].map(|tag| (length, Tag::new(tag)))) {
+            let mut view = [0; 16];
+            view[0] = length as u8;
+            view[4..4 + length].copy_from_slice(&text[..length]);
+            for room in 0..40 {
+                let mut bytes = Vec::with_capacity(room);
+                let out = Buffer::new(&mut bytes).put_short_text(tag, u128::from_le_bytes(view));
+                out.put_bytes(&[7]).settle();
+                let mut expected = Vec::new();
+                Buffer::new(&mut expected).put_length(tag, length).put_bytes(&text[..length]).put_bytes(&[7]).settle();
+                assert_eq!(bytes, expected);
+            }
+        }
+    }
+
     #[test]
     fn times_are_messages_of_two_numbers() {
         let seconds = [0, 1, 0x7f, 0x80, (1 << 28) - 1, 1 << 28, 1_700_000_000, (1 << 35) - 1];
@@ -201,8 +306,8 @@ mod tests {
             seconds.iter().flat_map(|seconds| [0, 1, 0x7f, 0x80, (1 << 30) - 1].map(|n| (*seconds, n)))
         {
             for tag in [Tag::new(8), Tag::new(1 << 14), Tag::new(u32::MAX)] {
-                let mut bytes = Vec::new();
-                Buffer::new(&mut bytes).put_field(tag, Word::time(seconds, nanos).unwrap()).put_bytes(&[7]).settle();
+                let mut bytes = Vec::with_capacity(if nanos % 2 == 0 { 0 } else { 100 });
+                put_time(Buffer::new(&mut bytes), tag, (seconds, nanos)).unwrap().put_bytes(&[7]).settle();
                 let mut expected = Vec::new();
                 let out = Buffer::new(&mut expected).put_delimited(tag, |mut out| {
                     for (number, value) in [(1, seconds), (2, nanos)].into_iter().filter(|(_, value)| *value != 0) {
@@ -215,7 +320,7 @@ mod tests {
             }
         }
         for (seconds, nanos) in [(1 << 35, 1), (u64::MAX, 1), (1 << 30, u64::MAX), (0, 1 << 30)] {
-            assert!(Word::time(seconds, nanos).is_none(), "{seconds} {nanos}");
+            assert!(put_time(Buffer::new(&mut Vec::new()), Tag::NONE, (seconds, nanos)).is_none(), "{seconds} {nanos}");
         }
     }
 

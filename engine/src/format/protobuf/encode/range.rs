@@ -60,13 +60,29 @@ pub(super) struct EnumNumbers {
     by_name: HashMap<String, i32>,
 }
 
-/// Numbers that were found lately, by the views of their names: equal views of one array are equal texts.
-struct Lately([(u128, i32); 32]);
+/// Numbers that were found lately, by the views of their names: equal views of one array are equal texts. Each view has two
+/// places, so that two names of an enum that fall together do not drive each other out.
+struct Lately([[(u128, i32); 2]; 16]);
 
 impl Lately {
-    fn place(&mut self, view: u128) -> &mut (u128, i32) {
+    fn new() -> Self {
+        // No text is that long.
+        Self([[(u128::MAX, 0); 2]; 16])
+    }
+
+    /// The number of a view, found by `find` if it was not lately.
+    #[inline(always)]
+    fn get<E>(&mut self, view: u128, find: impl FnOnce() -> Result<i32, E>) -> Result<i32, E> {
         let mixed = (view as u64 ^ (view >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &mut self.0[(mixed >> 59) as usize]
+        let places = &mut self.0[(mixed >> 60) as usize];
+        for (known, number) in &*places {
+            if *known == view {
+                return Ok(*number);
+            }
+        }
+        let number = find()?;
+        *places = [(view, number), places[0]];
+        Ok(number)
     }
 }
 
@@ -97,21 +113,36 @@ impl EnumNumbers {
     ) -> Result<ScalarBuffer<i32>> {
         let names = cast(array, &DataType::Utf8View)?;
         let names = names.as_string_view();
-        // No text is that long.
-        let mut lately = Lately([(u128::MAX, 0); 32]);
+        let mut lately = Lately::new();
         let number = |row: usize| {
             if !is_live(live, row) || names.is_null(row) {
                 return Ok(0);
             }
-            let view = names.views()[row];
-            let place = lately.place(view);
-            if place.0 == view {
-                return Ok(place.1);
-            }
-            let number = self.find(names.value(row)).ok_or_else(|| self.unknown(names.value(row), path))?;
-            *place = (view, number);
-            Ok(number)
+            lately.get(names.views()[row], || {
+                self.find(names.value(row)).ok_or_else(|| self.unknown(names.value(row), path))
+            })
         };
         (0..names.len()).map(number).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_lately_is_right() {
+        let mut lately = Lately::new();
+        let mut looked = 0;
+        for view in (0..100).chain(0..100).chain([7; 50]) {
+            let found: Result<i32, ()> = lately.get(view, || {
+                looked += 1;
+                Ok(view as i32)
+            });
+            assert_eq!(found, Ok(view as i32));
+        }
+        assert!(looked <= 201, "{looked}");
+        assert_eq!(lately.get(1 << 70, || Err("unknown")), Err("unknown"));
+        assert_eq!(lately.get(1 << 70, || Ok::<_, ()>(3)), Ok(3));
     }
 }

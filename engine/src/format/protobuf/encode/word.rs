@@ -76,15 +76,23 @@ impl Word {
         self.length
     }
 
+    /// A varint of at most eight bytes.
+    #[inline(always)]
+    pub(super) fn usual_varint(value: u64) -> Option<Self> {
+        if value < 0x80 {
+            return Some(Self { bytes: value.into(), length: 1 });
+        }
+        if value >> 56 != 0 {
+            return None;
+        }
+        let (bytes, length) = spread(value);
+        Some(Self { bytes: bytes.into(), length })
+    }
+
     /// A varint.
     #[inline(always)]
     pub(super) fn varint(value: u64) -> Self {
-        if value >> 56 == 0 {
-            let (bytes, length) = spread(value);
-            Self { bytes: bytes.into(), length }
-        } else {
-            Self::long_varint(value)
-        }
+        Self::usual_varint(value).unwrap_or_else(|| Self::long_varint(value))
     }
 
     /// Nine and ten bytes: eight hold 56 bits, one or two the rest.
@@ -96,29 +104,13 @@ impl Word {
         Self { bytes: u128::from(low | MARKS) | u128::from(high) << 64, length }
     }
 
-    /// A length, and a Timestamp or Duration of that length whose seconds have at most 35 bits (up to the year 3058), and whose
-    /// nanoseconds have 30.
+    /// A length, and a Timestamp or Duration of that length whose seconds have at most 28 bits, as most durations have, and its
+    /// nanoseconds 30.
     #[inline(always)]
-    pub(super) fn time(seconds: u64, nanos: u64) -> Option<Self> {
-        if seconds >> 35 != 0 || nanos >> 30 != 0 {
+    pub(super) fn short_time(seconds: u64, nanos: u64) -> Option<Self> {
+        if seconds >> 28 != 0 || nanos >> 30 != 0 {
             return None;
         }
-        // From 1978 on the seconds are five bytes: what follows them has its place.
-        if seconds >> 28 == 0 {
-            return Some(Self::short_time(seconds, nanos));
-        }
-        let (first, _) = spread(seconds);
-        let (second, length) = spread(nanos);
-        // Nanoseconds of 0 are not written.
-        let length = 6 + (1 + length) * usize::from(nanos != 0);
-        let first = length as u64 | Tag::SECONDS.bytes << 8 | first << 16;
-        let second = Tag::NANOS.bytes | second << 8;
-        Some(Self { bytes: u128::from(first) | u128::from(second) << 56, length: 1 + length })
-    }
-
-    /// The same of seconds of at most 28 bits, as most durations have.
-    #[inline(never)]
-    fn short_time(seconds: u64, nanos: u64) -> Self {
         let field = |tag: Tag, value: u64| {
             let (bytes, length) = spread(value);
             let present = usize::from(value != 0);
@@ -126,7 +118,37 @@ impl Word {
         };
         let ((first, length), (second, more)) = (field(Tag::SECONDS, seconds), field(Tag::NANOS, nanos));
         let body = (first | second << (8 * length)) << 8 | (length + more) as u128;
-        Self { bytes: body, length: 1 + length + more }
+        Some(Self { bytes: body, length: 1 + length + more })
+    }
+}
+
+/// A length, and a Timestamp of that length, as is usual: its seconds have 29 to 35 bits (the years 1978 to 3058), and its
+/// nanoseconds at most 30.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UsualTime {
+    /// The length, a tag, and five bytes of seconds.
+    pub(super) first: u64,
+    /// Another tag and the nanoseconds.
+    pub(super) second: u64,
+    /// Bytes of all, that of the length included: at most 13.
+    pub(super) length: usize,
+}
+
+impl UsualTime {
+    /// Bytes of `first`.
+    pub(super) const FIRST: usize = 7;
+
+    #[inline(always)]
+    pub(super) fn of(seconds: u64, nanos: u64) -> Option<Self> {
+        // The seconds are five bytes: what follows them has its place.
+        if !(1..128).contains(&(seconds >> 28)) || nanos >> 30 != 0 {
+            return None;
+        }
+        let (second, length) = spread(nanos);
+        // Nanoseconds of 0 are not written.
+        let length = Self::FIRST + (1 + length) * usize::from(nanos != 0);
+        let first = (length as u64 - 1) | Tag::SECONDS.bytes << 8 | (sevens(seconds) | 0x8080_8080) << 16;
+        Some(Self { first, second: Tag::NANOS.bytes | second << 8, length })
     }
 }
 
@@ -135,10 +157,17 @@ const MARKS: u64 = 0x8080_8080_8080_8080;
 /// A varint of at most 56 bits: its bytes, and how many. The inverse of what reading does.
 #[inline(always)]
 fn spread(value: u64) -> (u64, usize) {
-    let length = (70 - (value | 1).leading_zeros() as usize) / 7;
+    // A seventh of the bits, and a bit of the rest: exact up to 64 bits.
+    let length = ((63 - (value | 1).leading_zeros() as usize) * 9 + 73) / 64;
+    let bytes = sevens(value);
+    // Every byte but the last is marked.
+    (bytes | (MARKS >> 8).wrapping_shr(64 - 8 * length as u32), length)
+}
+
+/// Each seven of at most 56 bits in a byte of their own.
+#[inline(always)]
+fn sevens(value: u64) -> u64 {
     let bytes = value & 0x0fff_ffff | (value << 4) & 0x0fff_ffff_0000_0000;
     let bytes = bytes & 0x0000_3fff_0000_3fff | (bytes << 2) & 0x3fff_0000_3fff_0000;
-    let bytes = bytes & 0x007f_007f_007f_007f | (bytes << 1) & 0x7f00_7f00_7f00_7f00;
-    // Every byte but the last is marked.
-    (bytes | MARKS & !(u64::MAX << (8 * (length - 1))), length)
+    bytes & 0x007f_007f_007f_007f | (bytes << 1) & 0x7f00_7f00_7f00_7f00
 }

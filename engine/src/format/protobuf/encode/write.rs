@@ -8,25 +8,99 @@ use arrow::datatypes::TimeUnit;
 
 use super::super::text::INLINE;
 use super::super::wire;
-use super::buffer::Buffer;
-use super::word::{Tag, Word};
+use super::buffer::{Buffer, ROOM};
+use super::word::{Tag, UsualTime, Word};
 
 /// The bound columns of a message.
 pub(super) struct Fields(pub(super) Vec<Column>);
 
+/// Writes a column's value of a row, if it is there.
+type Write = for<'v> fn(&Column, usize, Buffer<'v>) -> Buffer<'v>;
+
 /// A column that is written under a tag.
 pub(super) struct Column {
-    pub(super) tag: Tag,
-    pub(super) values: Values,
+    tag: Tag,
+    values: Values,
     pub(super) nulls: Option<NullBuffer>,
     /// Written also when it has the default value.
-    pub(super) explicit: bool,
+    explicit: bool,
+    /// By the kind of the values: a small function has all it works on in registers, and is called without asking what they are.
+    write: Write,
 }
 
 impl Column {
+    /// Values under `tag`; of those that are `explicit`, the default is written as well.
+    pub(super) fn new(tag: Tag, values: Values, nulls: Option<NullBuffer>, explicit: bool) -> Self {
+        let write = writer(&values);
+        Self { tag, values, nulls, explicit, write }
+    }
+
     #[inline(always)]
     pub(super) fn is_present(&self, row: usize) -> bool {
         self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    #[inline(always)]
+    fn write<'v>(&self, row: usize, out: Buffer<'v>) -> Buffer<'v> {
+        (self.write)(self, row, out)
+    }
+}
+
+/// Makes room before writing. Asked for once, so that the functions have no calls that they come back from.
+#[cold]
+#[inline(never)]
+fn write_grown<'v>(column: &Column, row: usize, out: Buffer<'v>) -> Buffer<'v> {
+    column.write(row, out.grown(ROOM))
+}
+
+/// The function for values of a kind.
+fn writer(values: &Values) -> Write {
+    macro_rules! by_kind {
+        ($($kind:pat => $named:ident,)*) => {
+            match values {
+                $($kind => {
+                    fn $named<'v>(column: &Column, row: usize, out: Buffer<'v>) -> Buffer<'v> {
+                        if !column.is_present(row) {
+                            return out;
+                        }
+                        if !out.has_room() {
+                            return write_grown(column, row, out);
+                        }
+                        // Of the kinds that values have, this is the only one here: all but one of the arms below fall away.
+                        match &column.values {
+                            values @ $kind => write_value(values, row, column.tag, column.explicit, out),
+                            _ => out,
+                        }
+                    }
+                    $named
+                })*
+            }
+        };
+    }
+    by_kind! {
+        Values::Int32(_) => int32,
+        Values::Sint32(_) => sint32,
+        Values::Int64(_) => int64,
+        Values::Sint64(_) => sint64,
+        Values::Uint64(_) => uint64,
+        Values::Wide(_) => wide,
+        Values::Bits32(_) => bits32,
+        Values::Low32(_) => low32,
+        Values::Bits64(_) => bits64,
+        Values::Low64(_) => low64,
+        Values::Bool(_) => bool,
+        Values::Text(_) => text,
+        Values::Bytes(_) => bytes,
+        Values::Timestamp(_, TimeUnit::Microsecond) => timestamp_of_micros,
+        Values::Timestamp(..) => timestamp,
+        Values::Duration(_, TimeUnit::Microsecond) => duration_of_micros,
+        Values::Duration(..) => duration,
+        Values::Wrapper(_) => wrapper,
+        Values::Message(_) => message,
+        Values::Group(..) => group,
+        Values::RawGroup(..) => raw_group,
+        Values::List { .. } => list,
+        Values::Map { .. } => map,
     }
 }
 
@@ -62,9 +136,10 @@ pub(super) enum Values {
     Group(Fields, Tag),
     /// A group that is bytes already.
     RawGroup(BinaryArray, Tag),
+    /// An element has the list's tag, and a packed one none.
     List {
         offsets: OffsetBuffer<i32>,
-        item: Box<Values>,
+        item: Box<Column>,
         packed: bool,
     },
     /// Key and value.
@@ -78,9 +153,7 @@ pub(super) enum Values {
 #[inline(always)]
 pub(super) fn write_fields<'v>(fields: &Fields, row: usize, mut out: Buffer<'v>) -> Buffer<'v> {
     for column in &fields.0 {
-        if column.is_present(row) {
-            out = write_value(&column.values, row, column.tag, column.explicit, out);
-        }
+        out = column.write(row, out);
     }
     out
 }
@@ -103,7 +176,7 @@ fn write_value<'v>(values: &Values, row: usize, tag: Tag, explicit: bool, out: B
         }
         Values::Bits64(values) => put_bits(values[row], 8, tag, explicit, out),
         Values::Low64(values) => put_bits(values[row] as u64, 8, tag, explicit, out),
-        Values::Message(fields) => out.put_delimited(tag, |out| write_message(fields, row, out)),
+        Values::Message(fields) => out.put_delimited(tag, |out| write_fields(fields, row, out)),
         Values::Bits32(values) => put_bits(values[row].into(), 4, tag, explicit, out),
         Values::Low32(values) => put_bits((values[row] as u32).into(), 4, tag, explicit, out),
         Values::Bool(values) => put_bits(values.value(row).into(), 1, tag, explicit, out),
@@ -121,17 +194,15 @@ fn write_value<'v>(values: &Values, row: usize, tag: Tag, explicit: bool, out: B
             };
             put_time(seconds, nanos, tag, out)
         }
-        Values::Wrapper(column) => {
-            out.put_delimited(tag, |out| write_value_slowly(&column.values, row, column.tag, false, out))
-        }
-        Values::Group(fields, end) => write_message(fields, row, out.put_tag(tag)).put_tag(*end),
+        Values::Wrapper(column) => out.put_delimited(tag, |out| column.write(row, out)),
+        Values::Group(fields, end) => write_fields(fields, row, out.put_tag(tag)).put_tag(*end),
         Values::RawGroup(values, end) => out.put_tag(tag).put_bytes(values.value(row)).put_tag(*end),
         Values::List { offsets, item, packed } => {
             let elements = offsets[row] as usize..offsets[row + 1] as usize;
             match *packed {
                 _ if elements.is_empty() => out,
                 true => write_packed(item, elements, tag, out),
-                false => write_elements(item, elements, tag, out),
+                false => write_elements(item, elements, out),
             }
         }
         Values::Map { offsets, pair } => {
@@ -140,35 +211,18 @@ fn write_value<'v>(values: &Values, row: usize, tag: Tag, explicit: bool, out: B
     }
 }
 
-/// The same for what lies further inside, not inlined.
-#[inline(never)]
-fn write_value_slowly<'v>(values: &Values, row: usize, tag: Tag, explicit: bool, out: Buffer<'v>) -> Buffer<'v> {
-    write_value(values, row, tag, explicit, out)
-}
-
-#[inline(never)]
-fn write_message<'v>(fields: &Fields, row: usize, out: Buffer<'v>) -> Buffer<'v> {
-    write_fields(fields, row, out)
-}
-
 /// Each element under the tag.
-#[inline(never)]
-fn write_elements<'v>(item: &Values, elements: Range<usize>, tag: Tag, mut out: Buffer<'v>) -> Buffer<'v> {
-    match item {
-        Values::Text(values) => elements.fold(out, |out, element| put_text(values, element, tag, true, out)),
-        Values::Message(fields) => {
-            for element in elements {
-                out = out.put_delimited(tag, |out| write_message(fields, element, out));
-            }
-            out
-        }
-        item => elements.fold(out, |out, element| write_value_slowly(item, element, tag, true, out)),
+#[inline(always)]
+fn write_elements<'v>(item: &Column, elements: Range<usize>, out: Buffer<'v>) -> Buffer<'v> {
+    match &item.values {
+        Values::Text(values) => elements.fold(out, |out, element| put_text(values, element, item.tag, true, out)),
+        _ => elements.fold(out, |out, element| item.write(element, out)),
     }
 }
 
 /// All elements behind one tag and their length in bytes.
 #[inline(never)]
-fn write_packed<'v>(item: &Values, elements: Range<usize>, tag: Tag, out: Buffer<'v>) -> Buffer<'v> {
+fn write_packed<'v>(item: &Column, elements: Range<usize>, tag: Tag, out: Buffer<'v>) -> Buffer<'v> {
     macro_rules! varints {
         ($values:ident, $number:expr) => {
             out.put_delimited(tag, |out| {
@@ -177,7 +231,7 @@ fn write_packed<'v>(item: &Values, elements: Range<usize>, tag: Tag, out: Buffer
             })
         };
     }
-    match item {
+    match &item.values {
         // As they lie in memory.
         Values::Bits32(values) if cfg!(target_endian = "little") => {
             let bytes = values.inner().as_slice().get(elements.start * 4..elements.end * 4).unwrap_or_default();
@@ -195,39 +249,32 @@ fn write_packed<'v>(item: &Values, elements: Range<usize>, tag: Tag, out: Buffer
         Values::Int64(values) => varints!(values, |value| value as u64),
         Values::Sint32(values) => varints!(values, |value: i32| wire::zigzag(value.into())),
         Values::Sint64(values) => varints!(values, wire::zigzag),
-        item => out.put_delimited(tag, |out| {
-            elements.fold(out, |out, element| write_value_slowly(item, element, Tag::NONE, true, out))
-        }),
+        _ => out.put_delimited(tag, |out| elements.fold(out, |out, element| item.write(element, out))),
     }
 }
 
 /// Each key and value in a message under the tag.
-#[inline(never)]
+#[inline(always)]
 fn write_entries<'v>(pair: &[Column; 2], entries: Range<usize>, tag: Tag, mut out: Buffer<'v>) -> Buffer<'v> {
+    let [key, value] = pair;
     for entry in entries {
-        out = out.put_delimited(tag, |mut out| {
-            for part in pair {
-                let tag = part.tag;
-                // What maps hold most.
-                out = match &part.values {
-                    Values::Bytes(values) => put_bytes(values.value(entry), tag, false, out),
-                    Values::Text(values) => put_text(values, entry, tag, false, out),
-                    Values::Bits64(values) => put_bits(values[entry], 8, tag, false, out),
-                    Values::Int64(values) => put_number(values[entry] as u64, tag, false, out),
-                    Values::Int32(values) => put_number(i64::from(values[entry]) as u64, tag, false, out),
-                    Values::Wide(values) => put_number(values[entry] as u64, tag, false, out),
-                    values => write_value_slowly(values, entry, tag, false, out),
-                };
-            }
-            out
-        });
+        out = out.put_delimited(tag, |out| value.write(entry, key.write(entry, out)));
     }
     out
 }
 
 #[inline(always)]
 fn put_number(value: u64, tag: Tag, explicit: bool, out: Buffer<'_>) -> Buffer<'_> {
-    if explicit || value != 0 { out.put_varint(tag, value) } else { out }
+    match Word::usual_varint(value) {
+        _ if !explicit && value == 0 => out,
+        Some(word) => out.put_field(tag, word),
+        None => put_long_number(value, tag, out),
+    }
+}
+
+#[inline(never)]
+fn put_long_number(value: u64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
+    out.put_varint(tag, value)
 }
 
 /// So many bytes as they are.
@@ -238,7 +285,7 @@ fn put_bits(bits: u64, width: usize, tag: Tag, explicit: bool, out: Buffer<'_>) 
 
 #[inline(always)]
 fn put_bytes<'v>(bytes: &[u8], tag: Tag, explicit: bool, out: Buffer<'v>) -> Buffer<'v> {
-    if explicit || !bytes.is_empty() { out.put_varint(tag, bytes.len() as u64).put_bytes(bytes) } else { out }
+    if explicit || !bytes.is_empty() { out.put_length(tag, bytes.len()).put_bytes(bytes) } else { out }
 }
 
 #[inline(always)]
@@ -250,9 +297,14 @@ fn put_text<'v>(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, 
         if !explicit && length == 0 {
             return out;
         }
-        return out.put_field(tag, Word::of(view >> 32 << 8 | length as u128, length + 1));
+        return out.put_short_text(tag, view);
     }
-    put_bytes(values.value(row).as_bytes(), tag, explicit, out)
+    put_long_text(values, row, tag, out)
+}
+
+#[inline(never)]
+fn put_long_text<'v>(values: &StringViewArray, row: usize, tag: Tag, out: Buffer<'v>) -> Buffer<'v> {
+    put_bytes(values.value(row).as_bytes(), tag, true, out)
 }
 
 /// Whole seconds below a time, and nanoseconds above them.
@@ -270,14 +322,17 @@ fn truncate<const PER_SECOND: i64>(ticks: i64) -> (i64, i64) {
 #[inline(always)]
 fn put_time(seconds: i64, nanos: i64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
     let (seconds, nanos) = (seconds as u64, nanos as u64);
-    match Word::time(seconds, nanos) {
-        Some(word) => out.put_field(tag, word),
+    match UsualTime::of(seconds, nanos) {
+        Some(time) => out.put_time(tag, time),
         None => put_any_time(seconds, nanos, tag, out),
     }
 }
 
 #[inline(never)]
 fn put_any_time(seconds: u64, nanos: u64, tag: Tag, out: Buffer<'_>) -> Buffer<'_> {
+    if let Some(word) = Word::short_time(seconds, nanos) {
+        return out.put_field(tag, word);
+    }
     out.put_delimited(tag, |out| {
         let out = put_number(seconds, Tag::SECONDS, false, out);
         put_number(nanos, Tag::NANOS, false, out)

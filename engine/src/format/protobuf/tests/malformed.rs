@@ -86,6 +86,32 @@ fn the_error_says_where_and_why() {
     assert_eq!(error.to_string(), "not a valid p3.Optionals.h.n at byte 5: the bytes end within a value");
 }
 
+/// A value that goes beyond its message is read all the same, since bytes are there; the record is refused behind it.
+#[test]
+fn values_that_go_beyond_their_message_leave_no_trace() {
+    let whole: &[u8] = &[0x42, 2, 8, 5];
+    // In the field `h`: a number, a text, eight bytes, a message in a list; each needs what follows `h`.
+    let cases: [(&str, &[u8], &str, usize); 5] = [
+        ("p3.Optionals", &[0x42, 2, 8, 0x80, 1, 8, 1], "p3.Optionals.h.a", 3),
+        ("p3.Optionals", &[0x42, 3, 0x72, 2, b'a', b'b', 8, 1], "p3.Optionals.h.n", 3),
+        ("p3.Optionals", &[0x42, 1, 8, 1, 8, 1], "p3.Optionals.h.a", 3),
+        // Not UTF-8, but that is of bytes which are not its own.
+        ("p3.Optionals", &[0x42, 3, 0x72, 2, b'a', 0xff, 8, 1], "p3.Optionals.h.n", 3),
+        // A tag that ends beyond.
+        ("p3.Optionals", &[0x42, 3, 8, 1, 0x88, 0x01, 1], "p3.Optionals.h", 4),
+    ];
+    for (name, record, path, offset) in cases {
+        let mut decoder = decoder(name);
+        decoder.push(whole).unwrap();
+        let error = decoder.push(record).unwrap_err();
+        assert_eq!((error.path.as_str(), error.offset, error.reason), (path, offset, Reason::Truncated), "{record:?}");
+        decoder.push(whole).unwrap();
+        let batch = decoder.finish().unwrap();
+        assert_eq!(batch.slice(0, 1), batch.slice(1, 1));
+        assert_eq!(batch.num_rows(), 2);
+    }
+}
+
 #[test]
 fn a_connector_is_told_the_field() {
     let refused = |record: &[u8]| RowDecoder::push(&mut decoder("p3.Optionals"), record).unwrap_err();
