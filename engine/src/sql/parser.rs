@@ -153,7 +153,11 @@ impl<'a> StatementParser<'a> {
             Dialect::Postgres => tokens,
             Dialect::Flink => flink::translated(tokens),
         };
-        let df = DFParserBuilder::new(readable(recognize::readable(tokens)))
+        let tokens = recognize::readable(tokens).map_err(|place| {
+            let place = position_of(place).unwrap_or_else(|| lines.end());
+            Error::new(ErrorKind::Syntax, "the PATTERN is nested too deeply").at(place)
+        })?;
+        let df = DFParserBuilder::new(readable(tokens))
             .with_dialect(dialect.parser())
             .with_recursion_limit(RECURSION_LIMIT)
             .build()?;

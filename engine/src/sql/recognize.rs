@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
 
 use super::dialect::is_word;
 
@@ -22,11 +22,16 @@ pub const WITHIN: &str = "PATTERN WITHIN";
 /// The call whose argument is a query in parentheses.
 const ROWS: &str = "ROWS OF";
 
-/// The tokens of a text, with patterns as the parser reads them. Each keeps its place in the text.
-pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+/// How deep the parts of a pattern may lie in each other, and how many signs may follow each other: the parser reads both by
+/// calling itself, and does not count.
+const DEEPEST: usize = 50;
+
+/// The tokens of a text, with patterns as the parser reads them. Each keeps its place in the text. Fails with the place of a
+/// pattern that is nested too deeply.
+pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, Location> {
     let is = |token: &TokenWithSpan, word: &str| matches!(&token.token, Token::Word(found) if is_word(found, word));
     if !tokens.iter().any(|token| is(token, "MATCH_RECOGNIZE")) {
-        return tokens;
+        return Ok(tokens);
     }
     let mut read: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut tokens = tokens.into_iter().peekable();
@@ -48,15 +53,21 @@ pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             continue;
         }
         inside = false;
-        let mut depth = 0_usize;
+        let (mut depth, mut in_a_row) = (0_usize, 0_usize);
         for token in tokens.by_ref() {
             match token.token {
                 Token::LParen => depth += 1,
                 Token::RParen => depth -= 1,
                 _ => {}
             }
-            let ends = depth == 0;
-            read.extend(signs(token));
+            let (ends, place) = (depth == 0, token.span.start);
+            let is_sign = !matches!(token.token, Token::Word(_) | Token::Number(..) | Token::LParen | Token::RParen);
+            let signs = signs(token);
+            in_a_row = if is_sign { in_a_row + signs.len() } else { 0 };
+            if depth.max(in_a_row) > DEEPEST {
+                return Err(place);
+            }
+            read.extend(signs);
             if ends {
                 break;
             }
@@ -83,7 +94,7 @@ pub(super) fn readable(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         read.append(&mut length);
         read.push(comma);
     }
-    read
+    Ok(read)
 }
 
 /// Puts a query in parentheses that stands at the end, perhaps with an alias, into a call.
@@ -236,6 +247,26 @@ mod tests {
         let printed = query.body.to_string();
         assert!(printed.contains("\"PRICE_UP\".price > LAST(\"PRICE_DOWN\".price, 1)"), "{printed}");
         assert!(query.emit.is_some(), "matches are shown at the watermark, as windows are");
+    }
+
+    #[test]
+    fn a_pattern_may_not_be_nested_without_end() {
+        let of = |pattern: String| {
+            let text = format!(
+                "SELECT * FROM t\nMATCH_RECOGNIZE (ORDER BY x MEASURES x AS x PATTERN ({pattern}) DEFINE a AS x > 1)"
+            );
+            parse_query(&text)
+        };
+        let nested = |depth: usize| of(format!("{}a{}", "(".repeat(depth), ")".repeat(depth)));
+        assert!(nested(40).is_ok());
+        for error in
+            [nested(100_000), of(format!("a{}", "?".repeat(100_000))), of(format!("a{}", "* ".repeat(100_000)))]
+        {
+            let error = error.unwrap_err();
+            assert_eq!(error.message(), "the PATTERN is nested too deeply");
+            assert_eq!(error.position().unwrap().line, 2);
+        }
+        assert!(of(format!("a{}", " b{1,2}? c+".repeat(2_000))).is_ok(), "long is not deep");
     }
 
     #[test]
