@@ -316,8 +316,8 @@ impl Author<'_> {
         }
     }
 
-    /// Window functions over a stream in the order of its event time: rows are final when the watermark says so.
-    pub(super) fn over_by_time(&mut self) -> Query {
+    /// A relation in the order of its event time, that column, and some of the others.
+    pub(super) fn read_in_time(&mut self) -> (Relation, Column, Vec<Column>) {
         let from = self.in_time();
         let mut read = self.read(&from);
         let time = from.columns[0].clone();
@@ -325,6 +325,12 @@ impl Author<'_> {
         if read.is_empty() {
             read.push(from.columns[1].clone());
         }
+        (from, time, read)
+    }
+
+    /// Window functions over a stream in the order of its event time: rows are final when the watermark says so.
+    pub(super) fn over_by_time(&mut self) -> Query {
+        let (from, time, mut read) = self.read_in_time();
         let mut window = self.window(&read, 2);
         let others = read.iter().filter(|column| !window.partition.contains(&column.name));
         window.rest = others.map(|column| format!("{} ASC NULLS LAST", column.name)).collect();

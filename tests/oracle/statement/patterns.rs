@@ -33,13 +33,7 @@ impl Author<'_> {
 
     /// A pattern over a stream in the order of its event time.
     pub(super) fn matches_by_time(&mut self) -> Query {
-        let from = self.in_time();
-        let mut read = self.read(&from);
-        let time = from.columns[0].clone();
-        read.retain(|column| column.name != time.name);
-        if read.is_empty() {
-            read.push(from.columns[1].clone());
-        }
+        let (from, time, mut read) = self.read_in_time();
         read.insert(0, time);
         self.matches_in(&from, read, Some(0))
     }

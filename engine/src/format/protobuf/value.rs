@@ -29,6 +29,17 @@ macro_rules! read {
     };
 }
 
+/// Values of a fixed length one after the other, each an element of a list in a column.
+macro_rules! packed {
+    ($decoder:ident, $slot:ident, $row:ident, $values:ident, $place:expr, $of:expr) => {{
+        let (bits, over) = $values.as_chunks();
+        let elements = $decoder.elements($slot, $row, bits.len(), $values)?;
+        let places = &mut $place.values[elements];
+        places.iter_mut().zip(bits).for_each(|(place, bits)| *place = $of(*bits));
+        $decoder.whole($slot, over)?;
+    }};
+}
+
 impl<'p> Decoding<'p, '_> {
     /// Decodes one value into `row`, as is usual; gives what follows. `None`: nothing was done, and [`value`](Self::value) does
     /// it. Calls nothing, so that a step has its work in registers.
@@ -195,34 +206,10 @@ impl<'p> Decoding<'p, '_> {
         let (values, within) = read!(self, delimited_within, rest, slot, wire::delimited_fault);
         let column = slot.column as usize;
         match op {
-            Op::Bits32 => {
-                let (bits, over) = values.as_chunks::<4>();
-                let elements = self.elements(slot, row, bits.len(), values)?;
-                let places = &mut self.store.words[column].values[elements];
-                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = i32::from_le_bytes(*bits));
-                self.whole(slot, over)?;
-            }
-            Op::Fixed32 => {
-                let (bits, over) = values.as_chunks::<4>();
-                let elements = self.elements(slot, row, bits.len(), values)?;
-                let places = &mut self.store.longs[column].values[elements];
-                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = u32::from_le_bytes(*bits).into());
-                self.whole(slot, over)?;
-            }
-            Op::Bits64 => {
-                let (bits, over) = values.as_chunks::<8>();
-                let elements = self.elements(slot, row, bits.len(), values)?;
-                let places = &mut self.store.longs[column].values[elements];
-                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = i64::from_le_bytes(*bits));
-                self.whole(slot, over)?;
-            }
-            Op::Fixed64 => {
-                let (bits, over) = values.as_chunks::<8>();
-                let elements = self.elements(slot, row, bits.len(), values)?;
-                let places = &mut self.store.wides[column].values[elements];
-                places.iter_mut().zip(bits).for_each(|(place, bits)| *place = u64::from_le_bytes(*bits).into());
-                self.whole(slot, over)?;
-            }
+            Op::Bits32 => packed!(self, slot, row, values, self.store.words[column], i32::from_le_bytes),
+            Op::Fixed32 => packed!(self, slot, row, values, self.store.longs[column], |b| u32::from_le_bytes(b).into()),
+            Op::Bits64 => packed!(self, slot, row, values, self.store.longs[column], i64::from_le_bytes),
+            Op::Fixed64 => packed!(self, slot, row, values, self.store.wides[column], |b| u64::from_le_bytes(b).into()),
             _ => self.packed_varints(op, slot, (values, within), row)?,
         }
         Some(rest)

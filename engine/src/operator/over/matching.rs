@@ -221,7 +221,7 @@ impl Matching {
         codec: &RowCodec,
         numbers: &mut RowNumbers,
     ) -> Result<()> {
-        let mut horizon = settling.within(partition, codec)?;
+        let mut horizon = settling.stands_in(partition, codec)?;
         let undecided = match emit {
             Emit::AfterWatermark => partition.visible.end,
             Emit::OnChange => partition.tried.undecided(horizon),

@@ -225,7 +225,7 @@ impl Over {
             gone.truncate(first_gone);
             let mut ranges = Vec::new();
             if let (Some(settling), Some(matching)) = (&self.settling, &mut self.matching) {
-                let horizon = settling.within(partition, &self.codec)?;
+                let horizon = settling.stands_in(partition, &self.codec)?;
                 let shown = matching.settled(partition, horizon, &self.codec)?;
                 ranges.extend((!shown.is_empty()).then_some(shown));
             } else if let Some(settling) = &self.settling {

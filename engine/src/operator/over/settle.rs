@@ -82,7 +82,7 @@ impl Settling {
             return Ok(Settled { until: all, needed: if self.forgets { all } else { 0 } });
         }
         let time = moment(at, codec.first_type()?)?;
-        let come = partition.lower(&codec.encode_first(&time)?);
+        let come = below(partition, &time, codec)?;
         let mut until = come;
         for call in calls {
             until = until.min(match &call.function {
@@ -118,12 +118,12 @@ impl Settling {
     }
 
     /// Where the watermark stands in a partition.
-    pub(super) fn within(&self, partition: &Partition, codec: &RowCodec) -> Result<matching::Horizon> {
+    pub(super) fn stands_in(&self, partition: &Partition, codec: &RowCodec) -> Result<matching::Horizon> {
         let at = self.horizon.at();
         let come = match at {
             i64::MIN => 0,
             i64::MAX => partition.len(),
-            _ => partition.lower(&codec.encode_first(&moment(at, codec.first_type()?)?)?),
+            _ => below(partition, &moment(at, codec.first_type()?)?, codec)?,
         };
         Ok(matching::Horizon { at, come })
     }
@@ -148,6 +148,11 @@ impl Settling {
         }
         Ok(())
     }
+}
+
+/// How many rows stand before a moment.
+fn below(partition: &Partition, time: &ArrayRef, codec: &RowCodec) -> Result<usize> {
+    Ok(partition.lower(&codec.encode_first(time)?))
 }
 
 fn count(by: i64) -> usize {
