@@ -50,12 +50,14 @@ fn no_match(text: &str) -> Option<Error> {
 fn no_signature(text: &str) -> Option<Error> {
     let (_, rest) = text.split_once("No function matches the given name and argument types '")?;
     let (name, types) = rest[..rest.find('\'')?].strip_suffix(')')?.split_once('(')?;
-    let types: Vec<String> = separated(types).into_iter().map(sql_type).collect();
+    Some(not_taken(name, separated(types).into_iter().map(sql_type).collect()))
+}
+
+/// Arguments, by their types, that a function does not take.
+pub(super) fn not_taken(name: &str, types: Vec<String>) -> Error {
     let sentence = format!("the function {name} does not take ({})", types.join(", "));
-    Some(
-        Error::new(ErrorKind::UndefinedFunction, sentence)
-            .with_hint("cast the arguments to types that it takes; the manual lists the functions: docs/functions.md"),
-    )
+    Error::new(ErrorKind::UndefinedFunction, sentence)
+        .with_hint("cast the arguments to types that it takes; the manual lists the functions: docs/functions.md")
 }
 
 /// What stands between commas, those in parentheses left alone.
@@ -264,7 +266,7 @@ fn operands(text: &str) -> Option<(String, &str, String)> {
 }
 
 /// SQL's name for an Arrow type, as Arrow writes that.
-fn sql_type(arrow: &str) -> String {
+pub(super) fn sql_type(arrow: &str) -> String {
     let name = match arrow.trim() {
         "Utf8" | "Utf8View" | "LargeUtf8" => "TEXT",
         "Int8" | "Int16" | "UInt8" => "SMALLINT",

@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::event_time::interval_micros;
-use crate::plan::fault::{at_name, planning_error};
+use crate::plan::fault::{at_name, planning_error, sql_type};
 use crate::plan::recognize::{Formula, Formulas, Names, Pattern, Recognition, Recognize, Skip, Variable, read_pattern};
 use crate::sql::WITHIN;
 
@@ -175,7 +175,9 @@ impl Clause {
             match condition.expr.get_type(&schema).map_err(planning_error)? {
                 DataType::Boolean | DataType::Null => {}
                 other => {
-                    let text = format!("the condition of {name} in DEFINE must be boolean, and its type is {other}");
+                    let data_type = sql_type(&other.to_string());
+                    let text =
+                        format!("the condition of {name} in DEFINE must be boolean, and its type is {data_type}");
                     return Err(at(Error::new(ErrorKind::DatatypeMismatch, text)));
                 }
             }

@@ -15,15 +15,19 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, Volatility, cast, lit};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     self, DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
-use crate::plan::fault::{at_name, planning_error};
+use crate::plan::fault::{at_name, not_taken, planning_error, sql_type};
 use crate::sql::parse_expression;
 
-use super::{End, Finds, Formula, Names, Navigation, Operand, column_name, schema_of};
+use super::{End, Finds, Formula, Names, Navigation, Operand, schema_of};
+
+/// How many rows a navigation goes at most.
+const MOST_ROWS: i64 = 1_000_000;
 
 /// Reads formulas, and collects what they look at.
 pub(in crate::plan) struct Formulas<'a> {
@@ -80,16 +84,16 @@ impl Formulas<'_> {
         Ok((fitted(expr, self.input)?, variable))
     }
 
-    /// A value in the row so many away from an end.
-    fn value(&mut self, expr: ast::Expr, from: End, offset: usize) -> Result<Navigation> {
+    /// A value in the row so many away from an end, and its type.
+    fn value(&mut self, expr: ast::Expr, from: End, offset: usize) -> Result<(Finds, DataType)> {
         let (expr, variable) = self.of_one_row(expr)?;
         let data_type = expr.get_type(self.input).map_err(planning_error)?;
         let argument = self.argument(expr);
-        Ok(Navigation { finds: Finds::Value { argument, variable, from, offset, shift: 0 }, data_type })
+        Ok((Finds::Value { argument, variable, from, offset, shift: 0 }, data_type))
     }
 
     /// The navigation that a call is.
-    fn call(&mut self, function: &Function) -> Result<Option<Navigation>> {
+    fn call(&mut self, function: &Function) -> Result<Option<(Finds, DataType)>> {
         let [name] = function.name.0.as_slice() else { return Ok(None) };
         let Some(name) = name.as_ident() else { return Ok(None) };
         let at = |error: Error| at_name(error, name);
@@ -113,7 +117,7 @@ impl Formulas<'_> {
                     Some(found) => found,
                     None => self.value(expr, End::Last, 0)?,
                 };
-                if let Finds::Value { shift, .. } = &mut found.finds {
+                if let (Finds::Value { shift, .. }, _) = &mut found {
                     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
                     *shift = if known == "prev" { -rows } else { rows };
                 }
@@ -123,7 +127,7 @@ impl Formulas<'_> {
                 let data_type = self.time.get_type(self.input).map_err(planning_error)?;
                 let argument = self.argument(self.time.clone());
                 let finds = Finds::Value { argument, variable: None, from: End::Last, offset: 0, shift: 0 };
-                Ok(Some(Navigation { finds, data_type }))
+                Ok(Some((finds, data_type)))
             }
             "match_proctime" | "match_number" | "classifier" => {
                 Err(at(Error::not_supported(format!("{}() is not supported", known.to_uppercase()))
@@ -136,7 +140,7 @@ impl Formulas<'_> {
         }
     }
 
-    fn aggregate(&mut self, function: &Function, name: &Ident, called: Arc<AggregateUDF>) -> Result<Navigation> {
+    fn aggregate(&mut self, function: &Function, name: &Ident, called: Arc<AggregateUDF>) -> Result<(Finds, DataType)> {
         let at = |error: Error| at_name(error, name);
         let FunctionArguments::List(list) = &function.args else {
             return Err(at(Error::invalid(format!("{name} needs arguments"))));
@@ -180,7 +184,9 @@ impl Formulas<'_> {
         }
         let fields = arguments.iter().map(|argument| Ok(argument.to_field(self.input).map_err(planning_error)?.1));
         let fields = fields.collect::<Result<Vec<FieldRef>>>()?;
-        let wanted = fields_with_udf(&fields, called.as_ref()).map_err(planning_error).map_err(at)?;
+        let types = || fields.iter().map(|field| sql_type(&field.data_type().to_string())).collect();
+        let wanted = fields_with_udf(&fields, called.as_ref())
+            .map_err(|_| at(not_taken(&name.value.to_lowercase(), types())))?;
         let arguments = arguments.into_iter().zip(&fields).zip(&wanted).map(|((argument, is), wanted)| {
             let same = is.data_type() == wanted.data_type();
             if same { argument } else { cast(argument, wanted.data_type().clone()) }
@@ -196,7 +202,7 @@ impl Formulas<'_> {
         let arguments = arguments.collect();
         let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
         let finds = Finds::Aggregate { function: called, distinct, arguments, variable: variable.flatten() };
-        Ok(Navigation { finds, data_type })
+        Ok((finds, data_type))
     }
 
     /// What a navigation looks at, and how many rows it goes.
@@ -219,9 +225,11 @@ impl Formulas<'_> {
             Expr::Literal(by, _) if by.data_type().is_integer() => {
                 let by = by.cast_to(&DataType::Int64).map_err(planning_error)?;
                 match by {
-                    datafusion::scalar::ScalarValue::Int64(Some(by)) => {
-                        Ok((value, usize::try_from(by).map_err(|_| wrong())?))
+                    ScalarValue::Int64(Some(by)) if by > MOST_ROWS => {
+                        let error = Error::not_supported(format!("{name} goes over {MOST_ROWS} rows at most"));
+                        Err(at_name(error, name))
                     }
+                    ScalarValue::Int64(Some(by)) => Ok((value, usize::try_from(by).map_err(|_| wrong())?)),
                     _ => Err(wrong()),
                 }
             }
@@ -289,23 +297,27 @@ impl Reading<'_, '_> {
             ast::Expr::Function(function) => self.formulas.call(function)?,
             _ => None,
         };
-        let Some(found) = found else { return Ok(()) };
-        let sums = matches!(&found.finds, Finds::Aggregate { function, .. } if function.name() == "sum");
-        let number = self.navigations.iter().position(|known| *known == found).unwrap_or_else(|| {
-            self.navigations.push(found.clone());
-            self.navigations.len() - 1
+        let Some((finds, data_type)) = found else { return Ok(()) };
+        let sums = matches!(&finds, Finds::Aggregate { function, .. } if function.name() == "sum");
+        let sums = sums && data_type == DataType::Decimal128(38, 0);
+        let known = self.navigations.iter().find(|known| known.finds == finds).map(|known| known.text.clone());
+        let text = known.unwrap_or_else(|| {
+            let text = expr.to_string();
+            self.navigations.push(Navigation { finds, data_type, text: text.clone() });
+            text
         });
-        let column = Ident::with_quote('"', column_name(number));
-        *expr = match found.data_type {
+        let column = Ident::with_quote('"', text);
+        *expr = match sums {
             // A sum of integers: see above.
-            DataType::Decimal128(38, 0) if sums => parse_expression(&format!("CAST({column} AS BIGINT)"))?,
-            _ => ast::Expr::Identifier(column),
+            true => parse_expression(&format!("CAST({column} AS BIGINT)"))?,
+            false => ast::Expr::Identifier(column),
         };
         Ok(())
     }
 
+    /// Whether a name stands for what was found already.
     fn is_found(&self, name: &Ident) -> bool {
-        (0..self.navigations.len()).any(|number| column_name(number) == name.value)
+        self.navigations.iter().any(|known| known.text == name.value)
     }
 }
 

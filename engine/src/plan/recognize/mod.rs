@@ -67,7 +67,7 @@ pub enum Skip {
     ToLast(usize),
 }
 
-/// An expression over what navigations find: its columns are theirs, by number ([`Formula::schema`]).
+/// An expression over what navigations find: its columns are theirs, by their texts ([`Formula::schema`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Formula {
     /// With its types made to fit.
@@ -83,6 +83,8 @@ pub struct Navigation {
     pub finds: Finds,
     /// Of what type.
     pub data_type: DataType,
+    /// As it is written: the column's name, by which errors call it.
+    pub text: String,
 }
 
 /// How a value is found.
@@ -141,16 +143,11 @@ impl Formula {
 
 /// A column for each navigation.
 fn schema_of(navigations: &[Navigation]) -> PlanResult<DFSchema> {
-    let fields = navigations.iter().enumerate().map(|(number, navigation)| {
-        let field = Field::new(column_name(number), navigation.data_type.clone(), true);
+    let fields = navigations.iter().map(|navigation| {
+        let field = Field::new(&navigation.text, navigation.data_type.clone(), true);
         (None::<TableReference>, Arc::new(field))
     });
     DFSchema::new_with_metadata(fields.collect(), HashMap::new())
-}
-
-/// The name of the column for a navigation.
-fn column_name(number: usize) -> String {
-    format!("__found{number}")
 }
 
 impl Recognition {

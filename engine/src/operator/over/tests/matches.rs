@@ -23,14 +23,21 @@ const B: usize = 1;
 
 /// The value of the column x.
 fn value(variable: Option<usize>, from: End, offset: usize, shift: i64) -> Navigation {
-    Navigation { finds: Finds::Value { argument: 1, variable, from, offset, shift }, data_type: DataType::Int64 }
+    Navigation {
+        finds: Finds::Value { argument: 1, variable, from, offset, shift },
+        data_type: DataType::Int64,
+        text: String::new(),
+    }
 }
 
 fn found(number: usize) -> Expr {
     col(format!("__found{number}"))
 }
 
-fn formula(expr: Expr, navigations: Vec<Navigation>) -> Formula {
+fn formula(expr: Expr, mut navigations: Vec<Navigation>) -> Formula {
+    for (number, navigation) in navigations.iter_mut().enumerate() {
+        navigation.text = format!("__found{number}");
+    }
     Formula { expr, navigations }
 }
 
@@ -49,7 +56,10 @@ fn recognition(pattern: Vec<Pattern>, a: Option<Formula>, b: Option<Formula>) ->
     let measures = vec![
         ("first".to_owned(), formula(found(0), vec![value(None, End::First, 0, 0)])),
         ("last".to_owned(), formula(found(0), vec![value(None, End::Last, 0, 0)])),
-        ("sum".to_owned(), formula(found(0), vec![Navigation { finds: sum, data_type: DataType::Int64 }])),
+        (
+            "sum".to_owned(),
+            formula(found(0), vec![Navigation { finds: sum, data_type: DataType::Int64, text: String::new() }]),
+        ),
     ];
     let variable = |name: &str, condition| Variable { name: name.to_owned(), condition };
     Recognition {
@@ -76,7 +86,7 @@ fn is_small() -> Formula {
         arguments: vec![Operand::Argument(1)],
         variable: None,
     };
-    formula(found(0).lt(lit(12_i64)), vec![Navigation { finds: sum, data_type: DataType::Int64 }])
+    formula(found(0).lt(lit(12_i64)), vec![Navigation { finds: sum, data_type: DataType::Int64, text: String::new() }])
 }
 
 /// A row above the one before it in the partition.
@@ -197,6 +207,33 @@ fn settled_rows_are_forgotten_and_the_answer_stays_that_of_all_rows() {
                     "pattern {number}, seed {seed}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn partitions_that_are_complete_are_shown_and_released() {
+    for recognition in recognitions() {
+        for emit in [Emit::OnChange, Emit::AfterWatermark] {
+            let partition = vec![cast(col("k"), DataType::Timestamp(TimeUnit::Microsecond, None))];
+            let closes = Some((0, WatermarkId(0), 0));
+            let mut run = Run::new(OverSpec { partition, closes, emit, ..over(&recognition) }, false);
+            let mut rng = SmallRng::seed_from_u64(7);
+            let mut rows: BTreeMap<Row, i64> = BTreeMap::new();
+            for step in 1..=8 {
+                let rows_of = |key: i64| (key * 10, rng.random_range(0..30), rng.random_range(0..7));
+                let new: Vec<Row> = [step, step, step, step + 1, step + 1].into_iter().map(rows_of).collect();
+                new.iter().for_each(|row| *rows.entry(*row).or_default() += 1);
+                run.epoch_at(&new.into_iter().map(|row| (row, 1)).collect::<Vec<_>>(), step * 10);
+                if step == 4 {
+                    run.restart();
+                }
+                let complete = |row: &Row| emit == Emit::OnChange || row.0 < step * 10;
+                let there = rows.iter().filter(|(row, _)| complete(row)).map(|(row, count)| (*row, *count)).collect();
+                assert_eq!(run.sum, answer(&recognition, &there));
+            }
+            run.epoch_at(&[], i64::MAX);
+            assert_eq!((run.sum.clone(), run.over.state_size().rows), (answer(&recognition, &rows), 0));
         }
     }
 }
