@@ -20,6 +20,7 @@
 
 mod held;
 mod index;
+mod kept;
 mod outbox;
 mod probe;
 pub(in crate::operator) mod release;

@@ -19,7 +19,7 @@ pub(super) struct Room {
     space: Arc<dyn SpillSpace>,
     /// Rows that have come since it was looked.
     come: usize,
-    /// What may stay in memory, once it is known that some has to go.
+    /// What rows in memory may take, once it is known that some have to go.
     allowed: Option<usize>,
 }
 
@@ -85,11 +85,13 @@ impl Join {
     }
 
     fn room_is_wanted(&mut self, space: &Arc<dyn SpillSpace>) -> bool {
-        let held = self.held();
+        let (held, rows) = (self.held(), self.rows_bytes());
         let Some(room) = &mut self.room else { return false };
         if room.allowed.is_none() {
             let allowed = space.allowance(held);
-            room.allowed = (held > allowed).then_some(allowed);
+            // What is known of rows on disk stays, and what a checkpoint has yet to write; rows in memory have the rest.
+            let of_rows = allowed.saturating_sub(held - rows).max(allowed / 8);
+            room.allowed = (rows > of_rows).then_some(of_rows);
         }
         room.allowed.is_some()
     }
@@ -98,15 +100,16 @@ impl Join {
         self.sides.iter().map(|side| side.size().bytes).sum()
     }
 
-    /// Puts rows to disk until half of what may be held is left: the larger side's first.
+    fn rows_bytes(&self) -> usize {
+        self.sides.iter().map(Side::rows_bytes).sum()
+    }
+
+    /// Puts rows to disk until half of what they may take is left: the larger side's first.
     fn spill(&mut self) -> Result<()> {
         let allowed = self.room.as_mut().and_then(|room| room.allowed.take()).unwrap_or_default();
-        // What is known of rows on disk stays; rows in memory have the rest.
-        let index: usize = self.sides.iter().map(Side::spilled_index).sum();
-        let allowed = allowed.saturating_sub(index).max(allowed / 8);
-        let larger = usize::from(self.sides[1].size().bytes > self.sides[0].size().bytes);
+        let larger = usize::from(self.sides[1].rows_bytes() > self.sides[0].rows_bytes());
         self.sides[larger].spill(allowed / 4)?;
-        if self.held() > index + allowed / 2 {
+        if self.rows_bytes() > allowed / 2 {
             self.sides[1 - larger].spill(allowed / 4)?;
         }
         let held = self.held();

@@ -525,8 +525,12 @@ impl Side {
 
     pub(super) fn size(&self) -> StateSize {
         let rows = self.live + self.spilled().rows;
-        let bytes = self.store.memory_size() + self.index_bytes() + self.changed.bytes() + self.spilled_index();
-        StateSize { rows, bytes }
+        StateSize { rows, bytes: self.rows_bytes() + self.spilled_index() + self.store.kept() }
+    }
+
+    /// Bytes of memory of the rows that are not on disk, and of what is known of them.
+    pub(super) fn rows_bytes(&self) -> usize {
+        self.store.memory_size() + self.index_bytes() + self.changed.bytes()
     }
 
     fn index_bytes(&self) -> usize {

@@ -4,12 +4,13 @@
 //! chunks; small ones are merged two by two when the younger one is as large (so a row is copied about as often as a large
 //! chunk has binary digits).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{concat, interleave, take};
 
 use super::super::columns::{compact, kept, owned};
+use super::kept::{Keeper, Kept};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a stored row is: block number and row in the block.
@@ -48,12 +49,22 @@ struct Chunk {
     rows: usize,
     columns: Vec<ArrayRef>,
     bytes: usize,
+    /// Of those whose rows somebody else has, too, or had.
+    keeper: OnceLock<Arc<Keeper>>,
 }
 
 impl Chunk {
     fn new(start: usize, rows: usize, columns: Vec<ArrayRef>) -> Self {
         let bytes = columns.iter().map(|column| column.get_array_memory_size()).sum();
-        Self { start, rows, columns, bytes }
+        Self { start, rows, columns, bytes, keeper: OnceLock::new() }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.leave();
+        }
     }
 }
 
@@ -157,6 +168,8 @@ pub(super) struct SharedRows {
     some: Option<UInt32Array>,
     /// About how many bytes of memory they keep.
     pub(super) bytes: usize,
+    /// Goes after the columns: only then is their memory free.
+    _keeper: Arc<Keeper>,
 }
 
 impl SharedRows {
@@ -177,6 +190,7 @@ pub(super) struct Store {
     tail: Option<usize>,
     /// Blocks that were begun.
     begun: u64,
+    kept: Kept,
 }
 
 impl Store {
@@ -308,12 +322,18 @@ impl Store {
                 columns: chunk.columns.iter().map(|column| column.slice(first - chunk.start, length)).collect(),
                 some: (own.len() < length).then(|| UInt32Array::from_iter_values(own.iter().map(place))),
                 bytes: chunk.bytes,
+                _keeper: Arc::clone(chunk.keeper.get_or_init(|| self.kept.keeper(chunk.bytes))),
             });
         }
         shared
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory of rows that are gone, and that somebody else still has.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.bytes()
+    }
+
+    /// Bytes of memory of the rows that are here.
     pub(super) fn memory_size(&self) -> usize {
         self.blocks.iter().flatten().map(Block::bytes).sum()
     }
@@ -401,12 +421,22 @@ mod tests {
         let some: Vec<Address> = addresses[BLOCK_ROWS..].iter().copied().step_by(3).collect();
         let some = store.shared(&some);
         assert!(in_a_row.len() > 1 && some.len() > 1, "of several chunks");
+        assert_eq!(store.kept(), 0, "they are the store's");
         store.release(0);
+        let kept = store.kept();
+        assert!(kept > BLOCK_ROWS * 8, "{kept}");
+        let again = store.shared(&addresses[BLOCK_ROWS..]);
         append_all(&mut store, 30_000..31_000);
         let values = |rows: &SharedRows| rows.columns().unwrap()[0].as_primitive::<Int64Type>().values().to_vec();
         let values = |rows: &[SharedRows]| rows.iter().flat_map(values).collect::<Vec<_>>();
         assert_eq!(values(&in_a_row), (5..BLOCK_ROWS as i64).collect::<Vec<_>>());
         assert_eq!(values(&some), (BLOCK_ROWS as i64..30_000).step_by(3).collect::<Vec<_>>());
         assert!(store.shared(&[]).is_empty());
+        drop((in_a_row, some));
+        assert_eq!(store.kept(), 0);
+        store.release(1);
+        assert!(store.kept() > 0, "the other has them still");
+        drop(again);
+        assert_eq!(store.kept(), 0);
     }
 }

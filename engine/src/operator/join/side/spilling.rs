@@ -49,7 +49,7 @@ impl Side {
 
     /// About how many bytes so many of the rows in memory take.
     pub(in crate::operator::join) fn bytes_of(&self, rows: usize) -> usize {
-        self.size().bytes / self.live.max(1) * rows
+        self.rows_bytes() / self.live.max(1) * rows
     }
 
     /// Whether a copy of so many rows in memory has room there, and stands for all rows.

@@ -112,6 +112,47 @@ fn what_is_in_memory_stays_within_what_is_allowed() {
     assert_eq!(parts.iter().map(|part| part.rows.num_rows()).sum::<usize>(), 88_000);
 }
 
+/// A checkpoint writes rows from where they lie: they are counted until they are written, wherever the join has put them.
+#[test]
+fn what_a_checkpoint_keeps_in_memory_counts() {
+    let case = &cases()[0];
+    let allowed = 16 << 20;
+    let mut join = spilling(case.join(), allowed, 1 << 20);
+    let mut counts = BTreeMap::new();
+    let text = "some text that fills the memory of a machine".repeat(10);
+    let mut next = 0;
+    let mut feed_more = |join: &mut Join, count: i64| {
+        let mut most = 0;
+        for _ in 0..count / 1_000 {
+            let some: Vec<Row> = (next..next + 1_000).map(|n| (Some(n), Some(text.clone()), None, n)).collect();
+            next += 1_000;
+            feed(join, 0, Delta::append(rows(&some)), &mut counts);
+            most = most.max(join.state_size().bytes);
+        }
+        settle_epoch(join, &Watermarks::none(0), &mut counts);
+        most
+    };
+    let _ = feed_more(&mut join, 20_000);
+    assert_eq!(join.spilled().rows, 0);
+    let before = join.state_size().bytes;
+    join.changes().unwrap();
+    let deferred = join.deferred();
+    assert!(!deferred.is_empty());
+    assert!(join.state_size().bytes < before + before / 10, "nothing was copied");
+    let most = feed_more(&mut join, 100_000);
+    assert!(join.spilled().rows > 60_000, "{:?}", join.spilled());
+    assert!(most > allowed / 2 && most < allowed + allowed / 2, "{most} bytes");
+    let (with, rows) = (join.state_size(), join.state_size().rows);
+    drop(deferred);
+    let without = join.state_size();
+    assert!(with.bytes > before / 10 * 9 && without.bytes < with.bytes - before / 10 * 9, "{with:?}, {without:?}");
+    assert_eq!((without.rows, rows), (120_000, 120_000));
+    // There is room for more rows again before they go to disk.
+    let spilled = join.spilled().rows;
+    let _ = feed_more(&mut join, 4_000);
+    assert_eq!(join.spilled().rows, spilled);
+}
+
 #[test]
 fn errors_of_the_disk_are_those_of_the_join() {
     let case = &cases()[0];
