@@ -10,6 +10,7 @@
 //! * [`demo`]: everything in one process, for the first five minutes
 //! * [`cli`]: the `rondel` command
 //! * [`process`]: what the process uses
+//! * [`allocator`]: how long it keeps memory that was given back
 //! * [`settings`]: what can be set, each declared once
 //! * [`shutdown`]: stopping in order
 //!
@@ -19,6 +20,7 @@
 //! hands the rest to a [`frontend::Session`]. The answer runs in a task of its own, which the connection reads from while
 //! it also watches for a cancel request, for the client's going and for the server's shutdown.
 
+mod allocator;
 pub mod cli;
 pub mod demo;
 pub mod embedded;

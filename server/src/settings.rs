@@ -68,13 +68,18 @@ impl EngineOptions {
         self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
+    /// Bytes that all jobs may hold together.
+    pub fn memory_limit(&self) -> usize {
+        self.memory_limit.unwrap_or_else(|| machine::memory_bytes() / 4 * 3)
+    }
+
     /// What the engine is told.
     pub fn settings(&self, data_dir: Option<PathBuf>) -> EngineSettings {
         EngineSettings {
             data_dir,
             workers: self.workers(),
             job_memory_bytes: self.job_memory,
-            memory_limit_bytes: self.memory_limit.unwrap_or_else(|| machine::memory_bytes() / 4 * 3),
+            memory_limit_bytes: self.memory_limit(),
             stop_timeout: self.job_stop_timeout,
             spill: self.spill.clone(),
             checkpoints: CheckpointSettings {

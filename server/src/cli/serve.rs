@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rondel_engine::{Error, ErrorKind, Result};
 
+use crate::allocator;
 use crate::frontend::Frontend;
 use crate::http::HttpServer;
 use crate::pg::PgServer;
@@ -22,6 +23,7 @@ pub async fn serve<F: Frontend>(
     let unknown = |error| Error::new(ErrorKind::External, format!("the listening address is unknown: {error}"));
     let (pg_address, http_address) = (pg.address().map_err(unknown)?, http.address().map_err(unknown)?);
     tracing::info!(pg = %pg_address, http = %http_address, workers = options.engine.workers(), "Rondel is ready");
+    let memory = tokio::spawn(allocator::give_back_near(options.engine.memory_limit()));
     let mut doors = tokio::task::JoinSet::new();
     doors.spawn(pg.run());
     doors.spawn(http.run());
@@ -30,6 +32,7 @@ pub async fn serve<F: Frontend>(
         // A door that closes by itself, which is logged, leaves a server that can't be trusted.
         _ = doors.join_next() => tracing::error!("a listener ended, so the server stops"),
     }
+    memory.abort();
     trigger.shut_down();
     let closing = async {
         while doors.join_next().await.is_some() {}

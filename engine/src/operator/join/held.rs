@@ -18,8 +18,8 @@ use super::side::{Side, key_groups};
 use super::store::{Address, SharedRows};
 use crate::error::Result;
 
-/// Bytes of rows that are held together: they go together, too.
-const HELD_BYTES: usize = 32 << 20;
+/// Bytes of rows that are held together: they go together, too. About a file of a checkpoint.
+const HELD_BYTES: usize = 8 << 20;
 
 /// See the [module](self).
 #[derive(Debug)]
