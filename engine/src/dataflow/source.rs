@@ -220,6 +220,10 @@ impl SourceTask {
                 status.read_in.store(self.epoch, Ordering::SeqCst);
             }
         }
+        if status.ready.load(Ordering::SeqCst) && self.job.gate().state != GateState::Open {
+            // Whoever closed the epoch meanwhile may have looked before: nobody else tells that there is more.
+            self.job.signal.notify();
+        }
         let finished = state == PollState::Finished;
         let reader = &self.part.reader;
         let partitions = guarded(|| Ok(reader.partitions()))?;

@@ -32,6 +32,7 @@ mod jobs;
 mod limits;
 mod operators;
 mod timers;
+mod waking;
 
 use operators::TestOperators;
 

@@ -70,7 +70,7 @@ pub(super) fn parse(line: &str) -> Option<(String, Contents)> {
 
 /// One partition after the other, so that the producer's batches are full: the mock broker answers one of them to a fetch.
 fn fill(broker: &MockBroker, options: &BrokerOptions) -> Result<Contents> {
-    let large = [("linger.ms", "1000"), ("batch.size", "1000000"), ("batch.num.messages", "100000")];
+    let large = [("linger.ms", "100"), ("batch.size", "1000000"), ("batch.num.messages", "100000")];
     let producer = Producer::with(broker.bootstrap(), &large)?;
     let format = ValueFormat::new(
         &BTreeMap::from([
