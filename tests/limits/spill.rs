@@ -15,7 +15,7 @@ const WORKERS: usize = 2;
 const ROW_BYTES: usize = 440;
 const TEXT_BYTES: usize = 400;
 
-/// The greatest figures since it was asked for the last time.
+/// The greatest figures since it was asked for the last time; of what is resident, since the server was started.
 #[derive(Debug, Default, Clone, Copy)]
 struct Most {
     resident: f64,
@@ -25,7 +25,7 @@ struct Most {
 
 impl Most {
     async fn look(&mut self, server: &RondelServer) {
-        self.resident = self.resident.max(metric(server, "process_resident_memory_bytes").await);
+        self.resident = self.resident.max(metric(server, "process_resident_memory_max_bytes").await);
         self.counted = self.counted.max(metric(server, "rondel_memory_used_bytes").await);
         self.spilled = self.spilled.max(metric(server, "rondel_spill_bytes").await);
     }

@@ -12,7 +12,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use crate::{Result, free_port, root};
 
 /// How long a server may take until it answers.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server that goes on from checkpoints of some gigabytes answers when they are read.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The program's file. Built when it is first asked for, so that no test runs an old one.
 pub fn program() -> Result<PathBuf> {
