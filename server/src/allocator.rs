@@ -16,7 +16,7 @@ const ENVIRONMENT: &str = "MIMALLOC_PURGE_DELAY";
 
 /// As the allocator has it by itself.
 const USUAL: Duration = Duration::from_secs(1);
-/// At once. (10 milliseconds left a hundred megabytes more where rows go to disk as fast as they come.)
+/// At once: where rows go to disk as fast as they come, much is given back in a few milliseconds.
 const SHORT: Duration = Duration::ZERO;
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
