@@ -21,8 +21,9 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The bytes of all jobs of a pool. Above seven eighths of the limit sources read no more, until a quarter is free;
-/// an eighth above the limit no job with more than its share may remember more.
+/// The bytes of all jobs of a pool. Above seven eighths of the limit sources read no more, until a quarter is free, and so
+/// when an eighth is on its way, until half of that has arrived: while operators are busy with their files, rows would come
+/// for all that the limit leaves. An eighth above the limit no job with more than its share may remember more.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: usize,
@@ -41,7 +42,12 @@ impl Memory {
 
     /// Bytes that the jobs hold.
     pub(crate) fn used(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed) + self.state.load(Ordering::Relaxed)
+        self.in_flight() + self.state.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that are on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Bytes that they may hold.
@@ -57,7 +63,7 @@ impl Memory {
     /// Bytes that the jobs hold once all that is on its way has arrived: what remembers a row keeps an index beside it,
     /// and may have grown its room twofold, so a byte on its way counts as two.
     fn expected(&self) -> usize {
-        self.used() + self.in_flight.load(Ordering::Relaxed)
+        self.used() + self.in_flight()
     }
 
     /// Whether sources are to read little at a time.
@@ -67,12 +73,12 @@ impl Memory {
 
     /// Whether sources are to stop.
     pub(crate) fn is_full(&self) -> bool {
-        self.expected() > self.limit - self.limit / 8
+        self.expected() > self.limit - self.limit / 8 || self.in_flight() > self.limit / 8
     }
 
     /// Whether sources that were stopped may go on.
     pub(crate) fn has_room(&self) -> bool {
-        self.expected() <= self.limit - self.limit / 4
+        self.expected() <= self.limit - self.limit / 4 && self.in_flight() <= self.limit / 16
     }
 
     /// Why a job that holds `held` bytes may not remember more than it does.
@@ -392,6 +398,19 @@ mod tests {
         assert!(column_bytes(&lists) - column_bytes(&lists.slice(0, 1)) >= 400, "so does one of lists");
         let fields = StructArray::from(vec![(Arc::new(Field::new("t", DataType::Utf8View, true)), viewed)]);
         assert_eq!(column_bytes(&(Arc::new(fields) as ArrayRef)), 4 * 16 + 3 * 200);
+    }
+
+    #[test]
+    fn no_more_than_an_eighth_is_on_its_way() {
+        let all = Arc::new(Memory::new(16 << 20));
+        let job = Arc::new(Meter::new(usize::MAX, &all));
+        let under_way: Vec<ByteGuard> = (0..3).map(|_| ByteGuard::new(&job, 1 << 20)).collect();
+        assert!(all.is_full() && job.is_tight());
+        let mut under_way = under_way.into_iter();
+        under_way.next();
+        assert!(!all.is_full() && !all.has_room(), "who was stopped waits until half has arrived");
+        under_way.next();
+        assert!(all.has_room());
     }
 
     #[test]

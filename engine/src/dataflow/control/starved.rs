@@ -38,8 +38,10 @@ impl Control {
                 None if is_starved && !room => entry.starved = Some((micros, false)),
                 Some((since, false)) if !room && micros > since + STARVED_MICROS => {
                     entry.starved = Some((since, true));
-                    let (used, limit) = (memory.used() >> 20, memory.limit() >> 20);
-                    let what = format!("memory: all jobs together hold {used} MiB of {limit} MiB");
+                    let [used, limit, moving] =
+                        [memory.used(), memory.limit(), memory.in_flight()].map(|bytes| bytes >> 20);
+                    let what =
+                        format!("memory: all jobs together hold {used} MiB of {limit} MiB, {moving} MiB on their way");
                     entry.job.observer.waits_for(STARVED, Some(what));
                 }
                 Some((_, told)) if room => {
