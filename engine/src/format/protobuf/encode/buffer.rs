@@ -31,9 +31,9 @@ impl<'v> Buffer<'v> {
     #[allow(unsafe_code)]
     pub(super) fn settle(&mut self) {
         debug_assert!((self.bytes.len()..=self.bytes.capacity()).contains(&self.at));
-        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field`, `put_short_text`, `put_time` and `put_bytes` only: each by
-        // as many bytes as it has just written there, or by fewer (no word is longer than its 16 bytes, no short text than the 12 that are
-        // copied), in the vector's spare capacity. Writing into the vector itself instead costs a tenth of encoding: its length would
+        // SAFETY: `at` begins at the vector's length and is moved by `put`, `put_field`, `put_short_text`, `put_long_text`, `put_time` and
+        // `put_bytes` only: each by as many bytes as it has just written there, or by fewer (no word is longer than its 16 bytes, no short
+        // text than the 12 that are copied, no long one than the 64), in the vector's spare capacity. Writing into the vector itself instead costs a tenth of encoding: its length would
         // go through memory with each number.
         unsafe { self.bytes.set_len(self.at) };
     }
@@ -138,6 +138,33 @@ impl<'v> Buffer<'v> {
     fn put_short_text_grown(self, tag: Tag, view: u128) -> Self {
         let length = usize::from(view as u8).min(INLINE);
         self.put_field_grown(tag, Word::of(view >> 32 << 8 | length as u128, length + 1))
+    }
+
+    /// Writes a tag, a length, and the first `length` bytes of `within`. Of up to 64 it copies more where there are more: to copy a
+    /// number of bytes that is known is faster than to ask how many.
+    #[inline(always)]
+    pub(super) fn put_long_text(mut self, tag: Tag, within: &[u8], length: usize) -> Self {
+        const MOST: usize = 64;
+        let at = tag.length();
+        if length <= MOST
+            && let Some(from) = within.first_chunk::<MOST>()
+            && let Some(place) = self.room(8 + 1 + MOST)
+        {
+            if let Some(first) = place.first_chunk_mut::<8>() {
+                first.write_copy_of_slice(&tag.bytes().to_le_bytes());
+            }
+            if let Some([first, behind @ ..]) = place.get_mut(at..at + 1 + MOST) {
+                first.write(length as u8);
+                let ((start, end), (one, two)) = (behind.split_at_mut(MOST / 2), from.split_at(MOST / 2));
+                start.write_copy_of_slice(one);
+                if length > MOST / 2 {
+                    end.write_copy_of_slice(two);
+                }
+            }
+            self.at += at + 1 + length;
+            return self;
+        }
+        self.put_length(tag, length).put_bytes(&within[..length])
     }
 
     /// Writes a tag and a varint.
@@ -295,6 +322,24 @@ mod tests {
                 let mut expected = Vec::new();
                 Buffer::new(&mut expected).put_length(tag, length).put_bytes(&text[..length]).put_bytes(&[7]).settle();
                 assert_eq!(bytes, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn long_texts_where_room_and_their_buffer_end() {
+        let text: Vec<u8> = (0..100).collect();
+        for (length, tag) in (0..=80).flat_map(|length| [8, u32::MAX].map(|tag| (length, Tag::new(tag)))) {
+            let mut expected = Vec::new();
+            Buffer::new(&mut expected).put_length(tag, length).put_bytes(&text[..length]).put_bytes(&[7]).settle();
+            // As much behind the text as is copied at once, less, and nothing.
+            for (room, within) in
+                [0, 30, 80, 200].into_iter().flat_map(|room| [100, length + 10, length].map(|end| (room, end)))
+            {
+                let mut bytes = Vec::with_capacity(room);
+                let within = &text[..within.min(text.len())];
+                Buffer::new(&mut bytes).put_long_text(tag, within, length).put_bytes(&[7]).settle();
+                assert_eq!(bytes, expected, "{length} bytes, room for {room}, {} there", within.len());
             }
         }
     }

@@ -20,7 +20,7 @@ type Write = for<'v> fn(&Column, usize, Buffer<'v>) -> Buffer<'v>;
 /// A column that is written under a tag.
 pub(super) struct Column {
     tag: Tag,
-    values: Values,
+    pub(super) values: Values,
     pub(super) nulls: Option<NullBuffer>,
     /// Written also when it has the default value.
     explicit: bool,
@@ -304,7 +304,11 @@ fn put_text<'v>(values: &StringViewArray, row: usize, tag: Tag, explicit: bool, 
 
 #[inline(never)]
 fn put_long_text<'v>(values: &StringViewArray, row: usize, tag: Tag, out: Buffer<'v>) -> Buffer<'v> {
-    put_bytes(values.value(row).as_bytes(), tag, true, out)
+    let view = values.views()[row];
+    // A view's upper half: the buffer's number, and the text's place in it.
+    let (buffer, at) = ((view >> 64) as u32 as usize, (view >> 96) as usize);
+    let within = &values.data_buffers()[buffer].as_slice()[at..];
+    out.put_long_text(tag, within, view as u32 as usize)
 }
 
 /// Whole seconds below a time, and nanoseconds above them.
