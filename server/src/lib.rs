@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! * [`frontend`]: what the doors ask of the engine
-//! * [`embedded`]: the engine in this process, behind them
+//! * [`embedded`]: the engine in this process, behind them; [`opening`]: an engine that is still being opened
 //! * [`script`]: a text of several statements, and places in it
 //! * [`pg`]: PostgreSQL's wire protocol, with the system tables that clients look into
 //! * [`http`]: health and metrics
@@ -27,6 +27,7 @@ pub mod embedded;
 pub mod frontend;
 pub mod http;
 mod machine;
+pub mod opening;
 pub mod pg;
 pub mod process;
 pub mod script;

@@ -4,9 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rondel_engine::engine::EngineSettings;
 use rondel_server::cli::{Printer, RowFormat, run_script, serve};
 use rondel_server::frontend::Frontend;
 use rondel_server::http::HttpServer;
+use rondel_server::opening::Opening;
+use rondel_server::pg::{Limits, PgServer};
 use rondel_server::settings::{EngineOptions, ServerOptions};
 use rondel_server::shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,6 +47,39 @@ async fn http_tells_health_and_metrics() {
     assert_eq!(get(address, "/nothing").await.0, 404);
     trigger.shut_down();
     tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_being_opened_is_told_of() {
+    let engine = Arc::new(Opening::<MemoryEngine>::new());
+    let (trigger, shutdown) = shutdown::channel();
+    let http = HttpServer::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::clone(&engine), shutdown.clone()).await.unwrap();
+    let pg = PgServer::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::clone(&engine), Limits::default(), shutdown).unwrap();
+    let (address, port) = (http.address().unwrap(), pg.address().unwrap().port());
+    let doors = [tokio::spawn(http.run()), tokio::spawn(pg.run())];
+    let connect = || async move {
+        let (client, connection) =
+            tokio_postgres::connect(&format!("host=127.0.0.1 port={port} user=rondel"), tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        client.simple_query("SELECT 1").await
+    };
+
+    let refused = connect().await.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(*refused.code(), tokio_postgres::error::SqlState::CANNOT_CONNECT_NOW);
+    assert_eq!((refused.severity(), refused.message()), ("FATAL", "the server is starting up"));
+    assert!(refused.hint().unwrap().contains("checkpoints"), "{refused:?}");
+    assert_eq!(get(address, "/healthz").await.0, 200);
+    assert_eq!(get(address, "/readyz").await.0, 503);
+    assert!(get(address, "/metrics").await.1.contains("process_resident_memory_bytes"));
+
+    engine.fill(EngineSettings::default()).await.unwrap();
+    connect().await.unwrap();
+    assert_eq!(get(address, "/readyz").await.0, 200);
+    trigger.shut_down();
+    for door in doors {
+        tokio::time::timeout(Duration::from_secs(5), door).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,13 +135,23 @@ async fn the_server_ends_in_order() {
     };
     let engine = Arc::new(MemoryEngine::new());
     let stop = tokio::time::sleep(Duration::from_millis(50));
-    tokio::time::timeout(Duration::from_secs(5), serve(Arc::clone(&engine), &options, stop)).await.unwrap().unwrap();
+    let open = std::future::ready(Ok(()));
+    tokio::time::timeout(Duration::from_secs(5), serve(Arc::clone(&engine), &options, open, stop))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(!engine.is_ready(), "the engine is closed last");
+
+    // An engine that cannot be opened ends the server.
+    let failing = std::future::ready(Err(rondel_engine::Error::internal("no engine")));
+    let engine = Arc::new(MemoryEngine::new());
+    let error = serve(Arc::clone(&engine), &options, failing, std::future::pending()).await.unwrap_err();
+    assert_eq!(error.message(), "no engine");
 
     // An address that is taken is a sentence with a hint.
     let taken = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let options = ServerOptions { pg: taken.local_addr().unwrap(), ..options };
-    let error = serve(engine, &options, std::future::pending()).await.unwrap_err();
+    let error = serve(engine, &options, std::future::ready(Ok(())), std::future::pending()).await.unwrap_err();
     assert!(error.message().starts_with("cannot listen for PostgreSQL clients on 127.0.0.1:"), "{error}");
     assert!(error.hint().is_some());
 }

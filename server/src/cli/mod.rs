@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::demo::demo;
 use crate::frontend::Frontend;
+use crate::opening::Opening;
 use crate::settings::{EngineOptions, ServerOptions};
 use crate::shutdown;
 
@@ -111,8 +112,10 @@ pub fn main<F: Frontend>() -> ExitCode {
 async fn perform<F: Frontend>(task: Task) -> Result<ExitCode> {
     match task {
         Task::Server(options) => {
-            let frontend = Arc::new(F::open(options.engine.settings(options.data_dir())).await?);
-            serve(frontend, &options, stop_signal()).await?;
+            let frontend = Arc::new(Opening::<F>::new());
+            let engine = Arc::clone(&frontend);
+            let open = engine.fill(options.engine.settings(options.data_dir()));
+            serve(frontend, &options, open, stop_signal()).await?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo(options) => {

@@ -79,7 +79,7 @@ pub async fn demo<F: Frontend>(
         options.pg.ip(),
         options.pg.port()
     ));
-    let served = crate::cli::serve(frontend, options, stop).await;
+    let served = crate::cli::serve(frontend, options, std::future::ready(Ok(())), stop).await;
     running.store(false, Ordering::Release);
     let produced = producer.join().unwrap_or_else(|_| Err(Error::internal("the demo's producer broke off")));
     // The folder is in the system's place for temporary files: what stays is swept there.

@@ -85,7 +85,7 @@ async fn throughput(options: &BenchOptions) -> Result<()> {
         options.workers(),
         options.repeat
     ));
-    say(&format!("{}  of off (CPU, wall)  taken  last: s, MiB, new MiB", Runs::heading()));
+    say(&format!("{}  of off (CPU, wall)  (all turns)   taken  last: s, MiB, new MiB", Runs::heading()));
     for (name, text) in QUERIES.into_iter().filter(|(name, _)| options.wants_query(name)) {
         let mut runs = [(); INTERVALS.len()].map(|()| Runs::default());
         let mut last = [Checkpoints::default(); INTERVALS.len()];
@@ -98,11 +98,10 @@ async fn throughput(options: &BenchOptions) -> Result<()> {
         }
         let rows = rows_of(text, options.events);
         for (number, (interval, _)) in INTERVALS.iter().enumerate() {
-            let cpu = runs[number].per_cpu_second(rows).0 / runs[0].per_cpu_second(rows).0;
-            let wall = runs[0].wall_seconds() / runs[number].wall_seconds();
+            let (cpu, wall, (least, most)) = runs[number].of(&runs[0]);
             let Checkpoints { taken, took, bytes, new_bytes } = last[number];
             say(&format!(
-                "{} {cpu:10.3} {wall:8.3} {taken:6} {:8.2} {:6} {:6}",
+                "{} {cpu:10.3} {wall:8.3} {least:6.3}–{most:<6.3} {taken:6} {:8.2} {:6} {:6}",
                 runs[number].row(&format!("{name}, {interval}"), rows),
                 took.as_secs_f64(),
                 bytes >> 20,

@@ -61,9 +61,17 @@ impl Runs {
     }
 
     fn median(&self, of: impl Fn(&Taken) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.0.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        median(self.0.iter().map(of))
+    }
+
+    /// How much of what the `other` runs did these did in the same time: by processor time, and by the clock with the least and the
+    /// most of any turn. Each run is compared to the other of its turn, and the median counts: a machine that is slower for a while is
+    /// so for both.
+    pub(super) fn of(&self, other: &Self) -> (f64, f64, (f64, f64)) {
+        let turns = || other.0.iter().zip(&self.0);
+        let walls = || turns().map(|(other, this)| other.wall / this.wall);
+        let range = (walls().fold(f64::INFINITY, f64::min), walls().fold(0.0, f64::max));
+        (median(turns().map(|(other, this)| other.cpu / this.cpu)), median(walls()), range)
     }
 
     /// The median and the range of events per second of processor time, in millions.
@@ -71,11 +79,6 @@ impl Runs {
         let rate = |taken: &Taken| events as f64 / taken.cpu / 1e6;
         let rates = || self.0.iter().map(rate);
         (self.median(rate), rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max))
-    }
-
-    /// The median of the time by the clock.
-    pub(super) fn wall_seconds(&self) -> f64 {
-        self.median(|taken| taken.wall)
     }
 
     /// A row of the printed table.
@@ -94,6 +97,12 @@ impl Runs {
             "", "wall s", "M/s", "CPU s", "M/CPU-second", "(all runs)", "peak MiB"
         )
     }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Runs a text's statements.
@@ -143,5 +152,18 @@ mod tests {
         }
         assert_eq!(runs.per_cpu_second(8_000_000), (4.0, 2.0, 8.0));
         assert!(runs.row("q0", 8_000_000).ends_with("       4"), "{}", runs.row("q0", 8_000_000));
+    }
+    #[test]
+    fn runs_are_compared_turn_by_turn() {
+        let runs = |times: [f64; 3]| {
+            Runs(times.map(|time| Taken { wall: time, cpu: 2.0 * time, peak: 0.0 }).into_iter().collect())
+        };
+        // Slower by a tenth in most turns, on a machine that is slow in the second.
+        let (cpu, wall, (least, most)) = runs([11.0, 22.0, 12.5]).of(&runs([10.0, 20.0, 10.0]));
+        let near = |value: f64, wanted: f64| assert!((value - wanted).abs() < 1e-9, "{value} is not {wanted}");
+        near(cpu, 10.0 / 11.0);
+        near(wall, 10.0 / 11.0);
+        near(least, 0.8);
+        near(most, 10.0 / 11.0);
     }
 }
