@@ -14,67 +14,118 @@ use crate::schema::types::JsonKind;
 
 /// Whether `bytes` are such a message; `kind` is a [`JsonKind`] as a number, as a slot holds it.
 pub(super) fn check(kind: u32, bytes: &[u8]) -> Result<(), Reason> {
-    let decoded = match kind {
-        kind if kind == JsonKind::Struct as u32 => decoded::<Struct>(Part::Struct, bytes).map(drop),
-        kind if kind == JsonKind::Value as u32 => decoded::<Value>(Part::Value, bytes).map(drop),
-        _ => decoded::<ListValue>(Part::List, bytes).map(drop),
+    let read = match kind {
+        kind if kind == JsonKind::Struct as u32 => read(bytes, merge_struct).map(drop),
+        kind if kind == JsonKind::Value as u32 => read(bytes, merge_value).map(drop),
+        _ => read(bytes, merge_list).map(drop),
     };
-    decoded.ok_or(Reason::Json)
+    read.ok_or(Reason::Json)
 }
 
-/// The message that the bytes are. Prost refuses a field of another wire type than its definition says, which is an unknown
-/// one: then it is left out.
-fn decoded<M: Message + Default>(part: Part, bytes: &[u8]) -> Option<M> {
-    M::decode(bytes).ok().or_else(|| M::decode(known_fields(part, bytes, 0)?.as_slice()).ok())
+/// Adds the fields of a message's bytes, at this depth, to the message.
+type Merge<M> = fn(&mut M, &[u8], u32) -> Option<()>;
+
+/// The message that the bytes are; `None` if they are none. Prost's own reading takes an entry of a map with any wire type for one with a
+/// length, and refuses other fields with another wire type than theirs: all of these are unknown ones.
+fn read<M: Default>(bytes: &[u8], merge: Merge<M>) -> Option<M> {
+    let mut message = M::default();
+    merge(&mut message, bytes, 0)?;
+    Some(message)
 }
 
-/// The messages that JSON is made of.
-#[derive(Clone, Copy)]
-enum Part {
-    Struct,
-    Entry,
-    Value,
-    List,
-}
+/// Of a Struct its entries, of a list its values.
+const ELEMENT: u32 = wire::tag(1, wire::DELIMITED);
+const KEY: u32 = wire::tag(1, wire::DELIMITED);
+const VALUE: u32 = wire::tag(2, wire::DELIMITED);
+const NULL: u32 = wire::tag(1, wire::VARINT);
+const NUMBER: u32 = wire::tag(2, wire::FIXED64);
+const TEXT: u32 = wire::tag(3, wire::DELIMITED);
+const BOOL: u32 = wire::tag(4, wire::VARINT);
+const STRUCT: u32 = wire::tag(5, wire::DELIMITED);
+const LIST: u32 = wire::tag(6, wire::DELIMITED);
 
-impl Part {
-    /// The wire type of a field, and what it is if it is a message.
-    fn field(self, number: u32) -> Option<(u32, Option<Part>)> {
-        match (self, number) {
-            (Self::Struct, 1) => Some((wire::DELIMITED, Some(Self::Entry))),
-            (Self::Entry, 2) | (Self::List, 1) => Some((wire::DELIMITED, Some(Self::Value))),
-            (Self::Entry, 1) | (Self::Value, 3) => Some((wire::DELIMITED, None)),
-            (Self::Value, 1 | 4) => Some((wire::VARINT, None)),
-            (Self::Value, 2) => Some((wire::FIXED64, None)),
-            (Self::Value, 5) => Some((wire::DELIMITED, Some(Self::Struct))),
-            (Self::Value, 6) => Some((wire::DELIMITED, Some(Self::List))),
-            _ => None,
-        }
-    }
-}
-
-/// The fields that the message has, without all others.
-fn known_fields(part: Part, mut rest: &[u8], depth: u32) -> Option<Vec<u8>> {
+/// Calls `take` with the tag of each field; what it does not take is skipped.
+fn each_field<'a>(
+    mut rest: &'a [u8],
+    depth: u32,
+    mut take: impl FnMut(u32, &mut &'a [u8]) -> Option<bool>,
+) -> Option<()> {
     if depth >= wire::MAX_DEPTH {
         return None;
     }
-    let mut out = Vec::new();
     while !rest.is_empty() {
-        let start = rest;
         let tag = wire::read_tag(&mut rest).ok()?;
-        match part.field(tag >> 3).filter(|(wire_type, _)| *wire_type == tag & 7) {
-            Some((_, Some(inner))) => {
-                let body = known_fields(inner, wire::delimited(&mut rest)?, depth + 1)?;
-                prost::encoding::bytes::encode(tag >> 3, &body, &mut out);
-            }
-            known => {
-                wire::skip(tag, &mut rest, 0).ok()?;
-                let field = start.get(..start.len() - rest.len())?;
-                out.extend_from_slice(if known.is_some() { field } else { &[] });
-            }
+        if !take(tag, &mut rest)? {
+            wire::skip(tag, &mut rest, 0).ok()?;
         }
     }
-    Some(out)
+    Some(())
+}
+
+fn merge_struct(message: &mut Struct, bytes: &[u8], depth: u32) -> Option<()> {
+    each_field(bytes, depth, |tag, rest| {
+        if tag != ELEMENT {
+            return Some(false);
+        }
+        let (mut name, mut value) = (String::new(), Value::default());
+        each_field(wire::delimited(rest)?, depth + 1, |tag, rest| {
+            match tag {
+                KEY => name = text(rest)?,
+                VALUE => merge_value(&mut value, wire::delimited(rest)?, depth + 2)?,
+                _ => return Some(false),
+            }
+            Some(true)
+        })?;
+        message.fields.insert(name, value);
+        Some(true)
+    })
+}
+
+fn merge_list(message: &mut ListValue, bytes: &[u8], depth: u32) -> Option<()> {
+    each_field(bytes, depth, |tag, rest| {
+        if tag != ELEMENT {
+            return Some(false);
+        }
+        let mut value = Value::default();
+        merge_value(&mut value, wire::delimited(rest)?, depth + 1)?;
+        message.values.push(value);
+        Some(true)
+    })
+}
+
+/// The last kind counts, and messages of one kind that follow each other are one.
+fn merge_value(message: &mut Value, bytes: &[u8], depth: u32) -> Option<()> {
+    let kind = &mut message.kind;
+    each_field(bytes, depth, |tag, rest| {
+        match tag {
+            NULL => *kind = Some(Kind::NullValue(wire::varint(rest)? as i32)),
+            NUMBER => *kind = Some(Kind::NumberValue(f64::from_bits(wire::fixed64(rest)?))),
+            TEXT => *kind = Some(Kind::StringValue(text(rest)?)),
+            BOOL => *kind = Some(Kind::BoolValue(wire::varint(rest)? != 0)),
+            STRUCT => {
+                let mut inner = match kind.take() {
+                    Some(Kind::StructValue(inner)) => inner,
+                    _ => Struct::default(),
+                };
+                merge_struct(&mut inner, wire::delimited(rest)?, depth + 1)?;
+                *kind = Some(Kind::StructValue(inner));
+            }
+            LIST => {
+                let mut inner = match kind.take() {
+                    Some(Kind::ListValue(inner)) => inner,
+                    _ => ListValue::default(),
+                };
+                merge_list(&mut inner, wire::delimited(rest)?, depth + 1)?;
+                *kind = Some(Kind::ListValue(inner));
+            }
+            _ => return Some(false),
+        }
+        Some(true)
+    })
+}
+
+fn text(rest: &mut &[u8]) -> Option<String> {
+    std::str::from_utf8(wire::delimited(rest)?).ok().map(str::to_owned)
 }
 
 /// The texts of messages that were checked.
@@ -91,9 +142,9 @@ pub(super) fn texts(kind: JsonKind, messages: &BinaryArray) -> Result<ArrayRef> 
 
 pub(super) fn json(kind: JsonKind, bytes: &[u8]) -> Result<serde_json::Value> {
     let json = match kind {
-        JsonKind::Struct => decoded(Part::Struct, bytes).map(object),
-        JsonKind::Value => decoded(Part::Value, bytes).map(value),
-        JsonKind::List => decoded(Part::List, bytes).map(array),
+        JsonKind::Struct => read(bytes, merge_struct).map(object),
+        JsonKind::Value => read(bytes, merge_value).map(value),
+        JsonKind::List => read(bytes, merge_list).map(array),
     };
     json.ok_or_else(|| Error::internal("a message that was checked can't be decoded"))
 }
@@ -165,4 +216,52 @@ fn from_json(json: serde_json::Value) -> Result<Value, String> {
         }
     };
     Ok(Value { kind: Some(kind) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(kind: JsonKind, bytes: &[u8]) -> Option<String> {
+        check(kind as u32, bytes).ok()?;
+        Some(json(kind, bytes).unwrap().to_string())
+    }
+
+    #[test]
+    fn fields_of_another_wire_type_are_unknown() {
+        // An entry, by its tag: {"a": true}.
+        let entry = [0x0a, 7, 0x0a, 1, b'a', 0x12, 2, 0x20, 1];
+        assert_eq!(text_of(JsonKind::Struct, &entry).as_deref(), Some(r#"{"a":true}"#));
+        // A group of the entries' number, which is no entry, and one that does not end.
+        assert_eq!(text_of(JsonKind::Struct, &[0x0b, 0x0c]).as_deref(), Some("{}"));
+        assert_eq!(text_of(JsonKind::Struct, &[0x0b, 2, 0x0a, 0]), None);
+        let group: Vec<u8> = [0x0b].into_iter().chain(entry).chain([0x0c]).collect();
+        assert_eq!(text_of(JsonKind::Struct, &group).as_deref(), Some("{}"));
+        // Numbers where messages are wanted.
+        assert_eq!(text_of(JsonKind::Struct, &[0x08, 5]).as_deref(), Some("{}"));
+        assert_eq!(text_of(JsonKind::List, &[0x08, 5, 0x0a, 0]).as_deref(), Some("[null]"));
+        assert_eq!(text_of(JsonKind::Value, &[0x0a, 1, 0, 0x20, 1, 0x18, 3]).as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn the_last_kind_counts_and_messages_of_one_kind_are_one() {
+        let list = |number: u8| vec![0x32, 4, 0x0a, 2, 0x20, number];
+        assert_eq!(text_of(JsonKind::Value, &[list(1), list(0)].concat()).as_deref(), Some("[true,false]"));
+        assert_eq!(text_of(JsonKind::Value, &[list(1), vec![0x20, 1], list(0)].concat()).as_deref(), Some("[false]"));
+        assert_eq!(text_of(JsonKind::Value, &[list(1), vec![0x08, 0]].concat()).as_deref(), Some("null"));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_too_deep_is_refused() {
+        let mut bytes = Vec::new();
+        for _ in 0..wire::MAX_DEPTH {
+            let length = Vec::from_iter([bytes.len() as u8 & 0x7f | 0x80, (bytes.len() >> 7) as u8]);
+            bytes = [vec![0x0a], length, bytes].concat();
+            bytes = [vec![0x32], vec![bytes.len() as u8 & 0x7f | 0x80, (bytes.len() >> 7) as u8], bytes].concat();
+        }
+        assert_eq!(text_of(JsonKind::Value, &bytes), None);
+        for bytes in [&[0x32, 4, 0x0a][..], &[0x11, 1], &[0x1a, 1, 0xff], &[0x08], &[0x0f]] {
+            assert_eq!(text_of(JsonKind::Value, bytes), None, "{bytes:?}");
+        }
+    }
 }
