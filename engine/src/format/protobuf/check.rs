@@ -1,6 +1,9 @@
 //! Checks of messages that are kept as their bytes: what would be refused if they were decoded is refused here as well.
+//!
+//! A field that is no list may come more than once; its messages are merged then. So what is required may come in another piece, and
+//! a time that is one in itself may be none together with what was there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use prost_reflect::{Kind, MessageDescriptor};
 
@@ -8,7 +11,7 @@ use super::compile::{is_incomplete_by_default, wire_type};
 use super::error::Reason;
 use super::time::{duration, timestamp};
 use super::wire;
-use crate::schema::fields_of;
+use crate::schema::{MessageField, fields_of};
 
 /// What is looked at of the messages that a plan keeps as bytes, and of all that lie in them.
 #[derive(Debug, Default)]
@@ -22,6 +25,36 @@ struct MessageCheck {
     /// By tag; what has no entry only has to be there in full.
     values: HashMap<u32, Check>,
     required: Vec<u32>,
+    /// Tags of messages each of which is one of its own.
+    lists: HashSet<u32>,
+    /// Tags of a oneof's fields, and of those that each of them ends.
+    rivals: HashMap<u32, Vec<u32>>,
+}
+
+/// What came before of a message.
+#[derive(Debug, Default)]
+struct Before {
+    /// What is still missing; `None`: nothing of the message came.
+    missing: Option<Vec<u32>>,
+    /// Of a time.
+    micros: i64,
+    /// By tag, of its fields that are no lists.
+    messages: Vec<(u32, Before)>,
+}
+
+impl Before {
+    fn of(&mut self, tag: u32) -> &mut Self {
+        let place = self.messages.iter().position(|(of, _)| *of == tag).unwrap_or_else(|| {
+            self.messages.push((tag, Self::default()));
+            self.messages.len() - 1
+        });
+        &mut self.messages[place].1
+    }
+
+    /// Whether all that is required is there.
+    fn is_whole(&self) -> bool {
+        self.missing.as_ref().is_none_or(Vec::is_empty) && self.messages.iter().all(|(_, before)| before.is_whole())
+    }
 }
 
 /// What a value has to be.
@@ -63,6 +96,14 @@ impl CheckPlan {
             if let Some(value) = value {
                 check.values.insert(tag, value);
             }
+            if field.is_list() || field.is_map() {
+                check.lists.insert(tag);
+            }
+            if let Some(oneof) = field.oneof() {
+                let others = oneof.fields().filter(|other| other.number() != field.number());
+                let others = others.map(|other| wire::tag(other.number(), wire_type(&MessageField::Own(other))));
+                check.rivals.insert(tag, others.collect());
+            }
             if let (true, Some(packed)) = (field.is_list(), width) {
                 check.values.insert(wire::tag(field.number(), wire::DELIMITED), packed);
             }
@@ -84,47 +125,77 @@ impl CheckPlan {
         }
     }
 
-    /// Checks the bytes of the message at `place`.
+    /// Checks the bytes of the message at `place`. [`Reason::Required`] says that all is well but that something is missing.
     pub(super) fn check<'a>(&self, place: usize, bytes: &'a [u8]) -> Result<(), Found<'a>> {
-        self.fields(place, bytes, 0, 0).map(drop)
+        let mut before = Before::default();
+        let end = self.fields(place, bytes, 0, 0, &mut before)?;
+        if before.is_whole() { Ok(()) } else { Err((Reason::Required, end)) }
     }
 
     /// Up to the end of `rest` or of the group `group` (0: none); gives what follows.
-    fn fields<'a>(&self, place: usize, mut rest: &'a [u8], group: u32, depth: u32) -> Result<&'a [u8], Found<'a>> {
+    fn fields<'a>(
+        &self,
+        place: usize,
+        mut rest: &'a [u8],
+        group: u32,
+        depth: u32,
+        before: &mut Before,
+    ) -> Result<&'a [u8], Found<'a>> {
         let check = &self.messages[place];
         if depth >= wire::MAX_DEPTH {
             return Err((Reason::TooDeep, rest));
         }
-        let mut missing = check.required.clone();
+        before.missing.get_or_insert_with(|| check.required.clone());
         while !rest.is_empty() {
             let start = rest;
             let tag = wire::read_tag(&mut rest).map_err(|reason| (reason, start))?;
             if group != 0 && tag == wire::tag(group, wire::END_GROUP) {
-                return if missing.is_empty() { Ok(rest) } else { Err((Reason::Required, rest)) };
+                return Ok(rest);
             }
-            missing.retain(|required| *required != tag);
-            match check.values.get(&tag) {
-                Some(Check::Group(inner)) => rest = self.fields(*inner, rest, tag >> 3, depth + 1)?,
-                Some(value) => {
-                    let bytes = wire::delimited(&mut rest).ok_or_else(|| (wire::delimited_fault(rest), rest))?;
-                    self.value(*value, bytes, depth)?;
+            if let Some(missing) = &mut before.missing {
+                missing.retain(|required| *required != tag);
+            }
+            if let Some(rivals) = check.rivals.get(&tag) {
+                before.messages.retain(|(other, _)| !rivals.contains(other));
+            }
+            let Some(value) = check.values.get(&tag) else {
+                wire::skip(tag, &mut rest, 0).map_err(|reason| (reason, start))?;
+                continue;
+            };
+            if check.lists.contains(&tag) {
+                let mut element = Before::default();
+                rest = self.value(*value, tag, rest, depth, &mut element)?;
+                if !element.is_whole() {
+                    return Err((Reason::Required, rest));
                 }
-                None => wire::skip(tag, &mut rest, 0).map_err(|reason| (reason, start))?,
+            } else {
+                rest = self.value(*value, tag, rest, depth, before.of(tag))?;
             }
         }
-        match (group, missing.is_empty()) {
-            (0, true) => Ok(rest),
-            (0, false) => Err((Reason::Required, rest)),
-            _ => Err((Reason::Truncated, rest)),
-        }
+        if group == 0 { Ok(rest) } else { Err((Reason::Truncated, rest)) }
     }
 
-    fn value<'a>(&self, check: Check, bytes: &'a [u8], depth: u32) -> Result<(), Found<'a>> {
+    /// Checks what follows `tag`, and gives what follows that.
+    fn value<'a>(
+        &self,
+        check: Check,
+        tag: u32,
+        mut rest: &'a [u8],
+        depth: u32,
+        before: &mut Before,
+    ) -> Result<&'a [u8], Found<'a>> {
+        if let Check::Group(inner) = check {
+            return self.fields(inner, rest, tag >> 3, depth + 1, before);
+        }
+        let bytes = wire::delimited(&mut rest).ok_or_else(|| (wire::delimited_fault(rest), rest))?;
         let holds = match check {
             Check::Utf8 if std::str::from_utf8(bytes).is_err() => Err(Reason::Utf8),
-            Check::Timestamp => timestamp(bytes, bytes, &mut 0),
-            Check::Duration => duration(bytes, &mut 0),
-            Check::Message(inner) => return self.fields(inner, bytes, 0, depth + 1).map(drop),
+            Check::Timestamp => timestamp(bytes, bytes, &mut before.micros),
+            Check::Duration => duration(bytes, &mut before.micros),
+            Check::Message(inner) => {
+                self.fields(inner, bytes, 0, depth + 1, before)?;
+                Ok(())
+            }
             Check::Fixed(width) if !bytes.len().is_multiple_of(width) => Err(Reason::Truncated),
             Check::Varints => {
                 let mut rest = bytes;
@@ -135,6 +206,6 @@ impl CheckPlan {
             }
             Check::Utf8 | Check::Fixed(_) | Check::Group(_) => Ok(()),
         };
-        holds.map_err(|reason| (reason, bytes))
+        holds.map(|()| rest).map_err(|reason| (reason, bytes))
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Trouble {
 #[derive(Debug)]
 struct Lacking {
     message: u32,
+    /// The column of its bytes, if it is not unfolded: `message` is its check then.
+    raw: Option<u32>,
     row: usize,
     /// The bit that says whether it is still there, or [`NONE`].
     presence: u32,
@@ -302,8 +304,15 @@ impl<'p, 's> Decoding<'p, 's> {
         }
         if let Some(mut fault) = self.missing(&self.plan.messages[slot.detail as usize], row, rest) {
             fault.fields.push(slot.number);
-            self.trouble.lacking.push(Lacking { message: slot.detail, row, presence: slot.presence, fault });
+            self.trouble.lacking.push(Lacking { message: slot.detail, raw: None, row, presence: slot.presence, fault });
         }
+    }
+
+    /// The same of one that is kept as its bytes, of which these are the last.
+    pub(super) fn note_incomplete(&mut self, slot: &'p Slot, row: usize, bytes: &[u8]) {
+        let fault = fault(Reason::Required, bytes.as_ptr_range().end, slot.number);
+        let raw = Some(slot.column);
+        self.trouble.lacking.push(Lacking { message: slot.detail, raw, row, presence: slot.presence, fault });
     }
 
     /// At the end of the record: a message that is still there and still not whole.
@@ -312,6 +321,11 @@ impl<'p, 's> Decoding<'p, 's> {
             return None;
         }
         let lacking = std::mem::take(&mut self.trouble.lacking).into_iter().find(|lacking| {
+            if let Some(column) = lacking.raw {
+                let blob = &self.store.blobs[column as usize];
+                let check = self.plan.checks.check(lacking.message as usize, blob.value(lacking.row));
+                return blob.is_set(lacking.row) && check.is_err();
+            }
             let message = &self.plan.messages[lacking.message as usize];
             let unset = lacking.presence != NONE && !self.store.bits[lacking.presence as usize].get(lacking.row);
             let taken_back = lacking.row >= self.store.tables[message.table].rows;

@@ -7,11 +7,12 @@ use prost_reflect::DynamicMessage;
 
 use super::source::{Source, any_rules, cases};
 use crate::format::decoder::RowDecoder;
+use crate::format::protobuf::check::CheckPlan;
 use crate::format::protobuf::oracle::protos::{ALL, message};
 use crate::format::protobuf::oracle::row::check_row_by;
 use crate::format::protobuf::oracle::{Case, check_bytes, judged};
 use crate::format::protobuf::{DecodeError, ProtobufDecoder, Reason};
-use crate::schema::{TypeRules, arrow_schema};
+use crate::schema::{TypeRules, arrow_schema, schema_by};
 
 fn decoder(name: &str) -> ProtobufDecoder {
     let descriptor = message(name);
@@ -211,6 +212,51 @@ fn what_is_required_may_come_in_another_piece() {
     let pieces: [&[u8]; 2] = [&[0x1a, 0], &[0x1a, 2, 8, 7]];
     decoder("p2.Outer").push(&pieces.concat()).unwrap();
     assert_eq!(refused("p2.Outer", pieces[0]).reason, Reason::Required);
+}
+
+/// The same in a message that is kept as its bytes, and in one that lies in it.
+#[test]
+fn pieces_of_a_message_that_is_not_unfolded_are_one() {
+    let descriptor = message("p2.Old");
+    let rules = TypeRules { recursion_depth: 0, ..TypeRules::default() };
+    let all: Vec<usize> = (0..schema_by(&descriptor, &rules).unwrap().fields().len()).collect();
+    let push = |pieces: &[&[u8]]| {
+        // The number of the record, and in the group `again` pieces of another record.
+        let record = [&[8, 1, 0x8b, 1], &pieces.concat()[..], &[0x8c, 1]].concat();
+        assert_eq!(judged(&descriptor, &record).is_some(), pieces.iter().any(|piece| piece[2] == 8));
+        let mut decoder = ProtobufDecoder::by_rules(&descriptor, &all, &rules).unwrap();
+        let pushed = decoder.push(&record);
+        assert_eq!(decoder.rows(), usize::from(pushed.is_ok()));
+        pushed.map_err(|error| (error.path, error.offset, error.reason))
+    };
+    let (word, number): (&[u8], &[u8]) = (&[0x0a, 3, 0x22, 1, b'a'], &[0x0a, 2, 8, 5]);
+    push(&[number, word]).unwrap();
+    push(&[word, number]).unwrap();
+    assert_eq!(push(&[word, word]), Err(("p2.Old.again.old".to_owned(), 9, Reason::Required)));
+
+    // Lower down: a group in it whose record comes in two pieces.
+    let (outer, inner) = ([0x0a, 12, 8, 5], [0x8b, 1, 0x0a, 2, 0x28, 1, 0x8c, 1]);
+    let lacking = [&outer[..], &inner].concat();
+    let whole = [&[0x0a, 10, 8, 5][..], &[0x8b, 1, 0x0a, 2, 8, 9, 0x8c, 1]].concat();
+    let lacking: Vec<u8> = [&[0x0a, 10][..], &lacking[2..]].concat();
+    push(&[&lacking, &whole]).unwrap();
+}
+
+/// A time that is one in itself, and none together with what came before, in a message that is kept as its bytes.
+#[test]
+fn times_of_pieces_are_merged() {
+    let mut checks = CheckPlan::default();
+    let place = checks.message(&message("p3.Times"));
+    // `b`: −1,000 ns, then 1 s.
+    let micro = [&[0x12, 13, 8, 0, 0x10, 0x98, 0xf8][..], &[0xff; 7], &[1]].concat();
+    let second = [0x12, 2, 8, 1];
+    assert!(checks.check(place, &micro).is_ok() && checks.check(place, &second).is_ok());
+    let both = [&micro[..], &second].concat();
+    assert_eq!(checks.check(place, &both).map_err(|(reason, _)| reason), Err(Reason::Duration));
+    // Of a oneof only the last is there.
+    let place = checks.message(&message("p3.Choice"));
+    let (year_zero, text) = ([0x2a, 2, 8, 1], [0x1a, 1, b'a']);
+    assert!(checks.check(place, &[&year_zero[..], &text, &year_zero].concat()).is_ok());
 }
 
 /// What the fuzzer has found worth keeping: `fuzz/README.md`.
