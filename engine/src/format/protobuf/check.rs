@@ -25,8 +25,8 @@ struct MessageCheck {
     /// By tag; what has no entry only has to be there in full.
     values: HashMap<u32, Check>,
     required: Vec<u32>,
-    /// Tags of messages each of which is one of its own.
-    lists: HashSet<u32>,
+    /// Tags of messages, groups and times that are merged if they come again.
+    merged: HashSet<u32>,
     /// Tags of a oneof's fields, and of those that each of them ends.
     rivals: HashMap<u32, Vec<u32>>,
 }
@@ -96,8 +96,8 @@ impl CheckPlan {
             if let Some(value) = value {
                 check.values.insert(tag, value);
             }
-            if field.is_list() || field.is_map() {
-                check.lists.insert(tag);
+            if matches!(field.kind(), Kind::Message(_)) && !field.is_list() && !field.is_map() {
+                check.merged.insert(tag);
             }
             if let Some(oneof) = field.oneof() {
                 let others = oneof.fields().filter(|other| other.number() != field.number());
@@ -162,14 +162,14 @@ impl CheckPlan {
                 wire::skip(tag, &mut rest, 0).map_err(|reason| (reason, start))?;
                 continue;
             };
-            if check.lists.contains(&tag) {
-                let mut element = Before::default();
-                rest = self.value(*value, tag, rest, depth, &mut element)?;
-                if !element.is_whole() {
-                    return Err((Reason::Required, rest));
-                }
-            } else {
+            if check.merged.contains(&tag) {
                 rest = self.value(*value, tag, rest, depth, before.of(tag))?;
+                continue;
+            }
+            let mut element = Before::default();
+            rest = self.value(*value, tag, rest, depth, &mut element)?;
+            if !element.is_whole() {
+                return Err((Reason::Required, rest));
             }
         }
         if group == 0 { Ok(rest) } else { Err((Reason::Truncated, rest)) }

@@ -269,7 +269,7 @@ impl Blob {
         self.value(row).is_empty()
     }
 
-    /// Whether the row has bytes of its own, if none.
+    /// Whether something was written to the row, if no bytes.
     pub(super) fn is_set(&self, row: usize) -> bool {
         self.ends.range(row).is_some()
     }

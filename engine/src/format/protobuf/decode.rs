@@ -4,6 +4,8 @@
 //! a message's last value goes beyond its end is asked once, behind it. Such a record is malformed, and so is one whose
 //! value can't be read: it is decoded once more with slices that end where messages end, to find where and why.
 
+use std::collections::HashSet;
+
 use super::error::{DecodeError, Reason};
 use super::plan::{MessagePlan, NONE, Op, Plan, Slot};
 use super::store::Store;
@@ -43,6 +45,8 @@ pub(super) struct Trouble {
     fault: Option<Fault>,
     /// Messages that lacked something required when they ended: another piece of them may bring it.
     lacking: Vec<Lacking>,
+    /// Columns and rows of those among them that are kept as their bytes: each is judged once, however many pieces it has.
+    in_pieces: HashSet<(u32, usize)>,
 }
 
 /// A message that was not whole when it ended.
@@ -308,11 +312,14 @@ impl<'p, 's> Decoding<'p, 's> {
         }
     }
 
-    /// The same of one that is kept as its bytes, of which these are the last.
-    pub(super) fn note_incomplete(&mut self, slot: &'p Slot, row: usize, bytes: &[u8]) {
-        let fault = fault(Reason::Required, bytes.as_ptr_range().end, slot.number);
-        let raw = Some(slot.column);
-        self.trouble.lacking.push(Lacking { message: slot.detail, raw, row, presence: slot.presence, fault });
+    /// The same of one that is kept as its bytes, and lacks something or has several pieces, of which these are the last.
+    #[cold]
+    pub(super) fn note_pieces(&mut self, slot: &'p Slot, row: usize, bytes: &[u8]) {
+        if self.trouble.in_pieces.insert((slot.column, row)) {
+            let fault = fault(Reason::Required, bytes.as_ptr_range().end, slot.number);
+            let raw = Some(slot.column);
+            self.trouble.lacking.push(Lacking { message: slot.detail, raw, row, presence: slot.presence, fault });
+        }
     }
 
     /// At the end of the record: a message that is still there and still not whole.
@@ -320,18 +327,19 @@ impl<'p, 's> Decoding<'p, 's> {
         if self.trouble.lacking.is_empty() {
             return None;
         }
-        let lacking = std::mem::take(&mut self.trouble.lacking).into_iter().find(|lacking| {
+        self.trouble.in_pieces.clear();
+        std::mem::take(&mut self.trouble.lacking).into_iter().find_map(|lacking| {
             if let Some(column) = lacking.raw {
-                let blob = &self.store.blobs[column as usize];
-                let check = self.plan.checks.check(lacking.message as usize, blob.value(lacking.row));
-                return blob.is_set(lacking.row) && check.is_err();
+                let blob = self.store.blobs.get(column as usize).filter(|blob| blob.is_set(lacking.row))?;
+                let (reason, _) = self.plan.checks.check(lacking.message as usize, blob.value(lacking.row)).err()?;
+                return Some(Fault { reason, ..lacking.fault });
             }
             let message = &self.plan.messages[lacking.message as usize];
             let unset = lacking.presence != NONE && !self.store.bits[lacking.presence as usize].get(lacking.row);
             let taken_back = lacking.row >= self.store.tables[message.table].rows;
-            !unset && !taken_back && self.missing(message, lacking.row, &[]).is_some()
-        });
-        lacking.map(|lacking| lacking.fault)
+            let still = !unset && !taken_back && self.missing(message, lacking.row, &[]).is_some();
+            still.then_some(lacking.fault)
+        })
     }
 }
 

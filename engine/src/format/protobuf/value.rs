@@ -190,7 +190,8 @@ impl<'p> Decoding<'p, '_> {
         Some(rest)
     }
 
-    /// Keeps the bytes of a message that is not unfolded. What is required may still come in another piece.
+    /// Keeps the bytes of a message that is not unfolded. What is required may still come in another piece, so all pieces together are
+    /// judged when the record has ended.
     #[inline(never)]
     fn raw(&mut self, slot: &'p Slot, bytes: &[u8], row: usize) -> Option<()> {
         let alone = self.plan.checks.check(slot.detail as usize, bytes);
@@ -202,16 +203,10 @@ impl<'p> Decoding<'p, '_> {
         let blob = &mut self.store.blobs[slot.column as usize];
         let is_first = blob.is_empty(row);
         blob.append(row, bytes);
-        let whole = if is_first { alone } else { self.plan.checks.check(slot.detail as usize, blob.value(row)) };
-        match whole {
-            Ok(()) => Some(()),
-            Err((Reason::Required, _)) => {
-                self.note_incomplete(slot, row, bytes);
-                Some(())
-            }
-            // Each piece is well, but not together with the others: that is where this one ends.
-            Err((reason, _)) => self.fail(reason, &bytes[bytes.len()..], slot.number),
+        if !is_first || alone.is_err() {
+            self.note_pieces(slot, row, bytes);
         }
+        Some(())
     }
 
     /// Decodes a length and values of this op one after the other, each an element of the field's list.

@@ -153,6 +153,7 @@ mod tests {
         assert_eq!(runs.per_cpu_second(8_000_000), (4.0, 2.0, 8.0));
         assert!(runs.row("q0", 8_000_000).ends_with("       4"), "{}", runs.row("q0", 8_000_000));
     }
+
     #[test]
     fn runs_are_compared_turn_by_turn() {
         let runs = |times: [f64; 3]| {

@@ -242,6 +242,18 @@ fn pieces_of_a_message_that_is_not_unfolded_are_one() {
     push(&[&lacking, &whole]).unwrap();
 }
 
+/// Were all pieces judged with each of them, a record of this size would take minutes.
+#[test]
+fn many_pieces_are_judged_once() {
+    let descriptor = message("p2.Old");
+    let rules = TypeRules { recursion_depth: 0, ..TypeRules::default() };
+    let all: Vec<usize> = (0..schema_by(&descriptor, &rules).unwrap().fields().len()).collect();
+    let mut decoder = ProtobufDecoder::by_rules(&descriptor, &all, &rules).unwrap();
+    let pieces = [0x0a, 2, 8, 5].repeat(200_000);
+    decoder.push(&[&[8, 1, 0x8b, 1], &pieces[..], &[0x8c, 1]].concat()).unwrap();
+    assert_eq!(decoder.finish().unwrap().num_rows(), 1);
+}
+
 /// A time that is one in itself, and none together with what came before, in a message that is kept as its bytes.
 #[test]
 fn times_of_pieces_are_merged() {
