@@ -1,7 +1,7 @@
 """Random protobuf messages by the official library, and its judgement of what became of them.
 
 make: writes messages, each as a byte that says whether the official library reads it (1) or refuses it (0), its length in
-four bytes, and its bytes. With --mutated, bytes are changed, left out or cut off.
+four bytes, and its bytes. With --mutated, bytes are changed, left out or cut off, and another message may follow.
 
 set: writes a FileDescriptorSet that is a text as bytes.
 
@@ -226,6 +226,11 @@ def main():
                 record = message.SerializeToString(deterministic=True)
                 if options.mutated:
                     record = mutated(source.random, record)
+                    if source.random.random() < 0.25:
+                        # What comes again is merged, and may put right what is wrong.
+                        message = message_class()
+                        source.fill(message, 0)
+                        record += message.SerializeToString(deterministic=True)
                 out.write(struct.pack("<BI", reads(message_class, record), len(record)))
                 out.write(record)
         return

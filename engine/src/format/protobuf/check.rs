@@ -1,19 +1,21 @@
-//! Checks of messages that are kept as their bytes: what would be refused if they were decoded is refused here as well.
+//! Whether a record is well, judged by its bytes alone.
 //!
-//! A field that is no list may come more than once; its messages are merged then. So what is required may come in another piece, and
-//! a time that is one in itself may be none together with what was there.
+//! Messages that are kept as their bytes are checked when they come: what would be refused if they were decoded is refused as well.
+//! And a record is checked as a whole if something in it is suspect: a message that ends without all that it requires, a time out of
+//! range. Such a thing may still be put right, which columns don't show: a field that is no list may come more than once, and its
+//! messages are merged; another field of its oneof, or an entry of the same key, takes away what was there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use prost_reflect::{Kind, MessageDescriptor};
 
 use super::compile::{is_incomplete_by_default, wire_type};
-use super::error::Reason;
-use super::time::{duration, timestamp};
+use super::error::{Fault, Reason};
+use super::time::{Parts, TimeKind};
 use super::wire;
 use crate::schema::{MessageField, fields_of};
 
-/// What is looked at of the messages that a plan keeps as bytes, and of all that lie in them.
+/// What is looked at of messages, and of all that lie in them.
 #[derive(Debug, Default)]
 pub(super) struct CheckPlan {
     messages: Vec<MessageCheck>,
@@ -23,55 +25,120 @@ pub(super) struct CheckPlan {
 #[derive(Debug, Default)]
 struct MessageCheck {
     /// By tag; what has no entry only has to be there in full.
-    values: HashMap<u32, Check>,
+    fields: HashMap<u32, FieldCheck>,
+    /// Names of all fields by number, for error messages.
+    names: HashMap<u32, Box<str>>,
+    /// Tags.
     required: Vec<u32>,
-    /// Tags of messages, groups and times that are merged if they come again.
-    merged: HashSet<u32>,
-    /// Tags of a oneof's fields, and of those that each of them ends.
-    rivals: HashMap<u32, Vec<u32>>,
+}
+
+#[derive(Debug)]
+struct FieldCheck {
+    value: Value,
+    /// Tags of the other fields of its oneof.
+    rivals: Vec<u32>,
+}
+
+/// What a value has to be.
+#[derive(Debug)]
+enum Value {
+    /// Anything.
+    Any,
+    Utf8,
+    Varints,
+    /// Values of so many bytes.
+    Fixed(usize),
+    /// Merged with what came before of the field.
+    Single(Inner),
+    /// One of a list's.
+    Element(Inner),
+    /// A map's entry.
+    Entry(usize, Kind),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Inner {
+    Time(TimeKind),
+    /// The place of its check.
+    Message(usize),
+    Group(usize),
 }
 
 /// What came before of a message.
 #[derive(Debug, Default)]
-struct Before {
-    /// What is still missing; `None`: nothing of the message came.
+struct Before<'a> {
+    /// Tags of what is still missing; `None`: nothing of the message came.
     missing: Option<Vec<u32>>,
-    /// Of a time.
-    micros: i64,
+    time: Option<(TimeKind, Parts)>,
+    /// Address of its last piece: where it ends, or where a time begins.
+    address: usize,
     /// By tag, of its fields that are no lists.
-    messages: Vec<(u32, Before)>,
+    fields: Vec<(u32, Before<'a>)>,
+    /// What is wrong with entries, by the map's tag, of which no other of the same key came.
+    entries: HashMap<(u32, Key<'a>), Fault>,
+    /// What is wrong with an element of a list.
+    element: Option<Fault>,
 }
 
-impl Before {
+/// The key of a map's entry.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key<'a> {
+    Number(u64),
+    Text(&'a [u8]),
+}
+
+impl<'a> Key<'a> {
+    /// The key of a well-formed entry.
+    pub(super) fn of(kind: &Kind, mut entry: &'a [u8]) -> Self {
+        let mut key = if *kind == Kind::String { Self::Text(&[]) } else { Self::Number(0) };
+        while let Ok(tag) = wire::read_tag(&mut entry) {
+            let mut behind = entry;
+            let read = match (tag, kind) {
+                (0x0a, Kind::String) => wire::delimited(&mut behind).map(Self::Text),
+                (0x09, Kind::Fixed64 | Kind::Sfixed64) => wire::fixed64(&mut behind).map(Self::Number),
+                (0x0d, Kind::Fixed32 | Kind::Sfixed32) => wire::fixed32(&mut behind).map(|n| Self::Number(n.into())),
+                (0x08, Kind::Bool) => wire::varint(&mut behind).map(|n| Self::Number((n != 0).into())),
+                (0x08, Kind::Int64 | Kind::Uint64 | Kind::Sint64) => wire::varint(&mut behind).map(Self::Number),
+                // Longer ones are cut to 32 bits.
+                (0x08, Kind::Int32 | Kind::Uint32 | Kind::Sint32) => {
+                    wire::varint(&mut behind).map(|n| Self::Number((n as u32).into()))
+                }
+                _ => None,
+            };
+            if let Some(read) = read {
+                (key, entry) = (read, behind);
+            } else if wire::skip(tag, &mut entry, 0).is_err() {
+                break;
+            }
+        }
+        key
+    }
+}
+
+impl<'a> Before<'a> {
     fn of(&mut self, tag: u32) -> &mut Self {
-        let place = self.messages.iter().position(|(of, _)| *of == tag).unwrap_or_else(|| {
-            self.messages.push((tag, Self::default()));
-            self.messages.len() - 1
+        let place = self.fields.iter().position(|(of, _)| *of == tag).unwrap_or_else(|| {
+            self.fields.push((tag, Self::default()));
+            self.fields.len() - 1
         });
-        &mut self.messages[place].1
+        &mut self.fields[place].1
     }
 
-    /// Whether all that is required is there.
-    fn is_whole(&self) -> bool {
-        self.missing.as_ref().is_none_or(Vec::is_empty) && self.messages.iter().all(|(_, before)| before.is_whole())
+    /// Whether all that is required is there, and times are in range.
+    fn judge(&self) -> Result<(), Fault> {
+        if let Some(tag) = self.missing.as_ref().and_then(|missing| missing.first()) {
+            return Err(Fault::at(Reason::Required, self.address, tag >> 3));
+        }
+        if let Some((kind, parts)) = self.time {
+            parts.micros(kind).map_err(|reason| Fault::at(reason, self.address, 0))?;
+        }
+        let entries = self.entries.values().min_by_key(|fault| fault.address);
+        if let Some(fault) = self.element.as_ref().or(entries) {
+            return Err(fault.clone());
+        }
+        self.fields.iter().try_for_each(|(tag, before)| before.judge().map_err(|fault| fault.inside(tag >> 3)))
     }
 }
-
-/// What a value has to be.
-#[derive(Debug, Clone, Copy)]
-enum Check {
-    Utf8,
-    Timestamp,
-    Duration,
-    Message(usize),
-    Group(usize),
-    Varints,
-    /// Values of so many bytes.
-    Fixed(usize),
-}
-
-/// A reason, and where in the record it was found.
-pub(super) type Found<'a> = (Reason, &'a [u8]);
 
 impl CheckPlan {
     /// The place of a message's check, which is made if it is new.
@@ -85,51 +152,77 @@ impl CheckPlan {
         let mut check = MessageCheck::default();
         for field in fields_of(message) {
             let tag = wire::tag(field.number(), wire_type(&field));
-            let (value, width) = match field.kind() {
-                Kind::String => (Some(Check::Utf8), None),
-                Kind::Bytes => (None, None),
-                Kind::Message(inner) => (Some(self.inner(&inner, field.is_group())), None),
-                Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => (None, Some(Check::Fixed(8))),
-                Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => (None, Some(Check::Fixed(4))),
-                _ => (None, Some(Check::Varints)),
+            let (value, packed) = match field.kind() {
+                Kind::String => (Value::Utf8, None),
+                Kind::Bytes => (Value::Any, None),
+                Kind::Message(entry) if field.is_map() => {
+                    (Value::Entry(self.message(&entry), entry.map_entry_key_field().kind()), None)
+                }
+                Kind::Message(inner) if field.is_list() => (Value::Element(self.inner(&inner, field.is_group())), None),
+                Kind::Message(inner) => (Value::Single(self.inner(&inner, field.is_group())), None),
+                Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => (Value::Any, Some(Value::Fixed(8))),
+                Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => (Value::Any, Some(Value::Fixed(4))),
+                _ => (Value::Any, Some(Value::Varints)),
             };
-            if let Some(value) = value {
-                check.values.insert(tag, value);
+            let others = field.oneof().into_iter().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+            let others = others.filter(|other| other.number() != field.number());
+            let rivals: Vec<u32> =
+                others.map(|other| wire::tag(other.number(), wire_type(&MessageField::Own(other)))).collect();
+            if !matches!(value, Value::Any) || !rivals.is_empty() {
+                check.fields.insert(tag, FieldCheck { value, rivals });
             }
-            if matches!(field.kind(), Kind::Message(_)) && !field.is_list() && !field.is_map() {
-                check.merged.insert(tag);
-            }
-            if let Some(oneof) = field.oneof() {
-                let others = oneof.fields().filter(|other| other.number() != field.number());
-                let others = others.map(|other| wire::tag(other.number(), wire_type(&MessageField::Own(other))));
-                check.rivals.insert(tag, others.collect());
-            }
-            if let (true, Some(packed)) = (field.is_list(), width) {
-                check.values.insert(wire::tag(field.number(), wire::DELIMITED), packed);
+            if let (true, Some(value)) = (field.is_list(), packed) {
+                let tag = wire::tag(field.number(), wire::DELIMITED);
+                check.fields.insert(tag, FieldCheck { value, rivals: Vec::new() });
             }
             let is_value = message.is_map_entry() && field.number() == 2;
             if field.is_required() || (is_value && is_incomplete_by_default(&field.kind())) {
                 check.required.push(tag);
             }
+            check.names.insert(field.number(), field.name().into());
         }
         self.messages[place] = check;
         place
     }
 
-    fn inner(&mut self, message: &MessageDescriptor, group: bool) -> Check {
+    fn inner(&mut self, message: &MessageDescriptor, group: bool) -> Inner {
         match message.full_name() {
-            "google.protobuf.Timestamp" => Check::Timestamp,
-            "google.protobuf.Duration" => Check::Duration,
-            _ if group => Check::Group(self.message(message)),
-            _ => Check::Message(self.message(message)),
+            "google.protobuf.Timestamp" if !group => Inner::Time(TimeKind::Timestamp),
+            "google.protobuf.Duration" if !group => Inner::Time(TimeKind::Duration),
+            _ if group => Inner::Group(self.message(message)),
+            _ => Inner::Message(self.message(message)),
         }
     }
 
-    /// Checks the bytes of the message at `place`. [`Reason::Required`] says that all is well but that something is missing.
-    pub(super) fn check<'a>(&self, place: usize, bytes: &'a [u8]) -> Result<(), Found<'a>> {
+    /// Checks the bytes of the message at `place`. A fault that [may be put right](Fault::may_be_put_right) by another piece of the
+    /// message is given only if there is no other.
+    pub(super) fn check(&self, place: usize, bytes: &[u8]) -> Result<(), Fault> {
         let mut before = Before::default();
-        let end = self.fields(place, bytes, 0, 0, &mut before)?;
-        if before.is_whole() { Ok(()) } else { Err((Reason::Required, end)) }
+        self.fields(place, bytes, 0, 0, &mut before)?;
+        before.judge()
+    }
+
+    /// The name of the message at `place` and of the fields on the way to a fault in it, joined by dots.
+    pub(super) fn path(&self, place: usize, name: &str, fault: &Fault) -> String {
+        let mut path = name.to_owned();
+        let mut message = self.messages.get(place);
+        for number in fault.fields.iter().rev().filter(|number| **number != 0) {
+            path.push('.');
+            match message.and_then(|message| message.names.get(number)) {
+                Some(name) => path.push_str(name),
+                None => path.push_str(&number.to_string()),
+            }
+            message = message.and_then(|message| {
+                let mut tags = [wire::DELIMITED, wire::START_GROUP].into_iter().map(|kind| wire::tag(*number, kind));
+                let inner = tags.find_map(|tag| match message.fields.get(&tag)?.value {
+                    Value::Single(inner) | Value::Element(inner) => inner.place(),
+                    Value::Entry(place, _) => Some(place),
+                    _ => None,
+                });
+                self.messages.get(inner?)
+            });
+        }
+        path
     }
 
     /// Up to the end of `rest` or of the group `group` (0: none); gives what follows.
@@ -139,73 +232,130 @@ impl CheckPlan {
         mut rest: &'a [u8],
         group: u32,
         depth: u32,
-        before: &mut Before,
-    ) -> Result<&'a [u8], Found<'a>> {
+        before: &mut Before<'a>,
+    ) -> Result<&'a [u8], Fault> {
         let check = &self.messages[place];
         if depth >= wire::MAX_DEPTH {
-            return Err((Reason::TooDeep, rest));
+            return Err(Fault::at(Reason::TooDeep, rest.as_ptr() as usize, 0));
         }
         before.missing.get_or_insert_with(|| check.required.clone());
         while !rest.is_empty() {
-            let start = rest;
-            let tag = wire::read_tag(&mut rest).map_err(|reason| (reason, start))?;
+            let start = rest.as_ptr() as usize;
+            let tag = wire::read_tag(&mut rest).map_err(|reason| Fault::at(reason, start, 0))?;
             if group != 0 && tag == wire::tag(group, wire::END_GROUP) {
+                before.address = rest.as_ptr() as usize;
                 return Ok(rest);
             }
             if let Some(missing) = &mut before.missing {
                 missing.retain(|required| *required != tag);
             }
-            if let Some(rivals) = check.rivals.get(&tag) {
-                before.messages.retain(|(other, _)| !rivals.contains(other));
+            let field = check.fields.get(&tag);
+            if let Some(FieldCheck { rivals, .. }) = field
+                && !rivals.is_empty()
+            {
+                before.fields.retain(|(other, _)| !rivals.contains(other));
             }
-            let Some(value) = check.values.get(&tag) else {
-                wire::skip(tag, &mut rest, 0).map_err(|reason| (reason, start))?;
-                continue;
-            };
-            if check.merged.contains(&tag) {
-                rest = self.value(*value, tag, rest, depth, before.of(tag))?;
-                continue;
-            }
-            let mut element = Before::default();
-            rest = self.value(*value, tag, rest, depth, &mut element)?;
-            if !element.is_whole() {
-                return Err((Reason::Required, rest));
+            match field.map(|field| &field.value) {
+                None | Some(Value::Any) => {
+                    wire::skip(tag, &mut rest, 0).map_err(|reason| Fault::at(reason, start, tag >> 3))?;
+                }
+                Some(value) => {
+                    rest = self.value(value, tag, rest, depth, before).map_err(|fault| fault.inside(tag >> 3))?;
+                }
             }
         }
-        if group == 0 { Ok(rest) } else { Err((Reason::Truncated, rest)) }
+        before.address = rest.as_ptr() as usize;
+        if group == 0 { Ok(rest) } else { Err(Fault::at(Reason::Truncated, before.address, 0)) }
     }
 
-    /// Checks what follows `tag`, and gives what follows that.
+    /// Checks what follows `tag` in a message, and gives what follows that.
     fn value<'a>(
         &self,
-        check: Check,
+        value: &Value,
         tag: u32,
         mut rest: &'a [u8],
         depth: u32,
-        before: &mut Before,
-    ) -> Result<&'a [u8], Found<'a>> {
-        if let Check::Group(inner) = check {
-            return self.fields(inner, rest, tag >> 3, depth + 1, before);
-        }
-        let bytes = wire::delimited(&mut rest).ok_or_else(|| (wire::delimited_fault(rest), rest))?;
-        let holds = match check {
-            Check::Utf8 if std::str::from_utf8(bytes).is_err() => Err(Reason::Utf8),
-            Check::Timestamp => timestamp(bytes, bytes, &mut before.micros),
-            Check::Duration => duration(bytes, &mut before.micros),
-            Check::Message(inner) => {
-                self.fields(inner, bytes, 0, depth + 1, before)?;
-                Ok(())
+        before: &mut Before<'a>,
+    ) -> Result<&'a [u8], Fault> {
+        match value {
+            Value::Any => {}
+            Value::Utf8 => {
+                let bytes = delimited(&mut rest)?;
+                std::str::from_utf8(bytes).map_err(|_| Fault::at(Reason::Utf8, bytes.as_ptr() as usize, 0))?;
             }
-            Check::Fixed(width) if !bytes.len().is_multiple_of(width) => Err(Reason::Truncated),
-            Check::Varints => {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    wire::varint(&mut rest).ok_or_else(|| (wire::varint_fault(rest), rest))?;
+            Value::Varints => {
+                let mut values = delimited(&mut rest)?;
+                while !values.is_empty() {
+                    let start = values.as_ptr() as usize;
+                    let fault = |values| Fault::at(wire::varint_fault(values), start, 0);
+                    wire::varint(&mut values).ok_or_else(|| fault(values))?;
                 }
-                Ok(())
             }
-            Check::Utf8 | Check::Fixed(_) | Check::Group(_) => Ok(()),
-        };
-        holds.map(|()| rest).map_err(|reason| (reason, bytes))
+            Value::Fixed(width) => {
+                let (bytes, over) = delimited(&mut rest).map(|bytes| bytes.split_at(bytes.len() / width * width))?;
+                if !over.is_empty() {
+                    return Err(Fault::at(Reason::Truncated, bytes.as_ptr_range().end as usize, 0));
+                }
+            }
+            Value::Single(inner) => return self.inside(*inner, tag, rest, depth, before.of(tag)),
+            Value::Element(inner) => {
+                let mut element = Before::default();
+                rest = self.inside(*inner, tag, rest, depth, &mut element)?;
+                if let Err(fault) = element.judge() {
+                    before.element.get_or_insert(fault.inside(tag >> 3));
+                }
+            }
+            Value::Entry(place, kind) => {
+                let mut entry = Before::default();
+                let bytes = delimited(&mut rest)?;
+                self.fields(*place, bytes, 0, depth + 1, &mut entry)?;
+                // As a rule nobody asks for the key.
+                match entry.judge() {
+                    Ok(()) if before.entries.is_empty() => {}
+                    Ok(()) => drop(before.entries.remove(&(tag, Key::of(kind, bytes)))),
+                    Err(fault) => {
+                        drop(before.entries.insert((tag, Key::of(kind, bytes)), fault.inside(tag >> 3)));
+                    }
+                }
+            }
+        }
+        Ok(rest)
     }
+
+    fn inside<'a>(
+        &self,
+        inner: Inner,
+        tag: u32,
+        mut rest: &'a [u8],
+        depth: u32,
+        before: &mut Before<'a>,
+    ) -> Result<&'a [u8], Fault> {
+        match inner {
+            Inner::Group(place) => return self.fields(place, rest, tag >> 3, depth + 1, before),
+            Inner::Message(place) => {
+                self.fields(place, delimited(&mut rest)?, 0, depth + 1, before)?;
+            }
+            Inner::Time(kind) => {
+                let fields = delimited(&mut rest)?;
+                before.address = fields.as_ptr() as usize;
+                let (_, parts) = before.time.get_or_insert((kind, Parts::default()));
+                parts.merge(fields).map_err(|reason| Fault::at(reason, before.address, 0))?;
+            }
+        }
+        Ok(rest)
+    }
+}
+
+impl Inner {
+    fn place(self) -> Option<usize> {
+        match self {
+            Self::Message(place) | Self::Group(place) => Some(place),
+            Self::Time(_) => None,
+        }
+    }
+}
+
+fn delimited<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
+    let start = *rest;
+    wire::delimited(rest).ok_or_else(|| Fault::at(wire::delimited_fault(start), start.as_ptr() as usize, 0))
 }

@@ -269,11 +269,6 @@ impl Blob {
         self.value(row).is_empty()
     }
 
-    /// Whether something was written to the row, if no bytes.
-    pub(super) fn is_set(&self, row: usize) -> bool {
-        self.ends.range(row).is_some()
-    }
-
     /// Gives the first `rows` rows what they lack, there are no others then; shows their offsets, and their bytes.
     pub(super) fn settle(&mut self, rows: usize) -> (&[i32], &[u8]) {
         if !self.default.is_empty() {

@@ -7,11 +7,11 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use prost_reflect::{EnumDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value};
 
 use super::column::{Bits, Blob, Fixed, List};
-use super::decode::Trouble;
 use super::finish::{Nulls, Output};
 use super::plan::{EnumPlan, Member, MessagePlan, NONE, Op, Plan, Slot};
 use super::store::{ColumnId, Store, Table};
 use super::text::{Labels, Text, view};
+use super::trouble::Trouble;
 use super::wire;
 use crate::error::{Error, Result};
 use crate::schema::types::{
@@ -44,6 +44,7 @@ pub(super) fn compile(
         wanted.map(|((place, column_type), leaves)| Wanted { place: *place, column_type, leaves: Some(leaves) });
     let (root, outputs) = compiler.message(message, wanted.collect(), 0, &mut Vec::new())?;
     compiler.plan.root = root;
+    compiler.plan.check = compiler.plan.checks.message(message);
     compiler.plan.name = message.full_name().to_owned();
     Ok(Compiled { plan: compiler.plan, store: compiler.store, outputs, trouble: Trouble::default() })
 }
@@ -93,7 +94,7 @@ impl Compiler {
     ) -> Result<(usize, Vec<Output>)> {
         ancestors.push(message.full_name().to_owned());
         let columns = columns_of(message, &self.rules);
-        let mut plan = MessagePlan::of_table(table);
+        let mut plan = MessagePlan::default();
         let mut outputs = Vec::with_capacity(wanted.len());
         let mut cases = Cases::new();
         // What a oneof's own column shows, by the members' places; known when all members have theirs.
@@ -132,9 +133,6 @@ impl Compiler {
                 let named = oneof.fields().filter_map(|field| Some((*places.get(&field.number())? as i32 + 1, field)));
                 *names = named.map(|(place, field)| (place, field.name().to_owned())).collect();
             }
-        }
-        for field in fields_of(message) {
-            plan.names.insert(field.number(), field.name().into());
         }
         ancestors.pop();
         self.plan.messages.push(plan);
@@ -209,7 +207,7 @@ impl Compiler {
         let value = self.value((field, leaves), &default, column_type.data_type(), table, ancestors)?;
         let presence_bit = presence.map_or(NONE, |bit| bit as u32);
         if field.is_required() {
-            plan.required.push((presence_bit, number));
+            plan.required.push(presence_bit);
         }
         let member = member.unwrap_or(NONE);
         let slot = Slot {
@@ -269,7 +267,7 @@ impl Compiler {
         let DataType::Struct(types) = entries.data_type() else {
             return Err(Error::internal("the entries of a map are no struct"));
         };
-        let mut plan = MessagePlan::of_table(table);
+        let mut plan = MessagePlan::default();
         let mut outputs = Vec::new();
         let parts = [entry.map_entry_key_field(), entry.map_entry_value_field()].map(MessageField::Own);
         for (field, column_type) in parts.iter().zip(types) {
@@ -281,7 +279,7 @@ impl Compiler {
                 self.store.tables[table].columns.push(ColumnId::Bits(self.store.bits.len() - 1));
                 (self.store.bits.len() - 1) as u32
             });
-            plan.required.extend(presence.map(|bit| (bit, field.number())));
+            plan.required.extend(presence);
             let value = self.value(whole, &default, column_type.data_type(), table, ancestors)?;
             let slot = Slot {
                 op: value.op,
@@ -292,7 +290,6 @@ impl Compiler {
                 ..Slot::UNKNOWN
             };
             plan.insert(wire::tag(field.number(), wire_type(field)), slot);
-            plan.names.insert(field.number(), field.name().into());
             outputs.push(value.output);
         }
         self.plan.messages.push(plan);
@@ -330,7 +327,6 @@ impl Compiler {
                 let slot = Slot { op: value.op, column: value.column as u32, number: inner.number(), ..Slot::UNKNOWN };
                 let inner = MessageField::Own(inner);
                 plan.insert(wire::tag(inner.number(), wire_type(&inner)), slot);
-                plan.names.insert(inner.number(), inner.name().into());
                 self.plan.messages.push(plan);
                 let detail = self.plan.messages.len() - 1;
                 let op = if field.is_group() { Op::Group } else { Op::Message };

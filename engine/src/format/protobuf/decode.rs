@@ -4,28 +4,11 @@
 //! a message's last value goes beyond its end is asked once, behind it. Such a record is malformed, and so is one whose
 //! value can't be read: it is decoded once more with slices that end where messages end, to find where and why.
 
-use std::collections::HashSet;
-
-use super::error::{DecodeError, Reason};
-use super::plan::{MessagePlan, NONE, Op, Plan, Slot};
+use super::error::{DecodeError, Fault, Reason};
+use super::plan::{MessagePlan, Op, Plan, Slot};
 use super::store::Store;
+use super::trouble::Trouble;
 use super::wire;
-
-/// Why a record can't be decoded; the path is collected from the inside outwards.
-#[derive(Debug)]
-pub(super) struct Fault {
-    reason: Reason,
-    /// The address at which reading stopped: all slices are parts of the record.
-    address: usize,
-    /// Numbers of the enclosing fields, innermost first; 0 is none.
-    fields: Vec<u32>,
-}
-
-#[cold]
-#[inline(never)]
-fn fault(reason: Reason, address: *const u8, field: u32) -> Fault {
-    Fault { reason, address: address as usize, fields: vec![field] }
-}
 
 /// A plan at work on a store.
 pub(super) struct Decoding<'p, 's> {
@@ -35,30 +18,7 @@ pub(super) struct Decoding<'p, 's> {
     behind: usize,
     /// Whether slices end where messages end.
     strict: bool,
-    trouble: &'s mut Trouble,
-}
-
-/// What was found wrong with a record, empty between two. Kept from record to record, so that there is nothing to make or drop.
-#[derive(Debug, Default)]
-pub(super) struct Trouble {
-    /// Why a function gave `None`.
-    fault: Option<Fault>,
-    /// Messages that lacked something required when they ended: another piece of them may bring it.
-    lacking: Vec<Lacking>,
-    /// Columns and rows of those among them that are kept as their bytes: each is judged once, however many pieces it has.
-    in_pieces: HashSet<(u32, usize)>,
-}
-
-/// A message that was not whole when it ended.
-#[derive(Debug)]
-struct Lacking {
-    message: u32,
-    /// The column of its bytes, if it is not unfolded: `message` is its check then.
-    raw: Option<u32>,
-    row: usize,
-    /// The bit that says whether it is still there, or [`NONE`].
-    presence: u32,
-    fault: Fault,
+    pub(super) trouble: &'s mut Trouble,
 }
 
 impl<'p, 's> Decoding<'p, 's> {
@@ -74,15 +34,19 @@ impl<'p, 's> Decoding<'p, 's> {
         let plan = self.plan;
         let root = &plan.messages[plan.root];
         match self.message(root, bytes, row) {
-            Some(_) if root.required.is_empty() && self.trouble.lacking.is_empty() => Ok(()),
-            Some(rest) if self.is_whole(root, rest, row) => Ok(()),
+            Some(_) if root.required.is_empty() && !self.trouble.unusual => Ok(()),
+            Some(_) if self.is_well(root, bytes, row) => Ok(()),
             _ => Err(Failed),
         }
     }
 
     #[inline(never)]
-    fn is_whole(&mut self, root: &MessagePlan, rest: &[u8], row: usize) -> bool {
-        self.trouble.fault = self.missing(root, row, rest).or_else(|| self.still_lacking());
+    fn is_well(&mut self, root: &MessagePlan, bytes: &[u8], row: usize) -> bool {
+        self.note_missing(root, row);
+        if !self.trouble.unusual {
+            return true;
+        }
+        self.trouble.fault = self.judge(bytes).err();
         self.trouble.fault.is_none()
     }
 
@@ -95,16 +59,18 @@ impl<'p, 's> Decoding<'p, 's> {
             return Ok(());
         }
         // A failure without a fault is none that a record can bring about.
-        let fault = self.trouble.fault.take().unwrap_or_else(|| fault(Reason::Truncated, bytes.as_ptr(), 0));
+        let fault =
+            self.trouble.fault.take().unwrap_or_else(|| Fault::at(Reason::Truncated, bytes.as_ptr() as usize, 0));
         let offset = fault.address.saturating_sub(bytes.as_ptr() as usize).min(bytes.len());
-        Err(DecodeError { path: path(self.plan, &fault.fields), offset, reason: fault.reason })
+        let path = self.plan.checks.path(self.plan.check, &self.plan.name, &fault);
+        Err(DecodeError { path, offset, reason: fault.reason })
     }
 
     /// Notes why there is no value at `rest`.
     #[cold]
     #[inline(never)]
     pub(super) fn fail<T>(&mut self, reason: Reason, rest: &[u8], field: u32) -> Option<T> {
-        self.trouble.fault = Some(fault(reason, rest.as_ptr(), field));
+        self.trouble.fault = Some(Fault::at(reason, rest.as_ptr() as usize, field));
         None
     }
 
@@ -186,7 +152,7 @@ impl<'p, 's> Decoding<'p, 's> {
             Ok(()) => Some(rest),
             Err(reason) => {
                 let start = rest.as_ptr().wrapping_sub(1);
-                self.trouble.fault = Some(fault(reason, start, tag >> 3));
+                self.trouble.fault = Some(Fault::at(reason, start as usize, tag >> 3));
                 None
             }
         }
@@ -262,12 +228,11 @@ impl<'p, 's> Decoding<'p, 's> {
     #[inline(always)]
     fn nested_within<'a>(&mut self, slot: &'p Slot, within: &'a [u8], behind: usize, row: usize) -> Option<&'a [u8]> {
         let message = &self.plan.messages[slot.detail as usize];
-        let lacking = self.trouble.lacking.len();
         let outer = std::mem::replace(&mut self.behind, behind);
         let Some(end) = self.message(message, within, row) else { return self.inside(slot.number) };
         self.behind = outer;
-        if !message.required.is_empty() || self.trouble.lacking.len() > lacking {
-            self.note_missing(slot, row, end, lacking);
+        if !message.required.is_empty() {
+            self.note_missing(message, row);
         }
         Some(end)
     }
@@ -275,11 +240,9 @@ impl<'p, 's> Decoding<'p, 's> {
     /// A nested group.
     #[inline(always)]
     pub(super) fn nested_group<'a>(&mut self, slot: &'p Slot, rest: &'a [u8], row: usize) -> Option<&'a [u8]> {
-        let lacking = self.trouble.lacking.len();
-        let Some(rest) = self.group(&self.plan.messages[slot.detail as usize], rest, row, slot.number) else {
-            return self.inside(slot.number);
-        };
-        self.note_missing(slot, row, rest, lacking);
+        let message = &self.plan.messages[slot.detail as usize];
+        let Some(rest) = self.group(message, rest, row, slot.number) else { return self.inside(slot.number) };
+        self.note_missing(message, row);
         Some(rest)
     }
 
@@ -292,76 +255,7 @@ impl<'p, 's> Decoding<'p, 's> {
         }
         None
     }
-
-    /// What a message lacks that is required.
-    #[inline(always)]
-    fn missing(&self, message: &MessagePlan, row: usize, rest: &[u8]) -> Option<Fault> {
-        let missing = message.required.iter().find(|(bit, _)| !self.store.bits[*bit as usize].get(row));
-        missing.map(|(_, number)| fault(Reason::Required, rest.as_ptr(), *number))
-    }
-
-    /// A message has ended; those inside of it that lack something are in `lacking` from `before` on.
-    #[inline(never)]
-    fn note_missing(&mut self, slot: &'p Slot, row: usize, rest: &[u8], before: usize) {
-        for lacking in &mut self.trouble.lacking[before..] {
-            lacking.fault.fields.push(slot.number);
-        }
-        if let Some(mut fault) = self.missing(&self.plan.messages[slot.detail as usize], row, rest) {
-            fault.fields.push(slot.number);
-            self.trouble.lacking.push(Lacking { message: slot.detail, raw: None, row, presence: slot.presence, fault });
-        }
-    }
-
-    /// The same of one that is kept as its bytes, and lacks something or has several pieces, of which these are the last.
-    #[cold]
-    pub(super) fn note_pieces(&mut self, slot: &'p Slot, row: usize, bytes: &[u8]) {
-        if self.trouble.in_pieces.insert((slot.column, row)) {
-            let fault = fault(Reason::Required, bytes.as_ptr_range().end, slot.number);
-            let raw = Some(slot.column);
-            self.trouble.lacking.push(Lacking { message: slot.detail, raw, row, presence: slot.presence, fault });
-        }
-    }
-
-    /// At the end of the record: a message that is still there and still not whole.
-    fn still_lacking(&mut self) -> Option<Fault> {
-        if self.trouble.lacking.is_empty() {
-            return None;
-        }
-        self.trouble.in_pieces.clear();
-        std::mem::take(&mut self.trouble.lacking).into_iter().find_map(|lacking| {
-            if let Some(column) = lacking.raw {
-                let blob = self.store.blobs.get(column as usize).filter(|blob| blob.is_set(lacking.row))?;
-                let (reason, _) = self.plan.checks.check(lacking.message as usize, blob.value(lacking.row)).err()?;
-                return Some(Fault { reason, ..lacking.fault });
-            }
-            let message = &self.plan.messages[lacking.message as usize];
-            let unset = lacking.presence != NONE && !self.store.bits[lacking.presence as usize].get(lacking.row);
-            let taken_back = lacking.row >= self.store.tables[message.table].rows;
-            let still = !unset && !taken_back && self.missing(message, lacking.row, &[]).is_some();
-            still.then_some(lacking.fault)
-        })
-    }
 }
 
 /// A record could not be decoded.
 pub(super) struct Failed;
-
-/// Names of the fields on the way to the fault, from the message's own name on.
-fn path(plan: &Plan, fields: &[u32]) -> String {
-    let mut path = plan.name.clone();
-    let mut message = Some(&plan.messages[plan.root]);
-    for number in fields.iter().rev().filter(|number| **number != 0) {
-        path.push('.');
-        match message.and_then(|message| message.names.get(number)) {
-            Some(name) => path.push_str(name),
-            None => path.push_str(&number.to_string()),
-        }
-        message = message.and_then(|message| {
-            let slots =
-                [wire::DELIMITED, wire::START_GROUP].map(|wire_type| message.slot(wire::tag(*number, wire_type)));
-            let nested = slots.into_iter().find(|slot| matches!(slot.op, Op::Message | Op::Group))?;
-            plan.messages.get(nested.detail as usize)
-        });
-    }
-    path
-}

@@ -7,8 +7,9 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use prost_reflect::MessageDescriptor;
 
 use super::compile::{Compiled, compile};
-use super::decode::{Decoding, Trouble};
+use super::decode::Decoding;
 use super::error::{DecodeError, Reason};
+use super::trouble::Trouble;
 use crate::error::Result;
 use crate::format::decoder::{self, RowDecoder};
 use crate::schema::{Leaves, TypeRules, schema_by};

@@ -56,6 +56,36 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Why a record can't be decoded; the path is collected from the inside outwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) reason: Reason,
+    /// The address at which reading stopped: all slices are parts of the record.
+    pub(super) address: usize,
+    /// Numbers of the enclosing fields, innermost first; 0 is none.
+    pub(super) fields: Vec<u32>,
+}
+
+impl Fault {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn at(reason: Reason, address: usize, field: u32) -> Self {
+        Self { reason, address, fields: vec![field] }
+    }
+
+    /// The same in a field.
+    #[cold]
+    pub(super) fn inside(mut self, field: u32) -> Self {
+        self.fields.push(field);
+        self
+    }
+
+    /// Whether what follows may make it well: pieces that are merged with what is wrong, or take it away.
+    pub(super) fn may_be_put_right(&self) -> bool {
+        matches!(self.reason, Reason::Required | Reason::Timestamp | Reason::Duration)
+    }
+}
+
 /// A record that could not be decoded: where, and why. The decoder has forgotten the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {

@@ -116,12 +116,8 @@ pub(super) struct MessagePlan {
     places: Vec<u16>,
     /// The same for still longer ones.
     sparse: HashMap<u32, u16>,
-    /// Presence bits that must be set at the end of the message, with the field's number.
-    pub(super) required: Vec<(u32, u32)>,
-    /// The table that its columns belong to.
-    pub(super) table: usize,
-    /// Field names by number, for error messages.
-    pub(super) names: HashMap<u32, Box<str>>,
+    /// Presence bits that must be set at the end of the message.
+    pub(super) required: Vec<u32>,
 }
 
 impl Default for MessagePlan {
@@ -132,18 +128,11 @@ impl Default for MessagePlan {
             places: Vec::new(),
             sparse: HashMap::new(),
             required: Vec::new(),
-            table: 0,
-            names: HashMap::new(),
         }
     }
 }
 
 impl MessagePlan {
-    /// The plan of a message whose columns belong to this table.
-    pub(super) fn of_table(table: usize) -> Self {
-        Self { table, ..Self::default() }
-    }
-
     pub(super) fn insert(&mut self, tag: u32, mut slot: Slot) {
         slot.step = Step::of(&slot);
         if let Some(place) = self.short.get_mut(tag as usize) {
@@ -254,8 +243,10 @@ pub(super) struct Plan {
     pub(super) messages: Vec<MessagePlan>,
     pub(super) enums: Vec<EnumPlan>,
     pub(super) members: Vec<Member>,
-    /// How messages are checked that are kept as their bytes.
+    /// How messages are checked by their bytes,
     pub(super) checks: CheckPlan,
+    /// and the record's own among them.
+    pub(super) check: usize,
     /// The record's message in `messages`.
     pub(super) root: usize,
     /// Its full name.

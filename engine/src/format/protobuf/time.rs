@@ -9,23 +9,86 @@ const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_4
 const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
 const NANOS_OF_SECOND: i32 = 1_000_000_000;
 
-/// `seconds` and `nanos` of a Timestamp or Duration; those given stand for what came before of the same field.
-#[inline(always)]
-fn seconds_and_nanos(mut fields: &[u8], mut seconds: i64, mut nanos: i32) -> Result<(i64, i32), Reason> {
-    const SECONDS: u8 = wire::tag(1, wire::VARINT) as u8;
-    const NANOS: u8 = wire::tag(2, wire::VARINT) as u8;
-    while let Some((&first, tail)) = fields.split_first() {
-        if first == SECONDS {
-            fields = tail;
-            seconds = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i64;
-        } else if first == NANOS {
-            fields = tail;
-            nanos = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i32;
-        } else {
-            skip_other(&mut fields)?;
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TimeKind {
+    Timestamp,
+    Duration,
+}
+
+/// A Timestamp or Duration as it is sent. Of a field that comes more than once the pieces are merged; only what they are together
+/// has to be in range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) seconds: i64,
+    pub(super) nanos: i32,
+}
+
+impl Parts {
+    /// What [`micros`](Self::micros) was made of, but for nanoseconds below a microsecond.
+    pub(super) fn of(kind: TimeKind, micros: i64) -> Self {
+        match kind {
+            TimeKind::Timestamp => Self::of_timestamp(micros),
+            TimeKind::Duration => Self::of_duration(micros),
         }
     }
-    Ok((seconds, nanos))
+
+    #[inline(always)]
+    fn of_timestamp(micros: i64) -> Self {
+        Self { seconds: micros.div_euclid(1_000_000), nanos: micros.rem_euclid(1_000_000) as i32 * 1000 }
+    }
+
+    #[inline(always)]
+    fn of_duration(micros: i64) -> Self {
+        Self { seconds: micros / 1_000_000, nanos: (micros % 1_000_000) as i32 * 1000 }
+    }
+
+    /// Takes what these fields give in place of what was there.
+    #[inline(always)]
+    pub(super) fn merge(&mut self, mut fields: &[u8]) -> Result<(), Reason> {
+        const SECONDS: u8 = wire::tag(1, wire::VARINT) as u8;
+        const NANOS: u8 = wire::tag(2, wire::VARINT) as u8;
+        while let Some((&first, tail)) = fields.split_first() {
+            if first == SECONDS {
+                fields = tail;
+                self.seconds = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i64;
+            } else if first == NANOS {
+                fields = tail;
+                self.nanos = wire::varint(&mut fields).ok_or_else(|| wire::varint_fault(fields))? as i32;
+            } else {
+                skip_other(&mut fields)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The microseconds, if they are in range.
+    pub(super) fn micros(self, kind: TimeKind) -> Result<i64, Reason> {
+        match kind {
+            TimeKind::Timestamp => self.timestamp().ok_or(Reason::Timestamp),
+            TimeKind::Duration => self.duration().ok_or(Reason::Duration),
+        }
+    }
+
+    #[inline(always)]
+    fn timestamp(self) -> Option<i64> {
+        let in_range = TIMESTAMP_SECONDS.contains(&self.seconds) && (0..NANOS_OF_SECOND).contains(&self.nanos);
+        in_range.then(|| self.whole_micros())
+    }
+
+    #[inline(always)]
+    fn duration(self) -> Option<i64> {
+        let Self { seconds, nanos } = self;
+        let same_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
+        let in_range =
+            DURATION_SECONDS.contains(&seconds) && (1 - NANOS_OF_SECOND..NANOS_OF_SECOND).contains(&nanos) && same_sign;
+        in_range.then(|| self.whole_micros())
+    }
+
+    #[inline(always)]
+    fn whole_micros(self) -> i64 {
+        self.seconds * 1_000_000 + i64::from(self.nanos / 1000)
+    }
 }
 
 #[cold]
@@ -53,34 +116,49 @@ pub(super) fn usual_timestamp(length: usize, within: &[u8]) -> Option<i64> {
     usual.then_some(seconds * 1_000_000 + i64::from(nanos as u32 / 1000))
 }
 
-/// Reads a Timestamp's `fields`, with which `within` begins: bytes behind them are not used, and make reading faster. In `micros`,
-/// microseconds since 1970, is what came before of the same field, and then the time; an error leaves it.
+/// A column has a note in a time's place if the time can't be told from its pieces so far, or has what microseconds don't show: the
+/// note's number from [`i64::MIN`] on. No time is near it.
+pub(super) fn note_mark(number: usize) -> i64 {
+    i64::MIN + number as i64
+}
+
+/// The number of the note in a time's place.
 #[inline(always)]
-pub(super) fn timestamp(fields: &[u8], within: &[u8], micros: &mut i64) -> Result<(), Reason> {
+pub(super) fn noted(micros: i64) -> Option<usize> {
+    (micros < i64::MIN / 2).then(|| micros.wrapping_sub(i64::MIN) as usize)
+}
+
+/// Reads a Timestamp's `fields`, with which `within` begins: bytes behind them are not used, and make reading faster. In `micros`,
+/// microseconds since 1970, is what came before of the same field, and then the time. `None` leaves it: there is more to it.
+#[inline(always)]
+pub(super) fn timestamp(fields: &[u8], within: &[u8], micros: &mut i64) -> Option<()> {
     if let Some(usual) = usual_timestamp(fields.len(), within) {
         *micros = usual;
-        return Ok(());
+        return Some(());
     }
-    let before = *micros;
-    let (seconds, nanos) = (before.div_euclid(1_000_000), before.rem_euclid(1_000_000) as i32 * 1000);
-    let (seconds, nanos) = seconds_and_nanos(fields, seconds, nanos)?;
-    if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS_OF_SECOND).contains(&nanos) {
-        return Err(Reason::Timestamp);
+    if noted(*micros).is_some() {
+        return None;
     }
-    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
-    Ok(())
+    let mut parts = Parts::of_timestamp(*micros);
+    parts.merge(fields).ok()?;
+    *micros = parts.timestamp()?;
+    Some(())
 }
 
 /// The same of a Duration.
 #[inline(always)]
-pub(super) fn duration(fields: &[u8], micros: &mut i64) -> Result<(), Reason> {
-    let (seconds, nanos) = seconds_and_nanos(fields, *micros / 1_000_000, (*micros % 1_000_000) as i32 * 1000)?;
-    let same_sign = seconds == 0 || nanos == 0 || (seconds < 0) == (nanos < 0);
-    if !DURATION_SECONDS.contains(&seconds) || !(1 - NANOS_OF_SECOND..NANOS_OF_SECOND).contains(&nanos) || !same_sign {
-        return Err(Reason::Duration);
+pub(super) fn duration(fields: &[u8], micros: &mut i64) -> Option<()> {
+    if noted(*micros).is_some() {
+        return None;
     }
-    *micros = seconds * 1_000_000 + i64::from(nanos / 1000);
-    Ok(())
+    let mut parts = Parts::of_duration(*micros);
+    parts.merge(fields).ok()?;
+    // Microseconds don't show the sign of so few nanoseconds, and another piece's seconds may have the other one.
+    if matches!(parts.nanos, -999..=-1 | 1..=999) {
+        return None;
+    }
+    *micros = parts.duration()?;
+    Some(())
 }
 
 #[cfg(test)]
@@ -113,7 +191,7 @@ mod tests {
     }
 
     /// What it is with bytes behind it, which is the faster way, and without.
-    fn both(fields: &[u8], before: i64) -> [Result<i64, Reason>; 2] {
+    fn both(fields: &[u8], before: i64) -> [Option<i64>; 2] {
         [[fields, [0xff; 20].as_slice()].concat(), fields.to_vec()].map(|within| {
             let mut micros = before;
             timestamp(&within[..fields.len()], &within, &mut micros).map(|()| micros)
@@ -126,11 +204,7 @@ mod tests {
             for nanos in [0, 1, 127, 128, 999, 1000, 123_456_789, 999_999_999, 1_000_000_000, u64::MAX] {
                 for before in [0, 5] {
                     let good = nanos < 1_000_000_000;
-                    let expected = if good {
-                        Ok(seconds as i64 * 1_000_000 + nanos as i64 / 1000)
-                    } else {
-                        Err(Reason::Timestamp)
-                    };
+                    let expected = good.then(|| seconds as i64 * 1_000_000 + nanos as i64 / 1000);
                     assert_eq!(both(&message(&[(1, seconds, 0), (2, nanos, 0)]), before), [expected, expected]);
                 }
             }

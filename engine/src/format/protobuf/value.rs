@@ -7,7 +7,7 @@ use super::error::Reason;
 use super::json;
 use super::plan::{Op, Slot};
 use super::text::is_usual_text;
-use super::time::{duration, timestamp, usual_timestamp};
+use super::time::{TimeKind, duration, timestamp, usual_timestamp};
 use super::wire;
 
 /// What a read gave; or leaves the function with why it gave nothing.
@@ -129,14 +129,14 @@ impl<'p> Decoding<'p, '_> {
             }
             Op::Timestamp => {
                 let (fields, within) = read!(self, delimited_within, rest, slot, wire::delimited_fault);
-                if let Err(reason) = timestamp(fields, within, &mut self.store.longs[column].values[row]) {
-                    return self.fail(reason, fields, slot.number);
+                if timestamp(fields, within, &mut self.store.longs[column].values[row]).is_none() {
+                    self.unusual_time(TimeKind::Timestamp, slot, fields, row)?;
                 }
             }
             Op::Duration => {
                 let fields = read!(self, delimited, rest, slot);
-                if let Err(reason) = duration(fields, &mut self.store.longs[column].values[row]) {
-                    return self.fail(reason, fields, slot.number);
+                if duration(fields, &mut self.store.longs[column].values[row]).is_none() {
+                    self.unusual_time(TimeKind::Duration, slot, fields, row)?;
                 }
             }
             Op::Message => return self.nested(slot, rest, row),
@@ -190,23 +190,24 @@ impl<'p> Decoding<'p, '_> {
         Some(rest)
     }
 
-    /// Keeps the bytes of a message that is not unfolded. What is required may still come in another piece, so all pieces together are
-    /// judged when the record has ended.
+    /// Keeps the bytes of a message that is not unfolded. Pieces are joined; one that is well may be none together with what was there.
     #[inline(never)]
     fn raw(&mut self, slot: &'p Slot, bytes: &[u8], row: usize) -> Option<()> {
-        let alone = self.plan.checks.check(slot.detail as usize, bytes);
-        if let Err((reason, rest)) = alone
-            && reason != Reason::Required
-        {
-            return self.fail(reason, rest, slot.number);
-        }
         let blob = &mut self.store.blobs[slot.column as usize];
-        let is_first = blob.is_empty(row);
+        let is_piece = !blob.is_empty(row);
         blob.append(row, bytes);
-        if !is_first || alone.is_err() {
-            self.note_pieces(slot, row, bytes);
+        match self.plan.checks.check(slot.detail as usize, bytes) {
+            Err(fault) if !fault.may_be_put_right() => {
+                self.trouble.fault = Some(fault.inside(slot.number));
+                None
+            }
+            checked => {
+                if is_piece || checked.is_err() {
+                    self.trouble.suspect();
+                }
+                Some(())
+            }
         }
-        Some(())
     }
 
     /// Decodes a length and values of this op one after the other, each an element of the field's list.

@@ -18,7 +18,7 @@ use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor};
 
-use self::clean::{cleaned, lacks_required};
+use self::clean::{cleaned, is_well};
 use self::protos::{ALL, message};
 use self::row::check_row_by;
 use super::{ProtobufDecoder, ProtobufEncoder};
@@ -29,7 +29,7 @@ use crate::schema::{TypeRules, fields_of, schema_by};
 pub(crate) fn judged(descriptor: &MessageDescriptor, record: &[u8]) -> Option<DynamicMessage> {
     let record = cleaned(descriptor, record).ok()?;
     let message = DynamicMessage::decode(descriptor.clone(), record.as_slice()).ok()?;
-    (!lacks_required(&message)).then_some(message)
+    is_well(&message).then_some(message)
 }
 
 /// A message that records are taken for, by rules.

@@ -9,9 +9,10 @@ use arrow::record_batch::RecordBatch;
 use prost::Message;
 use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage, Value};
 
-use super::clean::cleaned;
+use super::clean::{self, cleaned};
 use super::same::same;
 use crate::format::protobuf::json;
+use crate::format::protobuf::time::Parts;
 use crate::schema::MessageField;
 use crate::schema::types::{
     ANY_JSON, MessageColumn, TypeRules, ValueClass, classify, columns_of, is_null_by_default, is_nullable,
@@ -161,14 +162,14 @@ fn check_value(
             equal(array.as_string_view().value(row), &name)
         }
         (ValueClass::Timestamp, Value::Message(time)) => {
-            let (seconds, nanos) = seconds_and_nanos(time);
+            let Parts { seconds, nanos } = clean::time(time);
             let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
-            equal(micros, seconds * 1_000_000 + nanos / 1000)
+            equal(micros, seconds * 1_000_000 + i64::from(nanos) / 1000)
         }
         (ValueClass::Duration, Value::Message(time)) => {
-            let (seconds, nanos) = seconds_and_nanos(time);
+            let Parts { seconds, nanos } = clean::time(time);
             let micros = array.as_primitive::<DurationMicrosecondType>().value(row);
-            equal(micros, seconds * 1_000_000 + nanos / 1000)
+            equal(micros, seconds * 1_000_000 + i64::from(nanos) / 1000)
         }
         (ValueClass::Wrapper(inner), Value::Message(wrapper)) => {
             check_scalar(wrapper.get_field(&inner).as_ref(), array, row)
@@ -238,11 +239,6 @@ fn check_any(message: &DynamicMessage, json: &dyn Array, row: usize) -> Result<(
     let descriptor = name.and_then(|name| message.descriptor().parent_pool().get_message_by_name(&name));
     let known = descriptor.and_then(|descriptor| DynamicMessage::decode(descriptor, bytes.as_bytes()?.clone()).ok());
     if known.is_none() { equal(json.is_null(row), true) } else { Ok(()) }
-}
-
-fn seconds_and_nanos(time: &DynamicMessage) -> (i64, i64) {
-    let seconds = time.get_field_by_number(1).unwrap().as_i64().unwrap();
-    (seconds, time.get_field_by_number(2).unwrap().as_i32().unwrap().into())
 }
 
 fn check_scalar(value: &Value, array: &dyn Array, row: usize) -> Result<(), String> {

@@ -178,7 +178,12 @@ fn check_mutated(seed: u64) {
     let bad: Vec<_> = (0..4)
         .map(|_| {
             let record = source.message(&message(name), 0).encode_to_vec();
-            mutated(&mut source, record)
+            let mut record = mutated(&mut source, record);
+            // What comes again is merged, and may put right what is wrong.
+            if source.chance(25) {
+                record.extend(source.message(&message(name), 0).encode_to_vec());
+            }
+            record
         })
         .collect();
     check_neighbours(name, &good, &bad, &rules);
@@ -232,7 +237,7 @@ fn pieces_of_a_message_that_is_not_unfolded_are_one() {
     let (word, number): (&[u8], &[u8]) = (&[0x0a, 3, 0x22, 1, b'a'], &[0x0a, 2, 8, 5]);
     push(&[number, word]).unwrap();
     push(&[word, number]).unwrap();
-    assert_eq!(push(&[word, word]), Err(("p2.Old.again.old".to_owned(), 9, Reason::Required)));
+    assert_eq!(push(&[word, word]), Err(("p2.Old.again.old.id".to_owned(), 14, Reason::Required)));
 
     // Lower down: a group in it whose record comes in two pieces.
     let (outer, inner) = ([0x0a, 12, 8, 5], [0x8b, 1, 0x0a, 2, 0x28, 1, 0x8c, 1]);
@@ -254,21 +259,173 @@ fn many_pieces_are_judged_once() {
     assert_eq!(decoder.finish().unwrap().num_rows(), 1);
 }
 
-/// A time that is one in itself, and none together with what came before, in a message that is kept as its bytes.
+/// A Timestamp or Duration, or a piece of one, in a field of this number.
+fn time(number: u8, parts: &[(u8, i64)]) -> Vec<u8> {
+    let mut fields = Vec::new();
+    for (part, value) in parts {
+        fields.push(part << 3);
+        prost::encoding::encode_varint(*value as u64, &mut fields);
+    }
+    [&[number << 3 | 2, fields.len() as u8][..], &fields].concat()
+}
+
+/// Pieces of times in `p3.Times`' fields `a`, a Timestamp, and `b`, a Duration, and whether they are times together.
+fn times_in_pieces() -> Vec<(Vec<Vec<u8>>, bool)> {
+    let (seconds, nanos) = (1, 2);
+    let a = |parts: &[(u8, i64)]| time(1, parts);
+    let b = |parts: &[(u8, i64)]| time(2, parts);
+    let usual = a(&[(seconds, 1_700_000_000), (nanos, 5_000)]);
+    vec![
+        // Out of range, and put right: all of it, half of it, in three pieces.
+        (vec![a(&[(nanos, 1 << 30)]), usual.clone()], true),
+        (vec![a(&[(nanos, 1 << 30)]), a(&[(nanos, 7_000)])], true),
+        (vec![a(&[(nanos, -1), (seconds, i64::MAX)]), a(&[(nanos, 7)]), a(&[(seconds, 8)])], true),
+        (vec![a(&[(nanos, -1), (seconds, i64::MAX)]), a(&[(nanos, 7)]), a(&[])], false),
+        // The other way round.
+        (vec![usual.clone(), a(&[(nanos, 1 << 30)])], false),
+        (vec![usual.clone(), a(&[(nanos, 1 << 30)]), a(&[(nanos, 7)]), a(&[(nanos, -1)])], false),
+        (vec![usual.clone(), a(&[(seconds, i64::MIN)]), usual.clone()], true),
+        // Nanoseconds that a column of microseconds does not show have a sign all the same.
+        (vec![b(&[(nanos, -1)])], true),
+        (vec![b(&[(nanos, -1)]), b(&[(seconds, 1)])], false),
+        (vec![b(&[(nanos, -1)]), b(&[(seconds, -1)])], true),
+        (vec![b(&[(nanos, -1)]), b(&[(seconds, 1)]), b(&[(nanos, 999)])], true),
+        (vec![b(&[(seconds, -3), (nanos, -999)]), b(&[(seconds, 3)])], false),
+        (vec![b(&[(seconds, -3), (nanos, -1000)]), b(&[(seconds, 3)])], false),
+        (vec![b(&[(seconds, -3), (nanos, -1000)]), b(&[(nanos, 0)]), b(&[(seconds, 3)])], true),
+        // Two fields, of which one is put right.
+        (vec![a(&[(nanos, -1)]), b(&[(nanos, i64::MAX), (seconds, 1)]), usual, b(&[(nanos, 5)])], true),
+        (vec![a(&[(nanos, -1)]), b(&[(nanos, 1 << 30)]), b(&[(nanos, 5)])], false),
+    ]
+}
+
 #[test]
-fn times_of_pieces_are_merged() {
+fn times_of_pieces_are_judged_together() {
+    let mut times = Case::new("p3.Times", TypeRules::default());
+    let mut choice = Case::new("p3.Choice", TypeRules::default());
+    let mut maps = Case::new("p3.Maps", TypeRules::default());
+    for (pieces, good) in times_in_pieces() {
+        let whole = pieces.concat();
+        assert_eq!(times.check(&[&whole[..], &[], &whole]), 1 + 2 * usize::from(good), "{pieces:02x?}");
+        // As the value of a map, that of the oneof's field `at` and that of another map's entry, which no field says to be there.
+        let of_a: Vec<_> =
+            pieces.iter().filter(|piece| piece[0] == 0x0a).map(|piece| [&[0x2a], &piece[1..]].concat()).collect();
+        let of_b: Vec<_> = pieces.iter().filter(|piece| piece[0] == 0x12).cloned().collect();
+        if of_b.is_empty() {
+            assert_eq!(choice.check(&[of_a.concat()]), usize::from(good), "{pieces:02x?}");
+            // Another field of the oneof takes it away.
+            assert_eq!(choice.check(&[[of_a.concat(), vec![0x1a, 1, b'a']].concat()]), 1);
+        }
+        if of_a.is_empty() {
+            let entry = [&[0x0a, 1, b'k'], &of_b.concat()[..]].concat();
+            let entry = [&[0x32, entry.len() as u8], &entry[..]].concat();
+            assert_eq!(maps.check(&[entry.repeat(2)]), usize::from(good), "{pieces:02x?}");
+        }
+    }
+    // Elements of a list are no pieces of each other.
+    let out_of_range = time(11, &[(2, 1 << 30)]);
+    assert_eq!(Case::new("p3.Lists", TypeRules::default()).check(&[[out_of_range, time(11, &[(2, 5)])].concat()]), 0);
+    let error = refused("p3.Times", &[time(1, &[(2, 1 << 30)]), time(2, &[(2, -1)])].concat());
+    assert_eq!((error.path.as_str(), error.offset, error.reason), ("p3.Times.a", 2, Reason::Timestamp));
+}
+
+/// The same in a message that is kept as its bytes.
+#[test]
+fn times_of_pieces_that_are_not_unfolded_are_judged_together() {
     let mut checks = CheckPlan::default();
     let place = checks.message(&message("p3.Times"));
-    // `b`: −1,000 ns, then 1 s.
-    let micro = [&[0x12, 13, 8, 0, 0x10, 0x98, 0xf8][..], &[0xff; 7], &[1]].concat();
-    let second = [0x12, 2, 8, 1];
-    assert!(checks.check(place, &micro).is_ok() && checks.check(place, &second).is_ok());
-    let both = [&micro[..], &second].concat();
-    assert_eq!(checks.check(place, &both).map_err(|(reason, _)| reason), Err(Reason::Duration));
+    for (pieces, good) in times_in_pieces() {
+        assert_eq!(checks.check(place, &pieces.concat()).is_ok(), good, "{pieces:02x?}");
+    }
     // Of a oneof only the last is there.
     let place = checks.message(&message("p3.Choice"));
-    let (year_zero, text) = ([0x2a, 2, 8, 1], [0x1a, 1, b'a']);
-    assert!(checks.check(place, &[&year_zero[..], &text, &year_zero].concat()).is_ok());
+    let (second, nano, text) = (time(5, &[(1, 1)]), time(5, &[(2, -1)]), [0x1a, 1, b'a']);
+    assert!(checks.check(place, &[&nano[..], &text, &second].concat()).is_ok());
+    assert!(checks.check(place, &[&nano[..], &second].concat()).is_err());
+    // Pieces of the message that holds the time: `p3.Choice.again`.
+    let mut choice = Case::new("p3.Choice", TypeRules { recursion_depth: 0, ..TypeRules::default() });
+    let again = |bytes: &[u8]| [&[0x4a, bytes.len() as u8], bytes].concat();
+    assert_eq!(choice.check(&[again(&nano), [again(&nano), again(&time(5, &[(2, 1)]))].concat()]), 1);
+    assert_eq!(choice.check(&[[again(&nano), again(&second)].concat()]), 0);
+}
+
+/// Entries of one key: the last is the map's, and the others are as if they had not come.
+#[test]
+fn an_entry_takes_away_that_of_the_same_key() {
+    let entry = |tag: u8, body: &[&[u8]]| [&[tag, body.concat().len() as u8], &body.concat()[..]].concat();
+    let mut maps = Case::new("p3.Maps", TypeRules::default());
+    let mut check = |entries: &[Vec<u8>], good: bool| {
+        assert_eq!(maps.check(&[entries.concat()]), usize::from(good), "{entries:02x?}");
+    };
+    // A Duration that is none, and one that is.
+    let (key, other): (&[u8], &[u8]) = (&[0x0a, 1, b'k'], &[0x0a, 1, b'l']);
+    let (bad, good) = (time(2, &[(2, 1 << 30)]), time(2, &[(1, 7)]));
+    check(&[entry(0x32, &[key, &bad])], false);
+    check(&[entry(0x32, &[key, &bad]), entry(0x32, &[key, &good])], true);
+    check(&[entry(0x32, &[key, &bad]), entry(0x32, &[&good, key])], true);
+    check(&[entry(0x32, &[key, &bad]), entry(0x32, &[other, &good])], false);
+    check(&[entry(0x32, &[key, &good]), entry(0x32, &[key, &bad])], false);
+    check(&[entry(0x32, &[key, &bad]), entry(0x32, &[key, &good]), entry(0x32, &[key, &bad])], false);
+    // No key is the empty one; of two the last counts; of another wire type it is none.
+    check(&[entry(0x32, &[&bad]), entry(0x32, &[&[0x0a, 0], &good])], true);
+    check(&[entry(0x32, &[key, other, &bad]), entry(0x32, &[key, &good])], false);
+    check(&[entry(0x32, &[key, other, &bad]), entry(0x32, &[other, &good])], true);
+    check(&[entry(0x32, &[key, &[0x08, 1], &bad]), entry(0x32, &[key, &good])], true);
+
+    let mut required = Case::new(REQUIRED, TypeRules::default());
+    let id: &[u8] = &[8, 1];
+    let (lacking, whole): (&[u8], &[u8]) = (&[0x12, 0], &[0x12, 3, 0x0a, 1, b'n']);
+    let records = [
+        [id, &entry(0x22, &[key]), &entry(0x22, &[key, whole])].concat(),
+        [id, &entry(0x22, &[key, lacking]), &entry(0x22, &[other, whole]), &entry(0x22, &[key, whole])].concat(),
+        [id, &entry(0x22, &[key, lacking]), &entry(0x22, &[other, whole])].concat(),
+    ];
+    assert_eq!(required.check(&records), 2);
+}
+
+/// Keys are what they are read as, however they are written.
+#[test]
+fn keys_are_compared_as_they_are_read() {
+    use prost_reflect::Kind;
+
+    use crate::format::protobuf::check::Key;
+    let minus_one: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let long = |bytes: &[u8]| [&[8], bytes].concat();
+    for (kind, one, other, equal) in [
+        (Kind::Int32, long(minus_one), long(&[0xff, 0xff, 0xff, 0xff, 0x0f]), true),
+        (Kind::Int64, long(minus_one), long(&[0xff, 0xff, 0xff, 0xff, 0x0f]), false),
+        (Kind::Sint32, long(&[1]), long(&[0x81, 0x80, 0]), true),
+        (Kind::Uint32, long(&[1]), long(&[0x81, 0x80, 0x80, 0x80, 0x10]), true),
+        (Kind::Uint64, long(&[1]), long(&[0x81, 0x80, 0x80, 0x80, 0x10]), false),
+        (Kind::Bool, long(&[1]), long(&[0x80, 2]), true),
+        (Kind::Bool, long(&[0]), vec![], true),
+        (Kind::Fixed32, vec![0x0d, 1, 0, 0, 0], vec![0x0d, 1, 0, 0, 1], false),
+        (Kind::Sfixed64, vec![9, 0, 0, 0, 0, 0, 0, 0, 0], vec![0x0d, 1, 0, 0, 1], true),
+        (Kind::String, vec![0x0a, 1, 8], vec![0x12, 1, 9, 0x0a, 1, 8], true),
+        (Kind::String, vec![0x0a, 1, 8], vec![0x0a, 1, 9], false),
+    ] {
+        assert_eq!(Key::of(&kind, &one) == Key::of(&kind, &other), equal, "{kind:?} {one:02x?} {other:02x?}");
+    }
+}
+
+/// What was wrong with a member of a oneof goes with it, however deep it lies.
+#[test]
+fn a_member_of_a_oneof_takes_away_another() {
+    // `leg` and `again` of p3.Choice: inside of `again`, a list of `inner`; elements of a list of times.
+    let (text, nested) = ([0x1a, 1, b'a'], time(9, &[]));
+    let bad = time(5, &[(2, -1)]);
+    let again = [&[0x4a, bad.len() as u8], &bad[..]].concat();
+    let mut choice = Case::new("p3.Choice", TypeRules::default());
+    assert_eq!(choice.check(&[bad.clone(), again.clone(), [&again[..], &nested].concat()]), 0);
+    assert_eq!(choice.check(&[[&bad[..], &text].concat(), [&again[..], &text].concat()]), 2);
+    // In a group, in a message that is not unfolded.
+    let rules = TypeRules { recursion_depth: 0, ..TypeRules::default() };
+    let mut choice = Case::new("p3.Choice", rules);
+    assert_eq!(choice.check(&[again.clone(), [&again[..], &text].concat(), [&again[..], &text, &again].concat()]), 1);
+    // A list of times in a message that comes again stays what it is.
+    let k = time(11, &[(2, 1 << 30)]);
+    let lists = [&[0x1a, k.len() as u8], &k[..]].concat();
+    assert_eq!(Case::new("p3.Everything", TypeRules::default()).check(&[lists.repeat(2)]), 0);
 }
 
 /// What the fuzzer has found worth keeping: `fuzz/README.md`.
