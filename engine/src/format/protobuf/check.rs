@@ -194,11 +194,11 @@ impl CheckPlan {
         }
     }
 
-    /// Checks the bytes of the message at `place`. A fault that [may be put right](Fault::may_be_put_right) by another piece of the
+    /// Checks the bytes of the message at `place`, which lies in so many others. A fault that [may be put right](Fault::may_be_put_right) by another piece of the
     /// message is given only if there is no other.
-    pub(super) fn check(&self, place: usize, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) fn check(&self, place: usize, bytes: &[u8], level: u32) -> Result<(), Fault> {
         let mut before = Before::default();
-        self.fields(place, bytes, 0, 0, &mut before)?;
+        self.fields(place, bytes, 0, level, &mut before)?;
         before.judge()
     }
 
@@ -231,11 +231,11 @@ impl CheckPlan {
         place: usize,
         mut rest: &'a [u8],
         group: u32,
-        depth: u32,
+        level: u32,
         before: &mut Before<'a>,
     ) -> Result<&'a [u8], Fault> {
         let check = &self.messages[place];
-        if depth >= wire::MAX_DEPTH {
+        if level > wire::MAX_DEPTH {
             return Err(Fault::at(Reason::TooDeep, rest.as_ptr() as usize, 0));
         }
         before.missing.get_or_insert_with(|| check.required.clone());
@@ -257,10 +257,10 @@ impl CheckPlan {
             }
             match field.map(|field| &field.value) {
                 None | Some(Value::Any) => {
-                    wire::skip(tag, &mut rest, 0).map_err(|reason| Fault::at(reason, start, tag >> 3))?;
+                    wire::skip(tag, &mut rest, level).map_err(|reason| Fault::at(reason, start, tag >> 3))?;
                 }
                 Some(value) => {
-                    rest = self.value(value, tag, rest, depth, before).map_err(|fault| fault.inside(tag >> 3))?;
+                    rest = self.value(value, tag, rest, level, before).map_err(|fault| fault.inside(tag >> 3))?;
                 }
             }
         }
@@ -274,7 +274,7 @@ impl CheckPlan {
         value: &Value,
         tag: u32,
         mut rest: &'a [u8],
-        depth: u32,
+        level: u32,
         before: &mut Before<'a>,
     ) -> Result<&'a [u8], Fault> {
         match value {
@@ -297,10 +297,10 @@ impl CheckPlan {
                     return Err(Fault::at(Reason::Truncated, bytes.as_ptr_range().end as usize, 0));
                 }
             }
-            Value::Single(inner) => return self.inside(*inner, tag, rest, depth, before.of(tag)),
+            Value::Single(inner) => return self.inside(*inner, tag, rest, level, before.of(tag)),
             Value::Element(inner) => {
                 let mut element = Before::default();
-                rest = self.inside(*inner, tag, rest, depth, &mut element)?;
+                rest = self.inside(*inner, tag, rest, level, &mut element)?;
                 if let Err(fault) = element.judge() {
                     before.element.get_or_insert(fault.inside(tag >> 3));
                 }
@@ -308,7 +308,7 @@ impl CheckPlan {
             Value::Entry(place, kind) => {
                 let mut entry = Before::default();
                 let bytes = delimited(&mut rest)?;
-                self.fields(*place, bytes, 0, depth + 1, &mut entry)?;
+                self.fields(*place, bytes, 0, level + 1, &mut entry)?;
                 // As a rule nobody asks for the key.
                 match entry.judge() {
                     Ok(()) if before.entries.is_empty() => {}
@@ -327,13 +327,13 @@ impl CheckPlan {
         inner: Inner,
         tag: u32,
         mut rest: &'a [u8],
-        depth: u32,
+        level: u32,
         before: &mut Before<'a>,
     ) -> Result<&'a [u8], Fault> {
         match inner {
-            Inner::Group(place) => return self.fields(place, rest, tag >> 3, depth + 1, before),
+            Inner::Group(place) => return self.fields(place, rest, tag >> 3, level + 1, before),
             Inner::Message(place) => {
-                self.fields(place, delimited(&mut rest)?, 0, depth + 1, before)?;
+                self.fields(place, delimited(&mut rest)?, 0, level + 1, before)?;
             }
             Inner::Time(kind) => {
                 let fields = delimited(&mut rest)?;

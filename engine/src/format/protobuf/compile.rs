@@ -92,9 +92,9 @@ impl Compiler {
         table: usize,
         ancestors: &mut Ancestors,
     ) -> Result<(usize, Vec<Output>)> {
+        let mut plan = MessagePlan::at(ancestors.len() as u32);
         ancestors.push(message.full_name().to_owned());
         let columns = columns_of(message, &self.rules);
-        let mut plan = MessagePlan::default();
         let mut outputs = Vec::with_capacity(wanted.len());
         let mut cases = Cases::new();
         // What a oneof's own column shows, by the members' places; known when all members have theirs.
@@ -267,7 +267,8 @@ impl Compiler {
         let DataType::Struct(types) = entries.data_type() else {
             return Err(Error::internal("the entries of a map are no struct"));
         };
-        let mut plan = MessagePlan::default();
+        let mut plan = MessagePlan::at(ancestors.len() as u32);
+        ancestors.push(entry.full_name().to_owned());
         let mut outputs = Vec::new();
         let parts = [entry.map_entry_key_field(), entry.map_entry_value_field()].map(MessageField::Own);
         for (field, column_type) in parts.iter().zip(types) {
@@ -292,6 +293,7 @@ impl Compiler {
             plan.insert(wire::tag(field.number(), wire_type(field)), slot);
             outputs.push(value.output);
         }
+        ancestors.pop();
         self.plan.messages.push(plan);
         Ok((self.plan.messages.len() - 1, outputs))
     }
@@ -323,7 +325,7 @@ impl Compiler {
             ValueClass::Wrapper(inner) => {
                 let kind = inner.kind();
                 let value = self.scalar(&kind, &kind.default_value(), data_type, table);
-                let mut plan = MessagePlan::default();
+                let mut plan = MessagePlan::at(ancestors.len() as u32);
                 let slot = Slot { op: value.op, column: value.column as u32, number: inner.number(), ..Slot::UNKNOWN };
                 let inner = MessageField::Own(inner);
                 plan.insert(wire::tag(inner.number(), wire_type(&inner)), slot);

@@ -122,7 +122,7 @@ impl<'p, 's> Decoding<'p, 's> {
         row: usize,
     ) -> Option<&'a [u8]> {
         match message.slot(tag) {
-            Slot { op: Op::Unknown, .. } => self.skip(tag, start, rest),
+            Slot { op: Op::Unknown, .. } => self.skip(tag, start, rest, message.level),
             slot => slot.step.take(self, slot, rest, row),
         }
     }
@@ -147,7 +147,7 @@ impl<'p, 's> Decoding<'p, 's> {
     pub(super) fn unknown<'a>(&mut self, slot: &Slot, mut rest: &'a [u8]) -> Option<&'a [u8]> {
         let tag = slot.column;
         // The tag was not looked at before it was looked up.
-        let skipped = if tag < 8 { Err(Reason::FieldNumber) } else { wire::skip(tag, &mut rest, 0) };
+        let skipped = if tag < 8 { Err(Reason::FieldNumber) } else { wire::skip(tag, &mut rest, slot.level) };
         match skipped {
             Ok(()) => Some(rest),
             Err(reason) => {
@@ -160,8 +160,8 @@ impl<'p, 's> Decoding<'p, 's> {
 
     /// Skips the value of a field that the plan does not know; `start` is where its tag begins.
     #[inline(never)]
-    fn skip<'a>(&mut self, tag: u32, start: &[u8], mut rest: &'a [u8]) -> Option<&'a [u8]> {
-        match wire::skip(tag, &mut rest, 0) {
+    fn skip<'a>(&mut self, tag: u32, start: &[u8], mut rest: &'a [u8], level: u32) -> Option<&'a [u8]> {
+        match wire::skip(tag, &mut rest, level) {
             Ok(()) => Some(rest),
             Err(reason) => self.fail(reason, start, tag >> 3),
         }

@@ -12,24 +12,24 @@ use super::wire;
 use crate::error::{Error, Result};
 use crate::schema::types::JsonKind;
 
-/// Whether `bytes` are such a message; `kind` is a [`JsonKind`] as a number, as a slot holds it.
-pub(super) fn check(kind: u32, bytes: &[u8]) -> Result<(), Reason> {
+/// Whether `bytes`, which lie in so many messages, are such a message; `kind` is a [`JsonKind`] as a number, as a slot holds it.
+pub(super) fn check(kind: u32, bytes: &[u8], level: u32) -> Result<(), Reason> {
     let read = match kind {
-        kind if kind == JsonKind::Struct as u32 => read(bytes, merge_struct).map(drop),
-        kind if kind == JsonKind::Value as u32 => read(bytes, merge_value).map(drop),
-        _ => read(bytes, merge_list).map(drop),
+        kind if kind == JsonKind::Struct as u32 => read(bytes, level, merge_struct).map(drop),
+        kind if kind == JsonKind::Value as u32 => read(bytes, level, merge_value).map(drop),
+        _ => read(bytes, level, merge_list).map(drop),
     };
     read.ok_or(Reason::Json)
 }
 
-/// Adds the fields of a message's bytes, at this depth, to the message.
+/// Adds the fields of a message's bytes, at this level, to the message.
 type Merge<M> = fn(&mut M, &[u8], u32) -> Option<()>;
 
 /// The message that the bytes are; `None` if they are none. Prost's own reading takes an entry of a map with any wire type for one with a
 /// length, and refuses other fields with another wire type than theirs: all of these are unknown ones.
-fn read<M: Default>(bytes: &[u8], merge: Merge<M>) -> Option<M> {
+fn read<M: Default>(bytes: &[u8], level: u32, merge: Merge<M>) -> Option<M> {
     let mut message = M::default();
-    merge(&mut message, bytes, 0)?;
+    merge(&mut message, bytes, level)?;
     Some(message)
 }
 
@@ -47,31 +47,31 @@ const LIST: u32 = wire::tag(6, wire::DELIMITED);
 /// Calls `take` with the tag of each field; what it does not take is skipped.
 fn each_field<'a>(
     mut rest: &'a [u8],
-    depth: u32,
+    level: u32,
     mut take: impl FnMut(u32, &mut &'a [u8]) -> Option<bool>,
 ) -> Option<()> {
-    if depth >= wire::MAX_DEPTH {
+    if level > wire::MAX_DEPTH {
         return None;
     }
     while !rest.is_empty() {
         let tag = wire::read_tag(&mut rest).ok()?;
         if !take(tag, &mut rest)? {
-            wire::skip(tag, &mut rest, 0).ok()?;
+            wire::skip(tag, &mut rest, level).ok()?;
         }
     }
     Some(())
 }
 
-fn merge_struct(message: &mut Struct, bytes: &[u8], depth: u32) -> Option<()> {
-    each_field(bytes, depth, |tag, rest| {
+fn merge_struct(message: &mut Struct, bytes: &[u8], level: u32) -> Option<()> {
+    each_field(bytes, level, |tag, rest| {
         if tag != ELEMENT {
             return Some(false);
         }
         let (mut name, mut value) = (String::new(), Value::default());
-        each_field(wire::delimited(rest)?, depth + 1, |tag, rest| {
+        each_field(wire::delimited(rest)?, level + 1, |tag, rest| {
             match tag {
                 KEY => name = text(rest)?,
-                VALUE => merge_value(&mut value, wire::delimited(rest)?, depth + 2)?,
+                VALUE => merge_value(&mut value, wire::delimited(rest)?, level + 2)?,
                 _ => return Some(false),
             }
             Some(true)
@@ -81,22 +81,22 @@ fn merge_struct(message: &mut Struct, bytes: &[u8], depth: u32) -> Option<()> {
     })
 }
 
-fn merge_list(message: &mut ListValue, bytes: &[u8], depth: u32) -> Option<()> {
-    each_field(bytes, depth, |tag, rest| {
+fn merge_list(message: &mut ListValue, bytes: &[u8], level: u32) -> Option<()> {
+    each_field(bytes, level, |tag, rest| {
         if tag != ELEMENT {
             return Some(false);
         }
         let mut value = Value::default();
-        merge_value(&mut value, wire::delimited(rest)?, depth + 1)?;
+        merge_value(&mut value, wire::delimited(rest)?, level + 1)?;
         message.values.push(value);
         Some(true)
     })
 }
 
 /// The last kind counts, and messages of one kind that follow each other are one.
-fn merge_value(message: &mut Value, bytes: &[u8], depth: u32) -> Option<()> {
+fn merge_value(message: &mut Value, bytes: &[u8], level: u32) -> Option<()> {
     let kind = &mut message.kind;
-    each_field(bytes, depth, |tag, rest| {
+    each_field(bytes, level, |tag, rest| {
         match tag {
             NULL => *kind = Some(Kind::NullValue(wire::varint(rest)? as i32)),
             NUMBER => *kind = Some(Kind::NumberValue(f64::from_bits(wire::fixed64(rest)?))),
@@ -107,7 +107,7 @@ fn merge_value(message: &mut Value, bytes: &[u8], depth: u32) -> Option<()> {
                     Some(Kind::StructValue(inner)) => inner,
                     _ => Struct::default(),
                 };
-                merge_struct(&mut inner, wire::delimited(rest)?, depth + 1)?;
+                merge_struct(&mut inner, wire::delimited(rest)?, level + 1)?;
                 *kind = Some(Kind::StructValue(inner));
             }
             LIST => {
@@ -115,7 +115,7 @@ fn merge_value(message: &mut Value, bytes: &[u8], depth: u32) -> Option<()> {
                     Some(Kind::ListValue(inner)) => inner,
                     _ => ListValue::default(),
                 };
-                merge_list(&mut inner, wire::delimited(rest)?, depth + 1)?;
+                merge_list(&mut inner, wire::delimited(rest)?, level + 1)?;
                 *kind = Some(Kind::ListValue(inner));
             }
             _ => return Some(false),
@@ -142,9 +142,9 @@ pub(super) fn texts(kind: JsonKind, messages: &BinaryArray) -> Result<ArrayRef> 
 
 pub(super) fn json(kind: JsonKind, bytes: &[u8]) -> Result<serde_json::Value> {
     let json = match kind {
-        JsonKind::Struct => read(bytes, merge_struct).map(object),
-        JsonKind::Value => read(bytes, merge_value).map(value),
-        JsonKind::List => read(bytes, merge_list).map(array),
+        JsonKind::Struct => read(bytes, 0, merge_struct).map(object),
+        JsonKind::Value => read(bytes, 0, merge_value).map(value),
+        JsonKind::List => read(bytes, 0, merge_list).map(array),
     };
     json.ok_or_else(|| Error::internal("a message that was checked can't be decoded"))
 }
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     fn text_of(kind: JsonKind, bytes: &[u8]) -> Option<String> {
-        check(kind as u32, bytes).ok()?;
+        check(kind as u32, bytes, 0).ok()?;
         Some(json(kind, bytes).unwrap().to_string())
     }
 

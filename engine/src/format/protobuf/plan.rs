@@ -85,6 +85,8 @@ pub(super) struct Slot {
     pub(super) detail: u32,
     /// The field's number.
     pub(super) number: u32,
+    /// How deep the message lies that has the field: [`MessagePlan::level`].
+    pub(super) level: u32,
 }
 
 impl Slot {
@@ -99,6 +101,7 @@ impl Slot {
         column: 0,
         detail: 0,
         number: 0,
+        level: 0,
     };
 }
 
@@ -118,23 +121,27 @@ pub(super) struct MessagePlan {
     sparse: HashMap<u32, u16>,
     /// Presence bits that must be set at the end of the message.
     pub(super) required: Vec<u32>,
+    /// In how many messages and entries of maps it lies.
+    pub(super) level: u32,
 }
 
-impl Default for MessagePlan {
-    fn default() -> Self {
+impl MessagePlan {
+    /// The plan of a message at this level, that knows no tag.
+    pub(super) fn at(level: u32) -> Self {
+        let unknown = |tag| Slot { column: tag as u32, level, ..Slot::UNKNOWN };
         Self {
-            short: Box::new(std::array::from_fn(|tag| Slot { column: tag as u32, ..Slot::UNKNOWN })),
+            short: Box::new(std::array::from_fn(unknown)),
             long: Vec::new(),
             places: Vec::new(),
             sparse: HashMap::new(),
             required: Vec::new(),
+            level,
         }
     }
-}
 
-impl MessagePlan {
     pub(super) fn insert(&mut self, tag: u32, mut slot: Slot) {
         slot.step = Step::of(&slot);
+        slot.level = self.level;
         if let Some(place) = self.short.get_mut(tag as usize) {
             *place = slot;
             return;

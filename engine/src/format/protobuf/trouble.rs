@@ -71,7 +71,11 @@ impl<'p> Decoding<'p, '_> {
         }
         self.trouble.times = times;
         self.trouble.unusual = false;
-        if std::mem::take(&mut self.trouble.suspect) { self.plan.checks.check(self.plan.check, record) } else { Ok(()) }
+        if std::mem::take(&mut self.trouble.suspect) {
+            self.plan.checks.check(self.plan.check, record, 0)
+        } else {
+            Ok(())
+        }
     }
 }
 

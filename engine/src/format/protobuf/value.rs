@@ -163,7 +163,7 @@ impl<'p> Decoding<'p, '_> {
             }
             Op::Json => {
                 let bytes = read!(self, delimited, rest, slot);
-                if let Err(reason) = json::check(slot.detail, bytes) {
+                if let Err(reason) = json::check(slot.detail, bytes, slot.level + 1) {
                     return self.fail(reason, bytes, slot.number);
                 }
                 self.store.blobs[column].append(row, bytes);
@@ -174,7 +174,7 @@ impl<'p> Decoding<'p, '_> {
             }
             Op::RawGroup => {
                 let start = rest;
-                match wire::group(slot.number, &mut rest, 0) {
+                match wire::group(slot.number, &mut rest, slot.level) {
                     Ok(bytes) => self.raw(slot, bytes, row)?,
                     Err(reason) => return self.fail(reason, start, slot.number),
                 }
@@ -182,7 +182,7 @@ impl<'p> Decoding<'p, '_> {
             // The column of a skipped field is the tag that it came with.
             Op::Skip | Op::Unknown => {
                 let start = rest;
-                if let Err(reason) = wire::skip(slot.column, &mut rest, 0) {
+                if let Err(reason) = wire::skip(slot.column, &mut rest, slot.level) {
                     return self.fail(reason, start, slot.number);
                 }
             }
@@ -196,7 +196,7 @@ impl<'p> Decoding<'p, '_> {
         let blob = &mut self.store.blobs[slot.column as usize];
         let is_piece = !blob.is_empty(row);
         blob.append(row, bytes);
-        match self.plan.checks.check(slot.detail as usize, bytes) {
+        match self.plan.checks.check(slot.detail as usize, bytes, slot.level + 1) {
             Err(fault) if !fault.may_be_put_right() => {
                 self.trouble.fault = Some(fault.inside(slot.number));
                 None

@@ -18,7 +18,7 @@ pub(crate) fn cleaned(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<Ve
 }
 
 fn clean(descriptor: &MessageDescriptor, mut rest: &[u8], depth: u32) -> Result<Vec<u8>, Malformed> {
-    if depth >= 100 {
+    if depth > 100 {
         return Err(Malformed);
     }
     let fields = fields_of(descriptor);
@@ -38,7 +38,7 @@ fn clean(descriptor: &MessageDescriptor, mut rest: &[u8], depth: u32) -> Result<
         if let Some(message) = message {
             let group = tag & 7 == wire::START_GROUP;
             let body = match group {
-                true => wire::group(tag >> 3, &mut rest, 0).map_err(|_| Malformed)?,
+                true => wire::group(tag >> 3, &mut rest, depth).map_err(|_| Malformed)?,
                 false => wire::delimited(&mut rest).ok_or(Malformed)?,
             };
             let body = clean(&message, body, depth + 1)?;
@@ -51,7 +51,7 @@ fn clean(descriptor: &MessageDescriptor, mut rest: &[u8], depth: u32) -> Result<
             }
             continue;
         }
-        wire::skip(tag, &mut rest, 0).map_err(|_| Malformed)?;
+        wire::skip(tag, &mut rest, depth).map_err(|_| Malformed)?;
         if fits.is_some() {
             out.extend_from_slice(&start[..start.len() - rest.len()]);
         }

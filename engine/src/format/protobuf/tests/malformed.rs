@@ -129,6 +129,46 @@ fn deep_groups_end() {
     assert_eq!(refused("p2.Old", &record).reason, Reason::TooDeep);
 }
 
+/// The official library allows a hundred messages, entries of maps and groups around each other, whichever of them are unfolded.
+#[test]
+fn a_hundred_levels_are_read() {
+    let within = |tag: &[u8], inner: &[u8]| {
+        let mut out = tag.to_vec();
+        prost::encoding::encode_varint(inner.len() as u64, &mut out);
+        [&out[..], inner].concat()
+    };
+    // What lies at the bottom, how it is wrapped, and how many levels a wrap is.
+    let next = |inner: &[u8]| within(&[0x12], inner);
+    let named = |inner: &[u8]| within(&[0x22], &within(&[0x12], inner));
+    let again = |inner: &[u8]| [&[0x8b, 1][..], &within(&[0x0a], &[&[8, 1], inner].concat()), &[0x8c, 1]].concat();
+    let list = |inner: &[u8]| within(&[0x32], &within(&[0x0a], inner));
+    let json = |inner: &[u8]| within(&[0x2a], &within(&[0x1a], inner));
+    let groups = |count: usize| [vec![0x7b; count], vec![0x7c; count]].concat();
+    let wrapped = |times: usize, wrap: &dyn Fn(&[u8]) -> Vec<u8>, bottom: Vec<u8>| {
+        (0..times).fold(bottom, |inner, _| wrap(&inner))
+    };
+    for (depth, unset_is_null) in [(0, false), (1, true), (3, false)] {
+        let rules = TypeRules { recursion_depth: depth, unset_is_null, ..TypeRules::default() };
+        let check = |name: &str, good: &[u8], bad: &[u8]| {
+            let mut case = Case::new(name, rules);
+            assert_eq!((case.check(&[good]), case.check(&[bad])), (1, 0), "{name}, {depth}");
+        };
+        check("p3.Node", &wrapped(100, &next, vec![]), &wrapped(101, &next, vec![]));
+        check("p3.Node", &wrapped(50, &named, vec![]), &wrapped(50, &named, next(&[])));
+        check("p3.Node", &wrapped(40, &named, groups(20)), &wrapped(40, &named, groups(21)));
+        check("p3.Node", &groups(100), &groups(101));
+        check("p3.Node", &wrapped(10, &next, groups(90)), &wrapped(10, &next, groups(91)));
+        // Two levels lead to a JSON value, and two to a value in its list.
+        let value = |times: usize, bottom: Vec<u8>| json(&wrapped(times, &list, bottom));
+        check("p3.Node", &value(49, vec![]), &value(50, vec![]));
+        check("p3.Node", &value(48, groups(2)), &value(48, groups(3)));
+        check("p3.Node", &wrapped(30, &next, value(34, vec![])), &wrapped(31, &next, value(34, vec![])));
+        let old = |times: usize, bottom: Vec<u8>| [vec![8, 1], wrapped(times, &again, bottom)].concat();
+        check("p2.Old", &old(50, vec![]), &old(51, vec![]));
+        check("p2.Old", &old(45, groups(10)), &old(45, groups(11)));
+    }
+}
+
 #[test]
 fn a_small_record_does_not_unfold_to_all_of_memory() {
     // Ten million empty elements of 400 bytes each.
@@ -335,13 +375,13 @@ fn times_of_pieces_that_are_not_unfolded_are_judged_together() {
     let mut checks = CheckPlan::default();
     let place = checks.message(&message("p3.Times"));
     for (pieces, good) in times_in_pieces() {
-        assert_eq!(checks.check(place, &pieces.concat()).is_ok(), good, "{pieces:02x?}");
+        assert_eq!(checks.check(place, &pieces.concat(), 0).is_ok(), good, "{pieces:02x?}");
     }
     // Of a oneof only the last is there.
     let place = checks.message(&message("p3.Choice"));
     let (second, nano, text) = (time(5, &[(1, 1)]), time(5, &[(2, -1)]), [0x1a, 1, b'a']);
-    assert!(checks.check(place, &[&nano[..], &text, &second].concat()).is_ok());
-    assert!(checks.check(place, &[&nano[..], &second].concat()).is_err());
+    assert!(checks.check(place, &[&nano[..], &text, &second].concat(), 0).is_ok());
+    assert!(checks.check(place, &[&nano[..], &second].concat(), 0).is_err());
     // Pieces of the message that holds the time: `p3.Choice.again`.
     let mut choice = Case::new("p3.Choice", TypeRules { recursion_depth: 0, ..TypeRules::default() });
     let again = |bytes: &[u8]| [&[0x4a, bytes.len() as u8], bytes].concat();
