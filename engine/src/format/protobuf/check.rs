@@ -5,7 +5,7 @@
 //! range. Such a thing may still be put right, which columns don't show: a field that is no list may come more than once, and its
 //! messages are merged; another field of its oneof, or an entry of the same key, takes away what was there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost_reflect::{Kind, MessageDescriptor};
 
@@ -75,13 +75,13 @@ struct Before<'a> {
     /// By tag, of its fields that are no lists.
     fields: Vec<(u32, Before<'a>)>,
     /// What is wrong with entries, by the map's tag, of which no other of the same key came.
-    entries: HashMap<(u32, Key<'a>), Fault>,
+    entries: BTreeMap<(u32, Key<'a>), Fault>,
     /// What is wrong with an element of a list.
     element: Option<Fault>,
 }
 
 /// The key of a map's entry.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key<'a> {
     Number(u64),
     Text(&'a [u8]),
@@ -90,17 +90,21 @@ pub(super) enum Key<'a> {
 impl<'a> Key<'a> {
     /// The key of a well-formed entry.
     pub(super) fn of(kind: &Kind, mut entry: &'a [u8]) -> Self {
+        const VARINT: u32 = wire::tag(1, wire::VARINT);
+        const FIXED32: u32 = wire::tag(1, wire::FIXED32);
+        const FIXED64: u32 = wire::tag(1, wire::FIXED64);
+        const TEXT: u32 = wire::tag(1, wire::DELIMITED);
         let mut key = if *kind == Kind::String { Self::Text(&[]) } else { Self::Number(0) };
         while let Ok(tag) = wire::read_tag(&mut entry) {
             let mut behind = entry;
             let read = match (tag, kind) {
-                (0x0a, Kind::String) => wire::delimited(&mut behind).map(Self::Text),
-                (0x09, Kind::Fixed64 | Kind::Sfixed64) => wire::fixed64(&mut behind).map(Self::Number),
-                (0x0d, Kind::Fixed32 | Kind::Sfixed32) => wire::fixed32(&mut behind).map(|n| Self::Number(n.into())),
-                (0x08, Kind::Bool) => wire::varint(&mut behind).map(|n| Self::Number((n != 0).into())),
-                (0x08, Kind::Int64 | Kind::Uint64 | Kind::Sint64) => wire::varint(&mut behind).map(Self::Number),
+                (TEXT, Kind::String) => wire::delimited(&mut behind).map(Self::Text),
+                (FIXED64, Kind::Fixed64 | Kind::Sfixed64) => wire::fixed64(&mut behind).map(Self::Number),
+                (FIXED32, Kind::Fixed32 | Kind::Sfixed32) => wire::fixed32(&mut behind).map(|n| Self::Number(n.into())),
+                (VARINT, Kind::Bool) => wire::varint(&mut behind).map(|n| Self::Number((n != 0).into())),
+                (VARINT, Kind::Int64 | Kind::Uint64 | Kind::Sint64) => wire::varint(&mut behind).map(Self::Number),
                 // Longer ones are cut to 32 bits.
-                (0x08, Kind::Int32 | Kind::Uint32 | Kind::Sint32) => {
+                (VARINT, Kind::Int32 | Kind::Uint32 | Kind::Sint32) => {
                     wire::varint(&mut behind).map(|n| Self::Number((n as u32).into()))
                 }
                 _ => None,
@@ -194,8 +198,8 @@ impl CheckPlan {
         }
     }
 
-    /// Checks the bytes of the message at `place`, which lies in so many others. A fault that [may be put right](Fault::may_be_put_right) by another piece of the
-    /// message is given only if there is no other.
+    /// Checks the bytes of the message at `place`, which lies in so many others. A fault that
+    /// [may be put right](Fault::may_be_put_right) by another piece of the message is given only if there is no other.
     pub(super) fn check(&self, place: usize, bytes: &[u8], level: u32) -> Result<(), Fault> {
         let mut before = Before::default();
         self.fields(place, bytes, 0, level, &mut before)?;

@@ -1,7 +1,7 @@
 //! What is not as usual with a record, and what becomes of it when the record has ended.
 
 use super::decode::Decoding;
-use super::error::{Fault, Reason};
+use super::error::Fault;
 use super::plan::{MessagePlan, NONE, Slot};
 use super::time::{Parts, TimeKind, note_mark, noted};
 
@@ -88,7 +88,7 @@ impl Trouble {
 
     /// What the column has to show; of what is out of range and may be taken away, nothing.
     fn micros(&mut self, kind: TimeKind, parts: Parts) -> i64 {
-        parts.micros(kind).unwrap_or_else(|_: Reason| {
+        parts.micros(kind).unwrap_or_else(|_| {
             self.suspect();
             0
         })
