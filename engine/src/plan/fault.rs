@@ -34,7 +34,8 @@ fn no_field(text: &str) -> Option<Error> {
     }
     let (before, _) = text.split_once(" not found in struct")?;
     let (_, name) = before.rsplit_once("Field ")?;
-    Some(Error::new(ErrorKind::UndefinedColumn, format!("there is no field {name} in this row")))
+    let error = Error::new(ErrorKind::UndefinedColumn, format!("there is no field {name} in this row"));
+    Some(error.with_hint("DESCRIBE with the stream's or view's name shows the fields of its rows"))
 }
 
 /// Arguments that a function of ours does not take: its own sentence, without the wrapping.
