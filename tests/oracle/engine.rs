@@ -143,7 +143,7 @@ impl PooledJob {
             sources,
             views: HashMap::new(),
             target: Target::Sink(Box::new(sink.clone())),
-            limits: JobLimits { spill, spill_above, ..JobLimits::default() },
+            limits: JobLimits { spill, spill_above, spill_is_kept: rng.random_bool(0.5), ..JobLimits::default() },
             observer: Arc::new(()),
             restore: restore.clone(),
             after: 0,

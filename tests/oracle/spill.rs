@@ -32,13 +32,14 @@ pub(crate) fn allowed(rng: &mut SmallRng) -> Option<usize> {
 pub(crate) struct LittleSpace {
     allowed: usize,
     portion: usize,
+    is_kept: bool,
     folder: Arc<JobFolder>,
 }
 
 impl LittleSpace {
     pub(crate) fn new(allowed: usize, rng: &mut SmallRng) -> Arc<Self> {
         let portion = if rng.random_bool(0.5) { 0 } else { 10_000 };
-        Arc::new(Self { allowed, portion, folder: SpillFolder::temporary().of_job(1) })
+        Arc::new(Self { allowed, portion, is_kept: rng.random_bool(0.5), folder: SpillFolder::temporary().of_job(1) })
     }
 }
 
@@ -53,6 +54,10 @@ impl SpillSpace for LittleSpace {
 
     fn limit(&self) -> usize {
         usize::MAX
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     fn create(&self) -> Result<Arc<dyn SpillFile>> {

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 use super::layers::{self, Layers};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::state_file::{self, ByGroup, cut, pieces};
-use super::store::{JobStore, Put};
+use super::store::{JobStore, PUT_FILES, Put};
 use crate::dataflow::column_bytes;
 use crate::error::Result;
 use crate::operator::change::{Layer, merged};
@@ -40,8 +40,10 @@ impl Put<'_> {
         layers: &Layers,
         files: &mut Vec<StateFile>,
     ) -> Result<()> {
+        let is_file = |(_, part): &(String, DeferredPart)| part.rows.whole_file().is_some();
+        let (mut there, others): (Vec<_>, Vec<_>) = deferred.into_iter().partition(is_file);
         // Each goes when it is written: it may hold what the operator has let go meanwhile.
-        for (operator, part) in deferred {
+        for (operator, part) in others {
             let most = if part.rows.is_by_group() { FILE_BYTES } else { UNORDERED_FILE_BYTES };
             let mut held: Vec<RecordBatch> = Vec::new();
             let mut bytes = 0;
@@ -62,6 +64,14 @@ impl Put<'_> {
                 Ok(())
             })?;
             write(&mut held)?;
+        }
+        while !there.is_empty() {
+            let some = there.split_off(there.len().saturating_sub(PUT_FILES));
+            let whole = some.iter().filter_map(|(operator, part)| {
+                let (file, columns) = part.rows.whole_file()?;
+                Some((layers.named(operator, &part.name).0, file, columns))
+            });
+            self.keep(whole.collect(), files)?;
         }
         Ok(())
     }

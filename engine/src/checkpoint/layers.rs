@@ -7,11 +7,12 @@ use arrow::record_batch::RecordBatch;
 
 use super::manifest::{Expired, StateFile};
 use super::pages::Spare;
-use super::state_file::{self, NewFile, Parts, by_part};
+use super::state_file::{self, NewFile, Parts, by_part, shown};
 use crate::dataflow::JobSnapshot;
 use crate::error::{Error, Result};
 use crate::operator::StateChange;
 use crate::operator::change::{Below, ChangedRows, Layer, least};
+use crate::state::spill::WholeFile;
 use crate::time::Epoch;
 
 /// An operator and a part of its state.
@@ -55,6 +56,27 @@ impl Named {
             is_sum,
             gone,
             until: file.until,
+            columns: None,
+        }
+    }
+
+    /// A file at this path that was one before; `columns`: how many of it are the part's.
+    pub(super) fn whole(self, path: String, file: &WholeFile, columns: usize) -> StateFile {
+        let Self { operator, part, layer, keys, is_sum, gone } = self;
+        StateFile {
+            operator,
+            part,
+            path,
+            rows: file.rows as u64,
+            bytes: file.bytes,
+            hash: shown(file.hash),
+            groups: Some(file.groups),
+            layer,
+            keys,
+            is_sum,
+            gone,
+            until: None,
+            columns: Some(columns),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::operator::change::Below;
 use crate::time::Epoch;
 
 /// The version of the format that is written; older ones are read.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,9 @@ pub struct StateFile {
     /// Where rows go by their time: the greatest in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
+    /// How many of its columns are the part's, the first ones; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<usize>,
 }
 
 impl StateFile {
@@ -223,6 +226,7 @@ mod tests {
             is_sum: false,
             gone: false,
             until: None,
+            columns: None,
         }
     }
 
@@ -253,7 +257,7 @@ mod tests {
                 "scan-0a".to_owned(),
                 BTreeMap::from([("bookings/0".to_owned(), "0@1042".to_owned())]),
             )]),
-            files: vec![StateFile { groups: None, ..file() }, changes],
+            files: vec![StateFile { groups: None, ..file() }, changes, StateFile { columns: Some(4), ..file() }],
             expired: vec![Expired {
                 operator: "aggregate-0c".to_owned(),
                 part: "groups".to_owned(),
@@ -269,13 +273,17 @@ mod tests {
     #[test]
     fn the_format_stands() {
         let written = String::from_utf8(manifest().to_bytes().unwrap()).unwrap();
-        assert_eq!(written, include_str!("manifest/format-3.json"));
+        assert_eq!(written, include_str!("manifest/format-4.json"));
         let read = Manifest::from_bytes(written.as_bytes()).unwrap();
         assert_eq!(read, manifest());
         assert_eq!(read.token().unwrap().unwrap(), [1, 0xab]);
+        // Before checkpoints kept what operators had put to disk.
+        let files = manifest().files[..2].to_vec();
+        let third = Manifest::from_bytes(include_bytes!("manifest/format-3.json")).unwrap();
+        assert_eq!(third, Manifest { format: 3, files: files.clone(), ..manifest() });
         // Before windows of CUMULATE had a part of their own for what they have taken up.
         let second = Manifest::from_bytes(include_bytes!("manifest/format-2.json")).unwrap();
-        assert_eq!(second, Manifest { format: 2, ..manifest() });
+        assert_eq!(second, Manifest { format: 2, files, ..manifest() });
         // Before there were layers.
         let first = Manifest::from_bytes(include_bytes!("manifest/format-1.json")).unwrap();
         let files = vec![StateFile { groups: None, ..file() }];

@@ -20,6 +20,7 @@ use reqwest::Url;
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::spill::WholeFile;
 
 /// How long one call of an object store may take, its own repetitions included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -91,8 +92,26 @@ impl Place {
     /// As [`Self::put`]; given up when it is not done at a moment.
     pub(crate) fn put_before(&self, files: &[(String, Bytes)], deadline: Option<Instant>) -> Result<()> {
         match self {
-            Self::Folder(root) => put_files(root, files, deadline),
+            Self::Folder(root) => {
+                place_files(root, files.iter().map(|(path, bytes)| (path, bytes)), deadline, |target, bytes| {
+                    write_beside(target, bytes)
+                })
+            }
             Self::Bucket(bucket) => bucket.put_all(files, deadline),
+        }
+    }
+
+    /// Puts files that are on this machine already: in a folder of the same disk nothing is copied. Durable on return.
+    pub(crate) fn keep(&self, files: &[(String, &WholeFile)], deadline: Option<Instant>) -> Result<()> {
+        match self {
+            Self::Folder(root) => {
+                place_files(root, files.iter().map(|(path, file)| (path, *file)), deadline, link_beside)
+            }
+            // One after the other: they may be as large as what memory has no room for.
+            Self::Bucket(bucket) => files.iter().try_for_each(|(path, file)| {
+                let bytes = file.read().map_err(|error| bucket.failed(path, error.message()))?;
+                bucket.put_all(&[(path.clone(), bytes.into())], deadline)
+            }),
         }
     }
 
@@ -306,22 +325,43 @@ fn too_slow(place: &str) -> Error {
         .with_hint("look at the place, or raise checkpoint_timeout")
 }
 
-fn put_files(root: &Path, files: &[(String, Bytes)], deadline: Option<Instant>) -> Result<()> {
+/// As [`write_beside`], of a file that is somewhere else already.
+fn link_beside(target: &Path, file: &WholeFile) -> std::io::Result<PathBuf> {
+    let beside = target.with_added_extension("new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != IoKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if !file.link(&beside) {
+        let bytes = file.read().map_err(|error| std::io::Error::other(error.to_string()))?;
+        return write_beside(target, &bytes);
+    }
+    File::open(&beside)?.sync_all()?;
+    Ok(beside)
+}
+
+/// Puts files into their places, each of which is made beside its place.
+fn place_files<'a, T: 'a>(
+    root: &Path,
+    files: impl Iterator<Item = (&'a String, T)>,
+    deadline: Option<Instant>,
+    make: impl Fn(&Path, T) -> std::io::Result<PathBuf>,
+) -> Result<()> {
     let mut folders: Vec<PathBuf> = Vec::new();
-    for (path, bytes) in files {
+    for (path, content) in files {
         if deadline.is_some_and(|deadline| Instant::now() > deadline) {
             return Err(too_slow(&root.display().to_string()));
         }
         let target = root.join(path);
-        let mut write = || -> std::io::Result<()> {
+        let place = || -> std::io::Result<()> {
             let folder = target.parent().unwrap_or(root).to_path_buf();
             if !folders.contains(&folder) {
                 make_folder(&folder)?;
                 folders.push(folder);
             }
-            fs::rename(write_beside(&target, bytes)?, &target)
+            fs::rename(make(&target, content)?, &target)
         };
-        write().map_err(|error| failed(&target, &error))?;
+        place().map_err(|error| failed(&target, &error))?;
     }
     for folder in folders {
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(&folder, &error))?;

@@ -1,7 +1,8 @@
 //! What an operator remembers, as files: Arrow IPC, the rows sorted by key group.
 //!
 //! A file is named by its content, so that state that has not changed since the last checkpoint is the same file. Large
-//! states are cut by key group, that what has changed in one group is not all written again.
+//! states are cut by key group, that what has changed in one group is not all written again. Some are files of operators,
+//! who have put rows to disk that never change: these have columns of the operator's own behind those of the part.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -42,7 +43,12 @@ pub(super) struct NewFile {
 
 /// The hash that names a file.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    format!("{:032x}", xxh3_128(bytes))
+    shown(xxh3_128(bytes))
+}
+
+/// A hash as names have it.
+pub(super) fn shown(hash: u128) -> String {
+    format!("{hash:032x}")
 }
 
 /// The rows of each part of each operator.
@@ -174,11 +180,12 @@ fn written(batches: &[RecordBatch], spare: &Spare) -> Result<Bytes> {
     Ok(writer.into_inner()?.finish())
 }
 
-/// The rows of a file.
-pub(super) fn read(bytes: Bytes) -> Result<Vec<RecordBatch>> {
+/// The rows of a file; `columns`: the first so many of its columns, if not all.
+pub(super) fn read(bytes: Bytes, columns: Option<usize>) -> Result<Vec<RecordBatch>> {
     let unreadable =
         |error: arrow::error::ArrowError| Error::new(ErrorKind::External, format!("it is no file of rows: {error}"));
-    let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(unreadable)?;
+    let columns = columns.map(|columns| (0..columns).collect());
+    let reader = FileReader::try_new(Cursor::new(bytes), columns).map_err(unreadable)?;
     reader.map(|batch| batch.map_err(unreadable)).collect()
 }
 
@@ -220,7 +227,7 @@ mod tests {
         assert_eq!(first.len(), 1);
         assert_eq!((first[0].groups, first[0].until), ([3, 200], Some(4)));
         assert_eq!((&first[0].hash, first[0].rows), (&second[0].hash, 4));
-        let rows = read(first[0].bytes.clone()).unwrap();
+        let rows = read(first[0].bytes.clone(), None).unwrap();
         assert_eq!(rows[0].column(1).as_primitive::<arrow::datatypes::Int64Type>().values(), &[2, 1, 3, 4]);
     }
 
@@ -267,6 +274,6 @@ mod tests {
         let changed = before.iter().zip(&after).filter(|(before, after)| before.hash != after.hash).count();
         assert_eq!(changed, 1);
         assert!(files(vec![part(std::iter::empty())], None).unwrap().is_empty());
-        assert!(read(Bytes::from_static(b"nonsense")).is_err());
+        assert!(read(Bytes::from_static(b"nonsense"), None).is_err());
     }
 }

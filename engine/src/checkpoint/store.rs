@@ -24,12 +24,13 @@ use super::layers::{self, Compacted, Layers, Named};
 use super::manifest::{Expired, Manifest, StateFile};
 use super::pages::Spare;
 use super::place::Place;
-use super::state_file::{self, NewFile};
+use super::state_file::{self, NewFile, shown};
 use crate::connector::Positions;
 use crate::dataflow::{JobSnapshot, VIEW};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operator::change::merged;
 use crate::operator::{DeferredPart, StatePart};
+use crate::state::spill::WholeFile;
 use crate::time::Epoch;
 
 /// The checkpoint that counts.
@@ -74,7 +75,7 @@ pub(crate) struct Written {
 }
 
 /// Files that are put at one time, and bytes of them.
-const PUT_FILES: usize = 8;
+pub(super) const PUT_FILES: usize = 8;
 const PUT_BYTES: usize = 8 << 20;
 
 /// A checkpoint's state files on their way to their place: some at a time, since together they may be as much as the state.
@@ -110,11 +111,33 @@ impl Put<'_> {
         if self.files.len() >= PUT_FILES || self.bytes >= PUT_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Durable on return.
-    fn flush(&mut self) -> Result<()> {
+    /// Takes over files that are there, a few: durable on return.
+    pub(super) fn keep(
+        &mut self,
+        whole: Vec<(Named, &WholeFile, usize)>,
+        files: &mut Vec<StateFile>,
+    ) -> Result<()> {
+        self.check()?;
+        let mut kept = Vec::with_capacity(whole.len());
+        for (named, file, columns) in whole {
+            let path = self.store.state_path(&shown(file.hash));
+            kept.push((self.store.path(&path), file));
+            files.push(named.whole(path, file, columns));
+            self.new_bytes += file.bytes;
+        }
+        self.store.place.keep(&kept, self.deadline)
+    }
+
+    fn check(&self) -> Result<()> {
         if (self.is_over)() {
             return Err(Error::new(ErrorKind::InvalidState, "the job was dropped while its checkpoint was written"));
         }
+        Ok(())
+    }
+
+    /// Durable on return.
+    fn flush(&mut self) -> Result<()> {
+        self.check()?;
         self.bytes = 0;
         self.store.place.put_before(&std::mem::take(&mut self.files), self.deadline)
     }
@@ -396,7 +419,7 @@ impl JobStore {
     /// The rows of a file, which is as it was written.
     pub(super) fn rows(&self, manifest: &Manifest, file: &StateFile) -> Result<Vec<RecordBatch>> {
         let damaged = |error: Error| of(manifest, self.damaged(&self.path(&file.path), error.message()));
-        state_file::read(self.bytes(manifest, file)?).map_err(damaged)
+        state_file::read(self.bytes(manifest, file)?, file.columns).map_err(damaged)
     }
 
     fn bytes(&self, manifest: &Manifest, file: &StateFile) -> Result<Bytes> {

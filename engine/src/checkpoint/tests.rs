@@ -1,5 +1,6 @@
 //! One job's checkpoints: what is chosen, shared, kept and refused.
 
+mod kept;
 mod races;
 mod unordered;
 

@@ -42,6 +42,8 @@ pub struct JobLimits {
     pub spill: Option<SpillFolder>,
     /// Bytes that operators which can put their state there hold together; `None`: what the other limits leave them.
     pub spill_above: Option<usize>,
+    /// Checkpoints take what is put there as it is.
+    pub spill_is_kept: bool,
 }
 
 impl Default for JobLimits {
@@ -52,6 +54,7 @@ impl Default for JobLimits {
             epoch_budget_rows: 1 << 20,
             spill: None,
             spill_above: None,
+            spill_is_kept: false,
         }
     }
 }
@@ -201,10 +204,10 @@ impl JobShared {
             id,
             name,
             workers,
-            spill: limits
-                .spill
-                .as_ref()
-                .map(|folder| Arc::new(JobSpill::new(folder.of_job(id.0), &meter, limits.spill_above))),
+            spill: limits.spill.as_ref().map(|folder| {
+                let kept = (limits.spill_above, limits.spill_is_kept);
+                Arc::new(JobSpill::new(folder.of_job(id.0), &meter, kept))
+            }),
             meter,
             limits,
             observer,

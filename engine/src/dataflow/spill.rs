@@ -31,12 +31,14 @@ pub(crate) struct JobSpill {
     operators: AtomicUsize,
     /// What they may hold, if that is said.
     above: Option<usize>,
+    is_kept: bool,
 }
 
 impl JobSpill {
-    pub(crate) fn new(folder: Arc<JobFolder>, meter: &Arc<Meter>, above: Option<usize>) -> Self {
+    /// `above`: what operators may hold, if that is said; `is_kept`: checkpoints take what is written there.
+    pub(crate) fn new(folder: Arc<JobFolder>, meter: &Arc<Meter>, (above, is_kept): (Option<usize>, bool)) -> Self {
         let (held, operators) = Default::default();
-        Self { folder, meter: Arc::clone(meter), held, operators, above }
+        Self { folder, meter: Arc::clone(meter), held, operators, above, is_kept }
     }
 
     /// What all of them may hold together.
@@ -100,6 +102,10 @@ impl SpillSpace for OperatorSpace {
         self.job.meter.limit()
     }
 
+    fn is_kept(&self) -> bool {
+        self.job.is_kept
+    }
+
     fn create(&self) -> Result<Arc<dyn SpillFile>> {
         JobFolder::create(&self.job.folder)
     }
@@ -116,7 +122,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let all = Arc::new(Memory::new(usize::MAX));
         let meter = Arc::new(Meter::new(80 << 20, &all));
-        let job = Arc::new(JobSpill::new(SpillFolder::new(folder.path()).of_job(1), &meter, None));
+        let job = Arc::new(JobSpill::new(SpillFolder::new(folder.path()).of_job(1), &meter, (None, false)));
         let (one, other) = (OperatorSpace::of(&job), OperatorSpace::of(&job));
         assert_eq!(one.allowance(29 << 20), usize::MAX);
         assert_eq!(other.allowance(1 << 20), usize::MAX);
@@ -135,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let all = Arc::new(Memory::new(32 << 20));
         let meters: Vec<_> = (0..2).map(|_| Arc::new(Meter::new(1 << 30, &all))).collect();
-        let job = Arc::new(JobSpill::new(SpillFolder::new(folder.path()).of_job(1), &meters[0], None));
+        let job = Arc::new(JobSpill::new(SpillFolder::new(folder.path()).of_job(1), &meters[0], (None, false)));
         let one = OperatorSpace::of(&job);
         assert_eq!(one.allowance(7 << 20), 6 << 20);
         assert_eq!(one.portion(), 3 << 18);

@@ -93,7 +93,7 @@ pub(crate) fn start(
         sources,
         views,
         target,
-        limits,
+        limits: JobLimits { spill_is_kept: holder.is_some(), ..limits },
         observer: Arc::clone(status) as Arc<dyn JobObserver>,
         restore,
         after,

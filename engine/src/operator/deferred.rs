@@ -5,17 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::io::Cursor;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt8Array};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, UInt8Array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{SchemaRef, UInt8Type};
+use arrow::ipc::reader::FileReader;
 use arrow::record_batch::RecordBatch;
 
 use super::expression::batch;
 use super::{StateChange, StatePart};
 use crate::error::{Error, Result};
-use crate::state::spill::SectionView;
+use crate::state::spill::{SectionView, WholeFile};
 
 /// Rows of a part that are read when they are wanted.
 pub trait DeferredRows: Debug + Send + Sync {
@@ -25,6 +28,12 @@ pub trait DeferredRows: Debug + Send + Sync {
     /// Whether those of one key group come together, and groups in their order.
     fn is_by_group(&self) -> bool {
         true
+    }
+
+    /// The file that has the rows, and no others, as files of checkpoints have them; and how many of its columns are the
+    /// part's, the first ones.
+    fn whole_file(&self) -> Option<(&WholeFile, usize)> {
+        None
     }
 }
 
@@ -71,6 +80,33 @@ impl DeferredRows for SectionRows {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Rows of a part that are a file already.
+#[derive(Debug)]
+pub(in crate::operator) struct WholeRows {
+    pub(in crate::operator) file: WholeFile,
+    /// The part's columns.
+    pub(in crate::operator) schema: SchemaRef,
+}
+
+impl DeferredRows for WholeRows {
+    fn read(&self, groups: RangeInclusive<u8>, give: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        let columns = (0..self.schema.fields().len()).collect();
+        for rows in FileReader::try_new(Cursor::new(self.file.read()?), Some(columns))? {
+            let rows = rows?;
+            let own = rows.column(0).as_primitive::<UInt8Type>().iter().flatten().map(|group| groups.contains(&group));
+            let rows = filter_record_batch(&rows, &own.map(Some).collect())?;
+            if rows.num_rows() > 0 {
+                give(batch(&self.schema, rows.columns().to_vec(), rows.num_rows())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn whole_file(&self) -> Option<(&WholeFile, usize)> {
+        Some((&self.file, self.schema.fields().len()))
     }
 }
 

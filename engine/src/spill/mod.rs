@@ -1,7 +1,7 @@
 //! Files on local disk for state that memory has no room for.
 //!
 //! They are of this process alone: nothing is synced, and what a process that was killed has left is deleted by the next.
-//! A file goes with the last that needs it.
+//! A file goes with the last that needs it; a checkpoint that keeps it gives it another name, and syncs it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -185,6 +185,10 @@ impl SpillFile for Spilled {
     fn open(&self) -> Result<Box<dyn SpillReader>> {
         let file = File::open(&self.path).map_err(|error| failed("opened", &self.path, &error))?;
         Ok(Box::new(Opened { file, path: self.path.clone() }))
+    }
+
+    fn link(&self, path: &Path) -> bool {
+        fs::hard_link(&self.path, path).is_ok()
     }
 
     fn name(&self) -> String {

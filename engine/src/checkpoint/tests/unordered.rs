@@ -126,6 +126,7 @@ fn layers(keys: &[usize], layers: &[(u64, u64)]) -> Manifest {
             is_sum: false,
             gone: false,
             until: None,
+            columns: None,
         }));
     }
     manifest

@@ -446,7 +446,10 @@ impl Operator for Join {
             self.look_for_room();
             while self.make_room(&mut Output::default())? == Step::Yield {}
         }
-        self.sides.iter_mut().for_each(Side::note_changes);
+        for side in &mut self.sides {
+            side.note_changes();
+            side.note_told();
+        }
         Ok(())
     }
 

@@ -13,6 +13,9 @@ const ROWS_BETWEEN_LOOKS: usize = 4096;
 /// Bytes that count as a row.
 const BYTES_OF_A_ROW: usize = 512;
 
+/// Bytes of rows that go to disk at one time: nothing else happens on the worker meanwhile, and an epoch does not end.
+const SPILLED_AT_ONCE: usize = 64 << 20;
+
 /// How much room there is.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -104,13 +107,17 @@ impl Join {
         self.sides.iter().map(Side::rows_bytes).sum()
     }
 
-    /// Puts rows to disk until half of what they may take is left: the larger side's first.
+    /// Puts rows to disk until half of what they may take is left, or as many as may go at one time: the larger side's first.
     fn spill(&mut self) -> Result<()> {
         let allowed = self.room.as_mut().and_then(|room| room.allowed.take()).unwrap_or_default();
         let larger = usize::from(self.sides[1].rows_bytes() > self.sides[0].rows_bytes());
-        self.sides[larger].spill(allowed / 4)?;
-        if self.rows_bytes() > allowed / 2 {
-            self.sides[1 - larger].spill(allowed / 4)?;
+        let before = self.rows_bytes();
+        for side in [larger, 1 - larger] {
+            let may_go = SPILLED_AT_ONCE.saturating_sub(before.saturating_sub(self.rows_bytes()));
+            if self.rows_bytes() > allowed / 2 && may_go > 0 {
+                let side = &mut self.sides[side];
+                side.spill((allowed / 4).max(side.rows_bytes().saturating_sub(may_go)))?;
+            }
         }
         let held = self.held();
         if let Some(room) = &self.room {

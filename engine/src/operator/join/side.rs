@@ -3,6 +3,7 @@
 mod ages;
 mod changed;
 mod counts;
+mod pledged;
 mod share;
 mod spilling;
 mod tidying;
@@ -18,6 +19,7 @@ use hashbrown::HashTable;
 use self::ages::BlockAges;
 use self::changed::Changed;
 use self::counts::Touched;
+use self::pledged::Pledged;
 pub(super) use self::share::{Share, key_groups};
 use super::super::columns::{canonical, holds_floats, same};
 use super::super::consolidate::RowIdentity;
@@ -117,6 +119,8 @@ pub(super) struct Side {
     changed: Changed,
     /// Rows that memory has no room for, if there is a place for them.
     cold: Option<Cold>,
+    /// Of them, what the next checkpoint is to have as it is: if checkpoints do.
+    pledged: Option<Pledged>,
 }
 
 impl Side {
@@ -157,6 +161,7 @@ impl Side {
             ages: None,
             changed: Changed::default(),
             cold: None,
+            pledged: None,
         }
     }
 

@@ -104,8 +104,13 @@ pub(super) fn gone_rows(side: &Side, rows: &[Address]) -> Result<RecordBatch> {
 
 /// Adds the rows of a side, a block at a time; answers those that are on disk.
 pub(super) fn snapshot(side: &mut Side, name: &str, parts: &mut Vec<StatePart>) -> Result<Vec<DeferredPart>> {
-    let all = live_rows(side);
-    let (rows, deferred) = told(side, name, all, false)?;
+    // Of what was never told everything has changed.
+    let is_untold = side.is_untold();
+    let rows = if is_untold { side.take_changed()?.0 } else { live_rows(side) };
+    if !is_untold {
+        side.take_back_pledges();
+    }
+    let (rows, deferred) = told(side, name, rows, is_untold)?;
     parts.extend(rows.into_iter().map(|rows| StatePart { name: name.to_owned(), rows }));
     side.note_changes();
     Ok(deferred)
@@ -119,7 +124,7 @@ fn live_rows(side: &Side) -> Vec<Vec<Address>> {
 
 /// Whether rows are written down as they lie: they never change or go, and nothing has to be known of them besides. Where
 /// they go by their time, layers are put together by key group, to be rid of them.
-fn lie_as_written(side: &Side) -> bool {
+pub(super) fn lie_as_written(side: &Side) -> bool {
     let only_come = key_columns(side).is_empty() && side.release.is_none();
     only_come && !side.schema.fields().is_empty() && !side.is_shared_out()
 }
@@ -131,21 +136,22 @@ fn told(
     hot: Vec<Vec<Address>>,
     only_changed: bool,
 ) -> Result<(Vec<RecordBatch>, Vec<DeferredPart>)> {
+    side.note_told();
+    let schema = part_schema(side);
+    let mut parts = side.take_pledged(name, &schema);
     let count = hot.iter().map(Vec::len).sum();
     let is_shared = lie_as_written(side);
     if side.has_room_for(count) && !(is_shared && side.bytes_of(count) >= SHARED_FROM) {
         let rows = hot.iter().map(|rows| part_rows(side, rows)).collect::<Result<Vec<_>>>()?;
         // Of a block of a replicated side other workers may write down everything.
-        return Ok((rows.into_iter().filter(|rows| rows.num_rows() > 0).collect(), Vec::new()));
+        return Ok((rows.into_iter().filter(|rows| rows.num_rows() > 0).collect(), parts));
     }
-    let schema = part_schema(side);
-    if !is_shared {
-        return Ok((Vec::new(), side.told((name, schema), hot.concat(), only_changed)?));
+    let mut hot = hot;
+    if is_shared {
+        let held = HeldRows::of(side, &std::mem::take(&mut hot), &schema).into_iter();
+        parts.extend(held.map(|rows| DeferredPart { name: name.to_owned(), rows: Arc::new(rows) }));
     }
-    let held = HeldRows::of(side, &hot, &schema).into_iter();
-    let mut parts: Vec<DeferredPart> =
-        held.map(|rows| DeferredPart { name: name.to_owned(), rows: Arc::new(rows) }).collect();
-    parts.extend(side.told((name, schema), Vec::new(), only_changed)?);
+    parts.extend(side.told((name, schema), hot.concat(), only_changed)?);
     Ok((Vec::new(), parts))
 }
 

@@ -1,5 +1,6 @@
 //! A space in memory, for tests.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +13,7 @@ pub(crate) struct MemorySpace {
     pub(crate) allowed: usize,
     pub(crate) portion: usize,
     pub(crate) limit: usize,
+    pub(crate) is_kept: bool,
     /// Nothing can be written.
     pub(crate) is_full: Arc<AtomicBool>,
     /// What is read is not what was written.
@@ -23,7 +25,7 @@ pub(crate) struct MemorySpace {
 impl MemorySpace {
     pub(crate) fn new(allowed: usize, portion: usize) -> Self {
         let (is_full, is_damaged, files) = Default::default();
-        Self { allowed, portion, limit: usize::MAX, is_full, is_damaged, files }
+        Self { allowed, portion, limit: usize::MAX, is_kept: false, is_full, is_damaged, files }
     }
 }
 
@@ -38,6 +40,10 @@ impl SpillSpace for MemorySpace {
 
     fn limit(&self) -> usize {
         self.limit
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     fn create(&self) -> Result<Arc<dyn SpillFile>> {
@@ -82,6 +88,10 @@ impl SpillFile for MemoryFile {
 
     fn open(&self) -> Result<Box<dyn SpillReader>> {
         Ok(Box::new(MemoryReader(Arc::clone(&self.bytes), self.is_damaged.load(Ordering::SeqCst))))
+    }
+
+    fn link(&self, _path: &Path) -> bool {
+        false
     }
 
     fn name(&self) -> String {

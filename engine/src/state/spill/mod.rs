@@ -5,10 +5,12 @@
 //! looked for on disk, and the few blocks are read in which one is. A row that is taken out of its section is marked there
 //! and nowhere else; sections that have become many, or mostly empty, are put together ([`Cold`]).
 //!
-//! What is on disk is of this run of the job alone: checkpoints have their own files, and whoever restarts begins without.
-//! So nothing here is synced, and nothing is read that this process has not written. State knows no files: whoever hosts
-//! the operator gives it a [`SpillSpace`].
+//! What is on disk is of this run of the job alone: whoever restarts begins without. So nothing here is synced, and nothing is
+//! read that this process has not written. Rows that never change are written to files of their own ([`WholeFile`]) which
+//! the next checkpoint keeps as they are, so that they are not written twice. State knows no files: whoever hosts the
+//! operator gives it a [`SpillSpace`].
 
+mod blocks;
 mod cold;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -16,14 +18,17 @@ mod merging;
 mod section;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use cold::Cold;
 pub(crate) use cold::together;
 pub(crate) use merging::rows_of_a_block;
 pub use section::{Rows, Section, SectionView, SectionWriter};
+pub use whole::{WholeFile, WholeWriter};
 
 use crate::error::Result;
 
@@ -37,6 +42,10 @@ pub trait SpillSpace: Debug + Send + Sync {
 
     /// How many bytes may be in memory whatever it is: what is more is an error.
     fn limit(&self) -> usize;
+
+    /// Whether checkpoints take what is written here as it is: rows of which they have not been told are written to
+    /// [whole files](WholeFile) then.
+    fn is_kept(&self) -> bool;
 
     /// A new, empty file.
     fn create(&self) -> Result<Arc<dyn SpillFile>>;
@@ -52,6 +61,9 @@ pub trait SpillFile: Debug + Send + Sync {
 
     /// Opens it for some reads.
     fn open(&self) -> Result<Box<dyn SpillReader>>;
+
+    /// Makes a sealed file stand at another path of this machine as well; `false`: it can't.
+    fn link(&self, path: &Path) -> bool;
 
     /// What it is called, for errors.
     fn name(&self) -> String;

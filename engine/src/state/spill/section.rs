@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array, UInt64Array};
+use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::blocks::{BlockWriter, Layout, Place};
 use super::{SpillFile, SpillReader, group_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::alone::alone;
@@ -54,30 +52,10 @@ impl Rows {
         }
     }
 
-    /// The rows as bytes.
-    fn written(&self) -> Result<Vec<u8>> {
-        let mut fields: Vec<_> = self.rows.schema().fields().iter().cloned().collect();
-        fields.push(Arc::new(Field::new("_changed", DataType::Boolean, false)));
-        fields.push(Arc::new(Field::new("_order", DataType::UInt64, false)));
-        let mut columns = alone(&self.rows)?.columns().to_vec();
-        columns.push(Arc::new(BooleanArray::from(self.changed.clone())));
-        columns.push(Arc::new(UInt64Array::from(self.orders.clone())));
-        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-        let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
-        writer.write(&rows)?;
-        Ok(writer.into_inner()?)
-    }
-
-    /// What [`Self::written`] has made; `None`: it is something else.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let rows = StreamReader::try_new(bytes, None).ok()?.next()?.ok()?;
-        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-        let orders = columns.pop()?.as_primitive_opt::<UInt64Type>()?.values().to_vec();
-        let changed = columns.pop()?.as_boolean_opt()?.iter().map(|changed| changed == Some(true)).collect();
-        let fields = rows.schema().fields()[..columns.len()].to_vec();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).ok()?;
-        Some(Self { rows, orders, changed })
+    /// The rows in pieces of so many.
+    pub(super) fn blocks(&self, of_a_block: usize) -> impl Iterator<Item = Self> {
+        let (count, of_a_block) = (self.orders.len(), of_a_block.max(1));
+        (0..count).step_by(of_a_block).map(move |from| self.slice(from..count.min(from + of_a_block)))
     }
 }
 
@@ -103,16 +81,14 @@ struct Block {
     first: u64,
     /// Its first row in the section.
     start: u32,
-    length: u32,
-    at: u64,
-    /// The hash of its bytes.
-    check: u64,
+    place: Place,
 }
 
 /// See the [module](super).
 #[derive(Debug, Clone)]
 pub struct Section {
     file: Arc<dyn SpillFile>,
+    layout: Arc<Layout>,
     blocks: Arc<[Block]>,
     /// Of each row, from its hash; [`GONE`] when it was taken out.
     marks: Arc<Vec<u16>>,
@@ -184,10 +160,10 @@ impl Section {
     }
 
     fn read(&self, number: usize, readers: &mut Readers) -> Result<Rows> {
-        let block = self.blocks[number];
-        let bytes = readers.of(&self.file)?.read(block.at, block.length as usize)?;
-        let is_as_written = xxh3_64(&bytes) == block.check;
-        let rows = if is_as_written { Rows::read(&bytes) } else { None };
+        let Place { at, length, check } = self.blocks[number].place;
+        let bytes = readers.of(&self.file)?.read(at, length as usize)?;
+        let is_as_written = xxh3_64(&bytes) == check;
+        let rows = if is_as_written { self.layout.read(bytes) } else { None };
         let mut rows = rows.filter(|rows| rows.orders.len() == self.rows_of(number).len()).ok_or_else(|| {
             Error::new(
                 ErrorKind::External,
@@ -234,7 +210,7 @@ impl Section {
             }
             let taken = open.picked.len() - before;
             self.live -= taken;
-            bytes += self.blocks[number].length as usize * taken / marks.len();
+            bytes += self.blocks[number].place.length as usize * taken / marks.len();
         }
         Ok(bytes)
     }
@@ -287,9 +263,11 @@ impl SectionView {
 }
 
 /// Writes sections into a file, one for each key group of the rows that are given.
-#[derive(Debug)]
 pub struct SectionWriter {
     file: Arc<dyn SpillFile>,
+    is_whole: bool,
+    /// From the first block on.
+    writer: Option<BlockWriter>,
     /// No row's time lies above.
     latest: i64,
     done: Vec<(u8, Section)>,
@@ -302,9 +280,20 @@ pub struct SectionWriter {
 }
 
 impl SectionWriter {
-    /// Into a file; `latest`: no row's time lies above.
+    /// To the end of a file; `latest`: no row's time lies above.
     pub fn new(file: Arc<dyn SpillFile>, latest: i64) -> Self {
-        Self { file, latest, done: Vec::new(), group: 0, blocks: Vec::new(), marks: Vec::new(), bytes: 0, noted: false }
+        let (writer, done, blocks, marks) = Default::default();
+        Self { file, is_whole: false, writer, latest, done, group: 0, blocks, marks, bytes: 0, noted: false }
+    }
+
+    /// As a whole file, which is empty.
+    pub(super) fn whole(file: Arc<dyn SpillFile>, latest: i64) -> Self {
+        Self { is_whole: true, ..Self::new(file, latest) }
+    }
+
+    /// Bytes that were written.
+    pub(super) fn bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, BlockWriter::bytes)
     }
 
     /// Adds rows that are sorted by their order and do not lie before those that were added. They become a block, or one
@@ -326,22 +315,22 @@ impl SectionWriter {
 
     /// As [`Self::push`], of more rows than a block should have.
     pub fn push_blocks(&mut self, rows: &Rows, of_a_block: usize) -> Result<()> {
-        let (count, of_a_block) = (rows.orders.len(), of_a_block.max(1));
-        let mut blocks = (0..count).step_by(of_a_block).map(|from| from..count.min(from + of_a_block));
-        blocks.try_for_each(|block| self.push(&rows.slice(block)))
+        rows.blocks(of_a_block).try_for_each(|block| self.push(&block))
     }
 
     fn block(&mut self, rows: &Rows) -> Result<()> {
-        let bytes = rows.written()?;
-        let too_large = || Error::new(ErrorKind::ResourceExhausted, "a row is larger than 4 GiB");
-        self.blocks.push(Block {
-            first: rows.orders.first().copied().unwrap_or_default(),
-            start: u32::try_from(self.marks.len()).map_err(|_| too_large())?,
-            length: u32::try_from(bytes.len()).map_err(|_| too_large())?,
-            at: self.file.append(&bytes)?,
-            check: xxh3_64(&bytes),
-        });
-        self.bytes += bytes.len() as u64;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => {
+                let (file, schema) = (Arc::clone(&self.file), rows.rows.schema());
+                self.writer.insert(BlockWriter::new(file, schema, self.is_whole)?)
+            }
+        };
+        let too_large = |_| Error::new(ErrorKind::ResourceExhausted, "a section of state has 4 billion rows");
+        let start = u32::try_from(self.marks.len()).map_err(too_large)?;
+        let place = writer.write(self.group, rows)?;
+        self.blocks.push(Block { first: rows.orders.first().copied().unwrap_or_default(), start, place });
+        self.bytes += u64::from(place.length);
         self.marks.extend(rows.orders.iter().map(|order| mark_of(*order)));
         self.noted |= rows.changed.contains(&true);
         Ok(())
@@ -349,12 +338,11 @@ impl SectionWriter {
 
     fn close(&mut self) {
         let (mut marks, blocks) = (std::mem::take(&mut self.marks), std::mem::take(&mut self.blocks));
-        if marks.is_empty() {
-            return;
-        }
+        let Some(writer) = self.writer.as_ref().filter(|_| !marks.is_empty()) else { return };
         marks.shrink_to_fit();
         let section = Section {
             file: Arc::clone(&self.file),
+            layout: Arc::clone(writer.layout()),
             blocks: blocks.into(),
             live: marks.len(),
             marks: Arc::new(marks),
@@ -369,5 +357,12 @@ impl SectionWriter {
     pub fn finish(mut self) -> Vec<(u8, Section)> {
         self.close();
         self.done
+    }
+
+    /// As [`Self::finish`], of a whole file: and the `xxh3_128` of its bytes, and how many they are.
+    pub(super) fn finish_whole(mut self) -> Result<(Vec<(u8, Section)>, u128, u64)> {
+        self.close();
+        let (hash, bytes) = self.writer.map_or(Ok((0, 0)), BlockWriter::finish)?;
+        Ok((self.done, hash, bytes))
     }
 }

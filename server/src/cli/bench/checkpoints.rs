@@ -33,10 +33,6 @@ fn rows_of(query: &str, events: u64) -> u64 {
     events / 50 * of_fifty
 }
 
-/// From the begin of one checkpoint to the begin of the next; `None`: the engine keeps none.
-const INTERVALS: [(&str, Option<Duration>); 3] =
-    [("off", None), ("10 s", Some(Duration::from_secs(10))), ("1 s", Some(Duration::from_secs(1)))];
-
 /// What is brought back: a join that keeps both its sides, over streams that do not end.
 const RECOVERED: &str = "CREATE SINK recovered WITH (connector = 'blackhole') AS
     SELECT b.auction, b.bidder, b.price, a.category FROM bid AS b JOIN auction AS a ON b.auction = a.id";
@@ -85,19 +81,22 @@ async fn throughput(options: &BenchOptions) -> Result<()> {
         options.workers(),
         options.repeat
     ));
-    say(&format!("{}  of off (CPU, wall)  (all turns)   taken  last: s, MiB, new MiB", Runs::heading()));
+    let intervals = &options.intervals;
+    say(&format!("{}  of {} (CPU, wall)  (all turns)   taken  last: s, MiB, new MiB", Runs::heading(), intervals[0]));
     for (name, text) in QUERIES.into_iter().filter(|(name, _)| options.wants_query(name)) {
-        let mut runs = [(); INTERVALS.len()].map(|()| Runs::default());
-        let mut last = [Checkpoints::default(); INTERVALS.len()];
-        for _ in 0..options.repeat {
-            for (number, (_, interval)) in INTERVALS.iter().enumerate() {
-                let (taken, checkpoints) = run(options, text, *interval).await.map_err(|error| error.context(name))?;
+        let mut runs: Vec<Runs> = intervals.iter().map(|_| Runs::default()).collect();
+        let mut last = vec![Checkpoints::default(); intervals.len()];
+        for turn in 0..options.repeat as usize {
+            // Whoever comes first finds the machine as the turn before has left it: each in its turn.
+            for number in (0..intervals.len()).map(|number| (number + turn) % intervals.len()) {
+                let interval = intervals[number].0;
+                let (taken, checkpoints) = run(options, text, interval).await.map_err(|error| error.context(name))?;
                 runs[number].add(taken);
                 last[number] = checkpoints;
             }
         }
         let rows = rows_of(text, options.events);
-        for (number, (interval, _)) in INTERVALS.iter().enumerate() {
+        for (number, interval) in intervals.iter().enumerate() {
             let (cpu, wall, (least, most)) = runs[number].of(&runs[0]);
             let Checkpoints { taken, took, bytes, new_bytes } = last[number];
             say(&format!(

@@ -15,6 +15,7 @@ mod memory;
 mod poll;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use clap::Args;
 use rondel_engine::Result;
@@ -51,6 +52,10 @@ pub(super) struct BenchOptions {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = ["q4", "q5", "q7", "q20"])]
     queries: Vec<String>,
 
+    /// From one checkpoint of `checkpoints` to the next, with commas between: each is compared with the first
+    #[arg(long, value_name = "INTERVALS", value_delimiter = ',', default_value = "off,10s,1s", value_parser = Interval::of)]
+    intervals: Vec<Interval>,
+
     /// Worker threads; by default one for each processor
     #[arg(long, env = "RONDEL_WORKERS", value_name = "COUNT", value_parser = at_least_one)]
     workers: Option<usize>,
@@ -62,6 +67,30 @@ pub(super) struct BenchOptions {
     /// State that the job of `recovery` comes back with; twice as much may stand in `--job-memory`
     #[arg(long, value_name = "BYTES", default_value = "1GB", value_parser = bytes)]
     recovered_state: usize,
+}
+
+/// From one checkpoint to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Interval(Option<Duration>);
+
+impl Interval {
+    fn of(text: &str) -> std::result::Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let seconds = text.strip_suffix('s').and_then(|seconds| seconds.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
+        let seconds = seconds.ok_or_else(|| format!("'{text}' is no interval: write off, or seconds as in 10s"))?;
+        Ok(Self(Some(Duration::from_secs(seconds.into()))))
+    }
+}
+
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => f.write_str("off"),
+            Some(interval) => write!(f, "{} s", interval.as_secs()),
+        }
+    }
 }
 
 impl BenchOptions {
@@ -98,4 +127,18 @@ fn say(text: &str) {
     // A closed terminal ends the measuring by its signal, not by this.
     let _ = writeln!(stdout, "{text}");
     let _ = stdout.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_read_as_they_are_shown() {
+        assert_eq!(Interval::of("off"), Ok(Interval(None)));
+        assert_eq!(Interval::of("10s").map(|interval| interval.to_string()), Ok("10 s".to_owned()));
+        for wrong in ["0s", "10", "10ms", "-1s", ""] {
+            assert!(Interval::of(wrong).unwrap_err().contains("is no interval"), "{wrong}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! The oldest blocks go to disk. Before rows are matched, those on disk with the same keys are brought back (of both sides,
 //! where a row may be retracted), so that nothing else of a join knows that rows are ever away. They are young again then:
 //! what is looked for often stays.
+//!
+//! Rows that never change go to files that the next checkpoint has as they are ([`pledged`](super::pledged)).
 
 use std::sync::Arc;
 
@@ -14,12 +16,14 @@ use arrow::record_batch::RecordBatch;
 use super::super::super::columns::canonical;
 use super::super::super::deferred::{DeferredPart, SectionRows};
 use super::super::super::expression::batch;
+use super::super::state::lie_as_written;
 use super::super::store::{Address, Block, block_of, row_of};
 use super::{Entries, Side};
 use crate::error::{Error, Result};
 use crate::state::key_group::hash_keys;
 use crate::state::spill::{
-    Cold, Rows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, order, rows_of_a_block, together,
+    Cold, Rows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, WholeFile, WholeWriter, order,
+    rows_of_a_block, together,
 };
 
 /// Blocks of a section that are gathered at one time: each time all chunks are looked at in which one of their rows may lie.
@@ -39,6 +43,9 @@ impl Side {
 
     /// Rows that memory has no room for may go there.
     pub(in crate::operator::join) fn spill_to(&mut self, space: Arc<dyn SpillSpace>) {
+        if space.is_kept() && lie_as_written(self) {
+            self.pledge();
+        }
         self.cold = Some(Cold::new(space));
     }
 
@@ -163,10 +170,15 @@ impl Side {
         for number in &leaving {
             rows.extend(self.live_rows(*number));
         }
-        let sections = self.sections(rows, bytes, latest.unwrap_or(i64::MIN))?;
+        let (latest, bytes_of_a_row) = (latest.unwrap_or(i64::MIN), bytes / rows.len().max(1));
+        let (untold, told) = self.untold(rows);
+        let mut sections = self.sections(told, bytes_of_a_row, latest)?;
+        let (more, files) = self.whole_files(untold, bytes_of_a_row, latest)?;
+        sections.extend(more);
         if let Some(cold) = &mut self.cold {
             cold.add(sections);
         }
+        self.pledge_files(files);
         let untidy = self.untidy;
         leaving.into_iter().try_for_each(|number| self.forget_block(number))?;
         self.untidy = untidy;
@@ -195,11 +207,39 @@ impl Side {
     }
 
     /// Writes rows, with all that is known of each, in their order.
-    fn sections(&self, rows: Vec<Address>, bytes: usize, latest: i64) -> Result<Vec<(u8, Section)>> {
+    fn sections(&self, rows: Vec<Address>, bytes_of_a_row: usize, latest: i64) -> Result<Vec<(u8, Section)>> {
         let (Some(cold), false) = (&self.cold, rows.is_empty()) else { return Ok(Vec::new()) };
         let file = cold.space().create()?;
         let mut writer = SectionWriter::new(Arc::clone(&file), latest);
-        let rows_of_a_block = rows_of_a_block(bytes / rows.len());
+        self.in_order(rows, bytes_of_a_row, |rows, of_a_block| writer.push_blocks(rows, of_a_block))?;
+        file.seal()?;
+        Ok(writer.finish())
+    }
+
+    /// Writes rows to files that checkpoints are to have: they count as told.
+    fn whole_files(
+        &self,
+        rows: Vec<Address>,
+        bytes_of_a_row: usize,
+        latest: i64,
+    ) -> Result<(Vec<(u8, Section)>, Vec<WholeFile>)> {
+        let (Some(cold), false) = (&self.cold, rows.is_empty()) else { return Ok(Default::default()) };
+        let mut writer = WholeWriter::new(Arc::clone(cold.space()), latest);
+        self.in_order(rows, bytes_of_a_row, |rows, of_a_block| {
+            rows.changed.fill(false);
+            writer.push_blocks(rows, of_a_block)
+        })?;
+        writer.finish()
+    }
+
+    /// Hands over rows in their order, and how many of them make a block.
+    fn in_order(
+        &self,
+        rows: Vec<Address>,
+        bytes_of_a_row: usize,
+        mut push: impl FnMut(&mut Rows, usize) -> Result<()>,
+    ) -> Result<()> {
+        let rows_of_a_block = rows_of_a_block(bytes_of_a_row);
         for some in self.sorted(rows)?.chunks(rows_of_a_block * GATHERED_BLOCKS) {
             let addresses: Vec<Address> = some.iter().map(|(_, address)| *address).collect();
             let changed = match self.notes_changes() {
@@ -209,10 +249,9 @@ impl Side {
                 false => vec![false; addresses.len()],
             };
             let orders = some.iter().map(|(order, _)| *order).collect();
-            writer.push_blocks(&Rows { rows: self.whole(&addresses)?, orders, changed }, rows_of_a_block)?;
+            push(&mut Rows { rows: self.whole(&addresses)?, orders, changed }, rows_of_a_block)?;
         }
-        file.seal()?;
-        Ok(writer.finish())
+        Ok(())
     }
 
     /// Rows by where they are looked for.
@@ -229,7 +268,7 @@ impl Side {
         Ok(sorted)
     }
 
-    fn of(&self, address: Address) -> Option<&Block> {
+    pub(super) fn of(&self, address: Address) -> Option<&Block> {
         self.store.block(block_of(address))
     }
 
@@ -247,10 +286,12 @@ impl Side {
         if self.is_numbered() {
             columns.push(Arc::new(UInt64Array::from_iter_values(rows.iter().map(|at| self.store.number(*at)))));
         }
-        let field =
-            |(number, column): (usize, &ArrayRef)| Field::new(format!("c{number}"), column.data_type().clone(), true);
-        let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
-        batch(&schema, columns, rows.len())
+        // A part's columns, where checkpoints have the file.
+        let own = self.schema.fields();
+        let mut fields: Vec<_> = own.iter().cloned().collect();
+        let more = columns.iter().enumerate().skip(own.len());
+        fields.extend(more.map(|(at, column)| Arc::new(Field::new(format!("c{at}"), column.data_type().clone(), true))));
+        batch(&Arc::new(Schema::new(fields)), columns, rows.len())
     }
 
     /// Goes on putting what is on disk in order. Answers whether nothing is left to do.
@@ -271,8 +312,7 @@ impl Side {
         hot: Vec<Address>,
         only_changed: bool,
     ) -> Result<Vec<DeferredPart>> {
-        let bytes = self.store.memory_size() / self.live.max(1) * hot.len();
-        let copied = self.sections(hot, bytes, i64::MAX)?;
+        let copied = self.sections(hot, self.store.memory_size() / self.live.max(1), i64::MAX)?;
         let cold = self.cold.as_mut().map(|cold| cold.told(only_changed)).unwrap_or_default();
         let mut sections: Vec<_> =
             copied.into_iter().map(|(group, section)| (group, SectionView::all(section))).chain(cold).collect();

@@ -4,12 +4,18 @@ use std::sync::atomic::Ordering;
 
 use super::kinds::KINDS;
 use super::*;
+use crate::operator::change::Layered;
 use crate::operator::deferred::into_parts;
 use crate::state::spill::SpillSpace;
 use crate::state::spill::memory::MemorySpace;
 
-fn spilling(mut join: Join, allowed: usize, portion: usize) -> Join {
-    join.spill_to(Arc::new(MemorySpace::new(allowed, portion)));
+fn spilling(join: Join, allowed: usize, portion: usize) -> Join {
+    kept(join, allowed, portion, false)
+}
+
+/// With checkpoints that take what it has put to disk, if `is_kept`.
+fn kept(mut join: Join, allowed: usize, portion: usize, is_kept: bool) -> Join {
+    join.spill_to(Arc::new(MemorySpace { is_kept, ..MemorySpace::new(allowed, portion) }));
     join
 }
 
@@ -21,7 +27,8 @@ fn every_kind_says_the_batch_answer_from_disk() {
             for seed in 0..2 {
                 let mut rng = SmallRng::seed_from_u64(seed + 100);
                 let budget = [(0, 0), (2_000, 500), (8_000, 1_000_000)][rng.random_range(0..3)];
-                let mut join = spilling(case.join_of(kind), budget.0, budget.1);
+                let is_kept = rng.random_bool(0.5);
+                let mut join = kept(case.join_of(kind), budget.0, budget.1, is_kept);
                 let mut contents = [Vec::new(), Vec::new()];
                 let mut counts = BTreeMap::new();
                 let mut written = Written::default();
@@ -34,7 +41,7 @@ fn every_kind_says_the_batch_answer_from_disk() {
                     if rng.random_bool(0.6) {
                         written.write(&mut join, rng.random_bool(0.9));
                         if rng.random_bool(0.5) {
-                            join = spilling(case.join_of(kind), budget.0, budget.1);
+                            join = kept(case.join_of(kind), budget.0, budget.1, is_kept);
                             join.restore(written.parts()).unwrap();
                         }
                     }
@@ -151,6 +158,70 @@ fn what_a_checkpoint_keeps_in_memory_counts() {
     let spilled = join.spilled().rows;
     let _ = feed_more(&mut join, 4_000);
     assert_eq!(join.spilled().rows, spilled);
+}
+
+/// Rows that never change are in files when they go to disk, and a checkpoint has these files: each row once, wherever it is
+/// by then, and whoever reads them on however many workers.
+#[test]
+fn a_checkpoint_has_the_files_of_what_went_to_disk() {
+    let case = &cases()[0];
+    let new = || kept(case.join(), 256 << 10, 1 << 20, true);
+    let mut join = new();
+    let mut counts = BTreeMap::new();
+    let text = "a text that is longer than what a view holds".repeat(3);
+    let mut written = Layered::default();
+    let (mut files, mut in_files) = (0, 0);
+    for epoch in 0..4 {
+        for some in (0..20_000).map(|n| n + epoch * 20_000).collect::<Vec<i64>>().chunks(2_000) {
+            let some: Vec<Row> = some.iter().map(|n| (Some(*n), Some(text.clone()), None, *n)).collect();
+            feed(&mut join, 0, Delta::append(rows(&some)), &mut counts);
+            // Some come back, those that a checkpoint was told of and those of which it was not.
+            let probes: Vec<Row> = some.iter().step_by(40).map(|(n, ..)| (n.map(|n| n / 3), None, None, -1)).collect();
+            feed(&mut join, 1, Delta::append(rows(&probes)), &mut counts);
+        }
+        settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+        assert!(join.spilled().rows > 10_000, "{:?}", join.spilled());
+        // The first is whole, and so is one behind a checkpoint that failed.
+        let only_changes = epoch == 1 || epoch == 3;
+        if epoch == 2 {
+            join.changes().unwrap();
+            assert!(join.deferred().iter().any(|part| part.rows.whole_file().is_some()));
+        }
+        written.write(&mut [&mut join], only_changes);
+        if only_changes {
+            assert_eq!(written.rows, 20_000 + 500);
+        }
+        written.check(&mut [&mut join], &format!("epoch {epoch}"));
+        let mut workers = [new(), new(), new()];
+        for (worker, join) in workers.iter_mut().enumerate() {
+            join.restore(written.parts_of(worker, 3)).unwrap();
+        }
+        let all: usize = workers.iter().map(|join| join.state_size().rows).sum();
+        assert_eq!(all, 20_500 * (epoch as usize + 1));
+    }
+    for epoch in 4..6 {
+        let some: Vec<Row> = (0..30_000).map(|n| (Some(epoch * 1_000_000 + n), Some(text.clone()), None, n)).collect();
+        feed(&mut join, 0, Delta::append(rows(&some)), &mut counts);
+        settle_epoch(&mut join, &Watermarks::none(0), &mut counts);
+        join.changes().unwrap();
+        for part in join.deferred() {
+            let in_memory = |groups| -> usize {
+                part.in_memory(groups).unwrap().iter().map(|part| part.rows.num_rows()).sum::<usize>()
+            };
+            let count = in_memory(0..=u8::MAX);
+            if let Some((file, columns)) = part.rows.whole_file() {
+                assert_eq!((file.rows, columns), (count, 6));
+                let [least, greatest] = file.groups;
+                assert_eq!(in_memory(least..=greatest), count);
+                assert_eq!(in_memory(least..=least) + in_memory(least + 1..=greatest), count);
+                let bytes = file.read().unwrap();
+                assert_eq!((bytes.len() as u64, xxhash_rust::xxh3::xxh3_128(&bytes)), (file.bytes, file.hash));
+                files += 1;
+                in_files += count;
+            }
+        }
+    }
+    assert!(files > 2 && in_files > 50_000, "{in_files} rows in {files} files");
 }
 
 #[test]
