@@ -112,11 +112,7 @@ impl Put<'_> {
     }
 
     /// Takes over files that are there, a few: durable on return.
-    pub(super) fn keep(
-        &mut self,
-        whole: Vec<(Named, &WholeFile, usize)>,
-        files: &mut Vec<StateFile>,
-    ) -> Result<()> {
+    pub(super) fn keep(&mut self, whole: Vec<(Named, &WholeFile, usize)>, files: &mut Vec<StateFile>) -> Result<()> {
         self.check()?;
         let mut kept = Vec::with_capacity(whole.len());
         for (named, file, columns) in whole {

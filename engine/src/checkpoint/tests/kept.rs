@@ -47,7 +47,8 @@ impl SpillSpace for Space {
 
 /// A file with a number and a text in each row; all key groups have some.
 fn files(space: &Arc<Space>, numbers: RangeInclusive<i64>) -> Vec<WholeFile> {
-    let mut numbers: Vec<(u64, i64)> = numbers.map(|n| (order((n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)), n)).collect();
+    let mut numbers: Vec<(u64, i64)> =
+        numbers.map(|n| (order((n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)), n)).collect();
     numbers.sort_unstable();
     let mut writer = WholeWriter::new(Arc::clone(space) as Arc<dyn SpillSpace>, i64::MAX);
     for some in numbers.chunks(10_000) {
@@ -81,7 +82,8 @@ impl DeferredRows for Kept {
 /// All that there is, or what has come.
 fn come(epoch: u64, files: Vec<WholeFile>) -> JobSnapshot {
     let mut snapshot = snapshot(epoch, Vec::new());
-    let part = |file| ("join".to_owned(), DeferredPart { name: "left".to_owned(), rows: Arc::new(Kept(file)) as Arc<_> });
+    let part =
+        |file| ("join".to_owned(), DeferredPart { name: "left".to_owned(), rows: Arc::new(Kept(file)) as Arc<_> });
     snapshot.deferred = files.into_iter().map(part).collect();
     if epoch > 10 {
         let change = ChangedRows { name: "left".to_owned(), ..ChangedRows::default() };

@@ -78,7 +78,8 @@ impl Interval {
         if text == "off" {
             return Ok(Self(None));
         }
-        let seconds = text.strip_suffix('s').and_then(|seconds| seconds.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
+        let seconds =
+            text.strip_suffix('s').and_then(|seconds| seconds.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
         let seconds = seconds.ok_or_else(|| format!("'{text}' is no interval: write off, or seconds as in 10s"))?;
         Ok(Self(Some(Duration::from_secs(seconds.into()))))
     }

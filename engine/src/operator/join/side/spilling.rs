@@ -290,7 +290,8 @@ impl Side {
         let own = self.schema.fields();
         let mut fields: Vec<_> = own.iter().cloned().collect();
         let more = columns.iter().enumerate().skip(own.len());
-        fields.extend(more.map(|(at, column)| Arc::new(Field::new(format!("c{at}"), column.data_type().clone(), true))));
+        fields
+            .extend(more.map(|(at, column)| Arc::new(Field::new(format!("c{at}"), column.data_type().clone(), true))));
         batch(&Arc::new(Schema::new(fields)), columns, rows.len())
     }
 
