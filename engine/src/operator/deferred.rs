@@ -5,14 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io::Cursor;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, UInt8Array};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{SchemaRef, UInt8Type};
-use arrow::ipc::reader::FileReader;
+use arrow::array::{ArrayRef, UInt8Array};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::expression::batch;
@@ -93,16 +90,13 @@ pub(in crate::operator) struct WholeRows {
 
 impl DeferredRows for WholeRows {
     fn read(&self, groups: RangeInclusive<u8>, give: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
-        let columns = (0..self.schema.fields().len()).collect();
-        for rows in FileReader::try_new(Cursor::new(self.file.read()?), Some(columns))? {
-            let rows = rows?;
-            let own = rows.column(0).as_primitive::<UInt8Type>().iter().flatten().map(|group| groups.contains(&group));
-            let rows = filter_record_batch(&rows, &own.map(Some).collect())?;
-            if rows.num_rows() > 0 {
-                give(batch(&self.schema, rows.columns().to_vec(), rows.num_rows())?)?;
-            }
-        }
-        Ok(())
+        // The rows of a file may have columns of the operator's own behind those of the part.
+        let width = self.schema.fields().len() - 1;
+        self.file.read_rows(groups, &mut |group, rows| {
+            let group: ArrayRef = Arc::new(UInt8Array::from(vec![group; rows.num_rows()]));
+            let own = rows.columns().iter().take(width).cloned();
+            give(batch(&self.schema, std::iter::once(group).chain(own).collect(), rows.num_rows())?)
+        })
     }
 
     fn whole_file(&self) -> Option<(&WholeFile, usize)> {

@@ -101,6 +101,12 @@ pub struct Section {
     latest: i64,
 }
 
+/// A file is not as it was written.
+pub(super) fn damaged(file: &dyn SpillFile) -> Error {
+    let what = format!("{} is not as it was written: state that was put there is lost", file.name());
+    Error::new(ErrorKind::External, what).with_hint("look after the disk; the job goes on from its last checkpoint")
+}
+
 /// A block that is being looked at, and which of its rows are wanted.
 pub(super) struct Opened {
     block: usize,
@@ -129,6 +135,15 @@ impl Section {
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub(super) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Where its blocks are.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.blocks.iter().map(|block| block.place)
     }
 
     /// No row's time lies above.
@@ -164,13 +179,8 @@ impl Section {
         let bytes = readers.of(&self.file)?.read(at, length as usize)?;
         let is_as_written = xxh3_64(&bytes) == check;
         let rows = if is_as_written { self.layout.read(bytes) } else { None };
-        let mut rows = rows.filter(|rows| rows.orders.len() == self.rows_of(number).len()).ok_or_else(|| {
-            Error::new(
-                ErrorKind::External,
-                format!("{} is not as it was written: state that was put there is lost", self.file.name()),
-            )
-            .with_hint("look after the disk; the job goes on from its last checkpoint")
-        })?;
+        let rows = rows.filter(|rows| rows.orders.len() == self.rows_of(number).len());
+        let mut rows = rows.ok_or_else(|| damaged(self.file.as_ref()))?;
         if !self.noted {
             rows.changed.fill(false);
         }

@@ -1,8 +1,14 @@
 //! Whole files: what is in one needs nothing else to be read, so that it can be given to whoever keeps it for longer.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::blocks::{Layout, Place};
+use super::section::damaged;
 use super::{Rows, Section, SectionWriter, SpillFile, SpillSpace};
 use crate::error::Result;
 
@@ -14,6 +20,9 @@ const FILE_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct WholeFile {
     file: Arc<dyn SpillFile>,
+    layout: Arc<Layout>,
+    /// Where its rows are, by key group.
+    blocks: Vec<(u8, Place)>,
     /// The least and the greatest key group of its rows.
     pub groups: [u8; 2],
     /// Its rows.
@@ -28,6 +37,22 @@ impl WholeFile {
     /// Makes it stand at another path as well; `false`: it can't, and has to be copied.
     pub fn link(&self, path: &Path) -> bool {
         self.file.link(path)
+    }
+
+    /// Hands over the rows of some key groups, some of one at a time.
+    pub fn read_rows(
+        &self,
+        groups: RangeInclusive<u8>,
+        give: &mut dyn FnMut(u8, RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut reader = self.file.open()?;
+        for (group, place) in self.blocks.iter().filter(|(group, _)| groups.contains(group)) {
+            let bytes = reader.read(place.at, place.length as usize)?;
+            let is_as_written = xxh3_64(&bytes) == place.check;
+            let rows = if is_as_written { self.layout.read(bytes) } else { None };
+            give(*group, rows.ok_or_else(|| damaged(self.file.as_ref()))?.rows)?;
+        }
+        Ok(())
     }
 
     /// Its bytes.
@@ -70,9 +95,12 @@ impl WholeWriter {
     fn close(&mut self) -> Result<()> {
         let Some((file, writer)) = self.open.take() else { return Ok(()) };
         let (sections, hash, bytes) = writer.finish_whole()?;
-        if let (Some((first, _)), Some((last, _))) = (sections.first(), sections.last()) {
+        if let (Some((first, section)), Some((last, _))) = (sections.first(), sections.last()) {
+            let layout = Arc::clone(section.layout());
+            let blocks = sections.iter().flat_map(|(group, section)| section.places().map(|place| (*group, place)));
+            let blocks = blocks.collect();
             let rows = sections.iter().map(|(_, section)| section.rows()).sum();
-            self.files.push(WholeFile { file, groups: [*first, *last], rows, bytes, hash });
+            self.files.push(WholeFile { file, layout, blocks, groups: [*first, *last], rows, bytes, hash });
         }
         self.sections.extend(sections);
         Ok(())
