@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub use cold::Cold;
 pub(crate) use cold::together;
 pub(crate) use merging::rows_of_a_block;
-pub use section::{Rows, Section, SectionView, SectionWriter};
+pub use section::{Rows, Section, SectionView, SectionWriter, Sections};
 pub use whole::{WholeFile, WholeWriter};
 
 use crate::error::Result;

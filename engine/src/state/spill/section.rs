@@ -101,6 +101,9 @@ pub struct Section {
     latest: i64,
 }
 
+/// Some sections, each with its key group.
+pub type Sections = Vec<(u8, Section)>;
+
 /// A file is not as it was written.
 pub(super) fn damaged(file: &dyn SpillFile) -> Error {
     let what = format!("{} is not as it was written: state that was put there is lost", file.name());
@@ -370,7 +373,7 @@ impl SectionWriter {
     }
 
     /// As [`Self::finish`], of a whole file: and the `xxh3_128` of its bytes, and how many they are.
-    pub(super) fn finish_whole(mut self) -> Result<(Vec<(u8, Section)>, u128, u64)> {
+    pub(super) fn finish_whole(mut self) -> Result<(Sections, u128, u64)> {
         self.close();
         let (hash, bytes) = self.writer.map_or(Ok((0, 0)), BlockWriter::finish)?;
         Ok((self.done, hash, bytes))

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{Layout, Place};
 use super::section::damaged;
-use super::{Rows, Section, SectionWriter, SpillFile, SpillSpace};
+use super::{Rows, SectionWriter, Sections, SpillFile, SpillSpace};
 use crate::error::Result;
 
 /// Bytes from which on the next rows go to another file: who reads one holds it in memory.
@@ -67,7 +67,7 @@ pub struct WholeWriter {
     /// No row's time lies above.
     latest: i64,
     open: Option<(Arc<dyn SpillFile>, SectionWriter)>,
-    sections: Vec<(u8, Section)>,
+    sections: Sections,
     files: Vec<WholeFile>,
 }
 
@@ -107,7 +107,7 @@ impl WholeWriter {
     }
 
     /// The sections that were written, by key group, and their files.
-    pub fn finish(mut self) -> Result<(Vec<(u8, Section)>, Vec<WholeFile>)> {
+    pub fn finish(mut self) -> Result<(Sections, Vec<WholeFile>)> {
         self.close()?;
         Ok((self.sections, self.files))
     }

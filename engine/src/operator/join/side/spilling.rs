@@ -22,7 +22,7 @@ use super::{Entries, Side};
 use crate::error::{Error, Result};
 use crate::state::key_group::hash_keys;
 use crate::state::spill::{
-    Cold, Rows, Section, SectionView, SectionWriter, SpillSpace, SpilledSize, WholeFile, WholeWriter, order,
+    Cold, Rows, SectionView, SectionWriter, Sections, SpillSpace, SpilledSize, WholeFile, WholeWriter, order,
     rows_of_a_block, together,
 };
 
@@ -207,7 +207,7 @@ impl Side {
     }
 
     /// Writes rows, with all that is known of each, in their order.
-    fn sections(&self, rows: Vec<Address>, bytes_of_a_row: usize, latest: i64) -> Result<Vec<(u8, Section)>> {
+    fn sections(&self, rows: Vec<Address>, bytes_of_a_row: usize, latest: i64) -> Result<Sections> {
         let (Some(cold), false) = (&self.cold, rows.is_empty()) else { return Ok(Vec::new()) };
         let file = cold.space().create()?;
         let mut writer = SectionWriter::new(Arc::clone(&file), latest);
@@ -222,7 +222,7 @@ impl Side {
         rows: Vec<Address>,
         bytes_of_a_row: usize,
         latest: i64,
-    ) -> Result<(Vec<(u8, Section)>, Vec<WholeFile>)> {
+    ) -> Result<(Sections, Vec<WholeFile>)> {
         let (Some(cold), false) = (&self.cold, rows.is_empty()) else { return Ok(Default::default()) };
         let mut writer = WholeWriter::new(Arc::clone(cold.space()), latest);
         self.in_order(rows, bytes_of_a_row, |rows, of_a_block| {
