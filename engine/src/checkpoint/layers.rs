@@ -42,42 +42,20 @@ pub(super) struct Named {
 impl Named {
     /// The file at this path.
     pub(super) fn file(self, path: String, file: &NewFile) -> StateFile {
-        let Self { operator, part, layer, keys, is_sum, gone } = self;
-        StateFile {
-            operator,
-            part,
-            path,
-            rows: file.rows as u64,
-            bytes: file.bytes.len() as u64,
-            hash: file.hash.clone(),
-            groups: Some(file.groups),
-            layer,
-            keys,
-            is_sum,
-            gone,
-            until: file.until,
-            columns: None,
-        }
+        let facts = (file.rows, file.bytes.len() as u64, file.hash.clone(), file.groups);
+        StateFile { until: file.until, ..self.at(path, facts) }
     }
 
     /// A file at this path that was one before; `columns`: how many of it are the part's.
     pub(super) fn whole(self, path: String, file: &WholeFile, columns: usize) -> StateFile {
+        let facts = (file.rows, file.bytes, shown(file.hash), file.groups);
+        StateFile { columns: Some(columns), ..self.at(path, facts) }
+    }
+
+    fn at(self, path: String, (rows, bytes, hash, groups): (usize, u64, String, [u8; 2])) -> StateFile {
         let Self { operator, part, layer, keys, is_sum, gone } = self;
-        StateFile {
-            operator,
-            part,
-            path,
-            rows: file.rows as u64,
-            bytes: file.bytes,
-            hash: shown(file.hash),
-            groups: Some(file.groups),
-            layer,
-            keys,
-            is_sum,
-            gone,
-            until: None,
-            columns: Some(columns),
-        }
+        let (rows, groups, until, columns) = (rows as u64, Some(groups), None, None);
+        StateFile { operator, part, path, rows, bytes, hash, groups, layer, keys, is_sum, gone, until, columns }
     }
 }
 
