@@ -22,6 +22,7 @@ use crate::operator::StatePart;
 use crate::operator::change::Below;
 use crate::state::alone::mostly_alone;
 use crate::state::key_group::KEY_GROUPS;
+use crate::state::spill::has_dictionaries;
 
 /// Rows from which on a state is cut into pieces, and into how many.
 const PIECES: [(usize, usize); 2] = [(1 << 20, KEY_GROUPS), (1 << 14, 16)];
@@ -169,8 +170,10 @@ fn written(batches: &[RecordBatch], spare: &Spare) -> Result<Bytes> {
     let schema = first.schema();
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mut writer = FileWriter::try_new(Pages::new(spare), &schema)?;
-    // Texts are views: each batch would be written with those of all rows from which it was taken.
-    if rows <= BATCH_ROWS && batches.len() > 1 && rows < batches.len() * LARGE_BATCH {
+    // Texts are views: each batch would be written with those of all rows from which it was taken. A dictionary is one for
+    // all batches of a file.
+    let are_small = rows <= BATCH_ROWS && batches.len() > 1 && rows < batches.len() * LARGE_BATCH;
+    if are_small || has_dictionaries(&schema) {
         writer.write(&mostly_alone(&concat_batches(&schema, batches)?)?)?;
     } else {
         for batch in batches {
@@ -193,7 +196,8 @@ pub(super) fn read(bytes: Bytes, columns: Option<usize>) -> Result<Vec<RecordBat
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray, UInt8Array};
+    use arrow::array::{ArrayRef, DictionaryArray, Int64Array, StringArray, StringViewArray, UInt8Array};
+    use arrow::datatypes::Int32Type;
 
     use super::*;
 
@@ -263,6 +267,24 @@ mod tests {
         let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
         assert_eq!(files.len(), 16);
         assert!(bytes < 40_000 * 160, "{bytes}");
+    }
+
+    /// Those of two batches differ, and a file has one.
+    #[test]
+    fn rows_with_dictionaries_are_a_file() {
+        let rows = |words: [&str; 2]| {
+            let words = (0..40_000).map(|n| Some(words[n % 2])).collect::<DictionaryArray<Int32Type>>();
+            let groups = UInt8Array::from_iter_values((0..40_000).map(|n| (n % 256) as u8));
+            let columns: [(&str, ArrayRef); 2] = [("_group", Arc::new(groups)), ("word", Arc::new(words))];
+            RecordBatch::try_from_iter(columns).unwrap()
+        };
+        let files = files(vec![rows(["one", "two"]), rows(["three", "four"])], None).unwrap();
+        let mut counts = BTreeMap::<String, usize>::new();
+        for rows in files.iter().flat_map(|file| read(file.bytes.clone(), None).unwrap()) {
+            let words = arrow::compute::cast(rows.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
+            words.as_string::<i32>().iter().for_each(|word| *counts.entry(word.unwrap().to_owned()).or_default() += 1);
+        }
+        assert_eq!(counts.values().copied().collect::<Vec<_>>(), [20_000; 4], "{counts:?}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use blocks::has_dictionaries;
 pub use cold::Cold;
 pub(crate) use cold::together;
 pub(crate) use merging::rows_of_a_block;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::record_batch::RecordBatch;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{BlockWriter, Layout, Place};
 use super::{SpillFile, SpillReader, group_of};
@@ -104,12 +103,6 @@ pub struct Section {
 /// Some sections, each with its key group.
 pub type Sections = Vec<(u8, Section)>;
 
-/// A file is not as it was written.
-pub(super) fn damaged(file: &dyn SpillFile) -> Error {
-    let what = format!("{} is not as it was written: state that was put there is lost", file.name());
-    Error::new(ErrorKind::External, what).with_hint("look after the disk; the job goes on from its last checkpoint")
-}
-
 /// A block that is being looked at, and which of its rows are wanted.
 pub(super) struct Opened {
     block: usize,
@@ -178,12 +171,8 @@ impl Section {
     }
 
     fn read(&self, number: usize, readers: &mut Readers) -> Result<Rows> {
-        let Place { at, length, check } = self.blocks[number].place;
-        let bytes = readers.of(&self.file)?.read(at, length as usize)?;
-        let is_as_written = xxh3_64(&bytes) == check;
-        let rows = if is_as_written { self.layout.read(bytes) } else { None };
-        let rows = rows.filter(|rows| rows.orders.len() == self.rows_of(number).len());
-        let mut rows = rows.ok_or_else(|| damaged(self.file.as_ref()))?;
+        let place = self.blocks[number].place;
+        let mut rows = self.layout.read(place, self.file.as_ref(), readers.of(&self.file)?)?;
         if !self.noted {
             rows.changed.fill(false);
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringViewArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int64Array, StringViewArray};
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 
@@ -196,6 +196,42 @@ fn a_disk_that_is_full_or_damaged_says_so() {
     let error = cold.take(&[7], usize::MAX).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
     assert!(error.message().starts_with("the rows of one key take 1 MiB, more than the limit of 0 MiB"), "{error}");
+}
+
+/// Each batch has a dictionary of its own.
+#[test]
+fn rows_with_dictionaries_come_back() {
+    let mut cold = Cold::new(Arc::new(MemorySpace::new(0, 1 << 20)));
+    let word = |n: u64| format!("word {n} of some");
+    for n in 0..12 {
+        let words: DictionaryArray<Int8Type> = [word(n), word(n + 1)].iter().map(|word| Some(word.as_str())).collect();
+        let columns: [(&str, ArrayRef); 1] = [("w", Arc::new(words))];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        assert!(has_dictionaries(&rows.schema()));
+        let mut writer = SectionWriter::new(cold.space().create().unwrap(), 0);
+        writer.push(&Rows { rows, orders: vec![n, n + 1], changed: vec![n % 2 == 0, false] }).unwrap();
+        cold.add(writer.finish());
+    }
+    while !cold.tidy(1, |_| Ok(None)).unwrap() {}
+    assert!(cold.groups_are_few());
+    let (taken, _) = cold.take(&(0..=12).collect::<Vec<_>>(), usize::MAX).unwrap();
+    let mut found: Vec<(u64, bool, String)> = Vec::new();
+    for rows in &taken {
+        let words = arrow::compute::cast(rows.rows.column(0), &DataType::Utf8).unwrap();
+        let words = words.as_string::<i32>().iter().map(|word| word.unwrap().to_owned());
+        found.extend(
+            rows.orders.iter().zip(&rows.changed).zip(words).map(|((order, changed), word)| (*order, *changed, word)),
+        );
+    }
+    found.sort_unstable();
+    let mut expected: Vec<_> = (0..12).flat_map(|n| [(n, n % 2 == 0, word(n)), (n + 1, false, word(n + 1))]).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let plain = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+    assert!(!has_dictionaries(&plain));
+    let column = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+    let inside = DataType::List(Arc::new(Field::new_list_field(column, true)));
+    assert!(has_dictionaries(&Schema::new(vec![Field::new("l", inside, true)])));
 }
 
 #[test]

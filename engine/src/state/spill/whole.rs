@@ -5,10 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{Layout, Place};
-use super::section::damaged;
 use super::{Rows, SectionWriter, Sections, SpillFile, SpillSpace};
 use crate::error::Result;
 
@@ -47,10 +45,7 @@ impl WholeFile {
     ) -> Result<()> {
         let mut reader = self.file.open()?;
         for (group, place) in self.blocks.iter().filter(|(group, _)| groups.contains(group)) {
-            let bytes = reader.read(place.at, place.length as usize)?;
-            let is_as_written = xxh3_64(&bytes) == place.check;
-            let rows = if is_as_written { self.layout.read(bytes) } else { None };
-            give(*group, rows.ok_or_else(|| damaged(self.file.as_ref()))?.rows)?;
+            give(*group, self.layout.read(*place, self.file.as_ref(), reader.as_mut())?.rows)?;
         }
         Ok(())
     }

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::super::super::deferred::{DeferredPart, WholeRows};
+use super::super::super::expression::Expression;
+use super::super::state::lie_as_written;
 use super::super::store::{Address, row_of};
 use super::Side;
-use crate::state::spill::WholeFile;
+use crate::error::Result;
+use crate::state::spill::{WholeFile, has_dictionaries};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -20,10 +23,16 @@ pub(super) struct Pledged {
 }
 
 impl Side {
-    /// From now on files are pledged to checkpoints. To be called when there are no rows yet.
+    /// From now on files are pledged to checkpoints, if its rows can be in such. To be called when there are no rows yet.
     pub(super) fn pledge(&mut self) {
-        self.pledged = Some(Pledged::default());
-        self.note_changes();
+        let field = |key: &Expression| Ok(Field::new("key", key.data_type(&self.schema)?, true));
+        let computed: Result<Vec<Field>> = self.computed.iter().map(field).collect();
+        let are_plain =
+            !has_dictionaries(&self.schema) && computed.is_ok_and(|keys| !has_dictionaries(&Schema::new(keys)));
+        if are_plain && lie_as_written(self) {
+            self.pledged = Some(Pledged::default());
+            self.note_changes();
+        }
     }
 
     /// Whether files are pledged.

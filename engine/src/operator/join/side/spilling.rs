@@ -16,7 +16,6 @@ use arrow::record_batch::RecordBatch;
 use super::super::super::columns::canonical;
 use super::super::super::deferred::{DeferredPart, SectionRows};
 use super::super::super::expression::batch;
-use super::super::state::lie_as_written;
 use super::super::store::{Address, Block, block_of, row_of};
 use super::{Entries, Side};
 use crate::error::{Error, Result};
@@ -43,7 +42,7 @@ impl Side {
 
     /// Rows that memory has no room for may go there.
     pub(in crate::operator::join) fn spill_to(&mut self, space: Arc<dyn SpillSpace>) {
-        if space.is_kept() && lie_as_written(self) {
+        if space.is_kept() {
             self.pledge();
         }
         self.cold = Some(Cold::new(space));
