@@ -112,6 +112,7 @@ pub struct Engine {
     pub(crate) tables: Arc<TableStore>,
     /// Where state goes that memory has no room for.
     spill: SpillFolder,
+    spill_above: Option<usize>,
     /// One change of definitions at a time.
     pub(crate) changing: Mutex<()>,
     /// Numbers of jobs that have no name: those of subscriptions to queries.
@@ -142,7 +143,8 @@ impl Engine {
         };
         let spill = spill_folder(&settings, catalog.deployment()?);
         spill.prepare()?;
-        let engine = Self::assemble(settings, functions, clock, Rooms { catalog, tables, pool, checkpoints, spill });
+        let rooms = Rooms { catalog, tables, pool, checkpoints, spill, spill_above: None };
+        let engine = Self::assemble(settings, functions, clock, rooms);
         engine.recover()?;
         let refresher = refresh_streams(Arc::downgrade(&engine))?;
         engine.refresher.get_or_init(|| refresher);
@@ -160,7 +162,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         rooms: Rooms,
     ) -> Arc<Self> {
-        let Rooms { catalog, tables, pool, checkpoints, spill } = rooms;
+        let Rooms { catalog, tables, pool, checkpoints, spill, spill_above } = rooms;
         let live: Arc<LiveObjects> = Arc::default();
         let batch = BatchContext::new(&functions, settings.workers);
         let planner = Planner::new(live.clone(), Arc::new(functions));
@@ -177,6 +179,7 @@ impl Engine {
             batch,
             tables,
             spill,
+            spill_above,
             changing: Mutex::new(()),
             // Far from the catalog's own numbers.
             nameless: std::sync::atomic::AtomicU64::new(1 << 48),
@@ -289,8 +292,8 @@ impl Engine {
 
     /// What one job may use.
     pub(crate) fn limits(&self) -> JobLimits {
-        let spill = Some(self.spill.clone());
-        JobLimits { memory_bytes: self.settings.job_memory_bytes, spill, ..JobLimits::default() }
+        let (spill, spill_above) = (Some(self.spill.clone()), self.spill_above);
+        JobLimits { memory_bytes: self.settings.job_memory_bytes, spill, spill_above, ..JobLimits::default() }
     }
 }
 
@@ -301,6 +304,8 @@ pub(crate) struct Rooms {
     pub(crate) pool: Arc<Pool>,
     pub(crate) checkpoints: Option<Arc<Checkpoints>>,
     pub(crate) spill: SpillFolder,
+    /// [`JobLimits::spill_above`].
+    pub(crate) spill_above: Option<usize>,
 }
 
 /// Where state goes that memory has no room for: a folder that no other server has.

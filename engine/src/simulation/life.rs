@@ -188,8 +188,10 @@ fn start(being: &Arc<Being>) -> Result<Arc<Engine>> {
     let place = Place::over(Arc::new(Files(Arc::clone(being))));
     let checkpoints =
         Checkpoints::assemble(place, settings.checkpoints.clone(), (&pool, &tables, &catalog), &clock).map(Arc::new)?;
-    let spill = SpillFolder::temporary();
-    let rooms = Rooms { catalog, tables, pool, checkpoints: Some(checkpoints), spill };
+    // In half of the lives what state there is lies on disk.
+    let spill_above = (world.below(2) == 0).then_some(0);
+    let (checkpoints, spill) = (Some(checkpoints), SpillFolder::temporary());
+    let rooms = Rooms { catalog, tables, pool, checkpoints, spill, spill_above };
     let engine = Engine::assemble(settings, Functions::builtin(), clock, rooms);
     topics::lend(&engine, being)?;
     engine.recover()?;
@@ -259,6 +261,7 @@ fn act(being: &Arc<Being>, engine: &Arc<Engine>) -> Option<Ending> {
             match taken {
                 Ok(_) => {
                     world.checkpoints.fetch_add(1, Ordering::SeqCst);
+                    world.spilled.fetch_add(u64::from(engine.spill().bytes() > 0), Ordering::SeqCst);
                     if world.below(2) == 0 {
                         checkpoints.compact_now(id);
                     }

@@ -91,6 +91,8 @@ pub(super) struct World {
     /// Which of the jobs there are.
     pub(super) jobs: u32,
     pub(super) checkpoints: AtomicU64,
+    /// Of them, those that were taken while state was on disk.
+    pub(super) spilled: AtomicU64,
     /// Jobs that went on from a checkpoint.
     pub(super) restores: AtomicU64,
     stands_still: AtomicBool,
@@ -138,6 +140,7 @@ impl World {
             tables: has_table(jobs).then(|| TableStore::of_killed_servers().unwrap()),
             jobs,
             checkpoints: AtomicU64::new(0),
+            spilled: AtomicU64::new(0),
             restores: AtomicU64::new(0),
             stands_still: AtomicBool::new(false),
             told: std::env::var_os("RONDEL_SIMULATE_TELL").is_some(),
@@ -168,6 +171,7 @@ impl World {
             changes: state.prices.acknowledged(),
             restores: self.restores.load(Ordering::SeqCst),
             checkpoints: self.checkpoints.load(Ordering::SeqCst),
+            spilled: self.spilled.load(Ordering::SeqCst),
             commits: tally.committed,
             aborts: tally.aborted,
             fenced: tally.fenced,

@@ -1,5 +1,6 @@
 //! The sections of an operator's rows that are on disk.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
@@ -8,15 +9,12 @@ use arrow::record_batch::RecordBatch;
 
 use super::merging::merge;
 use super::section::{Opened, Readers};
+use super::shelf::Shelf;
 use super::{Rows, Section, SectionView, SpillFile, SpillSpace, SpilledSize, group_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::alone::alone;
 use crate::state::key_group::KEY_GROUPS;
 
-/// So many sections of a key group are looked at for each key; when there are more, small ones are put together.
-const SECTIONS_MOST: usize = 8;
-/// At least so many are put together.
-const MERGED_LEAST: usize = 4;
 /// Bytes that are put together at one time, if a portion is not more.
 const MERGED_MOST: usize = 4 << 20;
 /// Bytes that are brought back at one time, if a portion is not less: what comes back is held twice for a moment.
@@ -34,7 +32,7 @@ struct Merging {
 #[derive(Debug)]
 pub struct Cold {
     space: Arc<dyn SpillSpace>,
-    groups: Vec<Vec<Section>>,
+    groups: Vec<Shelf>,
     merging: Option<Merging>,
     size: SpilledSize,
     memory: usize,
@@ -43,7 +41,7 @@ pub struct Cold {
 impl Cold {
     /// Nothing yet.
     pub fn new(space: Arc<dyn SpillSpace>) -> Self {
-        let groups = (0..KEY_GROUPS).map(|_| Vec::new()).collect();
+        let groups = (0..KEY_GROUPS).map(|_| Shelf::default()).collect();
         Self { space, groups, merging: None, size: SpilledSize::default(), memory: 0 }
     }
 
@@ -69,18 +67,18 @@ impl Cold {
 
     fn recount(&mut self) {
         (self.size, self.memory) = (SpilledSize::default(), 0);
-        for section in self.groups.iter().flatten() {
-            self.size.rows += section.live();
-            self.size.bytes += section.bytes();
-            self.memory += section.memory_size();
+        for shelf in &self.groups {
+            self.size.rows += shelf.size.rows;
+            self.size.bytes += shelf.size.bytes;
+            self.memory += shelf.memory;
         }
     }
 
     /// Takes in sections, by key group.
     pub fn add(&mut self, sections: Vec<(u8, Section)>) {
-        for (group, section) in sections {
-            self.groups[usize::from(group)].push(section);
-        }
+        let (largest, groups) = (self.largest(), sections.iter().map(|(group, _)| *group).collect::<BTreeSet<u8>>());
+        sections.into_iter().for_each(|(group, section)| self.groups[usize::from(group)].sections.push(section));
+        groups.into_iter().for_each(|group| self.groups[usize::from(group)].recount(largest));
         self.recount();
         self.look_after_sections();
     }
@@ -91,8 +89,7 @@ impl Cold {
     }
 
     fn look_after_sections(&mut self) {
-        let largest = self.largest();
-        if self.merging.is_none() && self.groups.iter().any(|sections| !due(sections, largest).is_empty()) {
+        if self.merging.is_none() && self.groups.iter().any(Shelf::is_due) {
             self.merging = Some(Merging { group: 0, file: None });
         }
     }
@@ -103,34 +100,42 @@ impl Cold {
         if self.is_empty() {
             return Ok((Vec::new(), orders.len()));
         }
-        let most = most.min(TAKEN_MOST);
+        let (most, largest) = (most.min(TAKEN_MOST), self.largest());
         let (mut taken, mut bytes, mut done) = (Vec::new(), 0, 0);
         let mut readers = Readers::default();
         while done < orders.len() && (done == 0 || bytes < most) {
             let group = group_of(orders[done]);
             let of_group = orders[done..].partition_point(|order| group_of(*order) == group);
-            let sections = &mut self.groups[usize::from(group)];
-            let mut open: Vec<Option<Opened>> = sections.iter().map(|_| None).collect();
+            let shelf = &mut self.groups[usize::from(group)];
+            let mut open: Vec<Option<Opened>> = shelf.sections.iter().map(|_| None).collect();
+            let (first, mut scattered) = (done, 0);
             for order in &orders[done..done + of_group] {
                 if done > 0 && bytes >= most {
                     break;
                 }
-                let before = bytes;
-                for (section, open) in sections.iter_mut().zip(&mut open) {
+                let (before, read_before, mut largest_read) = (bytes, readers.bytes, 0);
+                for (section, open) in shelf.sections.iter_mut().zip(&mut open) {
+                    let read = readers.bytes;
                     bytes += section.pick(*order, open, &mut readers, &mut taken)?;
+                    largest_read = largest_read.max(readers.bytes - read);
                     check_key(bytes - before, self.space.limit())?;
                 }
+                scattered += readers.bytes - read_before - largest_read;
                 done += 1;
             }
             for open in open.into_iter().flatten() {
                 taken.push(open.picked()?);
             }
-            sections.retain(|section| section.live() > 0);
+            shelf.note_looks(done - first, scattered);
+            let sections = shelf.sections.len();
+            shelf.sections.retain(|section| section.live() > 0);
+            match shelf.sections.len() == sections {
+                true => shelf.recount_rows(largest),
+                false => shelf.recount(largest),
+            }
         }
-        if !taken.is_empty() {
-            self.recount();
-            self.look_after_sections();
-        }
+        self.recount();
+        self.look_after_sections();
         taken.retain(|rows| !rows.orders.is_empty());
         Ok((taken, done))
     }
@@ -138,19 +143,22 @@ impl Cold {
     /// All sections as they are now, or those with changes, by key group. What has changed is told by that.
     pub fn told(&mut self, only_changed: bool) -> Vec<(u8, SectionView)> {
         let mut views = Vec::new();
-        for (group, sections) in self.groups.iter_mut().enumerate() {
-            views.extend(sections.iter_mut().filter_map(|section| Some((group as u8, section.told(only_changed)?))));
+        for (group, shelf) in self.groups.iter_mut().enumerate() {
+            views.extend(
+                shelf.sections.iter_mut().filter_map(|section| Some((group as u8, section.told(only_changed)?))),
+            );
         }
         views
     }
 
     /// Lets sections go whose times all lie below.
     pub fn drop_below(&mut self, below: i64) {
-        let is_over = |section: &Section| section.latest() < below;
-        if self.groups.iter().flatten().any(is_over) {
-            self.groups.iter_mut().for_each(|sections| sections.retain(|section| !is_over(section)));
-            self.recount();
+        let (is_over, largest) = (|section: &Section| section.latest() < below, self.largest());
+        for shelf in self.groups.iter_mut().filter(|shelf| shelf.sections.iter().any(is_over)) {
+            shelf.sections.retain(|section| !is_over(section));
+            shelf.recount(largest);
         }
+        self.recount();
     }
 
     /// Goes on putting sections together until about `most` bytes were read. `keep`: rows that are worth to be kept; `None`
@@ -159,7 +167,8 @@ impl Cold {
         let Some(Merging { mut group, mut file }) = self.merging.take() else { return Ok(true) };
         let mut read = 0;
         while group < self.groups.len() && read < most {
-            let chosen = due(&self.groups[group], self.largest());
+            let largest = self.largest();
+            let chosen = self.groups[group].due(largest);
             if !chosen.is_empty() {
                 read += self.merge(group, &chosen, &mut file, &keep)?;
             }
@@ -177,10 +186,10 @@ impl Cold {
         Ok(self.merging.is_none())
     }
 
-    /// Whether no key group has more sections than it should.
+    /// The most sections that a key group has.
     #[cfg(test)]
-    pub(super) fn groups_are_few(&self) -> bool {
-        self.groups.iter().all(|sections| sections.len() <= SECTIONS_MOST)
+    pub(super) fn sections_most(&self) -> usize {
+        self.groups.iter().map(|shelf| shelf.sections.len()).max().unwrap_or_default()
     }
 
     /// Puts some sections of a key group together. Answers how many bytes they had.
@@ -191,19 +200,15 @@ impl Cold {
         file: &mut Option<Arc<dyn SpillFile>>,
         keep: impl Fn(&RecordBatch) -> Result<Option<BooleanArray>>,
     ) -> Result<usize> {
-        let sections: Vec<&Section> = chosen.iter().map(|number| &self.groups[group][*number]).collect();
+        let sections: Vec<&Section> = chosen.iter().map(|number| &self.groups[group].sections[*number]).collect();
         let bytes = sections.iter().map(|section| section.bytes() as usize).sum();
         let file = match file {
             Some(file) => file,
             None => file.insert(self.space.create()?),
         };
         let merged = merge(&sections, Arc::clone(file), keep)?;
-        let mut number = 0;
-        self.groups[group].retain(|_| {
-            number += 1;
-            !chosen.contains(&(number - 1))
-        });
-        self.groups[group].extend(merged);
+        let largest = self.largest();
+        self.groups[group].replace(chosen, merged, largest);
         Ok(bytes)
     }
 }
@@ -217,28 +222,6 @@ pub(crate) fn together(pieces: &[Rows]) -> Result<Option<Rows>> {
         orders: pieces.iter().flat_map(|rows| rows.orders.iter().copied()).collect(),
         changed: pieces.iter().flat_map(|rows| rows.changed.iter().copied()).collect(),
     }))
-}
-
-/// Which of the sections of a key group are to be put together: small ones when there are many, and those that are mostly
-/// empty. Together they have about `most` bytes at most.
-fn due(sections: &[Section], most: usize) -> Vec<usize> {
-    let fits = |section: &Section| section.bytes() as usize <= most;
-    if sections.len() <= SECTIONS_MOST {
-        let is_empty = |section: &Section| section.live() * 2 < section.rows();
-        return (0..sections.len()).filter(|at| is_empty(&sections[*at]) && fits(&sections[*at])).take(1).collect();
-    }
-    let mut by_size: Vec<usize> = (0..sections.len()).filter(|at| fits(&sections[*at])).collect();
-    by_size.sort_by_key(|at| sections[*at].bytes());
-    let (mut chosen, mut bytes) = (Vec::new(), 0);
-    for at in by_size {
-        let own = sections[at].bytes() as usize;
-        if bytes + own > most || (chosen.len() >= MERGED_LEAST && own > 2 * bytes) {
-            break;
-        }
-        bytes += own;
-        chosen.push(at);
-    }
-    if chosen.len() > 1 { chosen } else { Vec::new() }
 }
 
 fn check_key(bytes: usize, limit: usize) -> Result<()> {

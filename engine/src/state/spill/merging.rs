@@ -13,7 +13,7 @@ use super::{Rows, Section, SectionWriter, SpillFile};
 use crate::error::Result;
 
 /// Bytes of a block that is about to be written.
-const BLOCK_BYTES: usize = 32 << 10;
+pub(super) const BLOCK_BYTES: usize = 32 << 10;
 /// Rows of a block at most.
 const BLOCK_ROWS: usize = 4096;
 

@@ -3,7 +3,8 @@
 //! Rows lie in *sections*, immutable and sorted by the hash of their key, each of one key group ([`Section`]). In memory
 //! are where the blocks of a section begin, and sixteen bits of hash of each row, so that a key that is not there is not
 //! looked for on disk, and the few blocks are read in which one is. A row that is taken out of its section is marked there
-//! and nowhere else; sections that have become many, or mostly empty, are put together ([`Cold`]).
+//! and nowhere else; sections are put together where that pays for those who look up rows, or when they are mostly empty
+//! ([`Cold`]).
 //!
 //! What is on disk is of this run of the job alone: whoever restarts begins without. So nothing here is synced, and nothing is
 //! read that this process has not written. Rows that never change are written to files of their own ([`WholeFile`]) which
@@ -16,6 +17,7 @@ mod cold;
 pub(crate) mod memory;
 mod merging;
 mod section;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod whole;

@@ -60,12 +60,16 @@ impl Rows {
 
 /// Files that were opened for one piece of work.
 #[derive(Default)]
-pub(super) struct Readers(HashMap<*const (), Box<dyn SpillReader>>);
+pub(super) struct Readers {
+    open: HashMap<*const (), Box<dyn SpillReader>>,
+    /// Bytes of blocks that were read.
+    pub(super) bytes: u64,
+}
 
 impl Readers {
     fn of(&mut self, file: &Arc<dyn SpillFile>) -> Result<&mut dyn SpillReader> {
         use std::collections::hash_map::Entry;
-        let reader = match self.0.entry(Arc::as_ptr(file).cast::<()>()) {
+        let reader = match self.open.entry(Arc::as_ptr(file).cast::<()>()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(file.open()?),
         };
@@ -172,6 +176,7 @@ impl Section {
 
     fn read(&self, number: usize, readers: &mut Readers) -> Result<Rows> {
         let place = self.blocks[number].place;
+        readers.bytes += u64::from(place.length);
         let mut rows = self.layout.read(place, self.file.as_ref(), readers.of(&self.file)?)?;
         if !self.noted {
             rows.changed.fill(false);

@@ -134,7 +134,7 @@ proptest! {
             prop_assert_eq!(cold.size().rows, model.values().map(Vec::len).sum::<usize>());
         }
         while !cold.tidy(1000, |_| Ok(None)).unwrap() {}
-        prop_assert!(cold.groups_are_few());
+        prop_assert!(cold.sections_most() <= 8);
         let expected: Vec<_> = model.keys().flat_map(|order| of(&model, *order)).collect();
         let (taken, _) = cold.take(&model.keys().copied().collect::<Vec<_>>(), usize::MAX).unwrap();
         prop_assert_eq!(taken.iter().map(|rows| rows.orders.len()).sum::<usize>(), expected.len());
@@ -142,6 +142,71 @@ proptest! {
         while !cold.tidy(1000, |_| Ok(None)).unwrap() {}
         prop_assert_eq!((files.load(Ordering::SeqCst), cold.memory_size()), (0, 0));
     }
+}
+
+/// An order of the first key group like no other's.
+fn scattered(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
+}
+
+/// Ten sections of a key group, of five blocks each, with rows of these keys.
+fn ten_sections(keys: impl Fn(u64, u64) -> u64) -> Cold {
+    let mut cold = Cold::new(Arc::new(MemorySpace::new(0, 1 << 20)));
+    for section in 0..10 {
+        add(&mut cold, (0..1_000).map(|row| (scattered(keys(section, row)), 4, false)).collect(), 200, 0);
+        tidy(&mut cold);
+    }
+    assert_eq!(cold.sections_most(), 10, "nobody has looked");
+    cold
+}
+
+fn tidy(cold: &mut Cold) {
+    while !cold.tidy(1, |_| Ok(None)).unwrap() {}
+}
+
+#[test]
+fn sections_are_put_together_when_looking_has_cost_as_much() {
+    let mut cold = ten_sections(|section, row| section * 1_000 + row);
+    let bytes = cold.size().bytes;
+    let mut looks = 0;
+    while cold.sections_most() == 10 {
+        // Nobody has these.
+        let mut keys: Vec<u64> = (0..1_000).map(|key| scattered(20_000 + looks + key)).collect();
+        keys.sort_unstable();
+        assert!(cold.take(&keys, usize::MAX).unwrap().0.is_empty());
+        tidy(&mut cold);
+        looks += 1_000;
+    }
+    assert_eq!(cold.sections_most(), 1);
+    assert!((bytes / 2..bytes * 2).contains(&(looks * 9 * 16)), "{looks} looks for {bytes} bytes");
+}
+
+/// Each block that is read besides the first tells as much as many looks.
+#[test]
+fn keys_with_rows_everywhere_bring_sections_together_soon() {
+    let mut apart = ten_sections(|section, row| section * 1_000 + row);
+    let mut together = ten_sections(|_, row| row);
+    let mut taken = 0;
+    while together.sections_most() == 10 {
+        assert_eq!(apart.take(&[scattered(taken)], usize::MAX).unwrap().0.len(), 1);
+        assert_eq!(together.take(&[scattered(taken)], usize::MAX).unwrap().0.len(), 10);
+        tidy(&mut apart);
+        tidy(&mut together);
+        taken += 1;
+    }
+    assert!(taken < 20, "{taken}");
+    assert_eq!((apart.sections_most(), together.sections_most()), (10, 1));
+}
+
+#[test]
+fn small_sections_are_put_together_whoever_looks() {
+    let mut cold = Cold::new(Arc::new(MemorySpace::new(0, 1 << 20)));
+    for n in 0..100 {
+        add(&mut cold, vec![(scattered(n), 4, false)], 8, 0);
+        tidy(&mut cold);
+        assert!(cold.sections_most() <= 8);
+    }
+    assert_eq!(cold.size().rows, 100);
 }
 
 #[test]
@@ -212,8 +277,8 @@ fn rows_with_dictionaries_come_back() {
         writer.push(&Rows { rows, orders: vec![n, n + 1], changed: vec![n % 2 == 0, false] }).unwrap();
         cold.add(writer.finish());
     }
-    while !cold.tidy(1, |_| Ok(None)).unwrap() {}
-    assert!(cold.groups_are_few());
+    tidy(&mut cold);
+    assert!(cold.sections_most() <= 8);
     let (taken, _) = cold.take(&(0..=12).collect::<Vec<_>>(), usize::MAX).unwrap();
     let mut found: Vec<(u64, bool, String)> = Vec::new();
     for rows in &taken {
