@@ -420,6 +420,7 @@ impl Operator for Join {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        self.spill_for_checkpoint()?;
         let mut parts = Vec::new();
         for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
             self.deferred.extend(state::snapshot(side, name, &mut parts)?);
@@ -429,6 +430,7 @@ impl Operator for Join {
     }
 
     fn changes(&mut self) -> Result<Option<Vec<StateChange>>> {
+        self.spill_for_checkpoint()?;
         let mut changes = Vec::new();
         for (side, name) in self.sides.iter_mut().zip(state::PARTS) {
             let (change, deferred) = state::changes(side, name)?;

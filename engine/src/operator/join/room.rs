@@ -16,6 +16,9 @@ const BYTES_OF_A_ROW: usize = 512;
 /// Bytes of rows that go to disk at one time: nothing else happens on the worker meanwhile, and an epoch does not end.
 const SPILLED_AT_ONCE: usize = 64 << 20;
 
+/// The same before a checkpoint.
+const SPILLED_FOR_A_CHECKPOINT: usize = 2 * SPILLED_AT_ONCE;
+
 /// How much room there is.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -123,6 +126,21 @@ impl Join {
         if let Some(room) = &self.room {
             // It is told what is held now.
             room.space.allowance(held);
+        }
+        Ok(())
+    }
+
+    /// Before a checkpoint: where rows go to disk anyway, those of which it is to be told go now, as files that it keeps. Written
+    /// from memory they would be written twice, and count until that is done: the other side's rows would have to go.
+    pub(super) fn spill_for_checkpoint(&mut self) -> Result<()> {
+        let Some(space) = self.room.as_ref().map(|room| Arc::clone(&room.space)) else { return Ok(()) };
+        let larger = usize::from(self.sides[1].rows_bytes() > self.sides[0].rows_bytes());
+        let side = &mut self.sides[larger];
+        if side.pledges() && side.is_spilled() {
+            // As much stays as after any other spill.
+            let least = side.rows_bytes().saturating_sub(SPILLED_FOR_A_CHECKPOINT);
+            side.spill((2 * space.portion()).max(least))?;
+            space.allowance(self.held());
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Side {
     }
 
     /// Whether files are pledged.
-    pub(super) fn pledges(&self) -> bool {
+    pub(in crate::operator::join) fn pledges(&self) -> bool {
         self.pledged.is_some()
     }
 

@@ -224,6 +224,55 @@ fn a_checkpoint_has_the_files_of_what_went_to_disk() {
     assert!(files > 1 && in_files > 50_000, "{in_files} rows in {files} files");
 }
 
+/// Once rows go to disk, a checkpoint writes hardly any from memory: they would be written again when they go.
+#[test]
+fn rows_in_memory_go_to_disk_for_a_checkpoint() {
+    let case = &cases()[0];
+    let allowed = 4 << 20;
+    let mut join = kept(case.join(), allowed, allowed / 8, true);
+    let mut counts = BTreeMap::new();
+    let text = "a text that is longer than what a view holds".repeat(3);
+    let mut next = 0;
+    let mut feed_more = |join: &mut Join, count: i64| {
+        let some: Vec<Row> = (next..next + count).map(|n| (Some(n), Some(text.clone()), None, n)).collect();
+        next += count;
+        for some in some.chunks(1_000) {
+            feed(join, 0, Delta::append(rows(some)), &mut counts);
+        }
+        settle_epoch(join, &Watermarks::none(0), &mut counts);
+    };
+    feed_more(&mut join, 5_000);
+    join.changes().unwrap();
+    assert!(join.deferred().iter().all(|part| part.rows.whole_file().is_none()), "there is room for all");
+    feed_more(&mut join, 50_000);
+    assert!(join.spilled().rows > 0);
+    for _ in 0..3 {
+        // Less than what has to go.
+        feed_more(&mut join, 10_000);
+        let told = join.changes().unwrap().unwrap();
+        let from_memory: usize = told
+            .iter()
+            .map(|change| match change {
+                StateChange::Rows(changed) => changed.rows.iter().map(RecordBatch::num_rows).sum(),
+                StateChange::Whole { .. } => 0,
+            })
+            .sum();
+        let (mut files, mut others) = (0, from_memory);
+        for part in join.deferred() {
+            let mut count = 0;
+            let mut note = |rows: RecordBatch| {
+                count += rows.num_rows();
+                Ok(())
+            };
+            part.rows.read(0..=u8::MAX, &mut note).unwrap();
+            *(if part.rows.whole_file().is_some() { &mut files } else { &mut others }) += count;
+        }
+        assert!(files > others, "{files} rows in files, {others} others");
+        assert!(join.state_size().bytes < allowed, "{:?}", join.state_size());
+    }
+    assert_eq!(join.state_size().rows, 85_000);
+}
+
 #[test]
 fn errors_of_the_disk_are_those_of_the_join() {
     let case = &cases()[0];
