@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::side::Side;
+use super::state::SHARED_FROM;
 use super::{Join, Output, Step};
 use crate::delta::Delta;
 use crate::error::Result;
@@ -130,16 +131,18 @@ impl Join {
         Ok(())
     }
 
-    /// Before a checkpoint: where rows go to disk anyway, those of which it is to be told go now, as files that it keeps. Written
-    /// from memory they would be written twice, and count until that is done: the other side's rows would have to go.
+    /// Before a checkpoint: where rows go to disk anyway, those go now of which it is to be told and that would be the next, as
+    /// files that it keeps. Written from memory they would be written twice, and count until that is done: the other side's
+    /// rows would have to go.
     pub(super) fn spill_for_checkpoint(&mut self) -> Result<()> {
         let Some(space) = self.room.as_ref().map(|room| Arc::clone(&room.space)) else { return Ok(()) };
         let larger = usize::from(self.sides[1].rows_bytes() > self.sides[0].rows_bytes());
         let side = &mut self.sides[larger];
         if side.pledges() && side.is_spilled() {
-            // As much stays as after any other spill.
-            let least = side.rows_bytes().saturating_sub(SPILLED_FOR_A_CHECKPOINT);
-            side.spill((2 * space.portion()).max(least))?;
+            let portion = space.portion();
+            // What came last stays, about as much as after any other spill.
+            let target = (2 * portion).max(side.rows_bytes().saturating_sub(SPILLED_FOR_A_CHECKPOINT));
+            side.spill_untold(target, SHARED_FROM.min(portion))?;
             space.allowance(self.held());
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::state::key_group::KEY_GROUPS;
 use crate::state::row_numbers::row_field;
 
 /// Bytes from which on rows in memory are not copied where they can be shared: less becomes one file of all workers.
-const SHARED_FROM: usize = 4 << 20;
+pub(super) const SHARED_FROM: usize = 4 << 20;
 
 /// Names of the parts, by input.
 pub(super) const PARTS: [&str; 2] = ["left", "right"];

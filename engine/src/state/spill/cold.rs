@@ -123,10 +123,14 @@ impl Cold {
                 scattered += readers.bytes - read_before - largest_read;
                 done += 1;
             }
+            shelf.note_looks(done - first, scattered);
+            // Of most keys nothing is here.
+            if open.iter().all(Option::is_none) {
+                continue;
+            }
             for open in open.into_iter().flatten() {
                 taken.push(open.picked()?);
             }
-            shelf.note_looks(done - first, scattered);
             let sections = shelf.sections.len();
             shelf.sections.retain(|section| section.live() > 0);
             match shelf.sections.len() == sections {
@@ -134,7 +138,9 @@ impl Cold {
                 false => shelf.recount(largest),
             }
         }
-        self.recount();
+        if !taken.is_empty() {
+            self.recount();
+        }
         self.look_after_sections();
         taken.retain(|rows| !rows.orders.is_empty());
         Ok((taken, done))

@@ -27,8 +27,9 @@ pub(super) struct Shelf {
     pub(super) sections: Vec<Section>,
     /// What looking up has cost since sections were put together, in bytes that could have been put together instead.
     paid: u64,
-    /// How many sections would be put together, and their bytes; `None`: none.
-    choice: Option<(usize, u64)>,
+    /// Which sections would be put together, and their bytes.
+    choice: Vec<usize>,
+    price: u64,
     /// A section most of whose rows are gone.
     hollow: Option<usize>,
     pub(super) size: SpilledSize,
@@ -40,9 +41,8 @@ impl Shelf {
     /// Sections have come or gone. `most`: those that are larger stay as they are.
     pub(super) fn recount(&mut self, most: usize) {
         self.recount_rows(most);
-        let chosen = small(&self.sections, most);
-        let bytes = chosen.iter().map(|at| self.sections[*at].bytes()).sum();
-        self.choice = (!chosen.is_empty()).then_some((chosen.len(), bytes));
+        self.choice = small(&self.sections, most);
+        self.price = self.choice.iter().map(|at| self.sections[*at].bytes()).sum();
     }
 
     /// Rows have gone.
@@ -72,16 +72,15 @@ impl Shelf {
         // How large they may be changes with what the job may hold.
         self.recount(most);
         match self.pays(2) {
-            true => small(&self.sections, most),
+            true => self.choice.clone(),
             false => self.hollow.into_iter().collect(),
         }
     }
 
     /// Whether looking up has cost as much as putting together would, or an `nth` of it.
     fn pays(&self, nth: u64) -> bool {
-        let Some((count, price)) = self.choice else { return false };
-        let are_small = self.sections.len() > SECTIONS_MOST && price < (count * BLOCK_BYTES) as u64;
-        are_small || self.paid.saturating_mul(nth) >= price
+        let are_small = self.sections.len() > SECTIONS_MOST && self.price < (self.choice.len() * BLOCK_BYTES) as u64;
+        !self.choice.is_empty() && (are_small || self.paid.saturating_mul(nth) >= self.price)
     }
 
     /// Puts what has become of some sections in their place.

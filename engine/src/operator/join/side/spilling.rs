@@ -145,28 +145,53 @@ impl Side {
         if self.cold.is_none() {
             return Ok(());
         }
+        let mut leaving = self.oldest(target);
+        let (bytes, untold) = (self.bytes_of_blocks(&leaving), self.bytes_of_blocks(&self.with_changes(&leaving)));
+        // The next checkpoint would read all that goes with them back: few of them stay until it has been told.
+        if untold <= bytes / UNTOLD_PART {
+            leaving.retain(|number| self.store.block(*number).is_some_and(|block| !block.has_changes()));
+        }
+        self.put_away(&leaving)
+    }
+
+    /// As [`Self::spill`], of those rows alone of which no checkpoint has been told; not if they are fewer than `least` bytes.
+    pub(in crate::operator::join) fn spill_untold(&mut self, target: usize, least: usize) -> Result<()> {
+        let leaving = self.with_changes(&self.oldest(target));
+        if leaving.is_empty() || self.bytes_of_blocks(&leaving) < least { Ok(()) } else { self.put_away(&leaving) }
+    }
+
+    /// The oldest blocks, without which about `target` bytes are left.
+    fn oldest(&self, target: usize) -> Vec<usize> {
         let mut blocks: Vec<(u64, usize)> =
             (0..self.store.block_count()).filter_map(|number| Some((self.store.block(number)?.born, number))).collect();
         blocks.sort_unstable();
         let index_of_a_row = self.index_bytes() / self.live.max(1);
         let mut held = self.store.memory_size() + self.index_bytes();
-        let mut leaving = Vec::new();
-        let (mut bytes, mut untold) = (0, 0);
+        let mut oldest = Vec::new();
         for (_, number) in blocks {
             let Some(block) = self.store.block(number).filter(|_| held > target) else { break };
             held = held.saturating_sub(block.bytes() + block.live * index_of_a_row);
-            bytes += block.bytes();
-            untold += if block.has_changes() { block.bytes() } else { 0 };
-            leaving.push(number);
+            oldest.push(number);
         }
-        // The next checkpoint would read all that goes with them back: few of them stay until it has been told.
-        if untold <= bytes / UNTOLD_PART {
-            leaving.retain(|number| self.store.block(*number).is_some_and(|block| !block.has_changes()));
-            bytes -= untold;
-        }
+        oldest
+    }
+
+    /// Those blocks of some that have rows of which no checkpoint has been told.
+    fn with_changes(&self, blocks: &[usize]) -> Vec<usize> {
+        let has_changes = |number: &usize| self.store.block(*number).is_some_and(Block::has_changes);
+        blocks.iter().copied().filter(has_changes).collect()
+    }
+
+    fn bytes_of_blocks(&self, blocks: &[usize]) -> usize {
+        blocks.iter().filter_map(|number| Some(self.store.block(*number)?.bytes())).sum()
+    }
+
+    /// Puts blocks to disk.
+    fn put_away(&mut self, leaving: &[usize]) -> Result<()> {
+        let bytes = self.bytes_of_blocks(leaving);
         let latest = leaving.iter().filter_map(|number| Some(self.store.block(*number)?.latest)).max();
         let mut rows: Vec<Address> = Vec::new();
-        for number in &leaving {
+        for number in leaving {
             rows.extend(self.live_rows(*number));
         }
         let (latest, bytes_of_a_row) = (latest.unwrap_or(i64::MIN), bytes / rows.len().max(1));
@@ -179,7 +204,7 @@ impl Side {
         }
         self.pledge_files(files);
         let untidy = self.untidy;
-        leaving.into_iter().try_for_each(|number| self.forget_block(number))?;
+        leaving.iter().try_for_each(|number| self.forget_block(*number))?;
         self.untidy = untidy;
         self.index.shrink_to_fit();
         if self.identities.len() * 2 < self.identities.capacity() {
